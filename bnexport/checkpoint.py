@@ -1,0 +1,227 @@
+"""Checkpoints: finding them, and the values of a graph's variables in them."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.errors import SourceError, nearest
+from bnexport.graph import TensorRef
+from bnexport.nodes import constant_value
+from bnexport.tf1 import session, tf1
+
+_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
+
+
+def find_prefix(path):
+  """Returns the prefix of the checkpoint that a user's path means.
+
+  Args:
+    path: a prefix, a directory (its latest checkpoint), or any file of a
+      checkpoint.
+
+  Raises:
+    SourceError: there is none.
+  """
+  if tf1.gfile.IsDirectory(path):
+    latest = tf1.train.latest_checkpoint(path)
+    if latest is None:
+      raise SourceError(
+        "cannot read checkpoint '%s': the directory's `checkpoint` file "
+        "names none; give the prefix of one" % path
+      )
+    return latest
+  prefix = _SUFFIX.sub("", path)
+  if tf1.gfile.Exists(prefix + ".index"):
+    return prefix
+  if tf1.gfile.Exists(prefix) and prefix == path:
+    if os.path.basename(path) == "checkpoint":
+      return find_prefix(os.path.dirname(path) or ".")
+    return prefix  # a checkpoint of format V1 is one file of that name
+  if tf1.gfile.Glob(prefix + "-?????-of-?????"):
+    return prefix  # V1 in several shards
+  folder = os.path.dirname(prefix) or "."
+  there = []
+  if tf1.gfile.IsDirectory(folder):
+    there = {
+      os.path.join(os.path.dirname(prefix), _SUFFIX.sub("", name))
+      for name in tf1.gfile.ListDirectory(folder) if _SUFFIX.search(name)
+    }
+  raise SourceError(
+    "cannot read checkpoint '%s': there is no '%s.index'%s"
+    % (path, prefix, nearest(prefix, sorted(there)) or
+       "; give the prefix that Saver.save returned")
+  )
+
+
+class Checkpoint:
+  """A checkpoint's tensors by key; one is read when it is asked for."""
+
+  def __init__(self, path):
+    """Opens a checkpoint of format V1 or V2.
+
+    Raises:
+      SourceError: it is missing, truncated or not a checkpoint.
+    """
+    self.prefix = find_prefix(path)
+    pattern = self.prefix
+    if (not tf1.gfile.Exists(self.prefix + ".index")
+        and not tf1.gfile.Exists(self.prefix)):
+      pattern += "-?????-of-?????"
+    self._pattern = pattern
+    try:
+      self._reader = tf1.train.NewCheckpointReader(pattern)
+      self.shapes = self._reader.get_variable_to_shape_map()
+    except (tf1.errors.OpError, ValueError, RuntimeError) as error:
+      raise self._unreadable(error) from error
+
+  def __contains__(self, key):
+    return key in self.shapes
+
+  def read(self, key, slice_spec=""):
+    """Returns a tensor, or the slice of it that `slice_spec` names.
+
+    Args:
+      key: a key of the checkpoint.
+      slice_spec: as SaveV2 writes it, `4,6 0,2:-`; empty for the whole.
+
+    Raises:
+      SourceError: the bytes are not there or not sound.
+    """
+    try:
+      if slice_spec:
+        return self._read_slice(key, slice_spec)
+      return np.asarray(self._reader.get_tensor(key))
+    except (tf1.errors.OpError, ValueError, RuntimeError) as error:
+      raise self._unreadable(error, key) from error
+
+  def _read_slice(self, key, slice_spec):
+    # Only the op reads slices, of V1 files too.
+    graph = tf1.Graph()
+    with graph.as_default(), tf1.device("/cpu:0"):
+      dtype = self._reader.get_variable_to_dtype_map()[key]
+      tensor = tf1.raw_ops.RestoreV2(
+        prefix=self._pattern, tensor_names=[key],
+        shape_and_slices=[slice_spec], dtypes=[dtype],
+      )[0]
+    with session(graph) as run:
+      return run.run(tensor)
+
+  def _unreadable(self, error, key=None):
+    what = "'%s' of " % key if key else ""
+    said = str(error).strip().splitlines()
+    return SourceError(
+      "cannot read %scheckpoint '%s': %s; copy all files of the checkpoint "
+      "again" % (what, self.prefix, said[0] if said else type(error).__name__)
+    )
+
+
+Saved = collections.namedtuple("Saved", "key slice_spec")
+
+
+class Values:
+  """The values of a graph's variables, by the variable's node name.
+
+  A variable's key is what the graph's own Savers call it, else its name.
+  Reading is lazy; nothing is kept.
+  """
+
+  def __init__(self, checkpoint, graph):
+    self.checkpoint = checkpoint
+    self._saved = saver_keys(graph)
+    self._shared = {
+      node.name: node.attr["shared_name"].s.decode()
+      for node in graph if node.op == "VarHandleOp"
+    }
+    self._instead = {}
+
+  def prefer(self, variable, key):
+    """Takes the value of `variable` from another key from now on."""
+    self._instead[variable] = Saved(key, "")
+
+  def find(self, variable):
+    """Returns where the checkpoint holds a variable, or None."""
+    candidates = [self._instead[variable]] if variable in self._instead else []
+    candidates += self._saved.get(variable, ())
+    candidates += [Saved(variable, ""), Saved(self._shared.get(variable), "")]
+    for saved in candidates:
+      if saved.key in self.checkpoint:
+        return saved
+    return None
+
+  def __contains__(self, variable):
+    return self.find(variable) is not None
+
+  def shape(self, variable):
+    """The variable's shape in the checkpoint, or None where it is absent."""
+    saved = self.find(variable)
+    if saved is None:
+      return None
+    if saved.slice_spec:
+      return slice_shape(saved.slice_spec)
+    return tuple(self.checkpoint.shapes[saved.key])
+
+  def __getitem__(self, variable):
+    saved = self.find(variable)
+    if saved is None:
+      raise SourceError(
+        "cannot freeze variable '%s': checkpoint '%s' does not hold it%s"
+        % (variable, self.checkpoint.prefix,
+           nearest(variable, self.checkpoint.shapes))
+      )
+    return self.checkpoint.read(*saved)
+
+
+def slice_shape(slice_spec):
+  """Shape of a slice: `4,6 0,2:-` is rows 0 and 1 of a 4 x 6 tensor."""
+  *full, parts = slice_spec.split(" ")
+  sizes = []
+  for size, part in zip(full, parts.split(":")):
+    sizes.append(int(size) if part == "-" else int(part.split(",")[1]))
+  return tuple(sizes)
+
+
+def saver_keys(graph):
+  """Keys under which the graph's Savers save each variable.
+
+  Returns:
+    A dict from variable node to a list of Saved, in the order found.
+  """
+  keys = {}
+  for node in graph:
+    if node.op not in ("SaveV2", "SaveSlices", "Save"):
+      continue
+    refs = graph.data_inputs(node.name)
+    names = constant_value(graph, refs[1], largest=1 << 20)
+    first, slices = 2, None
+    if node.op != "Save":
+      first, slices = 3, constant_value(graph, refs[2], largest=1 << 20)
+    if names is None:
+      continue
+    for i, ref in enumerate(refs[first:]):
+      variable = read_variable(graph, ref)
+      if variable is not None:
+        spec = "" if slices is None else _text(slices.reshape(-1)[i])
+        keys.setdefault(variable, []).append(
+          Saved(_text(names.reshape(-1)[i]), spec)
+        )
+  return keys
+
+
+def read_variable(graph, ref: TensorRef):
+  """Name of the variable whose plain value a tensor is, or None."""
+  while True:
+    op = graph.op(ref.node)
+    if op in ops.VARIABLES:
+      return ref.node
+    if op not in ops.IDENTITIES and op not in ops.RESOURCE_READS:
+      return None
+    ref = graph.inputs(ref.node)[0]
+
+
+def _text(value):
+  return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,336 @@
+"""Graph: an index over a GraphDef, kept true by a few checked verbs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
+
+from bnexport.errors import GraphError, nearest
+
+
+class TensorRef(NamedTuple):
+  """One input as a NodeDef writes it: `a`, `a:1` or `^a`."""
+
+  node: str
+  index: int = 0
+  control: bool = False
+
+  @staticmethod
+  @functools.lru_cache(maxsize=1 << 16)
+  def parse(text: str) -> TensorRef:
+    """Reads `a`, `a:0`, `a:1` or `^a`."""
+    if text.startswith("^"):
+      return TensorRef(text[1:], 0, True)
+    node, colon, index = text.rpartition(":")
+    if colon and index.isdigit():
+      return TensorRef(node, int(index))
+    return TensorRef(text)
+
+  def __str__(self) -> str:
+    if self.control:
+      return "^" + self.node
+    return self.node if self.index == 0 else "%s:%d" % (self.node, self.index)
+
+
+class Graph:
+  """A GraphDef that can be edited without ever dangling.
+
+  Nodes are NodeDef protos; their attributes may be edited in place, their
+  inputs only through the verbs, which keep the index of readers true. Every
+  verb costs no more than the edges it touches.
+
+  Attributes:
+    library: FunctionDef protos by name.
+    versions: the GraphDef's VersionDef.
+  """
+
+  def __init__(self, graph_def):
+    """Indexes a copy of `graph_def`.
+
+    Args:
+      graph_def: a GraphDef; it is not touched.
+
+    Raises:
+      GraphError: two nodes have one name, or an input names no node.
+    """
+    own = type(graph_def)()
+    own.CopyFrom(graph_def)
+    self._proto = type(graph_def)
+    # The copy owns the node protos, so it has to outlive the index.
+    self._own = own
+    self.library = {f.signature.name: f for f in own.library.function}
+    self._gradients = list(own.library.gradient)
+    self.versions = own.versions
+    self._nodes = {}
+    self._readers: Dict[str, Dict[str, int]] = {}
+    for node in own.node:
+      if node.name in self._nodes:
+        raise GraphError("cannot read the graph: two nodes are named '%s'"
+                         % node.name)
+      self._nodes[node.name] = node
+      self._readers[node.name] = {}
+    for node in own.node:
+      for text in node.input:
+        self._link(node.name, TensorRef.parse(text))
+
+  # Looking.
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._nodes
+
+  def __len__(self) -> int:
+    return len(self._nodes)
+
+  def __iter__(self) -> Iterator:
+    """Yields the nodes; the graph may be edited meanwhile."""
+    return iter(list(self._nodes.values()))
+
+  def names(self) -> List[str]:
+    return list(self._nodes)
+
+  def node(self, name: str):
+    """Returns the NodeDef called `name`.
+
+    Raises:
+      GraphError: there is none; the nearest names are offered.
+    """
+    try:
+      return self._nodes[name]
+    except KeyError:
+      raise GraphError("cannot find node '%s': the graph has none of that name"
+                       "%s" % (name, nearest(name, self._nodes))) from None
+
+  def op(self, name: str) -> str:
+    return self._nodes[name].op
+
+  def inputs(self, name: str) -> List[TensorRef]:
+    """All inputs of a node, control inputs last."""
+    return [TensorRef.parse(text) for text in self._nodes[name].input]
+
+  def data_inputs(self, name: str) -> List[TensorRef]:
+    return [ref for ref in self.inputs(name) if not ref.control]
+
+  def control_inputs(self, name: str) -> List[TensorRef]:
+    return [ref for ref in self.inputs(name) if ref.control]
+
+  def readers(self, name: str) -> List[str]:
+    """Names of the nodes that read any output of `name`, or wait for it."""
+    return list(self._readers[name])
+
+  def readers_of(self, ref: TensorRef) -> List[str]:
+    """Names of the nodes that read exactly this tensor."""
+    return [r for r in self._readers[ref.node] if ref in self.inputs(r)]
+
+  def ancestors(self, names: Iterable[str], control: bool = True) -> Dict:
+    """Nodes that `names` need, themselves included, as an ordered set."""
+    seen = dict.fromkeys(names)
+    stack = list(seen)
+    while stack:
+      for ref in self.inputs(stack.pop()):
+        if ref.node not in seen and (control or not ref.control):
+          seen[ref.node] = None
+          stack.append(ref.node)
+    return seen
+
+  def topological(self, names: Optional[Iterable[str]] = None) -> List[str]:
+    """Sorts nodes so that inputs come first; loops enter at their Merge.
+
+    Args:
+      names: the nodes to sort; all where it is None. Inputs from outside are
+        ignored.
+
+    Raises:
+      GraphError: the nodes form a cycle that no NextIteration closes.
+    """
+    members = dict.fromkeys(self._nodes if names is None else names)
+    waiting = {}
+    for name in members:
+      waiting[name] = len({
+        ref.node for ref in self.inputs(name)
+        if ref.node in members and not self._closes_loop(ref.node)
+      })
+    ready = [name for name in members if not waiting[name]]
+    order = []
+    for name in ready:
+      order.append(name)
+      if self._closes_loop(name):
+        continue
+      for reader in self._readers[name]:
+        if reader in members:
+          waiting[reader] -= 1
+          if not waiting[reader]:
+            ready.append(reader)
+    if len(order) != len(members):
+      left = sorted(set(members) - set(order))
+      raise GraphError("cannot order the graph: '%s' is part of a cycle"
+                       % left[0])
+    return order
+
+  def _closes_loop(self, name: str) -> bool:
+    return self._nodes[name].op in ("NextIteration", "RefNextIteration")
+
+  def unique_name(self, base: str) -> str:
+    """Returns `base`, or `base_1`, `base_2`... where that is taken."""
+    name, count = base, 0
+    while name in self._nodes:
+      count += 1
+      name = "%s_%d" % (base, count)
+    return name
+
+  # Editing.
+
+  def add(self, op: str, name: str, inputs: Iterable = (), attrs=None):
+    """Adds a node and returns its NodeDef.
+
+    Args:
+      op: the op's name.
+      name: taken as it is where it is free, else made unique.
+      inputs: TensorRefs or their text; every one names a node of the graph.
+      attrs: AttrValue protos by name.
+
+    Raises:
+      GraphError: an input names no node.
+    """
+    refs = self._checked(name, inputs)
+    node = self._own.node.add()
+    node.op = op
+    node.name = self.unique_name(name)
+    for key, value in (attrs or {}).items():
+      node.attr[key].CopyFrom(value)
+    self._nodes[node.name] = node
+    self._readers[node.name] = {}
+    self._write_inputs(node, refs)
+    return node
+
+  def set_inputs(self, name: str, inputs: Iterable) -> None:
+    """Replaces all inputs of a node; control inputs are put last, once each.
+
+    Raises:
+      GraphError: an input names no node; nothing is changed then.
+    """
+    node = self.node(name)
+    refs = self._checked(name, inputs)
+    for ref in self.inputs(name):
+      self._unlink(name, ref)
+    self._write_inputs(node, refs)
+
+  def set_input(self, name: str, slot: int, ref) -> None:
+    """Replaces one data input of a node."""
+    refs = self.inputs(name)
+    refs[slot] = ref
+    self.set_inputs(name, refs)
+
+  def redirect(self, old: TensorRef, new: TensorRef,
+               readers: Optional[Iterable[str]] = None) -> int:
+    """Makes whoever reads the tensor `old` read `new`.
+
+    Args:
+      old: the tensor to let go of. Control edges from its node stay.
+      new: the tensor to read; must exist.
+      readers: the nodes to change; all where it is None.
+
+    Returns:
+      How many nodes were changed.
+    """
+    wanted = None if readers is None else set(readers)
+    changed = 0
+    for reader in self.readers_of(old):
+      if wanted is None or reader in wanted:
+        self.set_inputs(
+          reader, [new if ref == old else ref for ref in self.inputs(reader)]
+        )
+        changed += 1
+    return changed
+
+  def remove(self, names: Iterable[str]) -> None:
+    """Removes nodes: all of them, or none where one is still read.
+
+    Raises:
+      GraphError: a node that stays reads one that would go.
+    """
+    going = dict.fromkeys(names)
+    for name in going:
+      for reader in self._readers[self.node(name).name]:
+        if reader not in going:
+          raise GraphError("cannot remove node '%s': '%s' still reads it"
+                           % (name, reader))
+    for name in going:
+      for ref in self.inputs(name):
+        if ref.node in self._readers:
+          self._unlink(name, ref)
+    for name in going:
+      del self._nodes[name], self._readers[name]
+
+  def keep(self, names: Iterable[str]) -> int:
+    """Removes every node but these; returns how many went."""
+    staying = set(names)
+    going = [name for name in self._nodes if name not in staying]
+    self.remove(going)
+    return len(going)
+
+  # Crossing the border.
+
+  def to_graph_def(self):
+    """Returns a new GraphDef: nodes in order of execution, library kept."""
+    out = self._proto()
+    for name in self.topological():
+      out.node.add().CopyFrom(self._nodes[name])
+    out.versions.CopyFrom(self.versions)
+    out.library.function.extend(self.library.values())
+    out.library.gradient.extend(
+      g for g in self._gradients if g.function_name in self.library
+    )
+    return out
+
+  def clone(self) -> Graph:
+    """Returns an independent copy."""
+    return Graph(self.to_graph_def())
+
+  def lint(self) -> None:
+    """Checks what the verbs promise.
+
+    Raises:
+      GraphError: an input dangles, a control input stands before a data
+        input, or a cycle is left.
+    """
+    for node in self._nodes.values():
+      refs = self._checked(node.name, node.input)
+      controls = [ref.control for ref in refs]
+      if controls != sorted(controls):
+        raise GraphError("cannot use node '%s': a control input stands before "
+                         "a data input" % node.name)
+    self.topological()
+
+  # The index.
+
+  def _checked(self, name, inputs) -> List[TensorRef]:
+    refs = []
+    for ref in inputs:
+      ref = TensorRef.parse(ref) if isinstance(ref, str) else ref
+      if ref.node not in self._nodes:
+        raise GraphError("cannot connect node '%s': its input '%s' is not in "
+                         "the graph" % (name, ref.node))
+      refs.append(ref)
+    return refs
+
+  def _write_inputs(self, node, refs) -> None:
+    data = [ref for ref in refs if not ref.control]
+    control = list(dict.fromkeys(ref for ref in refs if ref.control))
+    del node.input[:]
+    node.input.extend(str(ref) for ref in data + control)
+    for ref in data + control:
+      self._link(node.name, ref)
+
+  def _link(self, name, ref) -> None:
+    try:
+      readers = self._readers[ref.node]
+    except KeyError:
+      raise GraphError("cannot read the graph: input '%s' of node '%s' is "
+                       "not in it" % (ref.node, name)) from None
+    readers[name] = readers.get(name, 0) + 1
+
+  def _unlink(self, name, ref) -> None:
+    readers = self._readers[ref.node]
+    readers[name] -= 1
+    if not readers[name]:
+      del readers[name]

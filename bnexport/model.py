@@ -1,0 +1,68 @@
+"""Model: a graph, the values of its variables, and its ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List, Optional, Tuple
+
+from bnexport import ops
+from bnexport.checkpoint import Values
+from bnexport.errors import SourceError, nearest
+from bnexport.graph import Graph, TensorRef
+from bnexport.nodes import Signatures
+
+
+@dataclasses.dataclass
+class Model:
+  """What a source loads and transforms edit.
+
+  Attributes:
+    graph: the graph, edited in place by transforms.
+    values: values of the variables by node name; None where all are constant.
+    inputs: tensors to feed; empty where every placeholder left is one.
+    outputs: tensors whose names and values every transform keeps.
+    origin: what the graph was read from, for messages.
+    signatures: OpDefs, those the file brings along included.
+    initializers: nodes to keep that a user runs once before the outputs.
+    history: what was done to the graph, a line each.
+    warnings: doubts to tell the user about, a line each.
+  """
+
+  graph: Graph
+  values: Optional[Values]
+  inputs: Tuple[TensorRef, ...]
+  outputs: Tuple[TensorRef, ...]
+  origin: str
+  signatures: Signatures
+  initializers: Tuple[str, ...] = ()
+  history: List[str] = dataclasses.field(default_factory=list)
+  warnings: List[str] = dataclasses.field(default_factory=list)
+
+  def needed(self, control=False):
+    """Names of the nodes whose values the outputs need."""
+    return self.graph.ancestors((ref.node for ref in self.outputs), control)
+
+  def placeholders(self):
+    """The placeholders that the outputs need, in order of execution."""
+    return [
+      name for name in self.graph.topological(self.needed())
+      if self.graph.op(name) in ops.PLACEHOLDERS
+    ]
+
+
+def find_tensors(graph, names, flag):
+  """Turns names a user typed into refs; `name` and `name:0` are the same.
+
+  Raises:
+    SourceError: a name is not in the graph; the nearest ones are offered.
+  """
+  refs = []
+  for name in names:
+    ref = TensorRef.parse(name.strip())
+    if ref.node not in graph:
+      raise SourceError(
+        "cannot find %s '%s': the graph has no such node%s"
+        % (flag, name, nearest(ref.node, graph.names()))
+      )
+    refs.append(ref)
+  return tuple(refs)

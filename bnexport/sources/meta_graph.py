@@ -1,0 +1,50 @@
+"""A training graph: the `.meta` that Saver.save writes beside a checkpoint."""
+
+from __future__ import annotations
+
+from bnexport.checkpoint import Checkpoint, Values
+from bnexport.errors import SourceError
+from bnexport.graph import Graph
+from bnexport.model import Model, find_tensors
+from bnexport.nodes import Signatures
+from bnexport.sources.files import read_proto
+from bnexport.tf1 import tf1
+
+
+def load(path, checkpoint, outputs, inputs=()):
+  """Loads a training graph; nothing of it is imported or run.
+
+  Args:
+    path: a MetaGraphDef, binary or text.
+    checkpoint: prefix, file or directory of the checkpoint with its values.
+    outputs: names of the nodes or tensors to export.
+    inputs: names of the tensors to feed, or none.
+
+  Raises:
+    SourceError: a file is missing or unsound, or a name is not in the graph.
+  """
+  meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
+  if not meta.graph_def.node:
+    raise SourceError(
+      "cannot use '%s': it holds no graph; give the .meta that Saver.save "
+      "wrote, or a GraphDef with --graph_def" % path)
+  graph = open_graph(meta.graph_def)
+  values = Values(Checkpoint(checkpoint), graph)
+  return Model(
+    graph=graph,
+    values=values,
+    inputs=find_tensors(graph, inputs, "--input_node"),
+    outputs=find_tensors(graph, outputs, "--output_node"),
+    origin=path,
+    signatures=Signatures(meta.meta_info_def.stripped_op_list.op),
+  )
+
+
+def open_graph(graph_def):
+  """A Graph without placement: devices and colocation are the trainer's."""
+  graph = Graph(graph_def)
+  for node in graph:
+    node.device = ""
+    if "_class" in node.attr:
+      del node.attr["_class"]
+  return graph

@@ -1,0 +1,58 @@
+"""TensorFlow as this package sees it: `tf.compat.v1`, and what versions differ in.
+
+Everything that depends on the version of TensorFlow is here.
+"""
+
+import importlib.util
+import os
+
+# Both are read once, when TensorFlow is imported. tf_keras is what makes
+# `tf.compat.v1.layers` work in model code where Keras 3 is the default.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if importlib.util.find_spec("tf_keras") is not None:
+  os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import tensorflow.compat.v1 as tf1  # noqa: E402
+from tensorflow.python.framework import op_def_registry  # noqa: E402
+
+tf1.logging.set_verbosity(tf1.logging.ERROR)
+
+
+def op_def(op):
+  """Returns the OpDef registered for `op`, or None where it is not known."""
+  if hasattr(op_def_registry, "get"):
+    return op_def_registry.get(op)
+  # TF 1.15 fills this registry when an op is first built, 1.14 and older at
+  # import; the C registry always has it.
+  found = op_def_registry.get_registered_ops().get(op)
+  return found if found is not None else _c_registry().get(op)
+
+
+_C_REGISTRY = {}
+
+
+def _c_registry():
+  if not _C_REGISTRY:
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python import pywrap_tensorflow
+    from tensorflow.python.framework import c_api_util
+
+    with c_api_util.tf_buffer() as buffer:
+      buffer = pywrap_tensorflow.TF_GetAllOpList()
+      ops = op_def_pb2.OpList.FromString(
+        bytes(pywrap_tensorflow.TF_GetBuffer(buffer))
+      )
+    _C_REGISTRY.update((op.name, op) for op in ops.op)
+  return _C_REGISTRY
+
+
+def session(graph):
+  """A session that computes as graphs are written, on the CPU.
+
+  Grappler is off: what it folds or reorders would hide what the graph says.
+  """
+  config = tf1.ConfigProto(
+    allow_soft_placement=True, device_count={"GPU": 0}
+  )
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return tf1.Session(graph=graph, config=config)

@@ -1,0 +1,385 @@
+"""Batch statistics give way to the moving averages that track them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Tuple
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.batchnorm.averages import Averages, source_of, variable_of
+from bnexport.batchnorm.dependence import (
+  DATA, FREE, STATISTIC, Dependence, reduces_batch, uses_batch,
+)
+from bnexport.errors import TransformError
+from bnexport.evaluation import in_scope
+from bnexport.graph import TensorRef
+from bnexport.nodes import (
+  bool_attr, constant, constant_value, static_shape, type_attr,
+)
+from bnexport.tf1 import tf1
+from bnexport.variables import Frames, read, variable_dtype
+
+_KEEP = "--keep_batch_statistics=%s"
+
+
+@dataclasses.dataclass(frozen=True)
+class UseStoredStatistics:
+  """Puts the stored average where a batch statistic was.
+
+  Before: c = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
+  After:  c = FusedBatchNorm(x, gamma, beta, mm, mv) {is_training=false}
+
+  What no update tracks is left as it is and said so: instance and layer
+  norms, and norms that are meant to use the batch.
+
+  Refuses when only one of a norm's two statistics has an average, and when
+  several variables are its average and nothing tells which is meant.
+
+  Attributes:
+    keep: scopes of norms that keep their batch statistics.
+  """
+
+  name: ClassVar[str] = "use_stored_statistics"
+  keep: Tuple[str, ...] = ()
+
+  def apply(self, model):
+    return _Replacement(model, self.keep).run()
+
+
+class _Replacement:
+  """The replacement of one model's batch statistics."""
+
+  def __init__(self, model, keep):
+    self.model = model
+    self.graph = model.graph
+    self.keep = keep
+    self.needed = model.needed()
+    self.order = self.graph.topological(self.needed)
+    self.averages = Averages(self.graph, self.needed)
+    self.frames = Frames(self.graph, self.order)
+    self.sources = {}  # of what was replaced, with a name for messages
+    self.told = []
+
+  def run(self):
+    self._fused()
+    self._spelled_out()
+    self._remove_noise()
+    self._look_at_rest()
+    return self.told
+
+  def _is_kept(self, name):
+    return any(in_scope(name, scope) for scope in self.keep)
+
+  # Fused norms.
+
+  def _fused(self):
+    for name in self.order:
+      node = self.graph.node(name)
+      if (node.op in ops.FUSED_NORMS and uses_batch(node)
+          and not self._is_kept(name)
+          and self.averages.dependence(TensorRef(name, 1)) == STATISTIC):
+        self._fused_one(node)
+
+  def _fused_one(self, node):
+    inputs = self.graph.inputs(node.name)
+    stored = []
+    for slot, which in ((3, "mean"), (4, "variance")):
+      found = self.averages.of_fused(node, which)
+      if not found:
+        found = self._of_fused_twin(node, which)
+      variable = self._pick(node.name, which, found)
+      if variable is not None:
+        stored.append((which, variable, read(self.graph, variable)))
+    if not stored:
+      # TF 2 hands the averages to the norm itself.
+      if self._fed_averages(inputs[3]) and self._fed_averages(inputs[4]):
+        stored = [("mean", inputs[3].node, inputs[3]),
+                  ("variance", inputs[4].node, inputs[4])]
+      else:
+        return
+    if len(stored) < 2:
+      self._refuse_half(node.name, stored[0][0], stored[0][1])
+    self.sources[source_of(self.graph, inputs[0])] = node.name
+    for (which, variable, ref), slot in zip(stored, (3, 4)):
+      frame = self.frames.of(node.name)
+      if ref != inputs[slot]:
+        dtype = variable_dtype(self.graph, variable)
+        ref = self.frames.carry(ref, dtype, frame)
+        self.graph.set_input(node.name, slot, ref)
+      self.told.append("norm '%s' uses '%s' for its batch %s"
+                       % (node.name, variable, which))
+    node.attr["is_training"].CopyFrom(bool_attr(False))
+    if "exponential_avg_factor" in node.attr:
+      del node.attr["exponential_avg_factor"]
+
+  def _fed_averages(self, ref):
+    return (self.averages.dependence(ref) == FREE
+            and static_shape(self.graph, ref) != (0,)
+            and self.graph.op(ref.node) != "Const")
+
+  # Norms that are spelled out.
+
+  def _spelled_out(self):
+    """Finds what to replace in order of execution, then replaces it.
+
+    A statistic that is computed from replaced ones alone is no statistic any
+    more: the stddev of a stored variance stays as it is spelled.
+    """
+    read = {}
+    for name in self.order:
+      for ref in self.graph.data_inputs(name):
+        read.setdefault(ref.node, set()).add(ref)
+    settled, replaced = set(), []
+    for name in self.order:
+      for ref in sorted(read.get(name, ())):
+        if self.averages.dependence(ref) != STATISTIC or self._is_kept(name):
+          continue
+        inputs = self.graph.data_inputs(name)
+        if inputs and all(r in settled or self.averages.dependence(r) == FREE
+                          for r in inputs):
+          settled.add(ref)
+          self._follow(ref, self.averages.of(ref), None)
+          continue
+        variable = self._pick(name, "statistic", self.averages.of(ref))
+        if variable is None:
+          variable = self._pick(name, "statistic", self._of_twin(ref))
+        if variable is not None:
+          settled.add(ref)
+          replaced.append((ref, variable))
+          self._remember(ref)
+    for ref, variable in replaced:
+      self._follow(ref, self.averages.of(ref), variable)
+    for ref, variable in replaced:
+      self._replace(ref, variable)
+
+  def _remember(self, ref):
+    signature = self.averages.signature(ref)
+    if signature is not None:
+      self.sources[signature[0]] = ref.node
+
+  def _follow(self, ref, averages, chosen):
+    """Training-time helpers that the outputs read settle at the statistic.
+
+    Renorm corrects towards averages of its own; where the statistic is the
+    stored one, the correction is 1 and 0.
+    """
+    for average in averages:
+      if average.variable == chosen or average.variable not in self.needed:
+        continue
+      for reader in self.graph.readers(average.variable):
+        if reader in self.needed and self.graph.op(reader) in (
+            "Identity", "ReadVariableOp"):
+          self.graph.redirect(TensorRef(reader), ref, self.needed)
+
+  def _replace(self, ref, variable):
+    graph = self.graph
+    value = read(graph, variable)
+    dtype = variable_dtype(graph, variable)
+    shape = self._shape_for(ref, variable)
+    if shape is not None:
+      base = "%s/stored" % ref.node
+      size = constant(graph, base + "/shape", np.array(shape, np.int32))
+      value = TensorRef(graph.add(
+        "Reshape", base, [value, size],
+        {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)}).name)
+    wanted = self.model.signatures.output_dtypes(graph.node(ref.node))[
+      ref.index]
+    if wanted != dtype:
+      value = TensorRef(graph.add(
+        "Cast", "%s/cast" % ref.node, [value],
+        {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)}).name)
+    value = self.frames.carry(value, wanted, self.frames.of(ref.node))
+    graph.redirect(ref, value, self.needed)
+    self.told.append("stored '%s' takes the place of batch statistic '%s'"
+                     % (variable, ref))
+
+  def _shape_for(self, ref, variable):
+    """The shape to bring a stored average to; None where it fits as it is."""
+    stored = self._stored_shape(variable)
+    shape = static_shape(self.graph, ref)
+    if shape is None:
+      shape = self._reduced_shape(ref, stored)
+    if shape is None or stored is None or shape == stored:
+      return None
+    count = int(np.prod(stored, dtype=np.int64))
+    if shape.count(-1) == 1:
+      rest = -int(np.prod(shape, dtype=np.int64))
+      shape = tuple(count // max(rest, 1) if s == -1 else s for s in shape)
+    if int(np.prod(shape, dtype=np.int64)) == count:
+      return None if shape == stored else shape
+    if len(shape) == len(stored) and all(
+        a == b or a == 1 for a, b in zip(stored, shape)):
+      return None  # statistics of virtual batches: one average for all
+    raise TransformError(
+      "cannot use variable '%s' for the batch statistic '%s': its shape is "
+      "%s and the statistic's %s; pass %s to keep the batch statistic"
+      % (variable, ref, list(stored), list(shape), _KEEP % ref.node))
+
+  def _stored_shape(self, variable):
+    if self.model.values is not None:
+      shape = self.model.values.shape(variable)
+      if shape is not None:
+        return shape
+    return static_shape(self.graph, TensorRef(variable))
+
+  def _reduced_shape(self, ref, stored):
+    """Shape of a reduction that keeps its axes, where none is stated."""
+    node = self.graph.node(ref.node)
+    if node.op not in ops.REDUCTIONS or not node.attr["keep_dims"].b:
+      return None
+    axes = constant_value(self.graph, self.graph.inputs(ref.node)[1])
+    if axes is None or stored is None or (axes < 0).any():
+      return None
+    rank = axes.size + len(stored)
+    sizes = iter(stored)
+    return tuple(1 if i in axes.reshape(-1) else next(sizes)
+                 for i in range(rank))
+
+  def _remove_noise(self):
+    """Takes the random part out of the scale and offset of these norms.
+
+    tf.layers' `adjustment` multiplies scale and offset by random numbers and
+    adds random numbers, while training.
+    """
+    random = set()
+    for name in self.order:
+      if ops.is_random(self.graph.op(name)) or any(
+          ref.node in random for ref in self.graph.data_inputs(name)):
+        random.add(name)
+    for name in self.order if random else ():
+      if self.averages.dependence(TensorRef(name)) != STATISTIC:
+        continue
+      for slot, ref in enumerate(self.graph.data_inputs(name)):
+        if ref.node in random and self.averages.dependence(ref) == FREE:
+          self._quiet(name, slot, ref, random)
+
+  def _quiet(self, name, slot, ref, random):
+    """Puts the part of an operand that is not random in its place."""
+    combined = "Mul" if self.graph.op(name) == "Mul" else "Add"
+    plain = []
+    if self.graph.op(ref.node).startswith(combined):
+      plain = [r for r in self.graph.data_inputs(ref.node)
+               if r.node not in random]
+    if plain:
+      value = plain[0]
+    else:
+      dtype = self.graph.node(name).attr["T"].type
+      neutral = np.array(1 if combined == "Mul" else 0)
+      value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
+    self.graph.set_input(name, slot, value)
+    self.told.append("removed the random adjustment '%s'" % ref.node)
+
+  # Choosing an average.
+
+  def _pick(self, name, which, found):
+    """The one variable among averages of the same statistic, or None."""
+    helpers = set().union(*(a.helpers for a in found)) if found else set()
+    left = [a for a in found if a.variable not in helpers] or found
+    # What the training graph itself reads corrects it; see _follow.
+    unread = [a for a in left if a.variable not in self.needed]
+    variables = sorted({a.variable for a in unread or left})
+    if len(variables) > 1:
+      moving = [v for v in variables if "moving" in v.lower()]
+      variables = moving if len(moving) == 1 else variables
+    if len(variables) > 1:
+      raise TransformError(
+        "cannot tell which average '%s' means for its %s: %s all track it; "
+        "pass %s to keep the batch statistic"
+        % (name, which, ", ".join("'%s'" % v for v in variables),
+           _KEEP % name))
+    return variables[0] if variables else None
+
+  def _of_twin(self, ref):
+    """Averages of the same norm in another tower, or on another input.
+
+    Twins use the same variables; often only one of them has updates.
+    """
+    signature = self.averages.signature(ref)
+    if signature is None:
+      return []
+    own = self._companions(ref)
+    if not own:
+      return []
+    return [
+      a for a in self.averages.all
+      if a.signature is not None and a.signature[1:] == signature[1:]
+      and own <= self._companions(a.statistic)
+    ]
+
+  def _of_fused_twin(self, node, which):
+    """The same for a fused norm: twins share their scale or offset."""
+    def parameters(name):
+      found = {variable_of(self.graph, ref)
+               for ref in self.graph.inputs(name)[1:3]}
+      return found - {None}
+
+    own = parameters(node.name)
+    twins = {
+      a.statistic.node for a in self.averages.all
+      if self.graph.op(a.statistic.node) in ops.FUSED_NORMS
+      and a.statistic.node != node.name
+      and own & parameters(a.statistic.node)
+    }
+    return [a for twin in sorted(twins)
+            for a in self.averages.of_fused(self.graph.node(twin), which)]
+
+  def _companions(self, ref):
+    """Variables that a norm combines with its statistic, such as gamma."""
+    graph, found = self.graph, set()
+    names, seen = [(ref.node, 0)], set()
+    for name, depth in names:
+      for reader in graph.readers(name):
+        if reader in seen or graph.op(reader) in ops.UPDATES or depth > 4:
+          continue
+        seen.add(reader)
+        names.append((reader, depth + 1))
+        for other in graph.data_inputs(reader):
+          variable = variable_of(graph, other)
+          if variable and not self.averages.is_updated(variable):
+            found.add(variable)
+    return found
+
+  # What is left.
+
+  def _look_at_rest(self):
+    """Names norms that keep batch statistics; refuses half replaced ones."""
+    order = self.graph.topological(self.model.needed())
+    dependence = Dependence(self.graph, order)
+    kept = {}
+    for name in order:
+      node = self.graph.node(name)
+      if node.op in ops.FUSED_NORMS and uses_batch(node):
+        kept[source_of(self.graph, self.graph.inputs(name)[0])] = name
+      elif reduces_batch(self.graph, node) and any(
+          dependence(r) == DATA for r in self.graph.data_inputs(name)):
+        self._look_at_statistic(name, kept)
+    for name in kept.values():
+      self.model.warnings.append(
+        "norm '%s' keeps computing its own statistics: %s"
+        % (name, "as asked" if self._is_kept(name) else
+           "no variable is their moving average"))
+
+  def _look_at_statistic(self, name, kept):
+    signature = self.averages.signature(TensorRef(name))
+    if signature is None:
+      return
+    source = signature[0]
+    is_mean = signature in self.averages.fused_signature(source, "mean")
+    is_variance = signature in self.averages.fused_signature(
+      source, "variance")
+    if self._is_kept(name):
+      kept.setdefault(source, name)
+    elif source in self.sources and (is_mean or is_variance):
+      self._refuse_half(name, "variance" if is_mean else "mean",
+                        self.sources[source])
+    elif is_variance:
+      kept.setdefault(source, name)
+
+  def _refuse_half(self, name, which, by):
+    raise TransformError(
+      "cannot export norm '%s': its %s has a moving average ('%s') and its "
+      "other statistic has none; pass %s to keep both batch statistics"
+      % (name, which, by, _KEEP % name))
+

@@ -1,0 +1,67 @@
+"""Reading variables in a graph: plain values, in any while loop's frame."""
+
+from __future__ import annotations
+
+from bnexport import ops
+from bnexport.graph import Graph, TensorRef
+from bnexport.nodes import bool_attr, identity, type_attr
+
+
+def variable_dtype(graph: Graph, variable):
+  """DataType enum of a variable's value."""
+  return graph.node(variable).attr["dtype"].type
+
+
+def read(graph: Graph, variable) -> TensorRef:
+  """The value of a variable outside of all loops; a read is added if needed."""
+  is_resource = graph.op(variable) == "VarHandleOp"
+  wanted = "ReadVariableOp" if is_resource else "Identity"
+  for reader in graph.readers(variable):
+    if (graph.op(reader) == wanted
+        and graph.inputs(reader) == [TensorRef(variable)]):
+      return TensorRef(reader)
+  dtype = variable_dtype(graph, variable)
+  if is_resource:
+    return TensorRef(graph.add(
+      wanted, variable + "/Read/ReadVariableOp", [TensorRef(variable)],
+      {"dtype": type_attr(dtype)}).name)
+  return identity(graph, variable + "/read", TensorRef(variable), dtype)
+
+
+class Frames:
+  """Which while loop's frame each node runs in."""
+
+  def __init__(self, graph: Graph, order):
+    """Sweeps over `order`, names of nodes with inputs first."""
+    self._graph = graph
+    self._of = {}
+    self._enters = {}
+    for name in order:
+      self._of[name] = self._frame(graph.node(name))
+
+  def of(self, name):
+    """Frame names from the outermost in; () outside of all loops."""
+    return self._of.get(name, ())
+
+  def _frame(self, node):
+    frames = [self.of(ref.node) for ref in self._graph.inputs(node.name)]
+    frame = max(frames, key=len, default=())
+    if node.op in ops.ENTERS:
+      frame += (node.attr["frame_name"].s,)
+      self._enters.setdefault(frame, node)
+    elif node.op in ops.EXITS:
+      frame = frame[:-1]
+    return frame
+
+  def carry(self, ref: TensorRef, dtype, frame) -> TensorRef:
+    """Brings a tensor from outside of all loops into a frame."""
+    for depth in range(1, len(frame) + 1):
+      like = self._enters[frame[:depth]]
+      attrs = {key: like.attr[key] for key in
+               ("frame_name", "parallel_iterations") if key in like.attr}
+      attrs["T"] = type_attr(dtype)
+      attrs["is_constant"] = bool_attr(True)
+      ref = TensorRef(self._graph.add(
+        "Enter", ref.node + "/Enter", [ref], attrs).name)
+    return ref
+
