@@ -139,9 +139,9 @@ class Values:
     }
     self._instead = {}
 
-  def prefer(self, variable, key):
-    """Takes the value of `variable` from another key from now on."""
-    self._instead[variable] = Saved(key, "")
+  def prefer(self, variable, saved):
+    """Takes the value of `variable` from there from now on."""
+    self._instead[variable] = saved
 
   def find(self, variable):
     """Returns where the checkpoint holds a variable, or None."""

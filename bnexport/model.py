@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from bnexport import ops
 from bnexport.checkpoint import Values
@@ -24,6 +24,9 @@ class Model:
     origin: what the graph was read from, for messages.
     signatures: OpDefs, those the file brings along included.
     initializers: nodes to keep that a user runs once before the outputs.
+    decided: values given to placeholders and flags, by node name.
+    stored: variables by the batch statistic whose place they took.
+    averages: variables that are moving averages of batch statistics.
     history: what was done to the graph, a line each.
     warnings: doubts to tell the user about, a line each.
   """
@@ -35,6 +38,9 @@ class Model:
   origin: str
   signatures: Signatures
   initializers: Tuple[str, ...] = ()
+  decided: Dict[str, object] = dataclasses.field(default_factory=dict)
+  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
+  averages: FrozenSet[str] = frozenset()
   history: List[str] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from bnexport import ops
 from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import bool_attr, identity, type_attr
+from bnexport.tf1 import tf1
+
+_HANDOVERS = frozenset((
+  "Identity", "RefIdentity", "Switch", "RefSwitch", "Merge", "RefMerge",
+  "Enter", "RefEnter", "Exit", "RefExit",
+))
 
 
 def variable_dtype(graph: Graph, variable):
@@ -26,6 +32,19 @@ def read(graph: Graph, variable) -> TensorRef:
       wanted, variable + "/Read/ReadVariableOp", [TensorRef(variable)],
       {"dtype": type_attr(dtype)}).name)
   return identity(graph, variable + "/read", TensorRef(variable), dtype)
+
+
+def is_reference(graph, ref):
+  """Whether a tensor is a variable's reference or handle, not its value."""
+  while graph.op(ref.node) not in ops.VARIABLES:
+    node = graph.node(ref.node)
+    if node.op not in _HANDOVERS:
+      return False
+    if (not node.op.startswith("Ref")
+        and node.attr["T"].type != tf1.resource.as_datatype_enum):
+      return False
+    ref = graph.inputs(ref.node)[0]
+  return True
 
 
 class Frames:

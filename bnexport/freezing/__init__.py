@@ -1,0 +1,1 @@
+"""From a model to a written and proven inference graph."""

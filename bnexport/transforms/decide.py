@@ -97,6 +97,7 @@ class _Phase:
       exceptions = Exceptions(self.graph, self.order, opposite, self.keep)
     _rewrite(self.model, Evaluation(self.graph, self.order, self.known,
                                     exceptions))
+    self.model.decided.update(self.known)
     return self.told
 
   def _refuse_unknown_scopes(self):

@@ -31,7 +31,7 @@ class FreezeVariables:
   def apply(self, model):
     graph, frozen = model.graph, 0
     variables = [
-      name for name in model.needed()
+      name for name in model.needed(control=True)
       if graph.op(name) in ops.VARIABLES and name not in self.denylist
     ]
     for name in variables:

@@ -1,4 +1,4 @@
-"""Variables are only read, by value: no references, handles or updates."""
+"""Variables are only read, by value: no references or handles are left."""
 
 from __future__ import annotations
 
@@ -27,109 +27,19 @@ _HANDLE_READS = frozenset((
 class ReadVariables:
   """Replaces reads through references and handles by plain values.
 
-  An update whose value the outputs read becomes the value that it would have
-  written; one that only runs beside them has no part in the answer.
-
-  Before: u = AssignAdd(v, d)   s = RefSwitch(v, p)   y = Sub(u, s)
-  After:  u = Add(v, d)   s = Switch(v/read, p)   y = Sub(u, s)
+  Before: s = RefSwitch(v, p)   y = Relu(s)
+  After:  r = Identity(v)   s = Switch(r, p)   y = Relu(s)
 
   Refuses ops that use a variable's handle in a way that is no read.
+  Run first: use_written_values, remove_side_effects.
   """
 
   name: ClassVar[str] = "read_variables"
 
   def apply(self, model):
-    told = []
-    for name in _updated_reads(model):
-      told.append(_become_written(model, name))
-    for name in model.graph.topological(model.needed()):
+    for name in model.graph.topological(model.needed(control=True)):
       _make_plain(model.graph, model.graph.node(name))
-    return told
-
-
-def _updated_reads(model):
-  """Nodes that read what an update of the same run wrote, inputs first.
-
-  An update's written value may itself need further updates, so the walk goes
-  on behind each one it finds.
-  """
-  graph, found = model.graph, []
-  seen = dict.fromkeys(model.needed())
-  stack = list(seen)
-  while stack:
-    name = stack.pop()
-    node = graph.node(name)
-    update = name if node.op in ops.UPDATES else _awaited_update(graph, node)
-    if update is not None:
-      found.append(name)
-      more = graph.ancestors([update], control=False)
-      new = [n for n in more if n not in seen]
-      seen.update(dict.fromkeys(new))
-      stack.extend(new)
-  return found
-
-
-def _awaited_update(graph, node):
-  """The update that a read waits for, of the variable it reads; or None."""
-  data = graph.data_inputs(node.name)
-  if node.op not in ("Identity", "ReadVariableOp") or len(data) != 1:
-    return None
-  if graph.op(data[0].node) in ops.RESOURCE_READS:
-    return None
-  waits = [ref.node for ref in graph.control_inputs(node.name)]
-  variable = variable_of(graph, data[0]) if waits else None
-  if variable is None or not _is_reference(graph, data[0]):
-    return None
-  for name in waits:
-    op = graph.op(name)
-    if op == "NoOp" or op in ops.IDENTITIES:
-      waits.extend(ref.node for ref in graph.inputs(name)
-                   if ref.node not in waits)
-    elif (op in ops.UPDATES
-          and variable_of(graph, graph.inputs(name)[0]) == variable):
-      return name
-  return None
-
-
-def _is_reference(graph, ref):
-  """Whether a tensor is a variable's reference or handle, not its value."""
-  while graph.op(ref.node) not in ops.VARIABLES:
-    node = graph.node(ref.node)
-    if node.op not in _CARRIERS:
-      return False
-    if (not node.op.startswith("Ref")
-        and node.attr["T"].type != tf1.resource.as_datatype_enum):
-      return False
-    ref = graph.inputs(ref.node)[0]
-  return True
-
-
-def _become_written(model, name):
-  """Turns an update, or a read that waits for one, into what is written."""
-  graph = model.graph
-  node = graph.node(name)
-  update = name if node.op in ops.UPDATES else _awaited_update(graph, node)
-  op = graph.op(update)
-  before, value = graph.data_inputs(update)[:2]
-  variable = variable_of(graph, before)
-  dtype = variable_dtype(graph, variable)
-  if op in ops.ASSIGN:
-    node.op, inputs = "Identity", [value]
-  else:
-    node.op = "Sub" if op in ops.ASSIGN_SUB else "Add"
-    inputs = [_value(graph, before), value]
-  graph.set_inputs(name, inputs + graph.control_inputs(name))
-  node.attr.clear()
-  node.attr["T"].CopyFrom(type_attr(dtype))
-  return "'%s' is the value that the update of '%s' would write" % (
-    name, variable)
-
-
-def _value(graph, ref):
-  """A reference as it is; a handle's value where one is needed."""
-  if graph.op(ref.node) == "VarHandleOp":
-    return read(graph, ref.node)
-  return ref
+    return []
 
 
 def _make_plain(graph, node):

@@ -66,6 +66,7 @@ class _Replacement:
     self._fused()
     self._spelled_out()
     self._remove_noise()
+    self.model.averages = frozenset(a.variable for a in self.averages.all)
     self._look_at_rest()
     return self.told
 
@@ -108,6 +109,7 @@ class _Replacement:
         dtype = variable_dtype(self.graph, variable)
         ref = self.frames.carry(ref, dtype, frame)
         self.graph.set_input(node.name, slot, ref)
+      self.model.stored[TensorRef(node.name, slot - 2)] = variable
       self.told.append("norm '%s' uses '%s' for its batch %s"
                        % (node.name, variable, which))
     node.attr["is_training"].CopyFrom(bool_attr(False))
@@ -192,6 +194,7 @@ class _Replacement:
         {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)}).name)
     value = self.frames.carry(value, wanted, self.frames.of(ref.node))
     graph.redirect(ref, value, self.needed)
+    self.model.stored[ref] = variable
     self.told.append("stored '%s' takes the place of batch statistic '%s'"
                      % (variable, ref))
 

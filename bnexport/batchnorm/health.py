@@ -1,0 +1,68 @@
+"""Whether stored statistics can be right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport.batchnorm import STORED
+from bnexport.errors import TransformError
+from bnexport.graph import TensorRef
+from bnexport.nodes import constant_value
+
+OK = "ok"
+NEVER_UPDATED = "never updated: mean 0 and variance 1 throughout"
+NOT_FINITE = "not finite"
+NEGATIVE = "negative variance"
+ZERO = "variance 0"
+
+
+def health(mean, variance, epsilon):
+  """One of the states above, the worst that applies.
+
+  Args:
+    mean: array of the stored mean.
+    variance: array of the stored variance.
+    epsilon: what the norm adds to the variance.
+  """
+  if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+    return NOT_FINITE
+  if (variance + epsilon <= 0).any():
+    return NEGATIVE
+  if not (mean != 0).any() and not (variance != 1).any():
+    return NEVER_UPDATED
+  return ZERO if (variance == 0).any() else OK
+
+
+def examine(model, norms):
+  """Health of each norm whose statistics are constants of the graph.
+
+  Returns:
+    States by the norm's name.
+
+  Raises:
+    TransformError: with these statistics no answer can be right.
+  """
+  states = {}
+  for norm in norms:
+    if norm.statistics != STORED:
+      continue
+    mean, variance = (
+      constant_value(model.graph, ref, largest=1 << 30)
+      for ref in (TensorRef(norm.moving_mean), TensorRef(norm.moving_variance))
+    )
+    if mean is None or variance is None:
+      continue
+    state = health(mean, variance, norm.epsilon)
+    states[norm.name] = state
+    if state in (NOT_FINITE, NEGATIVE):
+      raise TransformError(
+        "cannot export norm '%s': its stored statistics '%s' and '%s' are "
+        "no use (%s); export an earlier checkpoint, or pass "
+        "--keep_batch_statistics=%s" % (
+          norm.name, norm.moving_mean, norm.moving_variance, state, norm.name))
+    if state != OK:
+      model.warnings.append(
+        "norm '%s': %s in '%s' and '%s'; the export answers as the rebuilt "
+        "model does; check that training ran the update operations"
+        % (norm.name, state, norm.moving_mean, norm.moving_variance))
+  return states

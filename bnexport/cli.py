@@ -1,0 +1,179 @@
+"""What the commands share: flags, exit statuses, progress.
+
+Importing it does not import TensorFlow, so `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from absl import app, flags
+
+from bnexport.errors import Error, SourceError
+
+DONE = 0
+NOT_PROVEN = 2
+REFUSED = 3
+
+CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None,
+  "Checkpoint to take the variables from: the prefix that Saver.save returned,"
+  " or a directory (its latest).")
+OUTPUT_NODE = flags.DEFINE_list(
+  "output_node", [], "Nodes or tensors to export; `name:0` is accepted.")
+MODEL = flags.DEFINE_string(
+  "model", None,
+  "Rebuild the model: package.module:function or file.py:function. It is "
+  "called with is_training=False in a fresh graph.")
+MODEL_KWARGS = flags.DEFINE_string(
+  "model_kwargs", "{}", "Further arguments of --model, as a JSON object.")
+INPUT = flags.DEFINE_multi_string(
+  "input", [],
+  "Placeholder to make and hand to --model, in order: name:dtype:dim,dim,... "
+  "with ? for an open dimension. May be repeated.")
+META_GRAPH = flags.DEFINE_string(
+  "meta_graph", None,
+  "Training graph (.meta); default: the one beside the checkpoint.")
+GRAPH_DEF = flags.DEFINE_string(
+  "graph_def", None, "Training graph as a GraphDef, .pb or .pbtxt.")
+OUTPUT_GRAPH = flags.DEFINE_string(
+  "output_graph", None,
+  "File to write; default: CHECKPOINT.frozen.pb beside the checkpoint.")
+INPUT_NODE = flags.DEFINE_list(
+  "input_node", [],
+  "Tensors to feed; inner ones, such as a queue's output, become "
+  "placeholders. Default: the placeholders that the outputs need.")
+SET = flags.DEFINE_list(
+  "set", [],
+  "name=value of placeholders and flags, where the graph leaves open what "
+  "means inference: --set=mode=2,keep_prob=1.0")
+MOVING_AVERAGES = flags.DEFINE_bool(
+  "moving_averages", False,
+  "Export the exponential moving averages of the weights, where they exist.")
+KEEP_BATCH_STATISTICS = flags.DEFINE_list(
+  "keep_batch_statistics", [],
+  "Scopes of norms that are meant to use the batch's statistics.")
+DATA_FORMAT = flags.DEFINE_enum(
+  "data_format", None, ["NHWC"],
+  "Rewrite an NCHW graph so that it runs on CPUs.")
+VALIDATE = flags.DEFINE_bool(
+  "validate", True, "Import the written graph again and prove it.")
+FEEDS = flags.DEFINE_string(
+  "feeds", None,
+  "File.npz with arrays by input name to prove with; default: made up.")
+REPORT = flags.DEFINE_string(
+  "report", None, "Also write the report there: FILE.json or FILE.md.")
+AS_TEXT = flags.DEFINE_bool("as_text", False, "Write a text GraphDef.")
+OVERWRITE = flags.DEFINE_bool(
+  "overwrite", False, "Replace files that exist.")
+DENYLIST = flags.DEFINE_list(
+  "variable_names_denylist", [], "Variables that stay variables.")
+INITIALIZER_NODES = flags.DEFINE_list(
+  "initializer_nodes", [],
+  "Nodes to keep that are run once after the import; what fills the lookup "
+  "tables of the outputs is kept without being named.")
+
+# The names that TensorFlow's freeze_graph has for the same.
+for _old, _new in (
+    ("input_checkpoint", "checkpoint"), ("input_meta_graph", "meta_graph"),
+    ("input_graph", "graph_def"), ("output_node_names", "output_node"),
+    ("variable_names_blacklist", "variable_names_denylist"),
+):
+  flags.DEFINE_alias(_old, _new)
+# Accepted, so that old scripts run; files tell by themselves what they are.
+flags.DEFINE_bool("input_binary", False, "Accepted; has no effect.")
+flags.DEFINE_bool("clear_devices", True,
+                  "Accepted; devices are always cleared.")
+flags.DEFINE_string("input_saver", "", "Accepted; has no effect.")
+flags.DEFINE_integer("checkpoint_version", 2, "Accepted; has no effect.")
+flags.DEFINE_string("restore_op_name", "", "Accepted; has no effect.")
+flags.DEFINE_string("filename_tensor_name", "", "Accepted; has no effect.")
+
+
+def run(main):
+  """Runs a command's main; an expected failure is one line and status 3."""
+  def guarded(argv):
+    if len(argv) > 1:
+      return fail(SourceError(
+        "cannot use argument '%s': every argument is a --flag=value; see "
+        "--help" % argv[1]))
+    try:
+      return main()
+    except Error as error:
+      return fail(error)
+    except KeyboardInterrupt:
+      return fail(Error("cannot finish: interrupted; nothing was written"))
+
+  app.run(guarded)
+
+
+def fail(error):
+  sys.stderr.write("bnexport: %s\n" % " ".join(str(error).split()))
+  return REFUSED
+
+
+def progress(text):
+  """Says on stderr what is being done."""
+  sys.stderr.write("bnexport: %s\n" % text)
+  sys.stderr.flush()
+
+
+def warn(text):
+  sys.stderr.write("bnexport: warning: %s\n" % text)
+
+
+def settings():
+  """The --set flag as a dict.
+
+  Raises:
+    SourceError: an item is no name=value.
+  """
+  found = {}
+  for item in SET.value:
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+      raise SourceError("cannot read --set item '%s': write NAME=VALUE" % item)
+    found[name[:-2] if name.endswith(":0") else name] = value
+  return found
+
+
+def model_kwargs():
+  """The --model_kwargs flag as a dict.
+
+  Raises:
+    SourceError: it is no JSON object.
+  """
+  try:
+    kwargs = json.loads(MODEL_KWARGS.value)
+  except ValueError as error:
+    raise SourceError("cannot read --model_kwargs: %s; write a JSON object, "
+                      "like '{\"depth\": 50}'" % error) from error
+  if not isinstance(kwargs, dict):
+    raise SourceError("cannot use --model_kwargs: it is no JSON object; write "
+                      "one, like '{\"depth\": 50}'")
+  return kwargs
+
+
+def feeds():
+  """The arrays of --feeds, or None.
+
+  Raises:
+    SourceError: the file is no npz.
+  """
+  if FEEDS.value is None:
+    return None
+  import numpy as np
+  try:
+    with np.load(FEEDS.value) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except (OSError, ValueError, AttributeError) as error:
+    raise SourceError("cannot read feeds '%s': %s; write them with "
+                      "numpy.savez(FILE, INPUT=array)"
+                      % (FEEDS.value, error)) from error
+
+
+def default_output(checkpoint, extension):
+  """Where the graph goes that nobody gave a place."""
+  return os.path.normpath(checkpoint) + ".frozen" + extension

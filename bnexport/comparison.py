@@ -1,0 +1,292 @@
+"""Proof: an exported graph, imported again, against a reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.errors import ComparisonError
+from bnexport.tf1 import session, tf1
+
+# How far two right answers may be apart, relative to the largest element (at
+# least 1): rounding in sums of some thousands of products.
+TOLERANCE = {np.float16: 2e-2, np.float32: 1e-4, np.float64: 1e-9}
+_BFLOAT16 = 8e-2
+_ROWS = 4
+# Sizes tried for dimensions that a graph leaves open: networks halve images
+# some times, and crop or flatten to fixed sizes.
+_SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
+
+
+def tolerance(dtype):
+  """Largest relative difference that is rounding, for a NumPy dtype."""
+  if np.dtype(dtype).kind not in "fc" and np.dtype(dtype).name != "bfloat16":
+    return 0.0
+  return TOLERANCE.get(np.dtype(dtype).type, _BFLOAT16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """How far apart two answers of one output are.
+
+  Attributes:
+    output: name of the tensor.
+    largest: largest absolute difference; infinite where shapes differ or one
+      is not a number.
+    scale: largest magnitude of the reference, at least 1.
+    limit: largest difference that is taken for rounding.
+  """
+
+  output: str
+  largest: float
+  scale: float
+  limit: float
+
+  @property
+  def holds(self):
+    return self.largest <= self.limit
+
+  def __str__(self):
+    return "%s: largest difference %.2g, limit %.2g" % (
+      self.output, self.largest, self.limit)
+
+
+def difference(output, value, reference):
+  """Compares two arrays."""
+  value, reference = np.asarray(value), np.asarray(reference)
+  if value.shape != reference.shape or value.dtype != reference.dtype:
+    return Difference(output, np.inf, 1.0, 0.0)
+  if not value.size:
+    return Difference(output, 0.0, 1.0, 0.0)
+  if value.dtype.kind not in "fiuc":
+    if value.dtype.name != "bfloat16":
+      return Difference(output, float((value != reference).any()), 1.0, 0.0)
+  a, b = value.astype(np.float64), reference.astype(np.float64)
+  finite = np.isfinite(b)
+  if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+    return Difference(output, np.inf, 1.0, 0.0)
+  if not finite.any():
+    return Difference(output, 0.0, 1.0, 0.0)
+  scale = max(1.0, float(np.max(np.abs(b[finite]))))
+  largest = float(np.max(np.abs(a[finite] - b[finite])))
+  largest = largest if largest == largest else np.inf
+  return Difference(output, largest, scale, tolerance(value.dtype) * scale)
+
+
+@dataclasses.dataclass
+class Comparison:
+  """What was proven of an exported graph.
+
+  Attributes:
+    reference: what it was compared with, or why it could not be.
+    differences: one for each output.
+    batch: whether one row answers alone as it does within a batch; None
+      where it was not looked at, with the reason in `notes`.
+    repeats: whether a second run answered the same.
+    feeds: shapes of what was fed.
+    notes: what else to know, a line each.
+  """
+
+  reference: str = ""
+  differences: List[Difference] = dataclasses.field(default_factory=list)
+  batch: Optional[bool] = None
+  repeats: Optional[bool] = None
+  feeds: Dict[str, tuple] = dataclasses.field(default_factory=dict)
+  notes: List[str] = dataclasses.field(default_factory=list)
+
+  @property
+  def holds(self):
+    return (all(d.holds for d in self.differences)
+            and self.batch is not False and self.repeats is not False)
+
+
+class Runner:
+  """A GraphDef, imported; runs with nothing but feeds."""
+
+  def __init__(self, graph_def, outputs, initializers=()):
+    """Imports the graph.
+
+    Raises:
+      ComparisonError: TensorFlow does not take it.
+    """
+    self._graph = tf1.Graph()
+    self._outputs = [_tensor_name(o) for o in outputs]
+    try:
+      with self._graph.as_default():
+        tf1.import_graph_def(graph_def, name="")
+      self._session = session(self._graph)
+      if initializers:
+        self._session.run(list(initializers))
+    except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
+      raise ComparisonError("cannot import the graph: %s" % first_line(error)
+                            ) from error
+
+  def answers(self, feeds):
+    """The outputs for feeds by node name.
+
+    Raises:
+      ComparisonError: TensorFlow can't run it.
+    """
+    try:
+      return self._session.run(
+        self._outputs, {_tensor_name(k): v for k, v in feeds.items()})
+    except (tf1.errors.OpError, ValueError, TypeError, KeyError) as error:
+      raise ComparisonError("cannot run the graph: %s" % first_line(error)
+                            ) from error
+
+  def close(self):
+    self._session.close()
+
+
+def _tensor_name(ref):
+  text = str(ref)
+  return text if ":" in text else text + ":0"
+
+
+def first_line(error):
+  """The first line of an error's message that says something."""
+  lines = [line.strip() for line in str(error).splitlines()]
+  lines = [line for line in lines
+           if line and not line.startswith(("Graph execution error",
+                                            "Detected at node", "Node: "))]
+  return lines[0] if lines else type(error).__name__
+
+
+def made_up_feeds(graph_def):
+  """Yields feeds to try: random values in the placeholders' shapes.
+
+  Feeds are dicts of arrays by node name. Open first dimensions get some rows;
+  other open ones the same size each, another size in each try.
+  """
+  placeholders = [n for n in graph_def.node
+                  if n.op in ops.PLACEHOLDERS and not n.input]
+  is_open = any(_open_sizes(node) for node in placeholders)
+  for size in _SIZES if is_open else (1,):
+    random = np.random.RandomState(7)
+    yield {node.name: _made_up(node, size, random) for node in placeholders}
+
+
+def _open_sizes(node):
+  shape = node.attr["shape"].shape
+  return shape.unknown_rank or any(d.size < 0 for d in shape.dim[1:])
+
+
+def _made_up(node, size, random):
+  shape = node.attr["shape"].shape
+  sizes = [d.size for d in shape.dim]
+  if shape.unknown_rank or "shape" not in node.attr:
+    sizes = [_ROWS, size, size, 3]
+  sizes = [
+    d if d >= 0 else (_ROWS if i == 0 else size) for i, d in enumerate(sizes)
+  ]
+  dtype = tf1.as_dtype(node.attr["dtype"].type)
+  if dtype.is_floating or dtype.is_complex:
+    values = random.randn(*sizes) if sizes else np.float64(1.0)
+    return np.asarray(values).astype(dtype.as_numpy_dtype)
+  if dtype == tf1.bool:
+    return random.rand(*sizes) > 0.5
+  if dtype == tf1.string:
+    return np.full(sizes, b"", dtype=object)
+  return random.randint(0, 2, sizes).astype(dtype.as_numpy_dtype)
+
+
+def prove(graph_def, outputs, reference, feeds=None, initializers=(),
+          keeps_batch=False):
+  """Imports a graph again and compares what it answers.
+
+  Args:
+    graph_def: the exported graph, as read from its file.
+    outputs: TensorRefs to compare.
+    reference: has `what`, a text, and `answers(feeds)`; or None.
+    feeds: arrays by node name; made up where it is None.
+    initializers: nodes to run first.
+    keeps_batch: whether norms use the batch on purpose.
+
+  Raises:
+    ComparisonError: the exported graph can't be imported.
+  """
+  runner = Runner(graph_def, outputs, initializers)
+  proof = Comparison()
+  try:
+    tried = [feeds] if feeds else made_up_feeds(graph_def)
+    feeds, answers = _first_that_runs(runner, tried, proof)
+    if answers is None:
+      return proof
+    proof.feeds = {name: np.shape(value) for name, value in feeds.items()}
+    again = [difference(str(o), a, b) for o, a, b in zip(
+      outputs, runner.answers(feeds), answers)]
+    proof.repeats = all(d.holds for d in again)
+    _compare_with(reference, outputs, feeds, answers, proof)
+    if keeps_batch:
+      proof.notes.append("rows were not looked at alone: norms keep their "
+                         "batch statistics")
+    else:
+      _look_at_rows(runner, reference, feeds, answers, proof)
+  finally:
+    runner.close()
+  return proof
+
+
+def _first_that_runs(runner, tried, proof):
+  said = None
+  for feeds in tried:
+    try:
+      return feeds, runner.answers(feeds)
+    except ComparisonError as error:
+      said = said or str(error)
+  proof.reference = "nothing: no made-up input fits the graph"
+  proof.notes.append("not run: %s; pass --feeds=FILE.npz with arrays by input "
+                     "name" % said)
+  return None, None
+
+
+def _compare_with(reference, outputs, feeds, answers, proof):
+  if reference is None:
+    proof.reference = "nothing"
+    return
+  try:
+    expected = reference.answers(feeds)
+  except ComparisonError as error:
+    proof.reference = "nothing: %s" % error
+    return
+  proof.reference = reference.what
+  proof.differences = [difference(str(o), a, b)
+                       for o, a, b in zip(outputs, answers, expected)]
+
+
+def _look_at_rows(runner, reference, feeds, answers, proof):
+  """One row alone has to answer as it does within the batch."""
+  rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
+  if len(rows) != 1 or rows == {1}:
+    proof.notes.append("rows were not looked at alone: the inputs have no "
+                       "batch in common")
+    return
+  size = rows.pop()
+  row = {k: v[:1] if np.ndim(v) else v for k, v in feeds.items()}
+  by_row = [i for i, a in enumerate(answers)
+            if np.ndim(a) and np.shape(a)[0] == size]
+  try:
+    alone = runner.answers(row)
+  except ComparisonError:
+    proof.notes.append("rows were not looked at alone: the graph fixes the "
+                       "size of its batch")
+    return
+  apart = [difference("row", alone[i], answers[i][:1]) for i in by_row]
+  proof.batch = all(d.holds for d in apart)
+  if proof.batch or not proof.differences:
+    if not proof.batch:
+      proof.batch = None
+      proof.notes.append("answers of a row depend on the rest of its batch")
+    return
+  try:
+    same = [difference("row", alone[i], value) for i, value in
+            enumerate(reference.answers(row)) if i in by_row]
+  except ComparisonError:
+    return
+  if all(d.holds for d in same):
+    proof.batch = None
+    proof.notes.append("answers of a row depend on the rest of its batch, in "
+                       "the model itself too")

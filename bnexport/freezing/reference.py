@@ -1,0 +1,124 @@
+"""The training graph itself as a reference, run by TensorFlow.
+
+It shares as little as it can with the export: conditionals are run, not
+folded; variables are variables; the phase and the stored averages are fed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.comparison import first_line
+from bnexport.errors import ComparisonError, Error
+from bnexport.graph import TensorRef
+from bnexport.nodes import bool_attr, static_shape
+from bnexport.tf1 import session, tf1
+from bnexport.transforms.remove_dropout import RemoveDropout
+from bnexport.variables import read
+
+
+class TrainingGraph:
+  """The forward pass of a training graph, with the averages in their place."""
+
+  what = ("the training graph run by TensorFlow, with the phase and the stored "
+          "averages fed")
+
+  def __init__(self, original, model):
+    """Prepares; nothing is run before `answers`.
+
+    Args:
+      original: a Model with the graph as it was before it was decided.
+      model: the exported Model: says what was decided and stored.
+    """
+    self._original = original
+    self._decided = model.decided
+    self._stored = model.stored
+    self._session = None
+
+  def answers(self, feeds):
+    """Outputs for feeds by node name.
+
+    Raises:
+      ComparisonError: TensorFlow can't run the training graph.
+    """
+    try:
+      if self._session is None:
+        self._open()
+      feeds = {name + ":0": value for name, value in feeds.items()}
+      feeds.update(self._settings)
+      feeds.update(self._averages(feeds))
+      return self._session.run(self._outputs, feeds)
+    except (Error, tf1.errors.OpError, ValueError, KeyError, TypeError,
+            RuntimeError) as error:
+      raise ComparisonError("the training graph does not run here (%s)"
+                            % first_line(error)) from error
+
+  def _open(self):
+    original = self._original
+    graph = original.graph
+    RemoveDropout().apply(original)
+    for ref, variable in self._stored.items():
+      node = graph.node(ref.node)
+      if node.op in ops.FUSED_NORMS:
+        node.attr["is_training"].CopyFrom(bool_attr(False))
+        graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+    graph.keep(graph.ancestors(ref.node for ref in original.outputs))
+    self._outputs = [_name(ref) for ref in original.outputs]
+    graph_def = graph.to_graph_def()
+    for node in graph_def.node:
+      node.attr.pop("_output_shapes", None)
+    imported = tf1.Graph()
+    with imported.as_default():
+      tf1.import_graph_def(graph_def, name="")
+      self._session = session(imported)
+      self._load(imported, original)
+    self._settings = {
+      name + ":0": _shaped(graph, name, value)
+      for name, value in self._decided.items()
+      if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
+    }
+    self._statistics = {
+      ref: variable for ref, variable in self._stored.items()
+      if ref.node in graph and graph.op(ref.node) not in ops.FUSED_NORMS
+    }
+
+  def _load(self, imported, original):
+    for node in original.graph:
+      if node.op not in ops.VARIABLES:
+        continue
+      value = self._value(node.name)
+      tensor = imported.get_tensor_by_name(node.name + ":0")
+      holder = tf1.placeholder(node.attr["dtype"].type)
+      if node.op == "VarHandleOp":
+        assign = tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder)
+      else:
+        assign = tf1.raw_ops.Assign(ref=tensor, value=holder,
+                                    validate_shape=False)
+      self._session.run(assign, {holder: value})
+
+  def _value(self, name):
+    if name in self._decided:
+      return np.asarray(self._decided[name])
+    return self._original.values[name]
+
+  def _averages(self, feeds):
+    """Stored averages in the shapes of the statistics they stand for."""
+    refs = list(self._statistics)
+    shapes = self._session.run([_name(ref) for ref in refs], feeds)
+    fed = {}
+    for ref, like in zip(refs, shapes):
+      value = self._original.values[self._statistics[ref]]
+      if value.size == like.size:
+        value = value.reshape(like.shape)
+      fed[_name(ref)] = np.broadcast_to(value, like.shape).astype(like.dtype)
+    return fed
+
+
+def _shaped(graph, name, value):
+  shape = static_shape(graph, TensorRef(name)) or ()
+  return np.full([max(size, 1) for size in shape], value)
+
+
+def _name(ref: TensorRef):
+  return "%s:%d" % (ref.node, ref.index)

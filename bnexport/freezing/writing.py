@@ -1,0 +1,62 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from google.protobuf import text_format
+
+from bnexport.errors import SourceError
+from bnexport.tf1 import tf1
+
+# Protobuf reads and writes no message of this many bytes or more.
+MOST_BYTES = (1 << 31) - 1
+
+
+def refuse_existing(path, overwrite):
+  """Raises SourceError where a file would be lost or can't be made."""
+  if tf1.gfile.IsDirectory(path):
+    raise SourceError("cannot write '%s': it is a directory; give a file name "
+                      "in it with --output_graph" % path)
+  if tf1.gfile.Exists(path) and not overwrite:
+    raise SourceError("cannot write '%s': the file exists; pass --overwrite, "
+                      "or another --output_graph" % path)
+  folder = os.path.dirname(path) or "."
+  if not tf1.gfile.IsDirectory(folder):
+    raise SourceError("cannot write '%s': there is no directory '%s'; make it "
+                      "first" % (path, folder))
+
+
+@contextlib.contextmanager
+def whole_file(path, data):
+  """Writes `data` beside `path`; puts it there when the block has ended well.
+
+  Yields:
+    The path of the finished file before it gets its name.
+
+  Raises:
+    SourceError: it can't be written. Nothing is left then, and what was at
+      `path` stays.
+  """
+  part = "%s.part-%d" % (path, os.getpid())
+  try:
+    with tf1.gfile.GFile(part, "wb") as f:
+      f.write(data)
+    yield part
+    tf1.gfile.Rename(part, path, overwrite=True)
+  except (tf1.errors.OpError, OSError) as error:
+    said = str(error).strip().splitlines()
+    raise SourceError("cannot write '%s': %s; free space or give another path"
+                      % (path, said[0] if said else type(error).__name__)
+                      ) from error
+  finally:
+    if tf1.gfile.Exists(part):
+      tf1.gfile.Remove(part)
+
+
+def serialize(graph_def, as_text):
+  """Bytes of a GraphDef, the same for the same graph."""
+  if as_text:
+    return text_format.MessageToString(graph_def).encode()
+  return graph_def.SerializeToString(deterministic=True)

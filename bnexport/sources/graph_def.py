@@ -1,0 +1,41 @@
+"""A GraphDef file, .pb or .pbtxt, with the checkpoint of its variables."""
+
+from __future__ import annotations
+
+from bnexport.checkpoint import Checkpoint, Values
+from bnexport.errors import SourceError
+from bnexport.model import Model, find_tensors
+from bnexport.nodes import Signatures
+from bnexport.sources.files import read_proto
+from bnexport.sources.meta_graph import open_graph
+from bnexport.tf1 import tf1
+
+
+def load(path, checkpoint, outputs, inputs=()):
+  """Loads a graph; nothing of it is imported or run.
+
+  Args:
+    path: a GraphDef, binary or text.
+    checkpoint: prefix, file or directory of a checkpoint, or None.
+    outputs: names of the nodes or tensors to export.
+    inputs: names of the tensors to feed, or none.
+
+  Raises:
+    SourceError: a file is missing or unsound, or a name is not in the graph.
+  """
+  proto = read_proto(path, tf1.GraphDef, "the graph")
+  if not proto.node:
+    raise SourceError("cannot use '%s': the graph is empty; give the file "
+                      "that TensorFlow wrote" % path)
+  graph = open_graph(proto)
+  values = None
+  if checkpoint is not None:
+    values = Values(Checkpoint(checkpoint), graph)
+  return Model(
+    graph=graph,
+    values=values,
+    inputs=find_tensors(graph, inputs, "--input_node"),
+    outputs=find_tensors(graph, outputs, "--output_node"),
+    origin=path,
+    signatures=Signatures(),
+  )

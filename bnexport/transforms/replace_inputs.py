@@ -1,0 +1,75 @@
+"""Inner tensors, such as what a queue delivers, become placeholders."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from bnexport import ops
+from bnexport.graph import TensorRef
+from bnexport.nodes import static_shape, type_attr
+from bnexport.tf1 import tf1
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaceInputs:
+  """Makes each input of the model a placeholder of its dtype and shape.
+
+  The placeholder has the node's name where its first output is replaced, and
+  `node_1` where its second is. The first dimension is left open: the batch
+  of the training queue is not the user's.
+
+  Before: q = FIFOQueueV2()   x = QueueDequeueV2(q)   y = Relu(x)
+  After:  x = Placeholder()   y = Relu(x)
+  """
+
+  name: ClassVar[str] = "replace_inputs"
+
+  def apply(self, model):
+    told = []
+    inputs = []
+    for ref in model.inputs:
+      if model.graph.op(ref.node) not in ops.PLACEHOLDERS:
+        new = _replace(model, ref)
+        told.append("cut at '%s': it is fed as placeholder '%s'"
+                    % (ref, new.node))
+        ref = new
+      inputs.append(ref)
+    model.inputs = tuple(inputs)
+    return told
+
+
+def _replace(model, ref):
+  graph = model.graph
+  node = graph.node(ref.node)
+  dtype = model.signatures.output_dtypes(node)[ref.index]
+  shape = static_shape(graph, ref)
+  if shape:
+    shape = (None,) + tuple(None if s < 0 else s for s in shape[1:])
+  attrs = {
+    "dtype": type_attr(dtype),
+    "shape": tf1.AttrValue(shape=tf1.TensorShape(shape).as_proto()),
+  }
+  if ref.index:
+    name = "%s_%d" % (ref.node, ref.index)
+    new = TensorRef(graph.add("Placeholder", name, (), attrs).name)
+    graph.redirect(ref, new)
+    return new
+  # The name goes to the placeholder; what else the node gives keeps it alive.
+  old = node.name
+  readers = graph.readers_of(ref)
+  others = [r for r in graph.readers(old) if r not in readers or any(
+    other.node == old and other != ref for other in graph.inputs(r))]
+  if others:
+    rest = graph.add(node.op, old + "/uncut", graph.inputs(old), node.attr)
+    for reader in others:
+      graph.set_inputs(reader, [
+        TensorRef(rest.name, other.index, other.control)
+        if other.node == old and other != ref else other
+        for other in graph.inputs(reader)])
+  graph.set_inputs(old, ())
+  node.op = "Placeholder"
+  node.attr.clear()
+  for key, value in attrs.items():
+    node.attr[key].CopyFrom(value)
+  return ref
