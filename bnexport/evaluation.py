@@ -7,6 +7,8 @@ another tensor. They are found in one sweep in order of execution.
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 
 from bnexport import ops
@@ -16,9 +18,9 @@ from bnexport.tf1 import tf1
 
 _FUNCTIONS = {
   "LogicalNot": np.logical_not, "LogicalAnd": np.logical_and,
-  "LogicalOr": np.logical_or, "Equal": np.equal, "NotEqual": np.not_equal,
-  "Less": np.less, "LessEqual": np.less_equal, "Greater": np.greater,
-  "GreaterEqual": np.greater_equal, "Add": np.add, "AddV2": np.add,
+  "LogicalOr": np.logical_or, "Equal": operator.eq, "NotEqual": operator.ne,
+  "Less": operator.lt, "LessEqual": operator.le, "Greater": operator.gt,
+  "GreaterEqual": operator.ge, "Add": np.add, "AddV2": np.add,
   "Sub": np.subtract, "Mul": np.multiply, "RealDiv": np.true_divide,
   "Neg": np.negative, "Maximum": np.maximum, "Minimum": np.minimum,
   "Floor": np.floor, "FloorMod": np.mod, "Abs": np.abs,

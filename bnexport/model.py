@@ -26,6 +26,8 @@ class Model:
     initializers: nodes to keep that a user runs once before the outputs.
     decided: values given to placeholders and flags, by node name.
     stored: variables by the batch statistic whose place they took.
+    settled: statistics by the tensor that corrected towards them in training.
+    is_noise_removed: whether random scales and offsets were taken out.
     averages: variables that are moving averages of batch statistics.
     history: what was done to the graph, a line each.
     warnings: doubts to tell the user about, a line each.
@@ -40,6 +42,9 @@ class Model:
   initializers: Tuple[str, ...] = ()
   decided: Dict[str, object] = dataclasses.field(default_factory=dict)
   stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
+  settled: Dict[TensorRef, TensorRef] = dataclasses.field(
+    default_factory=dict)
+  is_noise_removed: bool = False
   averages: FrozenSet[str] = frozenset()
   history: List[str] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)

@@ -263,7 +263,7 @@ class _Reader:
       written.append(self._after(variable, update, trial))
     del self._trial[variable]
     self._given = memo
-    if written[0] is None or written[1] is None:
+    if any(value is None or np.ndim(value) for value in written):
       return None
     slope = written[1] - written[0]
     with np.errstate(all="ignore"):

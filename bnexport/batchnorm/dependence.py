@@ -60,6 +60,10 @@ class Dependence:
     if node.op in _FILLS:
       shape = static_shape(self._graph, TensorRef(node.name))
       return DATA if shape and len(shape) > 1 and shape[0] < 0 else FREE
+    if ops.is_random(node.op):
+      # A generator may draw its own batch; rows of one are no batch.
+      shape = static_shape(self._graph, TensorRef(node.name))
+      return DATA if shape and len(shape) > 1 and shape[0] != 1 else FREE
     if ops.is_data_source(node.op):
       return FREE if self._is_setting(node) else DATA
     refs = self._graph.data_inputs(node.name)

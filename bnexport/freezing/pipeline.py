@@ -19,6 +19,7 @@ from bnexport.transforms.freeze_variables import FreezeVariables
 from bnexport.transforms.inline_functions import InlineFunctions
 from bnexport.transforms.read_variables import ReadVariables
 from bnexport.transforms.remove_dropout import RemoveDropout
+from bnexport.transforms.remove_noise import RemoveNoise
 from bnexport.transforms.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.replace_inputs import ReplaceInputs
 from bnexport.transforms.strip_unused_nodes import StripUnusedNodes
@@ -110,8 +111,8 @@ def _run(model, transforms):
 
 
 def _tidy(model, options):
-  _run(model, [RemoveDropout(), UseWrittenValues(), RemoveSideEffects(),
-               ReadVariables()])
+  _run(model, [RemoveDropout(), RemoveNoise(), UseWrittenValues(),
+               RemoveSideEffects(), ReadVariables()])
   if options.data_format is not None:
     from bnexport.transforms.convert_layout import ConvertLayout
     _run(model, [ConvertLayout(options.data_format)])

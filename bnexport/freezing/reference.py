@@ -15,7 +15,8 @@ from bnexport.graph import TensorRef
 from bnexport.nodes import bool_attr, static_shape
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.remove_dropout import RemoveDropout
-from bnexport.variables import read
+from bnexport.transforms.remove_noise import RemoveNoise
+from bnexport.variables import Frames, read
 
 
 class TrainingGraph:
@@ -34,6 +35,8 @@ class TrainingGraph:
     self._original = original
     self._decided = model.decided
     self._stored = model.stored
+    self._settled = model.settled
+    self._is_random = model.is_noise_removed
     self._session = None
 
   def answers(self, feeds):
@@ -45,9 +48,12 @@ class TrainingGraph:
     try:
       if self._session is None:
         self._open()
+      # What only the training part needs has no effect on the answers.
+      feeds = dict(self._unfed, **feeds)
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
+      self._restore()
       return self._session.run(self._outputs, feeds)
     except (Error, tf1.errors.OpError, ValueError, KeyError, TypeError,
             RuntimeError) as error:
@@ -55,9 +61,14 @@ class TrainingGraph:
                             % first_line(error)) from error
 
   def _open(self):
+    if self._is_random:
+      raise ComparisonError("its norms draw random numbers")
     original = self._original
     graph = original.graph
-    RemoveDropout().apply(original)
+    for transform in (RemoveDropout(), RemoveNoise()):
+      transform.apply(original)
+    for old, new in self._settled.items():
+      graph.redirect(old, new, original.needed())
     for ref, variable in self._stored.items():
       node = graph.node(ref.node)
       if node.op in ops.FUSED_NORMS:
@@ -72,7 +83,8 @@ class TrainingGraph:
     with imported.as_default():
       tf1.import_graph_def(graph_def, name="")
       self._session = session(imported)
-      self._load(imported, original)
+      self._assigns = list(self._loaders(imported, original))
+      self._restore()
     self._settings = {
       name + ":0": _shaped(graph, name, value)
       for name, value in self._decided.items()
@@ -82,12 +94,19 @@ class TrainingGraph:
       ref: variable for ref, variable in self._stored.items()
       if ref.node in graph and graph.op(ref.node) not in ops.FUSED_NORMS
     }
+    frames = Frames(graph, graph.topological())
+    if any(frames.of(ref.node) for ref in self._statistics):
+      raise ComparisonError("nothing can be fed inside a loop")
+    self._unfed = {
+      node.name: _default_feed(graph, node.name) for node in graph
+      if node.op in ("Placeholder", "PlaceholderV2")
+    }
 
-  def _load(self, imported, original):
+  def _loaders(self, imported, original):
+    """Yields operations that set the variables, with what they are fed."""
     for node in original.graph:
       if node.op not in ops.VARIABLES:
         continue
-      value = self._value(node.name)
       tensor = imported.get_tensor_by_name(node.name + ":0")
       holder = tf1.placeholder(node.attr["dtype"].type)
       if node.op == "VarHandleOp":
@@ -95,7 +114,12 @@ class TrainingGraph:
       else:
         assign = tf1.raw_ops.Assign(ref=tensor, value=holder,
                                     validate_shape=False)
-      self._session.run(assign, {holder: value})
+      yield assign, holder, node.name
+
+  def _restore(self):
+    # Every run of a training graph may update its variables.
+    for assign, holder, name in self._assigns:
+      self._session.run(assign, {holder: self._value(name)})
 
   def _value(self, name):
     if name in self._decided:
@@ -118,6 +142,13 @@ class TrainingGraph:
 def _shaped(graph, name, value):
   shape = static_shape(graph, TensorRef(name)) or ()
   return np.full([max(size, 1) for size in shape], value)
+
+
+def _default_feed(graph, name):
+  dtype = tf1.as_dtype(graph.node(name).attr["dtype"].type)
+  value = b"" if dtype == tf1.string else 1
+  filled = _shaped(graph, name, value)
+  return filled.astype(dtype.as_numpy_dtype)
 
 
 def _name(ref: TensorRef):

@@ -319,6 +319,8 @@ class _Inliner:
       names[body_node.name] = node.name
       self._added.append(node.name)
       for key, value in body_node.attr.items():
+        if key == "_class":
+          continue  # names that hold inside the function only
         chosen = attrs[value.placeholder] if value.placeholder else value
         node.attr[key].CopyFrom(chosen)
       if node.op in ops.ENTERS:

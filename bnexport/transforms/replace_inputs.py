@@ -28,8 +28,8 @@ class ReplaceInputs:
   def apply(self, model):
     told = []
     inputs = []
-    for ref in model.inputs:
-      if model.graph.op(ref.node) not in ops.PLACEHOLDERS:
+    for ref in model.inputs + _defaults_from_data(model):
+      if model.graph.op(ref.node) not in ("Placeholder", "PlaceholderV2"):
         new = _replace(model, ref)
         told.append("cut at '%s': it is fed as placeholder '%s'"
                     % (ref, new.node))
@@ -37,6 +37,18 @@ class ReplaceInputs:
       inputs.append(ref)
     model.inputs = tuple(inputs)
     return told
+
+
+def _defaults_from_data(model):
+  """Placeholders whose default is what the training input delivers."""
+  graph = model.graph
+  return tuple(
+    TensorRef(name) for name in model.needed()
+    if graph.op(name) == "PlaceholderWithDefault"
+    and TensorRef(name) not in model.inputs
+    and any(ops.is_data_source(graph.op(n)) for n in graph.ancestors(
+      [graph.inputs(name)[0].node], control=False))
+  ) if not model.inputs else ()
 
 
 def _replace(model, ref):

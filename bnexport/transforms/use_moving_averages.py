@@ -29,7 +29,8 @@ class UseMovingAverages:
   def apply(self, model):
     shadows = _shadows(model.graph)
     used = 0
-    for name in model.needed(control=True):
+    # All of them: which moving statistics are needed is not known yet.
+    for name in model.graph.names():
       if model.graph.op(name) not in ops.VARIABLES:
         continue
       saved = model.values.find(shadows.get(name, name + _SHADOW))
@@ -41,7 +42,7 @@ class UseMovingAverages:
         used += 1
     if not used:
       raise TransformError(
-        "cannot use moving averages: no weight of the outputs has one in the "
+        "cannot use moving averages: no weight has one in the "
         "graph or in the checkpoint; leave --moving_averages out")
     return ["%d variables have the values of their moving averages" % used]
 

@@ -133,7 +133,7 @@ class _Replacement:
     for name in self.order:
       for ref in self.graph.data_inputs(name):
         read.setdefault(ref.node, set()).add(ref)
-    settled, replaced = set(), []
+    settled, replaced, derived = set(), [], []
     for name in self.order:
       for ref in sorted(read.get(name, ())):
         if self.averages.dependence(ref) != STATISTIC or self._is_kept(name):
@@ -142,7 +142,7 @@ class _Replacement:
         if inputs and all(r in settled or self.averages.dependence(r) == FREE
                           for r in inputs):
           settled.add(ref)
-          self._follow(ref, self.averages.of(ref), None)
+          derived.append(ref)
           continue
         variable = self._pick(name, "statistic", self.averages.of(ref))
         if variable is None:
@@ -151,8 +151,9 @@ class _Replacement:
           settled.add(ref)
           replaced.append((ref, variable))
           self._remember(ref)
-    for ref, variable in replaced:
-      self._follow(ref, self.averages.of(ref), variable)
+    chosen = {variable for _, variable in replaced}
+    for ref in [ref for ref, _ in replaced] + derived:
+      self._follow(ref, chosen)
     for ref, variable in replaced:
       self._replace(ref, variable)
 
@@ -161,18 +162,19 @@ class _Replacement:
     if signature is not None:
       self.sources[signature[0]] = ref.node
 
-  def _follow(self, ref, averages, chosen):
+  def _follow(self, ref, chosen):
     """Training-time helpers that the outputs read settle at the statistic.
 
     Renorm corrects towards averages of its own; where the statistic is the
     stored one, the correction is 1 and 0.
     """
-    for average in averages:
-      if average.variable == chosen or average.variable not in self.needed:
+    for average in self.averages.of(ref):
+      if average.variable in chosen or average.variable not in self.needed:
         continue
       for reader in self.graph.readers(average.variable):
         if reader in self.needed and self.graph.op(reader) in (
             "Identity", "ReadVariableOp"):
+          self.model.settled[TensorRef(reader)] = ref
           self.graph.redirect(TensorRef(reader), ref, self.needed)
 
   def _replace(self, ref, variable):
@@ -272,6 +274,7 @@ class _Replacement:
       neutral = np.array(1 if combined == "Mul" else 0)
       value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
     self.graph.set_input(name, slot, value)
+    self.model.is_noise_removed = True
     self.told.append("removed the random adjustment '%s'" % ref.node)
 
   # Choosing an average.

@@ -291,7 +291,7 @@ RECIPES = (
     recipe('flow_network_cond_inplace', network_cond_inplace),
     recipe('flow_network_cond_v2', network_cond_v2),
     recipe('flow_nested_conds', nested_conds),
-    recipe('flow_case', case_modes),
+    recipe('flow_case', case_modes, set={'mode': 2}),
     recipe('flow_switch_case', switch_case),
     recipe('flow_switch_case_v2', switch_case_v2),
     recipe('flow_data_cond', data_cond, joint=True),

@@ -1,0 +1,230 @@
+"""Model code: rebuilt with is_training=False and restored."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.checkpoint import Checkpoint, Values
+from bnexport.comparison import first_line
+from bnexport.errors import ComparisonError, Error, SourceError, nearest
+from bnexport.graph import Graph
+from bnexport.model import Model, find_tensors
+from bnexport.nodes import Signatures
+from bnexport.sources.meta_graph import open_graph
+from bnexport.tf1 import session, tf1
+from bnexport.transforms.use_moving_averages import UseMovingAverages
+
+
+class LiveSession:
+  """The rebuilt model in its session, as a reference."""
+
+  what = "the rebuilt model in its session"
+
+  def __init__(self, running, outputs):
+    self._session = running
+    self._outputs = outputs
+
+  def answers(self, feeds):
+    """Outputs for feeds by node name; see comparison.Runner."""
+    try:
+      return self._session.run(
+        self._outputs, {name + ":0": v for name, v in feeds.items()})
+    except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
+      raise ComparisonError("the rebuilt model does not run (%s)"
+                            % first_line(error)) from error
+
+
+def load(spec, checkpoint, outputs, inputs, placeholders, kwargs,
+         moving_averages):
+  """Rebuilds a model, restores it and freezes its variables.
+
+  Args:
+    spec: package.module:function or file.py:function.
+    checkpoint: prefix of the checkpoint.
+    outputs: names of the nodes or tensors to export.
+    inputs: names of the tensors to feed, or none.
+    placeholders: name:dtype:dims of the function's leading arguments.
+    kwargs: the function's other arguments.
+    moving_averages: whether weights are read from their shadows.
+
+  Returns:
+    A frozen Model, and the live session as its reference.
+
+  Raises:
+    SourceError: the function can't be found or fails, or the checkpoint does
+      not fit the model.
+  """
+  # What a training script of TF1 takes for granted.
+  tf1.disable_v2_behavior()
+  function = find_function(spec)
+  graph = tf1.Graph()
+  with graph.as_default():
+    _call(function, spec, [placeholder(text) for text in placeholders],
+          kwargs)
+  graph_def = graph.as_graph_def(add_shapes=True)
+  built = open_graph(graph_def)
+  refs = find_tensors(built, outputs, "--output_node")
+  values = Values(Checkpoint(checkpoint), built)
+  model = Model(
+    graph=built, values=values, inputs=(), outputs=refs, origin=spec,
+    signatures=Signatures())
+  if moving_averages:
+    model.history += UseMovingAverages().apply(model)
+  needed = [name for name in model.needed(control=True)
+            if built.op(name) in ops.VARIABLES]
+  _refuse_mismatch(built, values, needed, spec)
+  with graph.as_default():
+    running = session(graph)
+    _restore(running, graph, built, values, needed)
+    frozen = _freeze(running, graph_def, refs)
+  model.graph = open_graph(frozen)
+  model.values = None
+  model.inputs = find_tensors(model.graph, inputs, "--input_node")
+  model.history.append("restored and froze %d variables" % len(needed))
+  reference = LiveSession(running, [str(r) if r.index else r.node + ":0"
+                                    for r in refs])
+  return model, reference
+
+
+def find_function(spec):
+  """Imports package.module:function or file.py:function.
+
+  Raises:
+    SourceError: there is no such module or function, or its import fails.
+  """
+  where, colon, name = spec.rpartition(":")
+  if not colon or not where or not name:
+    raise SourceError("cannot read --model=%s: write package.module:function "
+                      "or file.py:function" % spec)
+  try:
+    module = _import(where)
+  except SourceError:
+    raise
+  except Exception as error:  # user code may raise anything
+    raise SourceError("cannot import '%s': %s: %s" % (
+      where, type(error).__name__, first_line(error))) from error
+  function = getattr(module, name, None)
+  if not callable(function):
+    names = [n for n in vars(module) if callable(getattr(module, n))]
+    raise SourceError("cannot find function '%s' in '%s'%s" % (
+      name, where, nearest(name, names) or "; check its name"))
+  return function
+
+
+def _import(where):
+  if not where.endswith(".py"):
+    sys.path.insert(0, os.getcwd())
+    try:
+      return importlib.import_module(where)
+    finally:
+      sys.path.remove(os.getcwd())
+  if not os.path.isfile(where):
+    raise SourceError("cannot read model code '%s': there is no such file; "
+                      "check the path" % where)
+  # Its neighbours are what it imports.
+  sys.path.insert(0, os.path.dirname(os.path.abspath(where)))
+  name = os.path.splitext(os.path.basename(where))[0]
+  loader = importlib.util.spec_from_file_location(name, where)
+  module = importlib.util.module_from_spec(loader)
+  sys.modules[name] = module
+  loader.loader.exec_module(module)
+  return module
+
+
+def placeholder(text):
+  """Makes the placeholder that `name:dtype:dim,dim,...` describes.
+
+  Raises:
+    SourceError: the text can't be read.
+  """
+  parts = text.split(":")
+  try:
+    name, dtype, dims = (parts + [""])[:3] if len(parts) == 2 else parts
+    shape = [None if d in ("?", "-1", "None") else int(d)
+             for d in dims.split(",") if d]
+    return tf1.placeholder(tf1.as_dtype(dtype), shape, name=name)
+  except (ValueError, TypeError) as error:
+    raise SourceError(
+      "cannot read --input=%s: write name:dtype:dim,dim,..., like "
+      "x:float32:?,224,224,3" % text) from error
+
+
+def _call(function, spec, placeholders, kwargs):
+  try:
+    function(*placeholders, is_training=False, **kwargs)
+  except Error:
+    raise
+  except Exception as error:  # user code may raise anything
+    hint = "run it by itself to see where"
+    if "Keras 3" in str(error) or "keras" in str(error).lower():
+      hint = ("install tf_keras, or write the layers with "
+              "tf.compat.v1.get_variable and tf.nn")
+    raise SourceError("cannot build the model: %s raised %s: %s; %s" % (
+      spec, type(error).__name__, first_line(error), hint)) from error
+
+
+def _refuse_mismatch(graph: Graph, values, needed, spec):
+  """Raises SourceError where the checkpoint does not fit the variables."""
+  missing = [name for name in needed if name not in values]
+  wrong = []
+  for name in needed:
+    stated = tuple(d.size for d in graph.node(name).attr["shape"].shape.dim)
+    saved = values.shape(name)
+    if saved is not None and saved != stated:
+      wrong.append("'%s' is %s here and %s there" % (
+        name, list(stated), list(saved)))
+  if not missing and not wrong:
+    return
+  used = {values.find(name).key for name in needed if name in values}
+  extra = sorted(set(values.checkpoint.shapes) - used)
+  parts = []
+  if missing:
+    parts.append("it lacks " + ", ".join(
+      "'%s'%s" % (name, nearest(name, extra).replace("; did you mean",
+                                                     ": is it").rstrip("?"))
+      for name in missing[:5]) + _more(missing))
+  if wrong:
+    parts.append("shapes differ: " + ", ".join(wrong[:5]) + _more(wrong))
+  if extra:
+    parts.append("it also holds " + ", ".join(
+      "'%s'" % key for key in extra[:5]) + _more(extra))
+  raise SourceError(
+    "cannot restore %s from checkpoint '%s': %s; build the model as it was "
+    "trained" % (spec, values.checkpoint.prefix, "; ".join(parts)))
+
+
+def _more(items):
+  return " and %d more" % (len(items) - 5) if len(items) > 5 else ""
+
+
+def _restore(running, graph, built, values, needed):
+  """Gives every variable that the outputs need its value."""
+  for name in needed:
+    node = built.node(name)
+    tensor = graph.get_tensor_by_name(name + ":0")
+    with graph.as_default():
+      holder = tf1.placeholder(node.attr["dtype"].type)
+      if node.op == "VarHandleOp":
+        assign = tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder)
+      else:
+        assign = tf1.raw_ops.Assign(ref=tensor, value=holder)
+    running.run(assign, {holder: np.asarray(values[name])})
+
+
+def _freeze(running, graph_def, outputs):
+  names = list(dict.fromkeys(ref.node for ref in outputs))
+  try:
+    with running.graph.as_default():
+      frozen = tf1.graph_util.convert_variables_to_constants(
+        running, graph_def, names)
+  except (tf1.errors.OpError, ValueError, AssertionError) as error:
+    raise SourceError("cannot freeze the rebuilt model: %s; check that the "
+                      "function builds its inference graph"
+                      % first_line(error)) from error
+  return tf1.graph_util.extract_sub_graph(frozen, names)
