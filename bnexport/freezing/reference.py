@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnexport import ops
+from bnexport.batchnorm.averages import variable_of
 from bnexport.comparison import first_line
 from bnexport.errors import ComparisonError, Error
 from bnexport.graph import TensorRef
@@ -36,6 +37,7 @@ class TrainingGraph:
     self._decided = model.decided
     self._stored = model.stored
     self._settled = model.settled
+    self._averages_kept = model.averages
     self._is_random = model.is_noise_removed
     self._session = None
 
@@ -74,6 +76,7 @@ class TrainingGraph:
       if node.op in ops.FUSED_NORMS:
         node.attr["is_training"].CopyFrom(bool_attr(False))
         graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+    _drop_updates(graph, self._averages_kept)
     graph.keep(graph.ancestors(ref.node for ref in original.outputs))
     self._outputs = [_name(ref) for ref in original.outputs]
     graph_def = graph.to_graph_def()
@@ -137,6 +140,21 @@ class TrainingGraph:
         value = value.reshape(like.shape)
       fed[_name(ref)] = np.broadcast_to(value, like.shape).astype(like.dtype)
     return fed
+
+
+def _drop_updates(graph, averages):
+  """Lets nothing wait for updates of the averages.
+
+  Where an update is not in a conditional it races with reads of its variable
+  also at inference, and a run would not answer twice the same.
+  """
+  for node in graph:
+    if (node.op in ops.UPDATES
+        and variable_of(graph, graph.inputs(node.name)[0]) in averages):
+      edge = TensorRef(node.name, 0, True)
+      for reader in graph.readers_of(edge):
+        graph.set_inputs(
+          reader, [ref for ref in graph.inputs(reader) if ref != edge])
 
 
 def _shaped(graph, name, value):

@@ -1,4 +1,4 @@
-"""Norms in and under control flow: cond, case, while, functions, old and new."""
+"""Norms in and under control flow: cond, case and functions, old and new."""
 import tensorflow as tf
 from tensorflow.python.eager import def_function
 from tensorflow.python.framework import function

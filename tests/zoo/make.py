@@ -4,8 +4,10 @@
 
 Runs under Python 3.7 and TensorFlow 1.15.  Each case is made in a process of
 its own, so that counters TensorFlow keeps per process do not make a case
-depend on those before it; with the seeds taken from the case's name a rerun
-writes the same zip.
+depend on those before it.  Seeds are taken from the case's name: a rerun gives
+the same variables and the same truth.  The zip may differ in a metagraph's
+order of collections and of control inputs, and in the uuid that
+Saver(sharded=True) writes into it.
 
 What is stored is checked before: the rebuilt model answers with finite
 numbers, row by row, and not as the training graph does.
@@ -113,6 +115,7 @@ def train(recipe, folder, seed):
   """
   case, how = dict(recipe.case), recipe.make
   rng = np.random.RandomState(seed)
+  np.random.seed(seed % 2 ** 31)  # Keras seeds its dropout and noise from it
   no_run = case.get('no_run_115')
   with tf.Graph().as_default() as graph:
     tf.set_random_seed(seed % 10007)
@@ -190,7 +193,10 @@ def check(recipe, case, y, half, y_train, decided):
   limit = case['tol'] * max(1.0, float(np.max(np.abs(y[0]))))
   # Half floats are compared coarsely, but must differ as clearly as others.
   clear = limit * min(1.0, 1e-3 / case['tol'])
-  off = lambda a, b: float(np.max(np.abs(np.asarray(a, np.float64) - b)))
+
+  def off(a, b):
+    return float(np.max(np.abs(np.asarray(a, np.float64) - b)))
+
   spread = float(np.max(np.ptp(np.asarray(y[0], np.float64), axis=0)))
   if spread < 50 * clear:
     raise Wrong('rows are alike: spread %.2g' % spread)

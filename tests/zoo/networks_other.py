@@ -143,7 +143,9 @@ def triplet(script):
   if script.training:
     near = embed(x + tf.random_normal(tf.shape(x), stddev=0.1), True)
     far = embed(tf.reverse(x, [0]), True)
-    distance = lambda other: tf.reduce_sum(tf.square(anchor - other), 1)
+
+    def distance(other):
+      return tf.reduce_sum(tf.square(anchor - other), 1)
     script.losses = [tf.reduce_mean(tf.nn.relu(
         0.2 + distance(near) - distance(far)))]
   return anchor

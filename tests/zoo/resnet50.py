@@ -11,7 +11,7 @@ tf1 = tf.compat.v1
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
 
-class _Network(object):
+class _Network:
   """Collects the updates of the norms it makes.
 
   Attributes:

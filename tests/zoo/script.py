@@ -43,7 +43,7 @@ def recipe(name, model, **fields):
   return Recipe(name, model, case, make)
 
 
-class Script(object):
+class Script:
   """One call of a model function.
 
   Attributes:

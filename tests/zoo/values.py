@@ -10,9 +10,10 @@ import numpy as np
 _SLOT = re.compile(r'/(Momentum|Adam(_1)?|RMSProp(_1)?)(_\d+)?$')
 # Squeeze_1 is the variance of tf.nn.moments, which names its average.
 _VARIANCE = re.compile(r'(var|sigma|std|dev|Squeeze_1/|moments_1/|avg_sq)',
-                       re.I)
-_MEAN = re.compile(r'(mean|mu\b|Squeeze/Exp)', re.I)
-_SCALE = re.compile(r'(gamma|scale|/g$)', re.I)
+                       re.IGNORECASE)
+_MEAN = re.compile(r'(mean|mu\b|Squeeze/Exp)', re.IGNORECASE)
+_COUNTER = re.compile(r'(_step|_power)(_\d+)?$')
+_SCALE = re.compile(r'(gamma|scale|/g$)', re.IGNORECASE)
 
 
 def draw(name, value, rng, role=None):
@@ -39,7 +40,7 @@ def draw(name, value, rng, role=None):
     drawn = rng.normal(0.3, 0.6, shape)
   elif role == 'variance':
     drawn = rng.uniform(0.3, 3.0, shape)
-  elif 'step' in name or 'power' in name:
+  elif _COUNTER.search(name):
     drawn = rng.uniform(5.0, 50.0, shape)
   elif _VARIANCE.search(name):
     drawn = rng.uniform(0.3, 3.0, shape)

@@ -1,0 +1,34 @@
+"""Packaging of bnexport."""
+
+import os
+import re
+
+import setuptools
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _read(*parts):
+  with open(os.path.join(_HERE, *parts), encoding="utf-8") as f:
+    return f.read()
+
+
+setuptools.setup(
+  name="bnexport",
+  # Read as text: importing the package is for its users.
+  version=re.search(
+    r'^__version__ = "(.+)"', _read("bnexport", "__init__.py"), re.M
+  ).group(1),
+  description="Freezes TF1 models with batch norm into proven inference graphs",
+  long_description=_read("README.md"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
+  python_requires=">=3.7",
+  install_requires=["tensorflow>=1.15", "numpy", "absl-py"],
+  extras_require={
+    # tf_keras makes tf.compat.v1.layers work in model code on TF 2.16 and up.
+    "keras": ["tf_keras"],
+    "test": ["pytest"],
+  },
+)
