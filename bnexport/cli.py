@@ -93,20 +93,23 @@ flags.DEFINE_string("filename_tensor_name", "", "Accepted; has no effect.")
 
 
 def run(main):
-  """Runs a command's main; an expected failure is one line and status 3."""
-  def guarded(argv):
-    if len(argv) > 1:
-      return fail(SourceError(
-        "cannot use argument '%s': every argument is a --flag=value; see "
-        "--help" % argv[1]))
-    try:
-      return main()
-    except Error as error:
-      return fail(error)
-    except KeyboardInterrupt:
-      return fail(Error("cannot finish: interrupted; nothing was written"))
+  """Runs a command's main as the process; see `status_of`."""
+  app.run(lambda argv: status_of(main, argv))
 
-  app.run(guarded)
+
+def status_of(main, argv):
+  """Calls main; an expected failure is one line on stderr and status 3."""
+  if len(argv) > 1:
+    return fail(SourceError(
+      "cannot use argument '%s': every argument is a --flag=value; see --help"
+      % argv[1]))
+  try:
+    return main()
+  except Error as error:
+    return fail(error)
+  except KeyboardInterrupt:
+    return fail(Error("cannot finish: interrupted; nothing was written, run "
+                      "it again"))
 
 
 def fail(error):

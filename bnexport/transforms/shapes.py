@@ -39,9 +39,9 @@ _RANKS = {
 }
 # The output has the rank of this input.
 _RANK_OF = dict.fromkeys((
-  "BatchToSpaceND", "BiasAdd", "BiasAddV1", "Cumprod", "Cumsum", "Enter",
-  "Exit", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3",
-  "LogSoftmax", "Merge", "MirrorPad", "NextIteration", "Pad", "PadV2",
+  "BatchToSpaceND", "BiasAdd", "BiasAddV1", "Cumprod", "Cumsum",
+  "EnsureShape", "Enter", "Exit", "FusedBatchNorm", "FusedBatchNormV2",
+  "FusedBatchNormV3", "LogSoftmax", "MirrorPad", "NextIteration", "Pad", "PadV2",
   "ReverseV2", "Roll", "Slice", "Softmax", "SpaceToBatchND", "SplitV",
   "Switch", "Tile",
 ), 0)
@@ -98,7 +98,7 @@ def slice_parts(node, vectors, rank):
 
 def broadcast(shapes):
   """Shape of an elementwise op's output; None where an operand's is None."""
-  if any(shape is None for shape in shapes):
+  if not shapes or any(shape is None for shape in shapes):
     return None
   rank = max(map(len, shapes))
   columns = zip(*((1,) * (rank - len(s)) + tuple(s) for s in shapes))
@@ -148,8 +148,14 @@ class Shapes:
     refs = self._graph.data_inputs(node.name)
     if node.op in _RANKS:
       return (-1,) * _RANKS[node.op]
-    if node.op in ELEMENTWISE:
+    if node.op in UNARY:
+      return self.of(refs[0])
+    if node.op in BROADCASTING:
       return broadcast([self.of(ref) for ref in refs])
+    if node.op in ops.MERGES:
+      known = [self.rank(ref) for ref in refs]
+      # A loop may change sizes at its Merge.
+      return next(((-1,) * r for r in known if r is not None), None)
     if node.op in ("Squeeze", "ExpandDims", "Pack", "Unpack"):
       return self._infer_axes(node, refs)
     if node.op in ops.REDUCTIONS or node.op in ("ArgMax", "ArgMin"):
@@ -162,9 +168,8 @@ class Shapes:
       perm = self._vector(refs[1])
       return (-1,) * len(perm) if perm else self.of(refs[0])
     if node.op in _RANK_OF:
-      shape = self.of(refs[_RANK_OF[node.op]])
-      # A loop may change sizes at its Merge, and most of these do.
-      return None if shape is None else (-1,) * len(shape)
+      rank = self.rank(refs[_RANK_OF[node.op]])
+      return None if rank is None else (-1,) * rank
     return None
 
   def _infer_axes(self, node, refs):
@@ -174,8 +179,10 @@ class Shapes:
     if node.op in ("Pack", "Unpack"):
       return (-1,) * (len(shape) + (1 if node.op == "Pack" else -1))
     if node.op == "Squeeze":
-      axes = squeezed(node, len(shape))
-      return tuple(s for a, s in enumerate(shape) if a not in axes) or None
+      axes = squeezed(node, shape)
+      if axes is None:
+        return None
+      return tuple(s for a, s in enumerate(shape) if a not in axes)
     axis = constant_value(self._graph, refs[1], largest=1)
     if axis is None:
       return (-1,) * (len(shape) + 1)
@@ -194,11 +201,11 @@ class Shapes:
 
   def _infer_slice(self, node, refs):
     shape = self.of(refs[0])
-    strides = self._vector(refs[3])
+    strides = constant_value(self._graph, refs[3], largest=16)
     if shape is None or strides is None:
       return None
     sizes, axes = [], iter(shape)
-    for part in slice_parts(node, (strides,) * 3, len(shape)):
+    for part in slice_parts(node, (strides.tolist(),) * 3, len(shape)):
       size = 1 if part.begin is None else next(axes)
       is_whole = (part.is_open_begin and part.is_open_end
                   and abs(part.stride) == 1)
@@ -225,9 +232,11 @@ class Shapes:
     return (-1,) * shape[0]
 
 
-def squeezed(node, rank):
-  """The axes a Squeeze names; empty where it drops whatever has size 1."""
-  key = "squeeze_dims" if "squeeze_dims" in node.attr else "axis"
-  if key not in node.attr:
-    return []
-  return [axis % rank for axis in node.attr[key].list.i]
+def squeezed(node, shape):
+  """The axes a Squeeze drops from a shape; None where it is up to the sizes."""
+  axes = node.attr["squeeze_dims"].list.i if "squeeze_dims" in node.attr else ()
+  if axes:
+    return [axis % len(shape) for axis in axes]
+  if -1 in shape:
+    return None
+  return [axis for axis, size in enumerate(shape) if size == 1]

@@ -1,0 +1,26 @@
+"""Shared by all tests: paths, quiet TensorFlow, the zoo."""
+
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if ROOT not in sys.path:
+  sys.path.insert(0, ROOT)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory):
+  """Loads zoo cases by name, each unpacked once."""
+  import zoo
+  folder = str(tmp_path_factory.mktemp("zoo"))
+  loaded = {}
+
+  def load(name):
+    if name not in loaded:
+      loaded[name] = zoo.load(name, folder)
+    return loaded[name]
+
+  return load
