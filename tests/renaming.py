@@ -16,14 +16,18 @@ def renamed(case, folder):
   meta = tf1.MetaGraphDef()
   with open(case.prefix + ".meta", "rb") as f:
     meta.ParseFromString(f.read())
-  nodes = {node.name for node in meta.graph_def.node}
 
   def rename(name):
     base, colon, index = name.partition(":")
     return "n" + hashlib.md5(base.encode()).hexdigest()[:10] + colon + index
 
+  keys = {
+    text for node in meta.graph_def.node for text in node.input[1:2]
+    if node.op in ("SaveV2", "SaveSlices", "Save", "RestoreV2",
+                   "RestoreSlice", "Restore")
+  }
   for node in meta.graph_def.node:
-    _rename_node(node, nodes, rename)
+    _rename_node(node, keys, rename)
   prefix = "%s/%s" % (folder, case.name)
   with open(prefix + ".meta", "wb") as f:
     f.write(meta.SerializeToString())
@@ -31,7 +35,8 @@ def renamed(case, folder):
   return prefix, rename
 
 
-def _rename_node(node, nodes, rename):
+def _rename_node(node, keys, rename):
+  is_keys = node.name in keys
   node.name = rename(node.name)
   for i, text in enumerate(node.input):
     control = "^" if text.startswith("^") else ""
@@ -43,18 +48,11 @@ def _rename_node(node, nodes, rename):
       node.attr["shared_name"].s.decode()).encode()
   elif "shared_name" in node.attr:
     del node.attr["shared_name"]
-  if node.op == "Const" and node.attr["dtype"].type == tf1.string:
-    keys = tf1.make_ndarray(node.attr["value"].tensor)
-    # Names of variables among a Saver's strings; other strings are values.
-    if keys.size and all(_is_key(k.decode(), nodes) for k in keys.reshape(-1)):
-      new = np.array([rename(k.decode()) for k in keys.reshape(-1)])
-      node.attr["value"].tensor.CopyFrom(
-        tf1.make_tensor_proto(new.reshape(keys.shape)))
-
-
-def _is_key(text, nodes):
-  return text in nodes or any(
-    text + part in nodes for part in ("/part_0", "/Read/ReadVariableOp"))
+  if is_keys and node.op == "Const":
+    old = tf1.make_ndarray(node.attr["value"].tensor)
+    new = [rename(key.decode()) for key in old.reshape(-1)]
+    node.attr["value"].tensor.CopyFrom(
+      tf1.make_tensor_proto(np.array(new).reshape(old.shape)))
 
 
 def _rename_checkpoint(old, new, rename):

@@ -1,442 +1,258 @@
-"""How each op goes over from channels first to channels last.
+"""How each op that convert_layout knows goes from channels first to last.
 
-A rule takes a Layout and a node. It either rewrites the node, reading twins
-that have their channels last, and returns True; or it changes nothing and
-returns False: the node then goes on reading tensors as they were written.
+A follower is a function of the conversion and a node that has a channels last
+input. It rewrites the node and returns True, or returns False and leaves it:
+then it reads channels first.
 """
 
 from __future__ import annotations
 
-from bnexport import ops
+import numpy as np
+from tensorflow.core.framework import types_pb2
+
 from bnexport.graph import TensorRef
-from bnexport.nodes import constant_value, type_attr
-from bnexport.tf1 import tf1
-from bnexport.transforms.layout import (
-  RANKS, axis_last, first, keeps_order, last,
-)
-from bnexport.transforms.shapes import (
-  BROADCASTING, UNARY, flag, slice_parts, squeezed,
-)
+from bnexport.nodes import constant_value, static_shape
 
-FORMATS = {b"NCHW": b"NHWC", b"NCDHW": b"NDHWC"}
-# What is left of a tensor's axes: they stand as they would have without us,
-# or their channels are last.
-_PLAIN, _LAST = (), (0,)
-
-
-def _left(rank, dropped):
-  """How the axes that stay stand; None where it is neither way."""
-  before = [axis for axis in range(rank) if axis not in dropped]
-  after = [axis for axis in last(rank) if axis not in dropped]
-  if before == after:
-    return _PLAIN
-  return _LAST if before[:2] == [0, 1] else None
+# Where an op with a data format takes the data.
+DATA_SLOT = {
+  "Conv2D": 0, "DepthwiseConv2dNative": 0, "Conv2DBackpropInput": 2,
+  "Conv3D": 0, "Conv3DBackpropInputV2": 2, "MaxPool": 0, "MaxPoolV2": 0,
+  "AvgPool": 0, "MaxPool3D": 0, "AvgPool3D": 0, "BiasAdd": 0,
+  "FusedBatchNorm": 0, "FusedBatchNormV2": 0, "FusedBatchNormV3": 0,
+  "SpaceToDepth": 0, "DepthToSpace": 0,
+}
+# Where it takes the shape of its result.
+SIZES_SLOT = {"Conv2DBackpropInput": 0, "Conv3DBackpropInputV2": 0}
+RANKS = {
+  op: 5 if "3D" in op else 4 for op in DATA_SLOT
+  if op != "BiasAdd" and not op.startswith("FusedBatchNorm")
+}
+_INT32 = types_pb2.DT_INT32
+_PER_AXIS = ("strides", "ksize", "dilations")
 
 
-def _ints(layout, ref):
-  """A constant scalar's or vector's ints, or None."""
-  value = constant_value(layout.graph, ref, largest=16)
-  return None if value is None else [int(v) for v in value.reshape(-1)]
+def to_last(rank):
+  """Permutation from channels first to channels last."""
+  return (0,) + tuple(range(2, rank)) + (1,)
 
 
-def _axes_last(layout, ref, rank):
-  """The constant `ref`, axes of a tensor, as a constant for channels last."""
-  value = constant_value(layout.graph, ref, largest=16)
-  axes = [axis_last(int(axis), rank) for axis in value.reshape(-1)]
-  moved = type(value)(value.shape, value.dtype)
-  moved.reshape(-1)[:] = axes
-  return layout.constant(ref.node + "/NHWC", moved, value.dtype, ref.node)
+def to_first(rank):
+  """Permutation from channels last to channels first."""
+  return (0, rank - 1) + tuple(range(1, rank - 1))
 
 
-# Ops that state their layout.
-
-# Slots of the data, and of shapes and sizes that have an entry an axis.
-_SPATIAL = dict.fromkeys((
-  "AvgPool", "AvgPool3D", "BiasAdd", "Conv2D", "Conv3D", "DepthToSpace",
-  "DepthwiseConv2dNative", "FusedBatchNorm", "FusedBatchNormV2",
-  "FusedBatchNormV3", "MaxPool", "MaxPool3D", "SpaceToDepth",
-), (0, ()))
-_SPATIAL.update({
-  "Conv2DBackpropInput": (2, (0,)), "Conv3DBackpropInputV2": (2, (0,)),
-  "DepthwiseConv2dNativeBackpropInput": (2, (0,)), "MaxPoolV2": (0, (1, 2)),
-})
+def _axis(axis, rank):
+  """Where an axis of a channels first tensor is when channels are last."""
+  return to_last(rank).index(int(axis) % rank)
 
 
-def _spatial(layout, node):
-  slot, sizes = _SPATIAL[node.op]
-  rank = 5 if node.attr["data_format"].s == b"NCDHW" else 4
-  refs = layout.graph.data_inputs(node.name)
-  known = layout.shapes.rank(refs[slot])
-  if node.op == "BiasAdd":
-    rank = known  # says NCHW whatever its rank is
-  if rank != known and (known is not None or rank is None):
-    return False
-  _set_format(node, rank)
-  if rank == 2:
-    return True
-  refs[slot] = layout.last(refs[slot], rank)
-  for i in sizes:
-    refs[i] = layout.vector(refs[i], rank)
-  layout.rewrite(node, refs, _LAST)
-  return True
+def is_channels_first(node):
+  return ("data_format" in node.attr
+          and node.attr["data_format"].s in (b"NCHW", b"NCDHW"))
 
 
-def _set_format(node, rank):
-  """Makes a node's attributes those for channels last."""
-  node.attr["data_format"].s = FORMATS[node.attr["data_format"].s]
-  for key in ("strides", "ksize", "dilations"):
+def turn_attributes(node, rank):
+  """Permutes the attributes that have an entry for each axis."""
+  node.attr["data_format"].s = b"NDHWC" if (
+    node.attr["data_format"].s == b"NCDHW") else b"NHWC"
+  for key in _PER_AXIS:
     if key in node.attr and len(node.attr[key].list.i) == rank:
-      sizes = node.attr[key].list.i
-      sizes[:] = [sizes[axis] for axis in last(rank)]
+      values = [node.attr[key].list.i[a] for a in to_last(rank)]
+      node.attr[key].list.i[:] = values
   if "explicit_paddings" in node.attr:
-    pads = node.attr["explicit_paddings"].list.i
+    pads = list(node.attr["explicit_paddings"].list.i)
     if pads:
-      pads[:] = [pads[2 * a + end] for a in last(rank) for end in (0, 1)]
+      node.attr["explicit_paddings"].list.i[:] = [
+        pads[2 * a + side] for a in to_last(rank) for side in (0, 1)]
 
 
-SPATIAL = dict.fromkeys(_SPATIAL, _spatial)
+def _rank(conversion, node):
+  return next(conversion.rank[ref]
+              for ref in conversion.graph.data_inputs(node.name)
+              if ref in conversion.rank)
 
 
-# Ops that work at each place alone.
-
-
-def _unary(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  if not layout.follows(refs[0]):
+def _elementwise(conversion, node):
+  rank = _rank(conversion, node)
+  operands = [conversion.operand(ref, rank)
+              for ref in conversion.graph.data_inputs(node.name)]
+  if None in operands:
     return False
-  layout.rewrite(node, [layout.last(refs[0])] + [
-    layout.first(ref) for ref in refs[1:]], _LAST)
+  return conversion.follow(node, operands, rank)
+
+
+def _select(conversion, node):
+  """The condition may be one bool for all, or one a row."""
+  rank = _rank(conversion, node)
+  condition, *branches = conversion.graph.data_inputs(node.name)
+  if condition not in conversion.rank:
+    shape = static_shape(conversion.graph, condition)
+    if shape is None or len(shape) > 1:
+      return False
+  operands = [conversion.operand(ref, rank) for ref in branches]
+  if None in operands:
+    return False
+  return conversion.follow(node, [condition] + operands, rank)
+
+
+def _switch(conversion, node):
+  data = conversion.graph.data_inputs(node.name)
+  if data[0] not in conversion.rank:
+    return False
+  return conversion.follow(node, data, conversion.rank[data[0]], outputs=2)
+
+
+def _merge(conversion, node):
+  data = conversion.graph.data_inputs(node.name)
+  if not all(ref in conversion.rank for ref in data):
+    return False
+  return conversion.follow(node, data, conversion.rank[data[0]])
+
+
+def _concat(conversion, node):
+  graph, rank = conversion.graph, _rank(conversion, node)
+  data = graph.data_inputs(node.name)
+  slot = 0 if node.op == "Concat" else len(data) - 1
+  axis = constant_value(graph, data[slot], largest=1)
+  if axis is None:
+    return False
+  for i, ref in enumerate(data):
+    if i != slot:
+      data[i] = conversion.channels_last(ref, rank)
+  data[slot] = conversion.vector(data[slot - 1], node.name + "/axis_last",
+                                 _axis(axis.reshape(-1)[0], rank))
+  if node.op == "ConcatV2":
+    node.attr["Tidx"].type = _INT32
+  return conversion.follow(node, data, rank)
+
+
+def _pad(conversion, node):
+  rank = _rank(conversion, node)
+  data = conversion.graph.data_inputs(node.name)
+  if data[0] not in conversion.rank:
+    return False
+  data[1] = conversion.gathered(data[1], to_last(rank), "NHWC")
+  return conversion.follow(node, data, rank)
+
+
+def _reduce(conversion, node):
+  graph, rank = conversion.graph, _rank(conversion, node)
+  data = graph.data_inputs(node.name)
+  axes = constant_value(graph, data[1], largest=8)
+  if axes is None or data[0] not in conversion.rank:
+    return False
+  axes = sorted(int(a) % rank for a in axes.reshape(-1))
+  keeps = node.attr["keep_dims"].b
+  if not keeps and not _order_survives(axes, rank):
+    return False
+  moved = sorted(_axis(a, rank) for a in axes)
+  data[1] = conversion.vector(data[0], node.name + "/axes_last", moved)
+  node.attr["Tidx"].type = _INT32
+  if keeps:
+    return conversion.follow(node, data, rank)
+  return conversion.settle(node, data)
+
+
+def _order_survives(gone, rank):
+  """Whether the axes that are left have one order in both layouts."""
+  left = [a for a in range(rank) if a not in gone]
+  return [a for a in to_last(rank) if a in left] == left
+
+
+def _squeeze(conversion, node):
+  rank = _rank(conversion, node)
+  axes = sorted(a % rank for a in node.attr["squeeze_dims"].list.i)
+  if not axes or not _order_survives(axes, rank):
+    return False
+  node.attr["squeeze_dims"].list.i[:] = sorted(_axis(a, rank) for a in axes)
   return True
 
 
-def _broadcasting(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  ranks = [layout.shapes.rank(ref) for ref in refs]
-  if None in ranks:
-    return False
-  rank = max(ranks)
-  if not any(layout.follows(ref) and r == rank
-             for ref, r in zip(refs, ranks)):
-    return False
-  twins = [layout.operand(ref, rank) for ref in refs]
-  if node.op == "Select" and ranks[0] <= 1:
-    twins[0] = refs[0]  # picks rows of the batch
-  layout.rewrite(node, twins, _LAST)
+def _shape(conversion, node):
+  """The shape as it was: readers count on its order."""
+  graph = conversion.graph
+  rank = _rank(conversion, node)
+  readers = graph.readers(node.name)
+  first = conversion.gathered(TensorRef(node.name), to_first(rank), "NCHW")
+  graph.redirect(TensorRef(node.name), first, readers)
   return True
 
 
-# Ops that take axes, or an entry for each axis.
-
-# Slots of the data (None: all others) and of the axes.
-_AXES = {
-  "Concat": (None, 0), "ConcatV2": (None, -1), "Cumprod": (0, 1),
-  "Cumsum": (0, 1), "ReverseV2": (0, 1), "Roll": (0, 2), "Split": (1, 0),
-  "SplitV": (0, 2),
-}
-
-
-def _along(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  slot, axes = _AXES[node.op]
-  axes %= len(refs)
-  slots = [slot] if slot is not None else [
-    i for i in range(len(refs)) if i != axes]
-  ranks = {layout.shapes.rank(refs[i]) for i in slots}
-  if (len(ranks) > 1 or not ranks <= set(RANKS)
-      or _ints(layout, refs[axes]) is None
-      or not any(layout.follows(refs[i]) for i in slots)):
+def _transpose(conversion, node):
+  graph, rank = conversion.graph, _rank(conversion, node)
+  data = graph.data_inputs(node.name)
+  perm = constant_value(graph, data[1], largest=8)
+  if perm is None:
     return False
-  rank = ranks.pop()
-  for i in slots:
-    refs[i] = layout.last(refs[i])
-  refs[axes] = _axes_last(layout, refs[axes], rank)
-  layout.rewrite(node, refs, range(layout.output_count(node)))
-  return True
+  moved = [_axis(a, rank) for a in perm]
+  data[1] = conversion.vector(data[0], node.name + "/perm_last", moved)
+  node.attr["Tperm"].type = _INT32
+  return conversion.settle(node, data)
 
 
-_ROWS = {
-  "BroadcastTo": (1,), "MirrorPad": (1,), "Pad": (1,), "PadV2": (1,),
-  "Slice": (1, 2), "Tile": (1,),
-}
-
-
-def _rows(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  rank = layout.shapes.rank(refs[0])
-  if not layout.follows(refs[0]) or (
-      node.op == "BroadcastTo" and layout.shapes.rank(
-        TensorRef(node.name)) != rank):
+def _split(conversion, node):
+  graph, rank = conversion.graph, _rank(conversion, node)
+  data = graph.data_inputs(node.name)
+  axis_slot, data_slot = (0, 1) if node.op == "Split" else (2, 0)
+  axis = constant_value(graph, data[axis_slot], largest=1)
+  if axis is None or data[data_slot] not in conversion.rank:
     return False
-  refs[0] = layout.last(refs[0])
-  for slot in _ROWS[node.op]:
-    refs[slot] = layout.vector(refs[slot], rank)
-  layout.rewrite(node, refs, _LAST)
-  return True
+  data[axis_slot] = conversion.vector(
+    data[data_slot], node.name + "/axis_last", _axis(axis.reshape(-1)[0],
+                                                     rank))
+  return conversion.follow(node, data, rank, node.attr["num_split"].i)
 
 
-def _reduction(layout, node):
-  x, axes = layout.graph.data_inputs(node.name)
-  rank, dropped = layout.shapes.rank(x), _ints(layout, axes)
-  if not layout.follows(x) or dropped is None:
+def _slice(conversion, node):
+  rank = _rank(conversion, node)
+  data = conversion.graph.data_inputs(node.name)
+  if data[0] not in conversion.rank:
     return False
-  stand = _LAST
-  if not flag(node, "keep_dims"):
-    stand = _left(rank, {axis % rank for axis in dropped})
-  if stand is None:
+  data[1:] = [conversion.gathered(ref, to_last(rank), "NHWC")
+              for ref in data[1:]]
+  return conversion.follow(node, data, rank)
+
+
+def _strided_slice(conversion, node):
+  graph, rank = conversion.graph, _rank(conversion, node)
+  data = graph.data_inputs(node.name)
+  bounds = [constant_value(graph, ref, largest=8) for ref in data[1:]]
+  masks = ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+  if (data[0] not in conversion.rank or any(b is None for b in bounds)
+      or any(node.attr[mask].i for mask in masks)):
     return False
-  layout.rewrite(
-    node, [layout.last(x), _axes_last(layout, axes, rank)], stand)
-  return True
+  missing = rank - bounds[0].size
+  fill = (0, 0, 1)
+  bounds = [np.concatenate([b, np.full(missing, f, b.dtype)])
+            for b, f in zip(bounds, fill)]
+  order = to_last(rank)
+  for i, (bound, label) in enumerate(zip(bounds, ("begin", "end", "stride"))):
+    data[i + 1] = conversion.vector(data[0], "%s/%s_last" % (
+      node.name, label), bound[list(order)])
+  node.attr["Index"].type = _INT32
+  beyond = sum(1 << a for a in range(rank - missing, rank))
+  for mask in ("begin_mask", "end_mask"):
+    bits = node.attr[mask].i | beyond
+    node.attr[mask].i = sum(
+      1 << i for i, a in enumerate(order) if bits >> a & 1)
+  return conversion.follow(node, data, rank)
 
 
-def _gather(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  axis = _ints(layout, refs[2]) if node.op == "GatherV2" else [0]
-  if (not layout.follows(refs[0]) or axis is None or flag(node, "batch_dims")
-      or layout.shapes.rank(refs[1]) != 1):
-    return False
-  if node.op == "GatherV2":
-    refs[2] = _axes_last(layout, refs[2], layout.shapes.rank(refs[0]))
-  refs[0] = layout.last(refs[0])
-  layout.rewrite(node, refs, _LAST)
-  return True
+_ELEMENTWISE = (
+  "Abs Add AddN AddV2 Ceil Cast CheckNumerics Clip ClipByValue Div DivNoNan "
+  "Elu Equal EnsureShape Exp Floor FloorDiv Greater GreaterEqual Identity "
+  "Less LessEqual LeakyRelu Log Log1p LogicalAnd LogicalNot LogicalOr Maximum "
+  "Minimum Mul Neg OnesLike Pow PreventGradient RealDiv Reciprocal Relu Relu6 "
+  "Round Rsqrt Selu Sigmoid Sign Softplus Softsign Sqrt Square "
+  "SquaredDifference StopGradient Sub Tanh ZerosLike Exit").split()
 
-
-def _squeeze(layout, node):
-  x, = layout.graph.data_inputs(node.name)
-  shape = layout.shapes.of(x)
-  axes = squeezed(node, shape)
-  stand = None if axes is None else _left(len(shape), axes)
-  if stand is None:
-    return False
-  node.attr["squeeze_dims"].list.i[:] = [
-    axis_last(axis, len(shape)) for axis in axes]
-  layout.rewrite(node, [layout.last(x)], stand)
-  return True
-
-
-def _expand_dims(layout, node):
-  x, axis = layout.graph.data_inputs(node.name)
-  axes, rank = _ints(layout, axis), layout.shapes.rank(x) + 1
-  # A new axis among the spatial ones; before or behind them it is anything.
-  if axes is None or axes[0] % rank < 2 or rank not in RANKS:
-    return False
-  layout.rewrite(
-    node, [layout.last(x), _axes_last(layout, axis, rank)], _LAST)
-  return True
-
-
-def _unpack(layout, node):
-  x, = layout.graph.data_inputs(node.name)
-  rank = layout.shapes.rank(x)
-  axis = flag(node, "axis") % rank
-  stand = _left(rank, [axis])
-  if stand is None:
-    return False
-  node.attr["axis"].i = axis_last(axis, rank)
-  count = layout.output_count(node)
-  layout.rewrite(node, [layout.last(x)], range(count) if stand else ())
-  return True
-
-
-# Slices.
-
-_MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask",
-          "shrink_axis_mask")
-
-
-def _strided_slice(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  if not layout.follows(refs[0]):
-    return False
-  vectors = [_ints(layout, ref) for ref in refs[1:]]
-  rank, strides = layout.shapes.rank(refs[0]), vectors[2]
-  if strides is None:
-    return False
-  is_computed = None in vectors[:2]
-  if is_computed and (len(strides) != rank or flag(node, "ellipsis_mask")):
-    return False
-  known = [strides if v is None else v for v in vectors]
-  parts = slice_parts(node, known, rank)
-  if any(part.begin is None for part in parts):
-    return False
-  stand = _left(rank, [a for a, p in enumerate(parts) if p.is_index])
-  if stand is None:
-    return False
-  parts = [parts[axis] for axis in last(rank)]
-  twins = [layout.last(refs[0])]
-  for i, ref in enumerate(refs[1:]):
-    if is_computed:
-      twins.append(layout.vector(ref, rank))
-    else:
-      twins.append(layout.constant(
-        ref.node + "/NHWC", [part[i] for part in parts],
-        layout.dtype(ref), ref.node))
-  _set_masks(node, parts)
-  layout.rewrite(node, twins, stand)
-  return True
-
-
-def _set_masks(node, parts):
-  for key in _MASKS:
-    node.attr[key].i = 0
-  for axis, part in enumerate(parts):
-    node.attr["begin_mask"].i |= part.is_open_begin << axis
-    node.attr["end_mask"].i |= part.is_open_end << axis
-    node.attr["shrink_axis_mask"].i |= part.is_index << axis
-
-
-# Shapes.
-
-
-def _shape(layout, node):
-  x, = layout.graph.data_inputs(node.name)
-  rank = layout.shapes.rank(x)
-  sizes = layout.graph.add(
-    "Shape", node.name + "/NHWC", [layout.last(x)], dict(node.attr))
-  layout.rewritten.add(sizes.name)
-  dtype = node.attr["out_type"].type if "out_type" in node.attr else tf1.int32
-  dtype = type_attr(dtype)
-  node.op = "Gather"
-  node.attr.clear()
-  node.attr["Tparams"].CopyFrom(dtype)
-  node.attr["Tindices"].CopyFrom(type_attr(tf1.int32))
-  perm = layout.constant(
-    node.name + "/NCHW/indices", first(rank), tf1.int32, x.node)
-  layout.rewrite(node, [TensorRef(sizes.name), perm])
-  layout.shape_stands_for(TensorRef(node.name), TensorRef(sizes.name))
-  return True
-
-
-def _whole(layout, node):
-  """One number for all elements, in whatever order they are."""
-  x, = layout.graph.data_inputs(node.name)
-  layout.rewrite(node, [layout.last(x)])
-  return True
-
-
-def _reshape(layout, node):
-  x, target = layout.graph.data_inputs(node.name)
-  if not layout.follows(x):
-    return False
-  shape, wanted = layout.shapes.of(x), _ints(layout, target)
-  if keeps_order(shape, last(len(shape))):
-    layout.rewrite(node, [layout.last(x), layout.first(target)])
-    return True
-  if wanted is None or not _regroups_places(shape, wanted):
-    return False
-  layout.rewrite(
-    node, [layout.last(x), layout.vector(target, len(wanted))], _LAST)
-  return True
-
-
-def _regroups_places(shape, wanted):
-  """Whether a Reshape leaves the batch and the channels as they are."""
-  if len(wanted) not in RANKS or -1 in shape[1:] or -1 in wanted[1:]:
-    return False
-  return shape[1] == wanted[1] and (
-    _product(shape[2:]) == _product(wanted[2:]))
-
-
-def _product(sizes):
-  product = 1
-  for size in sizes:
-    product *= size
-  return product
-
-
-# Axes that move.
-
-
-def _transpose(layout, node):
-  x, perm = layout.graph.data_inputs(node.name)
-  axes, rank = _ints(layout, perm), layout.shapes.rank(x)
-  if axes is None:
-    return False
-  rank = len(axes)
-  if not layout.follows(x):
-    if rank in (4, 5) and tuple(axes) == first(rank):
-      layout.stands_for(TensorRef(node.name), x)
-    return False
-  stand = _LAST if axes[:2] == [0, 1] else _PLAIN
-  order = [axes[a] for a in last(rank)] if stand else axes
-  order = [axis_last(axis, rank) for axis in order]
-  twin = layout.last(x)
-  if order != sorted(order):
-    moved = layout.constant(
-      perm.node + "/NHWC", order, layout.dtype(perm), perm.node)
-    layout.rewrite(node, [twin, moved], stand)
-    return True
-  node.op = "Identity"
-  if "Tperm" in node.attr:
-    del node.attr["Tperm"]
-  layout.rewrite(node, [twin], stand)
-  return True
-
-
-def _blocks(layout, node):
-  """Dilation spelled out in NCHW: blocks of 1 channel, and of some places."""
-  x, block, amounts = layout.graph.data_inputs(node.name)
-  rank, sizes = layout.shapes.rank(x), _ints(layout, block)
-  if not layout.follows(x) or sizes is None or (
-      len(sizes) != rank - 1 or sizes[0] != 1):
-    return False
-  # The channels are axis 1, and the last of the blocks' axes afterwards.
-  order = list(range(1, rank - 1)) + [0]
-  dtype = layout.dtype(block)
-  moved = layout.constant(
-    block.node + "/NHWC", [sizes[i] for i in order], dtype, block.node)
-  layout.rewrite(
-    node, [layout.last(x), moved, layout.gather(amounts, order)], _LAST)
-  return True
-
-
-# Control flow.
-
-
-def _switch(layout, node):
-  x, predicate = layout.graph.data_inputs(node.name)
-  if not layout.follows(x):
-    return False
-  layout.rewrite(node, [layout.last(x), predicate], (0, 1))
-  return True
-
-
-def _merge(layout, node):
-  refs = layout.graph.data_inputs(node.name)
-  ranks = {layout.shapes.rank(ref) for ref in refs}
-  if len(ranks) > 1 or not ranks <= set(RANKS):
-    return False
-  back = [r for r in refs if layout.graph.op(r.node) == "NextIteration"]
-  if back and not all(layout.follows(r) for r in refs if r not in back):
-    return False
-  layout.loops.update(ref.node for ref in back)
-  layout.rewrite(
-    node, [r if r in back else layout.last(r) for r in refs], _LAST)
-  return True
-
-
-def _next_iteration(layout, node):
-  if node.name not in layout.loops:
-    return False
-  x, = layout.graph.data_inputs(node.name)
-  layout.rewrite(node, [layout.last(x)], _LAST)
-  return True
-
-
-FOLLOWING = dict.fromkeys(UNARY, _unary)
-FOLLOWING.update(dict.fromkeys(BROADCASTING, _broadcasting))
-FOLLOWING.update(dict.fromkeys(_AXES, _along))
-FOLLOWING.update(dict.fromkeys(_ROWS, _rows))
-FOLLOWING.update(dict.fromkeys(
-  ops.REDUCTIONS | {"All", "Any", "ArgMax", "ArgMin"}, _reduction))
-FOLLOWING.update(dict.fromkeys(("L2Loss", "Rank", "Size"), _whole))
-FOLLOWING.update(dict.fromkeys(
-  ("BatchToSpaceND", "SpaceToBatchND"), _blocks))
-FOLLOWING.update({
-  "Enter": _unary, "Exit": _unary, "ExpandDims": _expand_dims,
-  "Gather": _gather, "GatherV2": _gather, "Merge": _merge,
-  "NextIteration": _next_iteration, "Reshape": _reshape, "Shape": _shape,
-  "Squeeze": _squeeze, "StridedSlice": _strided_slice, "Switch": _switch,
-  "Transpose": _transpose, "Unpack": _unpack,
+FOLLOWERS = {op: _elementwise for op in _ELEMENTWISE}
+FOLLOWERS.update({
+  "Select": _select, "SelectV2": _select, "Switch": _switch, "Merge": _merge,
+  "Concat": _concat, "ConcatV2": _concat, "Pad": _pad, "PadV2": _pad,
+  "MirrorPad": _pad, "Mean": _reduce, "Sum": _reduce, "Max": _reduce,
+  "Min": _reduce, "Prod": _reduce, "All": _reduce, "Any": _reduce,
+  "Squeeze": _squeeze, "Shape": _shape, "Transpose": _transpose,
+  "Split": _split, "SplitV": _split, "Slice": _slice,
+  "StridedSlice": _strided_slice,
 })

@@ -29,6 +29,8 @@ BROADCASTING = frozenset((
 ))
 ELEMENTWISE = UNARY | BROADCASTING
 
+REDUCTIONS = ops.REDUCTIONS | {"All", "Any", "ArgMax", "ArgMin"}
+
 _RANKS = {
   "AvgPool": 4, "Conv2D": 4, "Conv2DBackpropInput": 4, "DepthToSpace": 4,
   "DepthwiseConv2dNative": 4, "DepthwiseConv2dNativeBackpropInput": 4,
@@ -40,8 +42,7 @@ _RANKS = {
 # The output has the rank of this input.
 _RANK_OF = dict.fromkeys((
   "BatchToSpaceND", "BiasAdd", "BiasAddV1", "Cumprod", "Cumsum",
-  "EnsureShape", "Enter", "Exit", "FusedBatchNorm", "FusedBatchNormV2",
-  "FusedBatchNormV3", "LogSoftmax", "MirrorPad", "NextIteration", "Pad", "PadV2",
+  "EnsureShape", "Enter", "Exit", "LogSoftmax", "MirrorPad", "NextIteration", "Pad", "PadV2",
   "ReverseV2", "Roll", "Slice", "Softmax", "SpaceToBatchND", "SplitV",
   "Switch", "Tile",
 ), 0)
@@ -66,6 +67,11 @@ def flag(node, key):
   """An int or bool attribute; 0 where the node does not have it."""
   # Reading a missing key of a protobuf map would add it.
   return (node.attr[key].i or node.attr[key].b) if key in node.attr else 0
+
+
+def data_format(node):
+  """The layout a node states, as bytes, or None."""
+  return node.attr["data_format"].s if "data_format" in node.attr else None
 
 
 def slice_parts(node, vectors, rank):
@@ -148,6 +154,9 @@ class Shapes:
     refs = self._graph.data_inputs(node.name)
     if node.op in _RANKS:
       return (-1,) * _RANKS[node.op]
+    if node.op in ops.FUSED_NORMS:
+      is_volume = data_format(node) in (b"NDHWC", b"NCDHW")
+      return (-1,) * (5 if is_volume else 4)
     if node.op in UNARY:
       return self.of(refs[0])
     if node.op in BROADCASTING:
@@ -158,7 +167,7 @@ class Shapes:
       return next(((-1,) * r for r in known if r is not None), None)
     if node.op in ("Squeeze", "ExpandDims", "Pack", "Unpack"):
       return self._infer_axes(node, refs)
-    if node.op in ops.REDUCTIONS or node.op in ("ArgMax", "ArgMin"):
+    if node.op in REDUCTIONS:
       return self._infer_reduction(node, refs)
     if node.op in ("Reshape", "BroadcastTo", "Fill"):
       return self._vector(refs[0 if node.op == "Fill" else 1])
