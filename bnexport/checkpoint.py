@@ -49,12 +49,17 @@ def find_prefix(path):
   if tf1.gfile.IsDirectory(folder):
     there = {
       os.path.join(os.path.dirname(prefix), _SUFFIX.sub("", name))
-      for name in tf1.gfile.ListDirectory(folder) if _SUFFIX.search(name)
+      for name in tf1.gfile.ListDirectory(folder)
+      if _SUFFIX.search(name)
     }
   raise SourceError(
     "cannot read checkpoint '%s': there is no '%s.index'%s"
-    % (path, prefix, nearest(prefix, sorted(there)) or
-       "; give the prefix that Saver.save returned")
+    % (
+      path,
+      prefix,
+      nearest(prefix, sorted(there))
+      or "; give the prefix that Saver.save returned",
+    )
   )
 
 
@@ -69,8 +74,9 @@ class Checkpoint:
     """
     self.prefix = find_prefix(path)
     pattern = self.prefix
-    if (not tf1.gfile.Exists(self.prefix + ".index")
-        and not tf1.gfile.Exists(self.prefix)):
+    if not tf1.gfile.Exists(self.prefix + ".index") and not tf1.gfile.Exists(
+      self.prefix
+    ):
       pattern += "-?????-of-?????"
     self._pattern = pattern
     try:
@@ -105,8 +111,10 @@ class Checkpoint:
     with graph.as_default(), tf1.device("/cpu:0"):
       dtype = self._reader.get_variable_to_dtype_map()[key]
       tensor = tf1.raw_ops.RestoreV2(
-        prefix=self._pattern, tensor_names=[key],
-        shape_and_slices=[slice_spec], dtypes=[dtype],
+        prefix=self._pattern,
+        tensor_names=[key],
+        shape_and_slices=[slice_spec],
+        dtypes=[dtype],
       )[0]
     with session(graph) as run:
       return run.run(tensor)
@@ -135,7 +143,8 @@ class Values:
     self._saved = saver_keys(graph)
     self._shared = {
       node.name: node.attr["shared_name"].s.decode()
-      for node in graph if node.op == "VarHandleOp"
+      for node in graph
+      if node.op == "VarHandleOp"
     }
     self._instead = {}
 
@@ -170,8 +179,11 @@ class Values:
     if saved is None:
       raise SourceError(
         "cannot freeze variable '%s': checkpoint '%s' does not hold it%s"
-        % (variable, self.checkpoint.prefix,
-           nearest(variable, self.checkpoint.shapes))
+        % (
+          variable,
+          self.checkpoint.prefix,
+          nearest(variable, self.checkpoint.shapes),
+        )
       )
     return self.checkpoint.read(*saved)
 

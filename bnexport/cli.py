@@ -18,74 +18,107 @@ NOT_PROVEN = 2
 REFUSED = 3
 
 CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None,
+  "checkpoint",
+  None,
   "Checkpoint to take the variables from: the prefix that Saver.save returned,"
-  " or a directory (its latest).")
+  " or a directory (its latest).",
+)
 OUTPUT_NODE = flags.DEFINE_list(
-  "output_node", [], "Nodes or tensors to export; `name:0` is accepted.")
+  "output_node", [], "Nodes or tensors to export; `name:0` is accepted."
+)
 MODEL = flags.DEFINE_string(
-  "model", None,
+  "model",
+  None,
   "Rebuild the model: package.module:function or file.py:function. It is "
-  "called with is_training=False in a fresh graph.")
+  "called with is_training=False in a fresh graph.",
+)
 MODEL_KWARGS = flags.DEFINE_string(
-  "model_kwargs", "{}", "Further arguments of --model, as a JSON object.")
+  "model_kwargs", "{}", "Further arguments of --model, as a JSON object."
+)
 INPUT = flags.DEFINE_multi_string(
-  "input", [],
+  "input",
+  [],
   "Placeholder to make and hand to --model, in order: name:dtype:dim,dim,... "
-  "with ? for an open dimension. May be repeated.")
+  "with ? for an open dimension. May be repeated.",
+)
 META_GRAPH = flags.DEFINE_string(
-  "meta_graph", None,
-  "Training graph (.meta); default: the one beside the checkpoint.")
+  "meta_graph",
+  None,
+  "Training graph (.meta); default: the one beside the checkpoint.",
+)
 GRAPH_DEF = flags.DEFINE_string(
-  "graph_def", None, "Training graph as a GraphDef, .pb or .pbtxt.")
+  "graph_def", None, "Training graph as a GraphDef, .pb or .pbtxt."
+)
 OUTPUT_GRAPH = flags.DEFINE_string(
-  "output_graph", None,
-  "File to write; default: CHECKPOINT.frozen.pb beside the checkpoint.")
+  "output_graph",
+  None,
+  "File to write; default: CHECKPOINT.frozen.pb beside the checkpoint.",
+)
 INPUT_NODE = flags.DEFINE_list(
-  "input_node", [],
+  "input_node",
+  [],
   "Tensors to feed; inner ones, such as a queue's output, become "
-  "placeholders. Default: the placeholders that the outputs need.")
+  "placeholders. Default: the placeholders that the outputs need.",
+)
 SET = flags.DEFINE_list(
-  "set", [],
+  "set",
+  [],
   "name=value of placeholders and flags, where the graph leaves open what "
-  "means inference: --set=mode=2,keep_prob=1.0")
+  "means inference: --set=mode=2,keep_prob=1.0",
+)
 MOVING_AVERAGES = flags.DEFINE_bool(
-  "moving_averages", False,
-  "Export the exponential moving averages of the weights, where they exist.")
+  "moving_averages",
+  False,
+  "Export the exponential moving averages of the weights, where they exist.",
+)
 KEEP_BATCH_STATISTICS = flags.DEFINE_list(
-  "keep_batch_statistics", [],
-  "Scopes of norms that are meant to use the batch's statistics.")
+  "keep_batch_statistics",
+  [],
+  "Scopes of norms that are meant to use the batch's statistics.",
+)
 DATA_FORMAT = flags.DEFINE_enum(
-  "data_format", None, ["NHWC"],
-  "Rewrite an NCHW graph so that it runs on CPUs.")
+  "data_format",
+  None,
+  ["NHWC"],
+  "Rewrite an NCHW graph so that it runs on CPUs.",
+)
 VALIDATE = flags.DEFINE_bool(
-  "validate", True, "Import the written graph again and prove it.")
+  "validate", True, "Import the written graph again and prove it."
+)
 FEEDS = flags.DEFINE_string(
-  "feeds", None,
-  "File.npz with arrays by input name to prove with; default: made up.")
+  "feeds",
+  None,
+  "File.npz with arrays by input name to prove with; default: made up.",
+)
 REPORT = flags.DEFINE_string(
-  "report", None, "Also write the report there: FILE.json or FILE.md.")
+  "report", None, "Also write the report there: FILE.json or FILE.md."
+)
 AS_TEXT = flags.DEFINE_bool("as_text", False, "Write a text GraphDef.")
-OVERWRITE = flags.DEFINE_bool(
-  "overwrite", False, "Replace files that exist.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 DENYLIST = flags.DEFINE_list(
-  "variable_names_denylist", [], "Variables that stay variables.")
+  "variable_names_denylist", [], "Variables that stay variables."
+)
 INITIALIZER_NODES = flags.DEFINE_list(
-  "initializer_nodes", [],
+  "initializer_nodes",
+  [],
   "Nodes to keep that are run once after the import; what fills the lookup "
-  "tables of the outputs is kept without being named.")
+  "tables of the outputs is kept without being named.",
+)
 
 # The names that TensorFlow's freeze_graph has for the same.
 for _old, _new in (
-    ("input_checkpoint", "checkpoint"), ("input_meta_graph", "meta_graph"),
-    ("input_graph", "graph_def"), ("output_node_names", "output_node"),
-    ("variable_names_blacklist", "variable_names_denylist"),
+  ("input_checkpoint", "checkpoint"),
+  ("input_meta_graph", "meta_graph"),
+  ("input_graph", "graph_def"),
+  ("output_node_names", "output_node"),
+  ("variable_names_blacklist", "variable_names_denylist"),
 ):
   flags.DEFINE_alias(_old, _new)
 # Accepted, so that old scripts run; files tell by themselves what they are.
 flags.DEFINE_bool("input_binary", False, "Accepted; has no effect.")
-flags.DEFINE_bool("clear_devices", True,
-                  "Accepted; devices are always cleared.")
+flags.DEFINE_bool(
+  "clear_devices", True, "Accepted; devices are always cleared."
+)
 flags.DEFINE_string("input_saver", "", "Accepted; has no effect.")
 flags.DEFINE_integer("checkpoint_version", 2, "Accepted; has no effect.")
 flags.DEFINE_string("restore_op_name", "", "Accepted; has no effect.")
@@ -100,16 +133,20 @@ def run(main):
 def status_of(main, argv):
   """Calls main; an expected failure is one line on stderr and status 3."""
   if len(argv) > 1:
-    return fail(SourceError(
-      "cannot use argument '%s': every argument is a --flag=value; see --help"
-      % argv[1]))
+    return fail(
+      SourceError(
+        "cannot use argument '%s': every argument is a --flag=value; see --help"
+        % argv[1]
+      )
+    )
   try:
     return main()
   except Error as error:
     return fail(error)
   except KeyboardInterrupt:
-    return fail(Error("cannot finish: interrupted; nothing was written, run "
-                      "it again"))
+    return fail(
+      Error("cannot finish: interrupted; nothing was written, run it again")
+    )
 
 
 def fail(error):
@@ -151,11 +188,15 @@ def model_kwargs():
   try:
     kwargs = json.loads(MODEL_KWARGS.value)
   except ValueError as error:
-    raise SourceError("cannot read --model_kwargs: %s; write a JSON object, "
-                      "like '{\"depth\": 50}'" % error) from error
+    raise SourceError(
+      "cannot read --model_kwargs: %s; write a JSON object, "
+      "like '{\"depth\": 50}'" % error
+    ) from error
   if not isinstance(kwargs, dict):
-    raise SourceError("cannot use --model_kwargs: it is no JSON object; write "
-                      "one, like '{\"depth\": 50}'")
+    raise SourceError(
+      "cannot use --model_kwargs: it is no JSON object; write "
+      "one, like '{\"depth\": 50}'"
+    )
   return kwargs
 
 
@@ -168,13 +209,15 @@ def feeds():
   if FEEDS.value is None:
     return None
   import numpy as np
+
   try:
     with np.load(FEEDS.value) as arrays:
       return {name: arrays[name] for name in arrays.files}
   except (OSError, ValueError, AttributeError) as error:
-    raise SourceError("cannot read feeds '%s': %s; write them with "
-                      "numpy.savez(FILE, INPUT=array)"
-                      % (FEEDS.value, error)) from error
+    raise SourceError(
+      "cannot read feeds '%s': %s; write them with "
+      "numpy.savez(FILE, INPUT=array)" % (FEEDS.value, error)
+    ) from error
 
 
 def default_output(checkpoint, extension):

@@ -51,7 +51,10 @@ class Difference:
 
   def __str__(self):
     return "%s: largest difference %.2g, limit %.2g" % (
-      self.output, self.largest, self.limit)
+      self.output,
+      self.largest,
+      self.limit,
+    )
 
 
 def difference(output, value, reference):
@@ -100,8 +103,11 @@ class Comparison:
 
   @property
   def holds(self):
-    return (all(d.holds for d in self.differences)
-            and self.batch is not False and self.repeats is not False)
+    return (
+      all(d.holds for d in self.differences)
+      and self.batch is not False
+      and self.repeats is not False
+    )
 
 
 class Runner:
@@ -122,8 +128,9 @@ class Runner:
       if initializers:
         self._session.run(list(initializers))
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
-      raise ComparisonError("cannot import the graph: %s" % first_line(error)
-                            ) from error
+      raise ComparisonError(
+        "cannot import the graph: %s" % first_line(error)
+      ) from error
 
   def answers(self, feeds):
     """The outputs for feeds by node name.
@@ -133,10 +140,12 @@ class Runner:
     """
     try:
       return self._session.run(
-        self._outputs, {_tensor_name(k): v for k, v in feeds.items()})
+        self._outputs, {_tensor_name(k): v for k, v in feeds.items()}
+      )
     except (tf1.errors.OpError, ValueError, TypeError, KeyError) as error:
-      raise ComparisonError("cannot run the graph: %s" % first_line(error)
-                            ) from error
+      raise ComparisonError(
+        "cannot run the graph: %s" % first_line(error)
+      ) from error
 
   def close(self):
     self._session.close()
@@ -150,9 +159,14 @@ def _tensor_name(ref):
 def first_line(error):
   """The first line of an error's message that says something."""
   lines = [line.strip() for line in str(error).splitlines()]
-  lines = [line for line in lines
-           if line and not line.startswith(("Graph execution error",
-                                            "Detected at node", "Node: "))]
+  lines = [
+    line
+    for line in lines
+    if line
+    and not line.startswith(
+      ("Graph execution error", "Detected at node", "Node: ")
+    )
+  ]
   return lines[0] if lines else type(error).__name__
 
 
@@ -162,8 +176,9 @@ def made_up_feeds(graph_def):
   Feeds are dicts of arrays by node name. Open first dimensions get some rows;
   other open ones the same size each, another size in each try.
   """
-  placeholders = [n for n in graph_def.node
-                  if n.op in ops.PLACEHOLDERS and not n.input]
+  placeholders = [
+    n for n in graph_def.node if n.op in ops.PLACEHOLDERS and not n.input
+  ]
   is_open = any(_open_sizes(node) for node in placeholders)
   for size in _SIZES if is_open else (1,):
     random = np.random.RandomState(7)
@@ -194,8 +209,9 @@ def _made_up(node, size, random):
   return random.randint(0, 2, sizes).astype(dtype.as_numpy_dtype)
 
 
-def prove(graph_def, outputs, reference, feeds=None, initializers=(),
-          keeps_batch=False):
+def prove(
+  graph_def, outputs, reference, feeds=None, initializers=(), keeps_batch=False
+):
   """Imports a graph again and compares what it answers.
 
   Args:
@@ -217,13 +233,28 @@ def prove(graph_def, outputs, reference, feeds=None, initializers=(),
     if answers is None:
       return proof
     proof.feeds = {name: np.shape(value) for name, value in feeds.items()}
-    again = [difference(str(o), a, b) for o, a, b in zip(
-      outputs, runner.answers(feeds), answers)]
+    if any(ops.is_random(node.op) for node in graph_def.node):
+      proof.reference = "nothing: the graph draws random numbers"
+      proof.notes.append(
+        "answers differ from run to run: ops like %s are part "
+        "of the model"
+        % next(
+          "'%s'" % node.name
+          for node in graph_def.node
+          if ops.is_random(node.op)
+        )
+      )
+      return proof
+    again = [
+      difference(str(o), a, b)
+      for o, a, b in zip(outputs, runner.answers(feeds), answers)
+    ]
     proof.repeats = all(d.holds for d in again)
     _compare_with(reference, outputs, feeds, answers, proof)
     if keeps_batch:
-      proof.notes.append("rows were not looked at alone: norms keep their "
-                         "batch statistics")
+      proof.notes.append(
+        "rows were not looked at alone: norms keep their batch statistics"
+      )
     else:
       _look_at_rows(runner, reference, feeds, answers, proof)
   finally:
@@ -239,8 +270,9 @@ def _first_that_runs(runner, tried, proof):
     except ComparisonError as error:
       said = said or str(error)
   proof.reference = "nothing: no made-up input fits the graph"
-  proof.notes.append("not run: %s; pass --feeds=FILE.npz with arrays by input "
-                     "name" % said)
+  proof.notes.append(
+    "not run: %s; pass --feeds=FILE.npz with arrays by input name" % said
+  )
   return None, None
 
 
@@ -254,26 +286,30 @@ def _compare_with(reference, outputs, feeds, answers, proof):
     proof.reference = "nothing: %s" % error
     return
   proof.reference = reference.what
-  proof.differences = [difference(str(o), a, b)
-                       for o, a, b in zip(outputs, answers, expected)]
+  proof.differences = [
+    difference(str(o), a, b) for o, a, b in zip(outputs, answers, expected)
+  ]
 
 
 def _look_at_rows(runner, reference, feeds, answers, proof):
   """One row alone has to answer as it does within the batch."""
   rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
   if len(rows) != 1 or rows == {1}:
-    proof.notes.append("rows were not looked at alone: the inputs have no "
-                       "batch in common")
+    proof.notes.append(
+      "rows were not looked at alone: the inputs have no batch in common"
+    )
     return
   size = rows.pop()
   row = {k: v[:1] if np.ndim(v) else v for k, v in feeds.items()}
-  by_row = [i for i, a in enumerate(answers)
-            if np.ndim(a) and np.shape(a)[0] == size]
+  by_row = [
+    i for i, a in enumerate(answers) if np.ndim(a) and np.shape(a)[0] == size
+  ]
   try:
     alone = runner.answers(row)
   except ComparisonError:
-    proof.notes.append("rows were not looked at alone: the graph fixes the "
-                       "size of its batch")
+    proof.notes.append(
+      "rows were not looked at alone: the graph fixes the size of its batch"
+    )
     return
   apart = [difference("row", alone[i], answers[i][:1]) for i in by_row]
   proof.batch = all(d.holds for d in apart)
@@ -283,11 +319,16 @@ def _look_at_rows(runner, reference, feeds, answers, proof):
       proof.notes.append("answers of a row depend on the rest of its batch")
     return
   try:
-    same = [difference("row", alone[i], value) for i, value in
-            enumerate(reference.answers(row)) if i in by_row]
+    same = [
+      difference("row", alone[i], value)
+      for i, value in enumerate(reference.answers(row))
+      if i in by_row
+    ]
   except ComparisonError:
     return
   if all(d.holds for d in same):
     proof.batch = None
-    proof.notes.append("answers of a row depend on the rest of its batch, in "
-                       "the model itself too")
+    proof.notes.append(
+      "answers of a row depend on the rest of its batch, in "
+      "the model itself too"
+    )

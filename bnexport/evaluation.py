@@ -17,23 +17,50 @@ from bnexport.nodes import constant_value, static_shape, uniform_value
 from bnexport.tf1 import tf1
 
 _FUNCTIONS = {
-  "LogicalNot": np.logical_not, "LogicalAnd": np.logical_and,
-  "LogicalOr": np.logical_or, "Equal": operator.eq, "NotEqual": operator.ne,
-  "Less": operator.lt, "LessEqual": operator.le, "Greater": operator.gt,
-  "GreaterEqual": operator.ge, "Add": np.add, "AddV2": np.add,
-  "Sub": np.subtract, "Mul": np.multiply, "RealDiv": np.true_divide,
-  "Neg": np.negative, "Maximum": np.maximum, "Minimum": np.minimum,
-  "Floor": np.floor, "FloorMod": np.mod, "Abs": np.abs,
+  "LogicalNot": np.logical_not,
+  "LogicalAnd": np.logical_and,
+  "LogicalOr": np.logical_or,
+  "Equal": operator.eq,
+  "NotEqual": operator.ne,
+  "Less": operator.lt,
+  "LessEqual": operator.le,
+  "Greater": operator.gt,
+  "GreaterEqual": operator.ge,
+  "Add": np.add,
+  "AddV2": np.add,
+  "Sub": np.subtract,
+  "Mul": np.multiply,
+  "RealDiv": np.true_divide,
+  "Neg": np.negative,
+  "Maximum": np.maximum,
+  "Minimum": np.minimum,
+  "Floor": np.floor,
+  "FloorMod": np.mod,
+  "Abs": np.abs,
   "FloorDiv": np.floor_divide,
 }
-_SAME = ops.IDENTITIES | ops.ENTERS | ops.RESHAPES | ops.RESOURCE_READS | {
-  "Tile", "BroadcastTo", "All", "Any",
-}
+_SAME = (
+  ops.IDENTITIES
+  | ops.ENTERS
+  | ops.RESHAPES
+  | ops.RESOURCE_READS
+  | {
+    "Tile",
+    "BroadcastTo",
+    "All",
+    "Any",
+  }
+)
 # An operand that settles the result, and one that leaves the other as it is.
 _SETTLES = {("LogicalAnd", False), ("LogicalOr", True), ("Mul", False)}
 _NEUTRAL = {
-  ("LogicalAnd", True), ("LogicalOr", False), ("Mul", 1), ("Add", 0),
-  ("AddV2", 0), ("Sub", 0), ("RealDiv", 1),
+  ("LogicalAnd", True),
+  ("LogicalOr", False),
+  ("Mul", 1),
+  ("Add", 0),
+  ("AddV2", 0),
+  ("Sub", 0),
+  ("RealDiv", 1),
 }
 _SYMMETRIC = ("LogicalAnd", "LogicalOr", "Mul", "Add", "AddV2")
 _SHAPING = ops.RESHAPES | {"Tile", "BroadcastTo", "Fill", "Pack"}
@@ -85,7 +112,8 @@ class Evaluation:
 
   def is_dead(self, ref: TensorRef) -> bool:
     return ref.node in self._dead_nodes or (
-      not ref.control and ref in self._dead)
+      not ref.control and ref in self._dead
+    )
 
   def folded_value(self, ref: TensorRef):
     """The array a tensor has because of `known`, or None.
@@ -120,8 +148,11 @@ class Evaluation:
       for ref in self.inputs(name):
         if ref.control and not control:
           continue
-        if (ref.control or ref.node in self.conditional
-            or self.folded_value(ref) is None):
+        if (
+          ref.control
+          or ref.node in self.conditional
+          or self.folded_value(ref) is None
+        ):
           stack.append(ref.node)
     return seen
 
@@ -164,7 +195,8 @@ class Evaluation:
     if node.op in ops.ENTERS:
       return True
     if node.op in ops.SWITCHES and not any(
-        TensorRef(node.name, side) in self._dead for side in (0, 1)):
+      TensorRef(node.name, side) in self._dead for side in (0, 1)
+    ):
       return True
     return any(ref.node in self.conditional for ref in self.inputs(node.name))
 
@@ -181,8 +213,9 @@ class Evaluation:
     return source.uniform.get(ref)
 
   def _merge(self, name, data):
-    if any(ref.node not in self._dead_nodes and self._is_loop(ref)
-           for ref in data):
+    if any(
+      ref.node not in self._dead_nodes and self._is_loop(ref) for ref in data
+    ):
       if self.is_dead(data[0]):
         self._dead_nodes.add(name)
       return
@@ -224,13 +257,15 @@ class Evaluation:
       self._set(out, dtype(values[0]), decided)
     elif op == "Fill" and values[1] is not None:
       self._set(out, values[1], data[1] in self._decided)
-    elif op == "Pack" and all(v is not None and v == values[0]
-                              for v in values):
+    elif op == "Pack" and all(v is not None and v == values[0] for v in values):
       self._set(out, values[0], decided)
     elif decided:
       self._absorb(op, out, data, values)
-    if (out in self.uniform and op not in _SHAPING
-        and all(ref in self._scalars for ref in data)):
+    if (
+      out in self.uniform
+      and op not in _SHAPING
+      and all(ref in self._scalars for ref in data)
+    ):
       self._scalars.add(out)
 
   def _absorb(self, op, out, data, values):

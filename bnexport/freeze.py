@@ -22,8 +22,10 @@ from bnexport.errors import SourceError
 def main():
   outputs = [name for name in cli.OUTPUT_NODE.value if name]
   if not outputs:
-    raise SourceError("cannot freeze without an output: pass "
-                      "--output_node=NAME; inspect lists the likely ones")
+    raise SourceError(
+      "cannot freeze without an output: pass "
+      "--output_node=NAME; inspect lists the likely ones"
+    )
   _refuse_two_sources()
   # Only now: importing TensorFlow takes seconds.
   from bnexport import checkpoint, report
@@ -34,7 +36,8 @@ def main():
     prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
   path = cli.OUTPUT_GRAPH.value or cli.default_output(
     prefix or cli.GRAPH_DEF.value or "model",
-    ".pbtxt" if cli.AS_TEXT.value else ".pb")
+    ".pbtxt" if cli.AS_TEXT.value else ".pb",
+  )
   writing.refuse_existing(path, cli.OVERWRITE.value)
   feeds = cli.feeds()
   if cli.REPORT.value is not None:
@@ -47,26 +50,36 @@ def main():
   for warning in export.model.warnings:
     cli.warn(warning)
   if proof is not None and not proof.holds:
-    cli.warn("the exported graph does not answer as its reference; see the "
-             "report above")
+    cli.warn(
+      "the exported graph does not answer as its reference; see the "
+      "report above"
+    )
     return cli.NOT_PROVEN
   return cli.DONE
 
 
 def _refuse_two_sources():
-  named = [flag.name for flag in (cli.MODEL, cli.META_GRAPH, cli.GRAPH_DEF)
-           if flag.value]
+  named = [
+    flag.name
+    for flag in (cli.MODEL, cli.META_GRAPH, cli.GRAPH_DEF)
+    if flag.value
+  ]
   if len(named) > 1:
-    raise SourceError("cannot take the graph from both --%s and --%s: pass one"
-                      % tuple(named[:2]))
+    raise SourceError(
+      "cannot take the graph from both --%s and --%s: pass one"
+      % tuple(named[:2])
+    )
   if cli.CHECKPOINT.value is None:
-    raise SourceError("cannot freeze without values for the variables: pass "
-                      "--checkpoint=PREFIX_OR_DIRECTORY")
+    raise SourceError(
+      "cannot freeze without values for the variables: pass "
+      "--checkpoint=PREFIX_OR_DIRECTORY"
+    )
 
 
 def _export(prefix, outputs):
   """Loads the model as the flags say and rewrites it."""
   from bnexport.freezing import pipeline
+
   options = pipeline.Options(
     settings=cli.settings(),
     keep_batch_statistics=tuple(cli.KEEP_BATCH_STATISTICS.value),
@@ -78,18 +91,28 @@ def _export(prefix, outputs):
   inputs = [name for name in cli.INPUT_NODE.value if name]
   if cli.MODEL.value:
     from bnexport.sources import builder
+
     cli.progress("building %s" % cli.MODEL.value)
     model, reference = builder.load(
-      cli.MODEL.value, prefix, outputs, inputs, cli.INPUT.value,
-      cli.model_kwargs(), cli.MOVING_AVERAGES.value)
+      cli.MODEL.value,
+      prefix,
+      outputs,
+      inputs,
+      cli.INPUT.value,
+      cli.model_kwargs(),
+      cli.MOVING_AVERAGES.value,
+    )
     return pipeline.export_frozen_graph(model, options, reference)
   if cli.GRAPH_DEF.value:
     from bnexport.sources import graph_def
+
     model = graph_def.load(cli.GRAPH_DEF.value, prefix, outputs, inputs)
   else:
     from bnexport.sources import meta_graph
-    model = meta_graph.load(cli.META_GRAPH.value or prefix + ".meta", prefix,
-                            outputs, inputs)
+
+    model = meta_graph.load(
+      cli.META_GRAPH.value or prefix + ".meta", prefix, outputs, inputs
+    )
   return pipeline.export_training_graph(model, options, cli.progress)
 
 
@@ -99,16 +122,22 @@ def _write(export, path, feeds):
   from bnexport.freezing import writing
   from bnexport.sources.files import read_proto
   from bnexport.tf1 import tf1
+
   graph_def = export.to_graph_def()
   proof = None
-  with writing.whole_file(path, writing.serialize(
-      graph_def, cli.AS_TEXT.value)) as written:
+  with writing.whole_file(
+    path, writing.serialize(graph_def, cli.AS_TEXT.value)
+  ) as written:
     if cli.VALIDATE.value:
       cli.progress("importing it again and comparing")
       proof = comparison.prove(
-        read_proto(written, tf1.GraphDef, "the graph"), export.model.outputs,
-        export.reference, feeds, export.model.initializers,
-        export.keeps_batch)
+        read_proto(written, tf1.GraphDef, "the graph"),
+        export.model.outputs,
+        export.reference,
+        feeds,
+        export.model.initializers,
+        export.keeps_batch,
+      )
   return proof
 
 

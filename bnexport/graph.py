@@ -65,8 +65,9 @@ class Graph:
     self._readers: Dict[str, Dict[str, int]] = {}
     for node in own.node:
       if node.name in self._nodes:
-        raise GraphError("cannot read the graph: two nodes are named '%s'"
-                         % node.name)
+        raise GraphError(
+          "cannot read the graph: two nodes are named '%s'" % node.name
+        )
       self._nodes[node.name] = node
       self._readers[node.name] = {}
     for node in own.node:
@@ -97,8 +98,10 @@ class Graph:
     try:
       return self._nodes[name]
     except KeyError:
-      raise GraphError("cannot find node '%s': the graph has none of that name"
-                       "%s" % (name, nearest(name, self._nodes))) from None
+      raise GraphError(
+        "cannot find node '%s': the graph has none of that name"
+        "%s" % (name, nearest(name, self._nodes))
+      ) from None
 
   def op(self, name: str) -> str:
     return self._nodes[name].op
@@ -145,10 +148,13 @@ class Graph:
     members = dict.fromkeys(self._nodes if names is None else names)
     waiting = {}
     for name in members:
-      waiting[name] = len({
-        ref.node for ref in self.inputs(name)
-        if ref.node in members and not self._closes_loop(ref.node)
-      })
+      waiting[name] = len(
+        {
+          ref.node
+          for ref in self.inputs(name)
+          if ref.node in members and not self._closes_loop(ref.node)
+        }
+      )
     ready = [name for name in members if not waiting[name]]
     order = []
     for name in ready:
@@ -162,8 +168,9 @@ class Graph:
             ready.append(reader)
     if len(order) != len(members):
       left = sorted(set(members) - set(order))
-      raise GraphError("cannot order the graph: '%s' is part of a cycle"
-                       % left[0])
+      raise GraphError(
+        "cannot order the graph: '%s' is part of a cycle" % left[0]
+      )
     return order
 
   def _closes_loop(self, name: str) -> bool:
@@ -220,8 +227,12 @@ class Graph:
     refs[slot] = ref
     self.set_inputs(name, refs)
 
-  def redirect(self, old: TensorRef, new: TensorRef,
-               readers: Optional[Iterable[str]] = None) -> int:
+  def redirect(
+    self,
+    old: TensorRef,
+    new: TensorRef,
+    readers: Optional[Iterable[str]] = None,
+  ) -> int:
     """Makes whoever reads the tensor `old` read `new`.
 
     Args:
@@ -252,8 +263,9 @@ class Graph:
     for name in going:
       for reader in self._readers[self.node(name).name]:
         if reader not in going:
-          raise GraphError("cannot remove node '%s': '%s' still reads it"
-                           % (name, reader))
+          raise GraphError(
+            "cannot remove node '%s': '%s' still reads it" % (name, reader)
+          )
     for name in going:
       for ref in self.inputs(name):
         if ref.node in self._readers:
@@ -297,8 +309,10 @@ class Graph:
       refs = self._checked(node.name, node.input)
       controls = [ref.control for ref in refs]
       if controls != sorted(controls):
-        raise GraphError("cannot use node '%s': a control input stands before "
-                         "a data input" % node.name)
+        raise GraphError(
+          "cannot use node '%s': a control input stands before "
+          "a data input" % node.name
+        )
     self.topological()
 
   # The index.
@@ -308,8 +322,10 @@ class Graph:
     for ref in inputs:
       ref = TensorRef.parse(ref) if isinstance(ref, str) else ref
       if ref.node not in self._nodes:
-        raise GraphError("cannot connect node '%s': its input '%s' is not in "
-                         "the graph" % (name, ref.node))
+        raise GraphError(
+          "cannot connect node '%s': its input '%s' is not in "
+          "the graph" % (name, ref.node)
+        )
       refs.append(ref)
     return refs
 
@@ -325,8 +341,10 @@ class Graph:
     try:
       readers = self._readers[ref.node]
     except KeyError:
-      raise GraphError("cannot read the graph: input '%s' of node '%s' is "
-                       "not in it" % (ref.node, name)) from None
+      raise GraphError(
+        "cannot read the graph: input '%s' of node '%s' is "
+        "not in it" % (ref.node, name)
+      ) from None
     readers[name] = readers.get(name, 0) + 1
 
   def _unlink(self, name, ref) -> None:

@@ -42,8 +42,7 @@ class Model:
   initializers: Tuple[str, ...] = ()
   decided: Dict[str, object] = dataclasses.field(default_factory=dict)
   stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
-  settled: Dict[TensorRef, TensorRef] = dataclasses.field(
-    default_factory=dict)
+  settled: Dict[TensorRef, TensorRef] = dataclasses.field(default_factory=dict)
   is_noise_removed: bool = False
   averages: FrozenSet[str] = frozenset()
   history: List[str] = dataclasses.field(default_factory=list)
@@ -56,7 +55,8 @@ class Model:
   def placeholders(self):
     """The placeholders that the outputs need, in order of execution."""
     return [
-      name for name in self.graph.topological(self.needed())
+      name
+      for name in self.graph.topological(self.needed())
       if self.graph.op(name) in ops.PLACEHOLDERS
     ]
 

@@ -81,8 +81,10 @@ def static_shape(graph: Graph, ref: TensorRef):
     shape = attr["value"].tensor.tensor_shape
   elif node.op in ops.VARIABLES:
     shape = attr["shape"].shape if "shape" in attr else None
-  elif ("_output_shapes" in attr
-        and len(attr["_output_shapes"].list.shape) > ref.index):
+  elif (
+    "_output_shapes" in attr
+    and len(attr["_output_shapes"].list.shape) > ref.index
+  ):
     shape = attr["_output_shapes"].list.shape[ref.index]
   elif "shape" in attr and node.op in ops.PLACEHOLDERS:
     shape = attr["shape"].shape

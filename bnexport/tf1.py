@@ -1,4 +1,6 @@
-"""TensorFlow as this package sees it: `tf.compat.v1`, and what versions differ in.
+"""TensorFlow as this package sees it, and what its versions differ in.
+
+Modules take `tf1`, which is `tf.compat.v1`, from here.
 
 Everything that depends on the version of TensorFlow is here.
 """
@@ -51,8 +53,6 @@ def session(graph):
 
   Grappler is off: what it folds or reorders would hide what the graph says.
   """
-  config = tf1.ConfigProto(
-    allow_soft_placement=True, device_count={"GPU": 0}
-  )
+  config = tf1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
   config.graph_options.rewrite_options.disable_meta_optimizer = True
   return tf1.Session(graph=graph, config=config)

@@ -7,10 +7,20 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import bool_attr, identity, type_attr
 from bnexport.tf1 import tf1
 
-_HANDOVERS = frozenset((
-  "Identity", "RefIdentity", "Switch", "RefSwitch", "Merge", "RefMerge",
-  "Enter", "RefEnter", "Exit", "RefExit",
-))
+_HANDOVERS = frozenset(
+  (
+    "Identity",
+    "RefIdentity",
+    "Switch",
+    "RefSwitch",
+    "Merge",
+    "RefMerge",
+    "Enter",
+    "RefEnter",
+    "Exit",
+    "RefExit",
+  )
+)
 
 
 def variable_dtype(graph: Graph, variable):
@@ -23,14 +33,20 @@ def read(graph: Graph, variable) -> TensorRef:
   is_resource = graph.op(variable) == "VarHandleOp"
   wanted = "ReadVariableOp" if is_resource else "Identity"
   for reader in graph.readers(variable):
-    if (graph.op(reader) == wanted
-        and graph.inputs(reader) == [TensorRef(variable)]):
+    if graph.op(reader) == wanted and graph.inputs(reader) == [
+      TensorRef(variable)
+    ]:
       return TensorRef(reader)
   dtype = variable_dtype(graph, variable)
   if is_resource:
-    return TensorRef(graph.add(
-      wanted, variable + "/Read/ReadVariableOp", [TensorRef(variable)],
-      {"dtype": type_attr(dtype)}).name)
+    return TensorRef(
+      graph.add(
+        wanted,
+        variable + "/Read/ReadVariableOp",
+        [TensorRef(variable)],
+        {"dtype": type_attr(dtype)},
+      ).name
+    )
   return identity(graph, variable + "/read", TensorRef(variable), dtype)
 
 
@@ -40,8 +56,10 @@ def is_reference(graph, ref):
     node = graph.node(ref.node)
     if node.op not in _HANDOVERS:
       return False
-    if (not node.op.startswith("Ref")
-        and node.attr["T"].type != tf1.resource.as_datatype_enum):
+    if (
+      not node.op.startswith("Ref")
+      and node.attr["T"].type != tf1.resource.as_datatype_enum
+    ):
       return False
     ref = graph.inputs(ref.node)[0]
   return True
@@ -76,11 +94,14 @@ class Frames:
     """Brings a tensor from outside of all loops into a frame."""
     for depth in range(1, len(frame) + 1):
       like = self._enters[frame[:depth]]
-      attrs = {key: like.attr[key] for key in
-               ("frame_name", "parallel_iterations") if key in like.attr}
+      attrs = {
+        key: like.attr[key]
+        for key in ("frame_name", "parallel_iterations")
+        if key in like.attr
+      }
       attrs["T"] = type_attr(dtype)
       attrs["is_constant"] = bool_attr(True)
-      ref = TensorRef(self._graph.add(
-        "Enter", ref.node + "/Enter", [ref], attrs).name)
+      ref = TensorRef(
+        self._graph.add("Enter", ref.node + "/Enter", [ref], attrs).name
+      )
     return ref
-

@@ -21,13 +21,19 @@ def batch_norm(x, is_training, name):
     size = x.shape[-1]
     gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
     beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
-    mean = tf.get_variable("moving_mean", [size], trainable=False,
-                           initializer=tf.zeros_initializer())
-    variance = tf.get_variable("moving_variance", [size], trainable=False,
-                               initializer=tf.ones_initializer())
+    mean = tf.get_variable(
+      "moving_mean", [size], trainable=False, initializer=tf.zeros_initializer()
+    )
+    variance = tf.get_variable(
+      "moving_variance",
+      [size],
+      trainable=False,
+      initializer=tf.ones_initializer(),
+    )
     if not is_training:
-      return tf.nn.fused_batch_norm(x, gamma, beta, mean, variance,
-                                    is_training=False)[0]
+      return tf.nn.fused_batch_norm(
+        x, gamma, beta, mean, variance, is_training=False
+      )[0]
     y, batch_mean, batch_variance = tf.nn.fused_batch_norm(x, gamma, beta)
     for average, value in ((mean, batch_mean), (variance, batch_variance)):
       update = tf.assign_sub(average, (average - value) * (1 - MOMENTUM))
@@ -54,7 +60,7 @@ def pictures(random, count):
   images = random.randn(count, 8, 8, 3).astype(np.float32) + 0.5
   for image, label in zip(images, labels):
     row, column = 4 * (label // 2), 4 * (label % 2)
-    image[row:row + 4, column:column + 4] += 2.0
+    image[row : row + 4, column : column + 4] += 2.0
   return images, labels
 
 
@@ -75,8 +81,10 @@ def train(directory, steps=60):
       value, _ = session.run([loss, step], {"x:0": images, labels: targets})
       if i % 20 == 0 or i == steps - 1:
         print("step %d: loss %.3f" % (i, value))
-    print("saved", tf.train.Saver().save(
-      session, os.path.join(directory, "model.ckpt")))
+    print(
+      "saved",
+      tf.train.Saver().save(session, os.path.join(directory, "model.ckpt")),
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def cases(tmp_path_factory):
   """Loads zoo cases by name, each unpacked once."""
   import zoo
+
   folder = str(tmp_path_factory.mktemp("zoo"))
   loaded = {}
 

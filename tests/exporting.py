@@ -19,11 +19,15 @@ def export(case, prefix=None, rename=lambda name: name):
   outputs = [rename(name) for name in [case.output] + list(case.also)]
   inputs = [rename(case.input)] if case.cut_input else []
   model = meta_graph.load(prefix + ".meta", prefix, outputs, inputs)
-  return pipeline.export_training_graph(model, pipeline.Options(
-    settings={rename(k): str(v) for k, v in case.set.items()},
-    keep_batch_statistics=tuple(rename(s) for s in case.keep_scopes),
-    moving_averages=case.ema,
-    data_format="NHWC" if case.no_run_115 else None))
+  return pipeline.export_training_graph(
+    model,
+    pipeline.Options(
+      settings={rename(k): str(v) for k, v in case.set.items()},
+      keep_batch_statistics=tuple(rename(s) for s in case.keep_scopes),
+      moving_averages=case.ema,
+      data_format="NHWC" if case.no_run_115 else None,
+    ),
+  )
 
 
 def assert_answers(case, exported, rename=lambda name: name):

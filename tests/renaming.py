@@ -22,9 +22,11 @@ def renamed(case, folder):
     return "n" + hashlib.md5(base.encode()).hexdigest()[:10] + colon + index
 
   keys = {
-    text for node in meta.graph_def.node for text in node.input[1:2]
-    if node.op in ("SaveV2", "SaveSlices", "Save", "RestoreV2",
-                   "RestoreSlice", "Restore")
+    text
+    for node in meta.graph_def.node
+    for text in node.input[1:2]
+    if node.op
+    in ("SaveV2", "SaveSlices", "Save", "RestoreV2", "RestoreSlice", "Restore")
   }
   for node in meta.graph_def.node:
     _rename_node(node, keys, rename)
@@ -45,14 +47,16 @@ def _rename_node(node, keys, rename):
     del node.attr["_class"]
   if node.attr["shared_name"].s:
     node.attr["shared_name"].s = rename(
-      node.attr["shared_name"].s.decode()).encode()
+      node.attr["shared_name"].s.decode()
+    ).encode()
   elif "shared_name" in node.attr:
     del node.attr["shared_name"]
   if is_keys and node.op == "Const":
     old = tf1.make_ndarray(node.attr["value"].tensor)
     new = [rename(key.decode()) for key in old.reshape(-1)]
     node.attr["value"].tensor.CopyFrom(
-      tf1.make_tensor_proto(np.array(new).reshape(old.shape)))
+      tf1.make_tensor_proto(np.array(new).reshape(old.shape))
+    )
 
 
 def _rename_checkpoint(old, new, rename):
@@ -62,7 +66,10 @@ def _rename_checkpoint(old, new, rename):
   with graph.as_default():
     values = [tf1.constant(reader.get_tensor(key)) for key in keys]
     save = tf1.raw_ops.SaveV2(
-      prefix=new, tensor_names=[rename(key) for key in keys],
-      shape_and_slices=[""] * len(keys), tensors=values)
+      prefix=new,
+      tensor_names=[rename(key) for key in keys],
+      shape_and_slices=[""] * len(keys),
+      tensors=values,
+    )
   with session(graph) as run:
     run.run(save)

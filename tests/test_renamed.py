@@ -7,13 +7,21 @@ from renaming import renamed
 
 # A Saver with keys of its own, or a checkpoint that its reader can't list
 # whole, is not what the renaming script can write again.
-_OTHER_KEYS = ("weights_renamed", "weights_moved_scope",
-               "weights_average_ignored")
+_OTHER_KEYS = (
+  "weights_renamed",
+  "weights_moved_scope",
+  "weights_average_ignored",
+)
 
 
-@pytest.mark.parametrize("name", [
-  name for name in zoo.names()
-  if not name.startswith("refuse_") and name not in _OTHER_KEYS])
+@pytest.mark.parametrize(
+  "name",
+  [
+    name
+    for name in zoo.names()
+    if not name.startswith("refuse_") and name not in _OTHER_KEYS
+  ],
+)
 def test_export_is_the_same(cases, tmp_path, name):
   case = cases(name)
   if case.keep_scopes:

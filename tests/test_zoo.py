@@ -8,27 +8,31 @@ from exporting import assert_answers, assert_close, export
 from bnexport import comparison
 from bnexport.errors import Error
 
-
 # Exported as the rebuilt model answers, with a word about the averages.
 _WARNED = ("warn_never_updated", "warn_variance_zero", "keep_gan_generator")
 
 
-@pytest.mark.parametrize("name", [
-  name for name in zoo.names() if not name.startswith("refuse_")])
+@pytest.mark.parametrize(
+  "name", [name for name in zoo.names() if not name.startswith("refuse_")]
+)
 def test_export(cases, name):
   case = cases(name)
   exported = export(case)
   assert_answers(case, exported)
   proof = comparison.prove(
-    exported.to_graph_def(), exported.model.outputs, exported.reference,
-    keeps_batch=exported.keeps_batch)
+    exported.to_graph_def(),
+    exported.model.outputs,
+    exported.reference,
+    keeps_batch=exported.keeps_batch,
+  )
   assert proof.holds, proof
   if name in _WARNED:
     assert exported.model.warnings
 
 
-@pytest.mark.parametrize("name", [
-  name for name in zoo.names() if name.startswith("refuse_")])
+@pytest.mark.parametrize(
+  "name", [name for name in zoo.names() if name.startswith("refuse_")]
+)
 def test_refusal(cases, name):
   with pytest.raises(Error) as refused:
     export(cases(name))

@@ -46,8 +46,12 @@ def stored_name(graph, ref):
     op = graph.op(ref.node)
     if op in ops.VARIABLES or op == "Const":
       return ref.node
-    if (op in ops.CARRIERS or op in ops.RESHAPES or op == "Cast"
-        or op in ops.RESOURCE_READS):
+    if (
+      op in ops.CARRIERS
+      or op in ops.RESHAPES
+      or op == "Cast"
+      or op in ops.RESOURCE_READS
+    ):
       ref = graph.inputs(ref.node)[0]
     else:
       return None

@@ -19,7 +19,11 @@ import numpy as np
 
 from bnexport import ops
 from bnexport.batchnorm.dependence import (
-  DATA, FREE, STATISTIC, Dependence, uses_batch,
+  DATA,
+  FREE,
+  STATISTIC,
+  Dependence,
+  uses_batch,
 )
 from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import constant_value, uniform_value
@@ -31,24 +35,55 @@ _PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
 _MOST_DEPTH = 120
 
 _UNARY = {
-  "Neg": np.negative, "Square": np.square, "Sqrt": np.sqrt, "Exp": np.exp,
-  "Log": np.log, "Abs": np.abs, "Relu": lambda a: np.maximum(a, 0),
-  "Rsqrt": lambda a: 1 / np.sqrt(a), "Reciprocal": lambda a: 1 / a,
-  "Inv": lambda a: 1 / a, "Floor": np.floor,
+  "Neg": np.negative,
+  "Square": np.square,
+  "Sqrt": np.sqrt,
+  "Exp": np.exp,
+  "Log": np.log,
+  "Abs": np.abs,
+  "Relu": lambda a: np.maximum(a, 0),
+  "Rsqrt": lambda a: 1 / np.sqrt(a),
+  "Reciprocal": lambda a: 1 / a,
+  "Inv": lambda a: 1 / a,
+  "Floor": np.floor,
 }
 _BINARY = {
-  "Add": np.add, "AddV2": np.add, "Sub": np.subtract, "Mul": np.multiply,
-  "RealDiv": np.divide, "Div": np.divide, "Pow": np.power,
-  "Maximum": np.maximum, "Minimum": np.minimum,
+  "Add": np.add,
+  "AddV2": np.add,
+  "Sub": np.subtract,
+  "Mul": np.multiply,
+  "RealDiv": np.divide,
+  "Div": np.divide,
+  "Pow": np.power,
+  "Maximum": np.maximum,
+  "Minimum": np.minimum,
   "SquaredDifference": lambda a, b: np.square(a - b),
   "DivNoNan": np.divide,
 }
-_SAME = ops.CARRIERS | ops.RESHAPES | ops.RESOURCE_READS | ops.SWITCHES | {
-  "Cast",
-}
-_KNOWN = frozenset(_UNARY) | frozenset(_BINARY) | _SAME | ops.MERGES | {
-  "AddN", "Mean", "Sum", "Select", "SelectV2",
-} | ops.UPDATES | ops.FUSED_NORMS
+_SAME = (
+  ops.CARRIERS
+  | ops.RESHAPES
+  | ops.RESOURCE_READS
+  | ops.SWITCHES
+  | {
+    "Cast",
+  }
+)
+_KNOWN = (
+  frozenset(_UNARY)
+  | frozenset(_BINARY)
+  | _SAME
+  | ops.MERGES
+  | {
+    "AddN",
+    "Mean",
+    "Sum",
+    "Select",
+    "SelectV2",
+  }
+  | ops.UPDATES
+  | ops.FUSED_NORMS
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +113,12 @@ def variable_of(graph: Graph, ref: TensorRef):
     op = graph.op(ref.node)
     if op in ops.VARIABLES:
       return ref.node
-    if (op in ops.CARRIERS or op in ops.SWITCHES or op in ops.MERGES
-        or op in ops.RESOURCE_READS):
+    if (
+      op in ops.CARRIERS
+      or op in ops.SWITCHES
+      or op in ops.MERGES
+      or op in ops.RESOURCE_READS
+    ):
       ref = graph.inputs(ref.node)[0]
     else:
       return None
@@ -110,9 +149,12 @@ class Averages:
     self.dependence = Dependence(graph, graph.topological(region))
     # Initialisers and restores write what no batch has a part in.
     self._updates = {
-      v: kept for v, kept in (
+      v: kept
+      for v, kept in (
         (v, [n for n in updates if self._written(n) != FREE])
-        for v, updates in self._updates.items()) if kept
+        for v, updates in self._updates.items()
+      )
+      if kept
     }
     self._by_statistic = collections.defaultdict(list)
     self._by_signature = collections.defaultdict(list)
@@ -167,8 +209,11 @@ class Averages:
 
   def of_fused(self, node, which):
     """Averages of the mean or variance that a fused norm computes."""
-    found = list(self._by_statistic.get(
-      TensorRef(node.name, 1 if which == "mean" else 2), ()))
+    found = list(
+      self._by_statistic.get(
+        TensorRef(node.name, 1 if which == "mean" else 2), ()
+      )
+    )
     x = self._graph.inputs(node.name)[0]
     for signature in self.fused_signature(x, which) if not found else ():
       found += self._by_signature.get(signature, ())
@@ -184,8 +229,13 @@ class Averages:
     for candidate in self._candidates(update):
       helpers = self._settles_at(variable, update, candidate)
       if helpers is not None:
-        return Average(variable, candidate, self.signature(candidate),
-                       frozenset(helpers), update)
+        return Average(
+          variable,
+          candidate,
+          self.signature(candidate),
+          frozenset(helpers),
+          update,
+        )
     return None
 
   def _candidates(self, update):
@@ -199,7 +249,8 @@ class Averages:
       seen.add(ref)
       node = graph.node(ref.node)
       is_root = node.op in ops.FUSED_NORMS or any(
-        self.dependence(r) == DATA for r in graph.data_inputs(ref.node))
+        self.dependence(r) == DATA for r in graph.data_inputs(ref.node)
+      )
       if ref.node in self._needed and node.op not in ops.UPDATES:
         needed.append(ref)
       elif is_root:
@@ -342,10 +393,11 @@ class _Reader:
   def _is_part_of_moments(self, op, refs):
     """Whether a data tensor is x made ready for a mean, such as (x - m)^2."""
     return (
-      op in _SAME or op in ("Square", "SquaredDifference")
+      op in _SAME
+      or op in ("Square", "SquaredDifference")
       or (op == "Mul" and refs[0] == refs[1])
-      or (op in _BINARY
-          and STATISTIC in (self._dependence(r) for r in refs)))
+      or (op in _BINARY and STATISTIC in (self._dependence(r) for r in refs))
+    )
 
   def _source(self, ref):
     if self._rows is None:
@@ -366,7 +418,8 @@ class _Reader:
     if value is None or not np.ndim(value):
       return value  # statistics of groups: their average is one again
     return {"Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min}.get(
-      op, lambda _: None)(value)
+      op, lambda _: None
+    )(value)
 
 
 def source_of(graph, ref):

@@ -35,7 +35,9 @@ class Dependence:
         level = self._level(graph.node(name))
         changed |= level != self._levels.get(name, level) or (
           graph.op(name) in ("NextIteration", "RefNextIteration")
-          and name not in self._levels and level != FREE)
+          and name not in self._levels
+          and level != FREE
+        )
         self._levels[name] = level
 
   def __call__(self, ref: TensorRef) -> int:
@@ -51,8 +53,10 @@ class Dependence:
     """Whether a placeholder is a switch or a rate, and no batch."""
     if node.op not in ops.PLACEHOLDERS:
       return False
-    return (node.attr["dtype"].type == tf1.bool.as_datatype_enum
-            or static_shape(self._graph, TensorRef(node.name)) == ())
+    return (
+      node.attr["dtype"].type == tf1.bool.as_datatype_enum
+      or static_shape(self._graph, TensorRef(node.name)) == ()
+    )
 
   def _level(self, node):
     if node.op in ops.SHAPES:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from bnexport import ops
 from bnexport.batchnorm import BATCH, STORED, UNKNOWN, BatchNorm, stored_name
 from bnexport.batchnorm.dependence import (
-  DATA, FREE, STATISTIC, Dependence, uses_batch,
+  DATA,
+  FREE,
+  STATISTIC,
+  Dependence,
+  uses_batch,
 )
 from bnexport.graph import TensorRef
 from bnexport.nodes import constant_value, uniform_value
@@ -22,7 +26,8 @@ def find(graph, outputs):
   are none of them.
   """
   order = graph.topological(
-    graph.ancestors((ref.node for ref in outputs), control=False))
+    graph.ancestors((ref.node for ref in outputs), control=False)
+  )
   dependence = Dependence(graph, order)
   members, found = set(order), []
   for name in order:
@@ -31,8 +36,18 @@ def find(graph, outputs):
       found.append(_fused(graph, node, dependence))
     elif node.op == _GLOBAL:
       x, mean, variance = graph.inputs(name)[:3]
-      found.append(_norm(graph, "global", name, x, mean, variance,
-                         node.attr["variance_epsilon"].f, dependence))
+      found.append(
+        _norm(
+          graph,
+          "global",
+          name,
+          x,
+          mean,
+          variance,
+          node.attr["variance_epsilon"].f,
+          dependence,
+        )
+      )
     elif node.op in ("Rsqrt", "Sqrt", "Pow"):
       found.append(_arithmetic(graph, node, dependence, members))
   return [norm for norm in found if norm is not None]
@@ -41,15 +56,15 @@ def find(graph, outputs):
 def _norm(graph, form, name, x, mean, variance, epsilon, dependence):
   """Assembles a norm; says where its statistics come from."""
   level = max(dependence(r) for r in (mean, variance) if r is not None)
-  stored = [None if r is None else stored_name(graph, r)
-            for r in (mean, variance)]
+  stored = [
+    None if r is None else stored_name(graph, r) for r in (mean, variance)
+  ]
   statistics = UNKNOWN
   if level == STATISTIC:
     statistics = BATCH
   elif level == FREE and None not in stored:
     statistics = STORED
-  return BatchNorm(form, name, x, mean, variance, epsilon, statistics,
-                   *stored)
+  return BatchNorm(form, name, x, mean, variance, epsilon, statistics, *stored)
 
 
 def _fused(graph, node, dependence):
@@ -58,10 +73,20 @@ def _fused(graph, node, dependence):
   if uses_batch(node):
     # Reshaped so that a row has its statistics to itself, it is an instance
     # or layer norm; nothing in the node tells.
-    return BatchNorm("fused", node.name, refs[0], TensorRef(node.name, 1),
-                     TensorRef(node.name, 2), epsilon, BATCH, None, None)
-  return _norm(graph, "fused", node.name, refs[0], refs[3], refs[4], epsilon,
-               dependence)
+    return BatchNorm(
+      "fused",
+      node.name,
+      refs[0],
+      TensorRef(node.name, 1),
+      TensorRef(node.name, 2),
+      epsilon,
+      BATCH,
+      None,
+      None,
+    )
+  return _norm(
+    graph, "fused", node.name, refs[0], refs[3], refs[4], epsilon, dependence
+  )
 
 
 def _arithmetic(graph, node, dependence, members):
@@ -78,8 +103,9 @@ def _arithmetic(graph, node, dependence, members):
   mean, x = _centre(graph, node.name, dependence, members)
   if mean is None and dependence(variance) == FREE:
     return None
-  return _norm(graph, "arithmetic", node.name, x, mean, variance, epsilon,
-               dependence)
+  return _norm(
+    graph, "arithmetic", node.name, x, mean, variance, epsilon, dependence
+  )
 
 
 def _shifted(graph, ref):
@@ -91,8 +117,11 @@ def _shifted(graph, ref):
   a, b = graph.data_inputs(ref.node)
   for variance, shift in ((a, b), (b, a)):
     value = constant_value(graph, shift, largest=1)
-    if (value is not None and value.dtype.kind == "f"
-        and 0 < uniform_value(value) < _LARGEST_EPSILON):
+    if (
+      value is not None
+      and value.dtype.kind == "f"
+      and 0 < uniform_value(value) < _LARGEST_EPSILON
+    ):
       return variance, float(uniform_value(value))
   return None, None
 
@@ -111,8 +140,17 @@ def _centre(graph, name, dependence, members):
       seen.add(reader)
       others = [r for r in graph.data_inputs(reader) if r.node != scale]
       if dependence(TensorRef(reader)) != DATA:
-        if graph.op(reader) in ("Mul", "RealDiv", "Neg", "Identity", "Reshape",
-                                "Reciprocal", "Cast", "Enter", "Squeeze"):
+        if graph.op(reader) in (
+          "Mul",
+          "RealDiv",
+          "Neg",
+          "Identity",
+          "Reshape",
+          "Reciprocal",
+          "Cast",
+          "Enter",
+          "Squeeze",
+        ):
           scales.append(reader)
           mean = mean or _scaled_mean(graph, reader, others)
       elif graph.op(reader) in ("Mul", "RealDiv") and others:
@@ -123,8 +161,9 @@ def _centre(graph, name, dependence, members):
 
 def _scaled_mean(graph, product, others):
   """The mean in `beta - mean * scale`, read at the product."""
-  subtracted = any(graph.op(r) in ("Sub", "Neg")
-                   for r in graph.readers(product))
+  subtracted = any(
+    graph.op(r) in ("Sub", "Neg") for r in graph.readers(product)
+  )
   return others[0] if others and subtracted else None
 
 

@@ -58,11 +58,13 @@ def examine(model, norms):
       raise TransformError(
         "cannot export norm '%s': its stored statistics '%s' and '%s' are "
         "no use (%s); export an earlier checkpoint, or pass "
-        "--keep_batch_statistics=%s" % (
-          norm.name, norm.moving_mean, norm.moving_variance, state, norm.name))
+        "--keep_batch_statistics=%s"
+        % (norm.name, norm.moving_mean, norm.moving_variance, state, norm.name)
+      )
     if state != OK:
       model.warnings.append(
         "norm '%s': %s in '%s' and '%s'; the export answers as the rebuilt "
         "model does; check that training ran the update operations"
-        % (norm.name, state, norm.moving_mean, norm.moving_variance))
+        % (norm.name, state, norm.moving_mean, norm.moving_variance)
+      )
   return states

@@ -111,10 +111,19 @@ def _run(model, transforms):
 
 
 def _tidy(model, options):
-  _run(model, [RemoveDropout(), RemoveNoise(), UseWrittenValues(),
-               RemoveSideEffects(), ReadVariables()])
+  _run(
+    model,
+    [
+      RemoveDropout(),
+      RemoveNoise(),
+      UseWrittenValues(),
+      RemoveSideEffects(),
+      ReadVariables(),
+    ],
+  )
   if options.data_format is not None:
     from bnexport.transforms.convert_layout import ConvertLayout
+
     _run(model, [ConvertLayout(options.data_format)])
 
 
@@ -131,26 +140,33 @@ def _refuse_training(model):
     if node.op in ops.UPDATES and node.name not in model.initializers:
       raise TransformError(
         "cannot export '%s': it updates a variable and its value is needed; "
-        "cut behind it with --input_node" % node.name)
+        "cut behind it with --input_node" % node.name
+      )
 
 
 def _settle_inputs(model):
   """The placeholders left are the inputs; a user's list has to cover them."""
   placeholders = model.placeholders()
   named = {ref.node for ref in model.inputs}
-  extra = [name for name in placeholders
-           if name not in named
-           and model.graph.op(name) != "PlaceholderWithDefault"]
+  extra = [
+    name
+    for name in placeholders
+    if name not in named and model.graph.op(name) != "PlaceholderWithDefault"
+  ]
   if named and extra:
     raise TransformError(
       "cannot do with --input_node=%s: the outputs also need %s; name them in "
       "--input_node, or give them values with --set=NAME=VALUE"
-      % (",".join(sorted(named)), ", ".join("'%s'" % name for name in extra)))
-  sources = [node.name for node in model.graph
-             if ops.is_data_source(node.op)
-             and node.op not in ops.PLACEHOLDERS]
+      % (",".join(sorted(named)), ", ".join("'%s'" % name for name in extra))
+    )
+  sources = [
+    node.name
+    for node in model.graph
+    if ops.is_data_source(node.op) and node.op not in ops.PLACEHOLDERS
+  ]
   if sources:
     raise TransformError(
       "cannot export a graph that reads its input by itself: '%s' is a %s; "
       "pass --input_node=%s to feed it instead"
-      % (sources[0], model.graph.op(sources[0]), sources[0]))
+      % (sources[0], model.graph.op(sources[0]), sources[0])
+    )

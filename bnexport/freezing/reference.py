@@ -23,8 +23,10 @@ from bnexport.variables import Frames, read
 class TrainingGraph:
   """The forward pass of a training graph, with the averages in their place."""
 
-  what = ("the training graph run by TensorFlow, with the phase and the stored "
-          "averages fed")
+  what = (
+    "the training graph run by TensorFlow, with the phase and the stored "
+    "averages fed"
+  )
 
   def __init__(self, original, model):
     """Prepares; nothing is run before `answers`.
@@ -57,10 +59,17 @@ class TrainingGraph:
       feeds.update(self._averages(feeds))
       self._restore()
       return self._session.run(self._outputs, feeds)
-    except (Error, tf1.errors.OpError, ValueError, KeyError, TypeError,
-            RuntimeError) as error:
-      raise ComparisonError("the training graph does not run here (%s)"
-                            % first_line(error)) from error
+    except (
+      Error,
+      tf1.errors.OpError,
+      ValueError,
+      KeyError,
+      TypeError,
+      RuntimeError,
+    ) as error:
+      raise ComparisonError(
+        "the training graph does not run here (%s)" % first_line(error)
+      ) from error
 
   def _open(self):
     if self._is_random:
@@ -94,14 +103,16 @@ class TrainingGraph:
       if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
     }
     self._statistics = {
-      ref: variable for ref, variable in self._stored.items()
+      ref: variable
+      for ref, variable in self._stored.items()
       if ref.node in graph and graph.op(ref.node) not in ops.FUSED_NORMS
     }
     frames = Frames(graph, graph.topological())
     if any(frames.of(ref.node) for ref in self._statistics):
       raise ComparisonError("nothing can be fed inside a loop")
     self._unfed = {
-      node.name: _default_feed(graph, node.name) for node in graph
+      node.name: _default_feed(graph, node.name)
+      for node in graph
       if node.op in ("Placeholder", "PlaceholderV2")
     }
 
@@ -115,8 +126,9 @@ class TrainingGraph:
       if node.op == "VarHandleOp":
         assign = tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder)
       else:
-        assign = tf1.raw_ops.Assign(ref=tensor, value=holder,
-                                    validate_shape=False)
+        assign = tf1.raw_ops.Assign(
+          ref=tensor, value=holder, validate_shape=False
+        )
       yield assign, holder, node.name
 
   def _restore(self):
@@ -149,12 +161,15 @@ def _drop_updates(graph, averages):
   also at inference, and a run would not answer twice the same.
   """
   for node in graph:
-    if (node.op in ops.UPDATES
-        and variable_of(graph, graph.inputs(node.name)[0]) in averages):
+    if (
+      node.op in ops.UPDATES
+      and variable_of(graph, graph.inputs(node.name)[0]) in averages
+    ):
       edge = TensorRef(node.name, 0, True)
       for reader in graph.readers_of(edge):
         graph.set_inputs(
-          reader, [ref for ref in graph.inputs(reader) if ref != edge])
+          reader, [ref for ref in graph.inputs(reader) if ref != edge]
+        )
 
 
 def _shaped(graph, name, value):

@@ -10,22 +10,25 @@ from google.protobuf import text_format
 from bnexport.errors import SourceError
 from bnexport.tf1 import tf1
 
-# Protobuf reads and writes no message of this many bytes or more.
-MOST_BYTES = (1 << 31) - 1
-
 
 def refuse_existing(path, overwrite):
   """Raises SourceError where a file would be lost or can't be made."""
   if tf1.gfile.IsDirectory(path):
-    raise SourceError("cannot write '%s': it is a directory; give a file name "
-                      "in it with --output_graph" % path)
+    raise SourceError(
+      "cannot write '%s': it is a directory; give a file name "
+      "in it with --output_graph" % path
+    )
   if tf1.gfile.Exists(path) and not overwrite:
-    raise SourceError("cannot write '%s': the file exists; pass --overwrite, "
-                      "or another --output_graph" % path)
+    raise SourceError(
+      "cannot write '%s': the file exists; pass --overwrite, "
+      "or another --output_graph" % path
+    )
   folder = os.path.dirname(path) or "."
   if not tf1.gfile.IsDirectory(folder):
-    raise SourceError("cannot write '%s': there is no directory '%s'; make it "
-                      "first" % (path, folder))
+    raise SourceError(
+      "cannot write '%s': there is no directory '%s'; make it "
+      "first" % (path, folder)
+    )
 
 
 @contextlib.contextmanager
@@ -47,9 +50,10 @@ def whole_file(path, data):
     tf1.gfile.Rename(part, path, overwrite=True)
   except (tf1.errors.OpError, OSError) as error:
     said = str(error).strip().splitlines()
-    raise SourceError("cannot write '%s': %s; free space or give another path"
-                      % (path, said[0] if said else type(error).__name__)
-                      ) from error
+    raise SourceError(
+      "cannot write '%s': %s; free space or give another path"
+      % (path, said[0] if said else type(error).__name__)
+    ) from error
   finally:
     if tf1.gfile.Exists(part):
       tf1.gfile.Remove(part)

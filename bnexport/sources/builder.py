@@ -34,14 +34,17 @@ class LiveSession:
     """Outputs for feeds by node name; see comparison.Runner."""
     try:
       return self._session.run(
-        self._outputs, {name + ":0": v for name, v in feeds.items()})
+        self._outputs, {name + ":0": v for name, v in feeds.items()}
+      )
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
-      raise ComparisonError("the rebuilt model does not run (%s)"
-                            % first_line(error)) from error
+      raise ComparisonError(
+        "the rebuilt model does not run (%s)" % first_line(error)
+      ) from error
 
 
-def load(spec, checkpoint, outputs, inputs, placeholders, kwargs,
-         moving_averages):
+def load(
+  spec, checkpoint, outputs, inputs, placeholders, kwargs, moving_averages
+):
   """Rebuilds a model, restores it and freezes its variables.
 
   Args:
@@ -65,19 +68,26 @@ def load(spec, checkpoint, outputs, inputs, placeholders, kwargs,
   function = find_function(spec)
   graph = tf1.Graph()
   with graph.as_default():
-    _call(function, spec, [placeholder(text) for text in placeholders],
-          kwargs)
+    _call(function, spec, [placeholder(text) for text in placeholders], kwargs)
   graph_def = graph.as_graph_def(add_shapes=True)
   built = open_graph(graph_def)
   refs = find_tensors(built, outputs, "--output_node")
   values = Values(Checkpoint(checkpoint), built)
   model = Model(
-    graph=built, values=values, inputs=(), outputs=refs, origin=spec,
-    signatures=Signatures())
+    graph=built,
+    values=values,
+    inputs=(),
+    outputs=refs,
+    origin=spec,
+    signatures=Signatures(),
+  )
   if moving_averages:
     model.history += UseMovingAverages().apply(model)
-  needed = [name for name in model.needed(control=True)
-            if built.op(name) in ops.VARIABLES]
+  needed = [
+    name
+    for name in model.needed(control=True)
+    if built.op(name) in ops.VARIABLES
+  ]
   _refuse_mismatch(built, values, needed, spec)
   with graph.as_default():
     running = session(graph)
@@ -87,8 +97,9 @@ def load(spec, checkpoint, outputs, inputs, placeholders, kwargs,
   model.values = None
   model.inputs = find_tensors(model.graph, inputs, "--input_node")
   model.history.append("restored and froze %d variables" % len(needed))
-  reference = LiveSession(running, [str(r) if r.index else r.node + ":0"
-                                    for r in refs])
+  reference = LiveSession(
+    running, [str(r) if r.index else r.node + ":0" for r in refs]
+  )
   return model, reference
 
 
@@ -100,20 +111,26 @@ def find_function(spec):
   """
   where, colon, name = spec.rpartition(":")
   if not colon or not where or not name:
-    raise SourceError("cannot read --model=%s: write package.module:function "
-                      "or file.py:function" % spec)
+    raise SourceError(
+      "cannot read --model=%s: write package.module:function "
+      "or file.py:function" % spec
+    )
   try:
     module = _import(where)
   except SourceError:
     raise
   except Exception as error:  # user code may raise anything
-    raise SourceError("cannot import '%s': %s: %s" % (
-      where, type(error).__name__, first_line(error))) from error
+    raise SourceError(
+      "cannot import '%s': %s: %s"
+      % (where, type(error).__name__, first_line(error))
+    ) from error
   function = getattr(module, name, None)
   if not callable(function):
     names = [n for n in vars(module) if callable(getattr(module, n))]
-    raise SourceError("cannot find function '%s' in '%s'%s" % (
-      name, where, nearest(name, names) or "; check its name"))
+    raise SourceError(
+      "cannot find function '%s' in '%s'%s"
+      % (name, where, nearest(name, names) or "; check its name")
+    )
   return function
 
 
@@ -125,8 +142,10 @@ def _import(where):
     finally:
       sys.path.remove(os.getcwd())
   if not os.path.isfile(where):
-    raise SourceError("cannot read model code '%s': there is no such file; "
-                      "check the path" % where)
+    raise SourceError(
+      "cannot read model code '%s': there is no such file; "
+      "check the path" % where
+    )
   # Its neighbours are what it imports.
   sys.path.insert(0, os.path.dirname(os.path.abspath(where)))
   name = os.path.splitext(os.path.basename(where))[0]
@@ -146,13 +165,15 @@ def placeholder(text):
   parts = text.split(":")
   try:
     name, dtype, dims = (parts + [""])[:3] if len(parts) == 2 else parts
-    shape = [None if d in ("?", "-1", "None") else int(d)
-             for d in dims.split(",") if d]
+    shape = [
+      None if d in ("?", "-1", "None") else int(d) for d in dims.split(",") if d
+    ]
     return tf1.placeholder(tf1.as_dtype(dtype), shape, name=name)
   except (ValueError, TypeError) as error:
     raise SourceError(
       "cannot read --input=%s: write name:dtype:dim,dim,..., like "
-      "x:float32:?,224,224,3" % text) from error
+      "x:float32:?,224,224,3" % text
+    ) from error
 
 
 def _call(function, spec, placeholders, kwargs):
@@ -163,10 +184,14 @@ def _call(function, spec, placeholders, kwargs):
   except Exception as error:  # user code may raise anything
     hint = "run it by itself to see where"
     if "Keras 3" in str(error) or "keras" in str(error).lower():
-      hint = ("install tf_keras, or write the layers with "
-              "tf.compat.v1.get_variable and tf.nn")
-    raise SourceError("cannot build the model: %s raised %s: %s; %s" % (
-      spec, type(error).__name__, first_line(error), hint)) from error
+      hint = (
+        "install tf_keras, or write the layers with "
+        "tf.compat.v1.get_variable and tf.nn"
+      )
+    raise SourceError(
+      "cannot build the model: %s raised %s: %s; %s"
+      % (spec, type(error).__name__, first_line(error), hint)
+    ) from error
 
 
 def _refuse_mismatch(graph: Graph, values, needed, spec):
@@ -177,26 +202,39 @@ def _refuse_mismatch(graph: Graph, values, needed, spec):
     stated = tuple(d.size for d in graph.node(name).attr["shape"].shape.dim)
     saved = values.shape(name)
     if saved is not None and saved != stated:
-      wrong.append("'%s' is %s here and %s there" % (
-        name, list(stated), list(saved)))
+      wrong.append(
+        "'%s' is %s here and %s there" % (name, list(stated), list(saved))
+      )
   if not missing and not wrong:
     return
   used = {values.find(name).key for name in needed if name in values}
   extra = sorted(set(values.checkpoint.shapes) - used)
   parts = []
   if missing:
-    parts.append("it lacks " + ", ".join(
-      "'%s'%s" % (name, nearest(name, extra).replace("; did you mean",
-                                                     ": is it").rstrip("?"))
-      for name in missing[:5]) + _more(missing))
+    parts.append(
+      "it lacks "
+      + ", ".join(
+        "'%s'%s"
+        % (
+          name,
+          nearest(name, extra).replace("; did you mean", ": is it").rstrip("?"),
+        )
+        for name in missing[:5]
+      )
+      + _more(missing)
+    )
   if wrong:
     parts.append("shapes differ: " + ", ".join(wrong[:5]) + _more(wrong))
   if extra:
-    parts.append("it also holds " + ", ".join(
-      "'%s'" % key for key in extra[:5]) + _more(extra))
+    parts.append(
+      "it also holds "
+      + ", ".join("'%s'" % key for key in extra[:5])
+      + _more(extra)
+    )
   raise SourceError(
     "cannot restore %s from checkpoint '%s': %s; build the model as it was "
-    "trained" % (spec, values.checkpoint.prefix, "; ".join(parts)))
+    "trained" % (spec, values.checkpoint.prefix, "; ".join(parts))
+  )
 
 
 def _more(items):
@@ -222,9 +260,11 @@ def _freeze(running, graph_def, outputs):
   try:
     with running.graph.as_default():
       frozen = tf1.graph_util.convert_variables_to_constants(
-        running, graph_def, names)
+        running, graph_def, names
+      )
   except (tf1.errors.OpError, ValueError, AssertionError) as error:
-    raise SourceError("cannot freeze the rebuilt model: %s; check that the "
-                      "function builds its inference graph"
-                      % first_line(error)) from error
+    raise SourceError(
+      "cannot freeze the rebuilt model: %s; check that the "
+      "function builds its inference graph" % first_line(error)
+    ) from error
   return tf1.graph_util.extract_sub_graph(frozen, names)

@@ -25,8 +25,9 @@ def read_proto(path, kind, what):
     with tf1.gfile.GFile(path, "rb") as f:
       data = f.read()
   except tf1.errors.OpError as error:
-    raise SourceError("cannot read %s '%s': %s" % (
-      what, path, _reason(path, error))) from error
+    raise SourceError(
+      "cannot read %s '%s': %s" % (what, path, _reason(path, error))
+    ) from error
   proto = kind()
   try:
     proto.ParseFromString(data)
@@ -35,8 +36,10 @@ def read_proto(path, kind, what):
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
   if not data:
-    raise SourceError("cannot read %s '%s': the file is empty; write or copy "
-                      "it again" % (what, path))
+    raise SourceError(
+      "cannot read %s '%s': the file is empty; write or copy "
+      "it again" % (what, path)
+    )
   proto = kind()
   try:
     text_format.Parse(data.decode("utf-8"), proto)
@@ -53,8 +56,10 @@ def _reason(path, error):
     folder = os.path.dirname(path) or "."
     there = os.listdir(folder) if os.path.isdir(folder) else []
     return "there is no such file" + (
-      nearest(os.path.basename(path), there) or "; check the path")
+      nearest(os.path.basename(path), there) or "; check the path"
+    )
   if tf1.gfile.IsDirectory(path):
     return "it is a directory; give the file in it"
-  return "%s; check the file's permissions" % (
-    str(error).strip().splitlines()[0])
+  return (
+    "%s; check the file's permissions" % (str(error).strip().splitlines()[0])
+  )

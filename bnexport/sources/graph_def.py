@@ -25,8 +25,10 @@ def load(path, checkpoint, outputs, inputs=()):
   """
   proto = read_proto(path, tf1.GraphDef, "the graph")
   if not proto.node:
-    raise SourceError("cannot use '%s': the graph is empty; give the file "
-                      "that TensorFlow wrote" % path)
+    raise SourceError(
+      "cannot use '%s': the graph is empty; give the file "
+      "that TensorFlow wrote" % path
+    )
   graph = open_graph(proto)
   values = None
   if checkpoint is not None:

@@ -27,7 +27,8 @@ def load(path, checkpoint, outputs, inputs=()):
   if not meta.graph_def.node:
     raise SourceError(
       "cannot use '%s': it holds no graph; give the .meta that Saver.save "
-      "wrote, or a GraphDef with --graph_def" % path)
+      "wrote, or a GraphDef with --graph_def" % path
+    )
   graph = open_graph(meta.graph_def)
   values = Values(Checkpoint(checkpoint), graph)
   return Model(

@@ -11,17 +11,31 @@ import numpy as np
 from bnexport import ops
 from bnexport.errors import TransformError
 from bnexport.evaluation import (
-  TRANSPARENT, Evaluation, Exceptions, in_scope,
+  TRANSPARENT,
+  Evaluation,
+  Exceptions,
+  in_scope,
 )
 from bnexport.graph import TensorRef
 from bnexport.nodes import (
-  constant, constant_value, static_shape, tensor_attr, type_attr,
+  constant,
+  constant_value,
+  static_shape,
+  tensor_attr,
+  type_attr,
 )
 from bnexport.tf1 import tf1
 
-_COMPARISONS = frozenset((
-  "Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual",
-))
+_COMPARISONS = frozenset(
+  (
+    "Equal",
+    "NotEqual",
+    "Less",
+    "LessEqual",
+    "Greater",
+    "GreaterEqual",
+  )
+)
 # Read only where the graph itself leaves the choice open.
 _TRAINING_WORDS = ("train", "phase", "learning")
 _INFERENCE_WORDS = ("test", "infer", "eval", "predict", "deploy", "valid")
@@ -76,7 +90,8 @@ class _Phase:
     self.graph = model.graph
     self.keep = keep
     self.order = self.graph.topological(
-      self.graph.ancestors(ref.node for ref in model.outputs))
+      self.graph.ancestors(ref.node for ref in model.outputs)
+    )
     self.known = {}
     self.told = []
     for name, text in stated.items():
@@ -95,8 +110,9 @@ class _Phase:
         for name, value in self.known.items()
       }
       exceptions = Exceptions(self.graph, self.order, opposite, self.keep)
-    _rewrite(self.model, Evaluation(self.graph, self.order, self.known,
-                                    exceptions))
+    _rewrite(
+      self.model, Evaluation(self.graph, self.order, self.known, exceptions)
+    )
     self.model.decided.update(self.known)
     return self.told
 
@@ -105,7 +121,8 @@ class _Phase:
       if not any(in_scope(name, scope) for name in self.order):
         raise TransformError(
           "cannot keep batch statistics of '%s': nothing that the outputs "
-          "need has that name or scope; give a norm's scope" % scope)
+          "need has that name or scope; give a norm's scope" % scope
+        )
 
   # The leaves.
 
@@ -114,16 +131,19 @@ class _Phase:
     dtype = model_dtype(self.model, TensorRef(name))
     if dtype == tf1.bool:
       if text.lower() not in ("true", "false", "1", "0"):
-        raise TransformError("cannot set '%s' to '%s': it is a bool; write "
-                             "--set=%s=false" % (name, text, name))
+        raise TransformError(
+          "cannot set '%s' to '%s': it is a bool; write "
+          "--set=%s=false" % (name, text, name)
+        )
       return np.bool_(text.lower() in ("true", "1"))
     if dtype == tf1.string:
       return text.encode()
     try:
       return dtype.as_numpy_dtype(text)
     except (ValueError, TypeError):
-      raise TransformError("cannot set '%s' to '%s': it is a %s"
-                           % (node.name, text, dtype.name)) from None
+      raise TransformError(
+        "cannot set '%s' to '%s': it is a %s" % (node.name, text, dtype.name)
+      ) from None
 
   def _leaves(self, evaluation):
     """The undecided leaves behind the predicates of the outputs."""
@@ -155,8 +175,9 @@ class _Phase:
         refs = self.graph.data_inputs(ref.node)
         if op in _COMPARISONS:
           values = [constant_value(self.graph, r, largest=1) for r in refs]
-          constants += tuple(v.reshape(-1)[0] for v in values
-                             if v is not None and v.size)
+          constants += tuple(
+            v.reshape(-1)[0] for v in values if v is not None and v.size
+          )
           # The constant is what a mode is compared to, not a mode; without one
           # the comparison is about data, or random.
           refs = [r for r, v in zip(refs, values) if v is None]
@@ -194,7 +215,7 @@ class _Phase:
     while True:
       evaluation = Evaluation(self.graph, self.order, self.known)
       leaves = self._leaves(evaluation)
-      if not any(self._choose_one(leaf) for leaf in leaves):
+      if not any([self._choose_one(leaf) for leaf in leaves]):
         break
     if 2 <= len(leaves) <= _MOST_JOINT and self._choose_jointly(leaves):
       return self._choose()
@@ -205,8 +226,9 @@ class _Phase:
 
   def _marks(self, assignment):
     """What training leaves behind under an assignment: (training, random)."""
-    evaluation = Evaluation(self.graph, self.order,
-                            dict(self.known, **assignment))
+    evaluation = Evaluation(
+      self.graph, self.order, dict(self.known, **assignment)
+    )
     needed = evaluation.needed(self.model.outputs)
     training = sum(is_training_mark(self.graph, name) for name in needed)
     random = sum(ops.is_random(self.graph.op(name)) for name in needed)
@@ -222,11 +244,15 @@ class _Phase:
     best = min(marks)
     if marks.count(best) > 1 and len(set(marks)) > 1:
       return self._choose_among(
-        leaf, [c for c, m in zip(leaf.candidates, marks) if m == best])
+        leaf, [c for c, m in zip(leaf.candidates, marks) if m == best]
+      )
     if marks.count(best) > 1:
       return False
-    self._decide(leaf, leaf.candidates[marks.index(best)],
-                 "it leaves no training in the graph")
+    self._decide(
+      leaf,
+      leaf.candidates[marks.index(best)],
+      "it leaves no training in the graph",
+    )
     return True
 
   def _choose_among(self, leaf, candidates):
@@ -239,15 +265,17 @@ class _Phase:
       raise TransformError(
         "cannot tell which value of '%s' means inference: %s give different "
         "graphs without training; pass --set=%s=VALUE"
-        % (leaf.name, " and ".join(map(_text, candidates)), leaf.name))
-    self._decide(leaf, (default or candidates)[0],
-                 "it leaves no training in the graph")
+        % (leaf.name, " and ".join(map(_text, candidates)), leaf.name)
+      )
+    self._decide(
+      leaf, (default or candidates)[0], "it leaves no training in the graph"
+    )
     return True
 
   def _choose_jointly(self, leaves):
     """Predicates of several leaves, such as `a or b`."""
-    combinations = list(itertools.product(*(l.candidates for l in leaves)))
-    if len(combinations) > 2 ** _MOST_JOINT:
+    combinations = list(itertools.product(*(f.candidates for f in leaves)))
+    if len(combinations) > 2**_MOST_JOINT:
       return False
     names = [leaf.name for leaf in leaves]
     marks = [self._marks(dict(zip(names, c)))[0] for c in combinations]
@@ -278,20 +306,24 @@ class _Phase:
       "cannot tell which value of '%s' means inference: %s leave equally "
       "little training in the graph; pass --set=%s=VALUE, or name it in "
       "--input_node to keep it as an input"
-      % (leaf.name, " and ".join(map(_text, leaf.candidates)), leaf.name))
+      % (leaf.name, " and ".join(map(_text, leaf.candidates)), leaf.name)
+    )
 
   def _decide(self, leaf, value, reason):
     self.known[leaf.name] = value
-    self.told.append("decided '%s' = %s: %s" % (leaf.name, _text(value),
-                                                reason))
+    self.told.append(
+      "decided '%s' = %s: %s" % (leaf.name, _text(value), reason)
+    )
 
   def _use_defaults(self, evaluation):
     """Predicates of variables have the value that the checkpoint holds."""
     for leaf in self._leaves(evaluation):
       if leaf.op in ops.VARIABLES and leaf.default is not None:
         self.known[leaf.name] = leaf.default
-        self.told.append("decided '%s' = %s, its value in the checkpoint"
-                         % (leaf.name, _text(leaf.default)))
+        self.told.append(
+          "decided '%s' = %s, its value in the checkpoint"
+          % (leaf.name, _text(leaf.default))
+        )
 
 
 def _predicates(graph, name):
@@ -318,8 +350,9 @@ def _candidates(dtype, constants):
   numbers = set(constants) if constants else {0}
   kind = dtype.as_numpy_dtype
   least = dtype.min if dtype.is_unsigned else -np.inf
-  return tuple(sorted({kind(c + d) for c in numbers for d in (-1, 0, 1)
-                       if c + d >= least}))
+  return tuple(
+    sorted({kind(c + d) for c in numbers for d in (-1, 0, 1) if c + d >= least})
+  )
 
 
 def _hint(leaf):
@@ -358,8 +391,11 @@ def is_training_mark(graph, name):
 def model_dtype(model, ref):
   """The tf DType of a tensor."""
   node = model.graph.node(ref.node)
-  if node.op in ops.VARIABLES or node.op in ("Const", "Placeholder",
-                                             "PlaceholderWithDefault"):
+  if node.op in ops.VARIABLES or node.op in (
+    "Const",
+    "Placeholder",
+    "PlaceholderWithDefault",
+  ):
     return tf1.as_dtype(node.attr["dtype"].type)
   return tf1.as_dtype(model.signatures.output_dtypes(node)[ref.index])
 
@@ -385,7 +421,8 @@ def _rewrite(model, evaluation):
     if evaluation.is_dead(output):
       raise TransformError(
         "cannot export '%s': it lies on a branch that is not taken at "
-        "inference; name the output behind the conditional" % output)
+        "inference; name the output behind the conditional" % output
+      )
     if target != output:
       _become_identity(model, output, target)
 
@@ -398,8 +435,9 @@ def _constant(model, evaluation, ref, made):
     value = evaluation.folded_value(ref)
     if name in evaluation.conditional:
       # It has to stay in its branch or loop: it waits for what it replaces.
-      made[ref] = constant(graph, name + "/decided", value, dtype,
-                           [TensorRef(name, 0, True)])
+      made[ref] = constant(
+        graph, name + "/decided", value, dtype, [TensorRef(name, 0, True)]
+      )
     elif graph.op(name) in ops.PLACEHOLDERS:
       node = graph.node(name)
       graph.set_inputs(name, ())
@@ -422,4 +460,3 @@ def _become_identity(model, output, target):
   node.op = "Identity"
   node.attr.clear()
   node.attr["T"].CopyFrom(type_attr(dtype))
-

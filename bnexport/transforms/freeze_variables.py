@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Tuple
 
+import numpy as np
+
 from bnexport import ops
-from bnexport.errors import SourceError
+from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef
 from bnexport.nodes import static_shape, tensor_attr, type_attr
+from bnexport.tf1 import tf1
+from bnexport.variables import variable_dtype
+
+# A protobuf of this many bytes or more can't be read.
+MOST_BYTES = (1 << 31) - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,35 +36,74 @@ class FreezeVariables:
   denylist: Tuple[str, ...] = ()
 
   def apply(self, model):
-    graph, frozen = model.graph, 0
+    graph = model.graph
     variables = [
-      name for name in model.needed(control=True)
+      name
+      for name in model.needed(control=True)
       if graph.op(name) in ops.VARIABLES and name not in self.denylist
     ]
-    for name in variables:
-      check_variable(model, name)
+    if not variables:
+      return []
+    _refuse_unusable(model, variables)
     for name in variables:
       _freeze(graph, name, model.values[name])
-      frozen += 1
-    return ["froze %d variables" % frozen] if frozen else []
+    return ["froze %d variables" % len(variables)]
 
 
-def check_variable(model, name):
-  """Raises SourceError where the checkpoint can't give a variable's value."""
+def _refuse_unusable(model, variables):
+  """Raises SourceError where the checkpoint can't give all values."""
   if model.values is None:
     raise SourceError(
       "cannot freeze variable '%s': no checkpoint is given; pass "
-      "--checkpoint=PREFIX" % name)
-  saved = model.values.shape(name)
-  if saved is None:
-    model.values[name]  # raises with the nearest keys
-  stated = static_shape(model.graph, TensorRef(name))
-  if stated is not None and (len(stated) != len(saved) or any(
-      a != b and a >= 0 for a, b in zip(stated, saved))):
+      "--checkpoint=PREFIX" % variables[0]
+    )
+  missing = [name for name in variables if name not in model.values]
+  if missing:
+    _refuse_missing(model, missing)
+  size = 0
+  for name in variables:
+    saved = model.values.shape(name)
+    stated = static_shape(model.graph, TensorRef(name))
+    if stated is not None and (
+      len(stated) != len(saved)
+      or any(a != b and a >= 0 for a, b in zip(stated, saved))
+    ):
+      raise SourceError(
+        "cannot freeze variable '%s': its shape is %s and the checkpoint's "
+        "%s; use the checkpoint that was saved with this graph"
+        % (name, list(stated), list(saved))
+      )
+    dtype = tf1.as_dtype(variable_dtype(model.graph, name))
+    size += int(np.prod(saved, dtype=np.int64)) * max(dtype.size, 1)
+  if size > MOST_BYTES:
     raise SourceError(
-      "cannot freeze variable '%s': its shape is %s and the checkpoint's %s; "
-      "use the checkpoint that was saved with this graph"
-      % (name, list(stated), list(saved)))
+      "cannot freeze %d variables of %d bytes: a frozen graph is one protobuf "
+      "and holds less than 2 GB; serve a SavedModel, which keeps its "
+      "variables in files" % (len(variables), size)
+    )
+
+
+def _refuse_missing(model, missing):
+  checkpoint = model.values.checkpoint
+  more = " and %d more" % (len(missing) - 1) if len(missing) > 1 else ""
+  averages = [name for name in missing if name in model.averages]
+  if averages:
+    raise SourceError(
+      "cannot freeze moving average '%s': checkpoint '%s' lacks it%s, as where "
+      "only trainable variables were saved; give a checkpoint that holds it, "
+      "or pass --keep_batch_statistics=SCOPE of the norm"
+      % (averages[0], checkpoint.prefix, more)
+    )
+  raise SourceError(
+    "cannot freeze variable '%s': checkpoint '%s' lacks it%s%s; give the "
+    "checkpoint that was saved with this graph"
+    % (
+      missing[0],
+      checkpoint.prefix,
+      more,
+      nearest(missing[0], checkpoint.shapes),
+    )
+  )
 
 
 def _freeze(graph, name, value):

@@ -15,7 +15,11 @@ from bnexport import ops
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import (
-  Signatures, constant, functions_of, int_attr, type_attr,
+  Signatures,
+  constant,
+  functions_of,
+  int_attr,
+  type_attr,
 )
 from bnexport.tf1 import tf1
 
@@ -43,7 +47,8 @@ class InlineFunctions:
     # What writes variables may hold a norm's moving averages; what only reads
     # gradients is of no use here and need not be understood.
     writers = graph.ancestors(
-      node.name for node in graph
+      node.name
+      for node in graph
       if node.op in ops.UPDATES or _writes(graph, node)
     )
     inliner = _Inliner(graph, model.signatures, model.outputs)
@@ -116,11 +121,10 @@ class _Inliner:
       ref.node for ref in graph.control_inputs(name)
     ]
     for reader in graph.readers_of(TensorRef(name, 0, True)):
-      kept = [r for r in graph.inputs(reader)
-              if not (r.control and r.node == name)]
-      graph.set_inputs(
-        reader, kept + [TensorRef(c, 0, True) for c in context]
-      )
+      kept = [
+        r for r in graph.inputs(reader) if not (r.control and r.node == name)
+      ]
+      graph.set_inputs(reader, kept + [TensorRef(c, 0, True) for c in context])
     graph.remove([name])
     if name in self.outputs and outputs:
       dtype = self._dtype(outputs[0])
@@ -149,44 +153,65 @@ class _Inliner:
     branches = [node.attr["else_branch"].func, node.attr["then_branch"].func]
     prefix = node.name
     on_false, on_true, pivot_f, pivot_t = self._switch(
-      prefix, pred, args, node.attr["Tin"].list.type)
+      prefix, pred, args, node.attr["Tin"].list.type
+    )
     results = [
-      self._body(func.name, "%s/%s" % (prefix, label), func.attr, taken,
-                 [pivot])
+      self._body(
+        func.name, "%s/%s" % (prefix, label), func.attr, taken, [pivot]
+      )
       for func, label, taken, pivot in (
         (branches[0], "else", on_false, pivot_f),
         (branches[1], "then", on_true, pivot_t),
       )
     ]
-    return self._merge(prefix, results[0], results[1],
-                       node.attr["Tout"].list.type)
+    return self._merge(
+      prefix, results[0], results[1], node.attr["Tout"].list.type
+    )
 
   def _case(self, node):
     """A Case is a chain of conditionals; out of range means the last."""
     index, *args = self.graph.data_inputs(node.name)
     functions = list(node.attr["branches"].list.func)
     dtypes = node.attr["Tin"].list.type
-    return self._case_from(node, 0, index, functions, args, dtypes,
-                           self.graph.control_inputs(node.name))
+    return self._case_from(
+      node,
+      0,
+      index,
+      functions,
+      args,
+      dtypes,
+      self.graph.control_inputs(node.name),
+    )
 
   def _case_from(self, node, number, index, functions, args, dtypes, pivots):
     prefix = "%s/branch_%d" % (node.name, number)
     if number == len(functions) - 1:
-      return self._body(functions[number].name, prefix, functions[number].attr,
-                        args, pivots)
+      return self._body(
+        functions[number].name, prefix, functions[number].attr, args, pivots
+      )
     graph = self.graph
     number_ref = constant(graph, prefix + "/index", number, tf1.int32, pivots)
-    pred = TensorRef(graph.add(
-      "Equal", prefix + "/pred", [index, number_ref],
-      {"T": type_attr(tf1.int32.as_datatype_enum)},
-    ).name)
+    pred = TensorRef(
+      graph.add(
+        "Equal",
+        prefix + "/pred",
+        [index, number_ref],
+        {"T": type_attr(tf1.int32.as_datatype_enum)},
+      ).name
+    )
     on_false, on_true, pivot_f, pivot_t = self._switch(
       prefix, pred, [index] + args, [tf1.int32.as_datatype_enum, *dtypes]
     )
-    taken = self._body(functions[number].name, prefix, functions[number].attr,
-                       on_true[1:], [pivot_t])
-    rest = self._case_from(node, number + 1, on_false[0], functions,
-                           on_false[1:], dtypes, [pivot_f])
+    taken = self._body(
+      functions[number].name,
+      prefix,
+      functions[number].attr,
+      on_true[1:],
+      [pivot_t],
+    )
+    rest = self._case_from(
+      node, number + 1, on_false[0], functions, on_false[1:], dtypes, [pivot_f]
+    )
     return self._merge(prefix, rest, taken, node.attr["Tout"].list.type)
 
   def _while(self, node):
@@ -197,42 +222,65 @@ class _Inliner:
     constant_args = self._loop_invariants(body.name)
     frame = {
       "frame_name": tf1.AttrValue(s=(prefix + "/while_context").encode()),
-      "parallel_iterations": int_attr(
-        node.attr["parallel_iterations"].i or 10
-      ),
+      "parallel_iterations": int_attr(node.attr["parallel_iterations"].i or 10),
     }
     enters, merges = [], []
     for i, (arg, dtype) in enumerate(zip(args, dtypes)):
-      attrs = dict(frame, T=type_attr(dtype),
-                   is_constant=tf1.AttrValue(b=i in constant_args))
-      enters.append(TensorRef(
-        graph.add("Enter", "%s/Enter_%d" % (prefix, i), [arg], attrs).name))
+      attrs = dict(
+        frame,
+        T=type_attr(dtype),
+        is_constant=tf1.AttrValue(b=i in constant_args),
+      )
+      enters.append(
+        TensorRef(
+          graph.add("Enter", "%s/Enter_%d" % (prefix, i), [arg], attrs).name
+        )
+      )
       merges.append(enters[i])
       if i not in constant_args:
         # The second input is the NextIteration, which is made last.
-        merges[i] = TensorRef(graph.add(
-          "Merge", "%s/Merge_%d" % (prefix, i), [enters[i], enters[i]],
-          {"T": type_attr(dtype), "N": int_attr(2)}).name)
+        merges[i] = TensorRef(
+          graph.add(
+            "Merge",
+            "%s/Merge_%d" % (prefix, i),
+            [enters[i], enters[i]],
+            {"T": type_attr(dtype), "N": int_attr(2)},
+          ).name
+        )
     varying = [i for i in range(len(args)) if i not in constant_args]
-    pred = self._body(cond.name, prefix + "/cond", cond.attr, merges,
-                      [merges[varying[0]]])[0]
+    pred = self._body(
+      cond.name, prefix + "/cond", cond.attr, merges, [merges[varying[0]]]
+    )[0]
     loop = TensorRef(graph.add("LoopCond", prefix + "/LoopCond", [pred]).name)
     inside, results = list(merges), list(args)
     for i in varying:
       attrs = {"T": type_attr(dtypes[i])}
-      switch = graph.add("Switch", "%s/Switch_%d" % (prefix, i),
-                         [merges[i], loop], attrs).name
-      inside[i] = TensorRef(graph.add(
-        "Identity", "%s/Identity_%d" % (prefix, i), [TensorRef(switch, 1)],
-        attrs).name)
-      results[i] = TensorRef(graph.add(
-        "Exit", "%s/Exit_%d" % (prefix, i), [TensorRef(switch, 0)], attrs).name)
-    returned = self._body(body.name, prefix + "/body", body.attr, inside,
-                          [inside[varying[0]]])
+      switch = graph.add(
+        "Switch", "%s/Switch_%d" % (prefix, i), [merges[i], loop], attrs
+      ).name
+      inside[i] = TensorRef(
+        graph.add(
+          "Identity",
+          "%s/Identity_%d" % (prefix, i),
+          [TensorRef(switch, 1)],
+          attrs,
+        ).name
+      )
+      results[i] = TensorRef(
+        graph.add(
+          "Exit", "%s/Exit_%d" % (prefix, i), [TensorRef(switch, 0)], attrs
+        ).name
+      )
+    returned = self._body(
+      body.name, prefix + "/body", body.attr, inside, [inside[varying[0]]]
+    )
     for i in varying:
-      following = graph.add("NextIteration",
-                            "%s/NextIteration_%d" % (prefix, i), [returned[i]],
-                            {"T": type_attr(dtypes[i])})
+      following = graph.add(
+        "NextIteration",
+        "%s/NextIteration_%d" % (prefix, i),
+        [returned[i]],
+        {"T": type_attr(dtypes[i])},
+      )
       graph.set_input(merges[i].node, 1, TensorRef(following.name))
     return results
 
@@ -241,8 +289,10 @@ class _Inliner:
     fdef = self._function(function)
     signature = fdef.signature
     return {
-      i for i, (arg, out) in enumerate(
-        zip(signature.input_arg, signature.output_arg))
+      i
+      for i, (arg, out) in enumerate(
+        zip(signature.input_arg, signature.output_arg)
+      )
       if fdef.ret[out.name] in (arg.name, arg.name + ":0")
     }
 
@@ -251,26 +301,44 @@ class _Inliner:
   def _switch(self, prefix, pred, args, dtypes):
     graph = self.graph
     boolean = {"T": type_attr(tf1.bool.as_datatype_enum)}
-    switch = graph.add("Switch", prefix + "/Switch", [pred, pred],
-                       boolean).name
+    switch = graph.add("Switch", prefix + "/Switch", [pred, pred], boolean).name
     pivot_f, pivot_t = (
-      TensorRef(graph.add("Identity", "%s/%s" % (prefix, label),
-                          [TensorRef(switch, side)], boolean).name)
+      TensorRef(
+        graph.add(
+          "Identity",
+          "%s/%s" % (prefix, label),
+          [TensorRef(switch, side)],
+          boolean,
+        ).name
+      )
       for side, label in ((0, "switch_f"), (1, "switch_t"))
     )
     switches = [
-      graph.add("Switch", "%s/Switch_%d" % (prefix, i + 1), [arg, pred],
-                {"T": type_attr(dtype)}).name
+      graph.add(
+        "Switch",
+        "%s/Switch_%d" % (prefix, i + 1),
+        [arg, pred],
+        {"T": type_attr(dtype)},
+      ).name
       for i, (arg, dtype) in enumerate(zip(args, dtypes))
     ]
-    return ([TensorRef(s, 0) for s in switches],
-            [TensorRef(s, 1) for s in switches], pivot_f, pivot_t)
+    return (
+      [TensorRef(s, 0) for s in switches],
+      [TensorRef(s, 1) for s in switches],
+      pivot_f,
+      pivot_t,
+    )
 
   def _merge(self, prefix, on_false, on_true, dtypes):
     return [
-      TensorRef(self.graph.add(
-        "Merge", "%s/Merge_%d" % (prefix, i), [a, b],
-        {"T": type_attr(dtype), "N": int_attr(2)}).name)
+      TensorRef(
+        self.graph.add(
+          "Merge",
+          "%s/Merge_%d" % (prefix, i),
+          [a, b],
+          {"T": type_attr(dtype), "N": int_attr(2)},
+        ).name
+      )
       for i, (a, b, dtype) in enumerate(zip(on_false, on_true, dtypes))
     ]
 
@@ -280,14 +348,20 @@ class _Inliner:
       return pred
     empty = b"" if dtype == tf1.string.as_datatype_enum else 0
     zero = constant(self.graph, node.name + "/zero", empty, dtype)
-    return TensorRef(self.graph.add(
-      "NotEqual", node.name + "/pred", [pred, zero],
-      {"T": type_attr(dtype)}).name)
+    return TensorRef(
+      self.graph.add(
+        "NotEqual", node.name + "/pred", [pred, zero], {"T": type_attr(dtype)}
+      ).name
+    )
 
   def _identity(self, node, label, ref, dtype):
-    return TensorRef(self.graph.add(
-      "Identity", "%s/%s" % (node.name, label), [ref],
-      {"T": type_attr(dtype)}).name, 0, True)
+    return TensorRef(
+      self.graph.add(
+        "Identity", "%s/%s" % (node.name, label), [ref], {"T": type_attr(dtype)}
+      ).name,
+      0,
+      True,
+    )
 
   # Function bodies.
 
@@ -295,9 +369,10 @@ class _Inliner:
     try:
       return self.graph.library[name]
     except KeyError:
-      raise GraphError("cannot inline function '%s': the graph's library does "
-                       "not hold it; give the .meta it comes from" % name
-                       ) from None
+      raise GraphError(
+        "cannot inline function '%s': the graph's library does "
+        "not hold it; give the .meta it comes from" % name
+      ) from None
 
   def _body(self, function, prefix, attrs, args, pivots):
     """Adds a function's nodes below `prefix`; returns what it returns.
@@ -326,7 +401,8 @@ class _Inliner:
       if node.op in ops.ENTERS:
         # Two copies of a loop must not share a frame.
         node.attr["frame_name"].s = (
-          prefix.encode() + b"/" + node.attr["frame_name"].s)
+          prefix.encode() + b"/" + node.attr["frame_name"].s
+        )
       self._name_outputs(body_node.name, node, refs)
     controls = [TensorRef(ref.node, 0, True) for ref in pivots]
     for body_node in fdef.node_def:

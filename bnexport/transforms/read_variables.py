@@ -14,13 +14,22 @@ from bnexport.tf1 import tf1
 from bnexport.variables import read, variable_dtype
 
 _PLAIN = {
-  "RefSwitch": "Switch", "RefEnter": "Enter", "RefIdentity": "Identity",
-  "RefMerge": "Merge", "RefExit": "Exit", "RefNextIteration": "NextIteration",
+  "RefSwitch": "Switch",
+  "RefEnter": "Enter",
+  "RefIdentity": "Identity",
+  "RefMerge": "Merge",
+  "RefExit": "Exit",
+  "RefNextIteration": "NextIteration",
 }
 _CARRIERS = frozenset(_PLAIN) | frozenset(_PLAIN.values())
-_HANDLE_READS = frozenset((
-  "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape",
-))
+_HANDLE_READS = frozenset(
+  (
+    "ReadVariableOp",
+    "ResourceGather",
+    "ResourceGatherNd",
+    "VariableShape",
+  )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +62,14 @@ def _make_plain(graph, node):
     is_handle = node.attr["T"].type == tf1.resource.as_datatype_enum
     if variable is not None and (node.op in _PLAIN or is_handle):
       node.attr["T"].CopyFrom(type_attr(variable_dtype(graph, variable)))
-      graph.set_inputs(name, [
-        read(graph, r.node) if graph.op(r.node) in ops.VARIABLES else r
-        for r in data] + graph.control_inputs(name))
+      graph.set_inputs(
+        name,
+        [
+          read(graph, r.node) if graph.op(r.node) in ops.VARIABLES else r
+          for r in data
+        ]
+        + graph.control_inputs(name),
+      )
     node.op = _PLAIN.get(node.op, node.op)
     return
   source = graph.node(data[0].node)
@@ -74,7 +88,8 @@ def _read_handle(graph, node, data):
     raise TransformError(
       "cannot freeze variable '%s': op '%s' of node '%s' uses its handle and "
       "has no form that takes a value; cut it away with --input_node"
-      % (variable, node.op, node.name))
+      % (variable, node.op, node.name)
+    )
   value = data[0]
   if value.node == variable and graph.op(variable) == "VarHandleOp":
     value = read(graph, variable)
@@ -83,14 +98,24 @@ def _read_handle(graph, node, data):
   if node.op == "ReadVariableOp":
     node.op, attrs = "Identity", {"T": dtype}
   elif node.op == "ResourceGather":
-    attrs = {"Tparams": dtype, "Tindices": node.attr["Tindices"],
-             "Taxis": type_attr(tf1.int32)}
+    attrs = {
+      "Tparams": dtype,
+      "Tindices": node.attr["Tindices"],
+      "Taxis": type_attr(tf1.int32),
+    }
     if node.attr["batch_dims"].i:
       attrs["batch_dims"] = int_attr(node.attr["batch_dims"].i)
     axis = node.attr["batch_dims"].i
     node.op = "GatherV2"
-    rest.append(constant(graph, node.name + "/axis", axis, tf1.int32,
-                         [TensorRef(rest[0].node, 0, True)]))
+    rest.append(
+      constant(
+        graph,
+        node.name + "/axis",
+        axis,
+        tf1.int32,
+        [TensorRef(rest[0].node, 0, True)],
+      )
+    )
   elif node.op == "ResourceGatherNd":
     node.op = "GatherNd"
     attrs = {"Tparams": dtype, "Tindices": node.attr["Tindices"]}
@@ -98,11 +123,11 @@ def _read_handle(graph, node, data):
     node.op = "Shape"
     attrs = {"T": dtype, "out_type": node.attr["out_type"]}
   # Attributes of the node itself die when its map is cleared.
-  kept = {key: type(attr).FromString(attr.SerializeToString())
-          for key, attr in attrs.items()}
-  graph.set_inputs(node.name,
-                   [value] + rest + graph.control_inputs(node.name))
+  kept = {
+    key: type(attr).FromString(attr.SerializeToString())
+    for key, attr in attrs.items()
+  }
+  graph.set_inputs(node.name, [value] + rest + graph.control_inputs(node.name))
   node.attr.clear()
   for key, attr in kept.items():
     node.attr[key].CopyFrom(attr)
-

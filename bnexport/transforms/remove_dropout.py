@@ -15,14 +15,27 @@ from bnexport.tf1 import tf1
 # A keep probability is told from any other scalar by trying two values.
 _TRIALS = (0.25, 0.5)
 _SCALAR = {
-  "Add": np.add, "AddV2": np.add, "Sub": np.subtract, "Mul": np.multiply,
-  "RealDiv": np.divide, "Div": np.divide, "Neg": np.negative,
-  "Reciprocal": lambda a: 1 / a, "Inv": lambda a: 1 / a,
-  "Maximum": np.maximum, "Minimum": np.minimum,
+  "Add": np.add,
+  "AddV2": np.add,
+  "Sub": np.subtract,
+  "Mul": np.multiply,
+  "RealDiv": np.divide,
+  "Div": np.divide,
+  "Neg": np.negative,
+  "Reciprocal": lambda a: 1 / a,
+  "Inv": lambda a: 1 / a,
+  "Maximum": np.maximum,
+  "Minimum": np.minimum,
 }
-_SAME = ops.IDENTITIES | ops.ENTERS | ops.RESHAPES | ops.RESOURCE_READS | {
-  "Cast",
-}
+_SAME = (
+  ops.IDENTITIES
+  | ops.ENTERS
+  | ops.RESHAPES
+  | ops.RESOURCE_READS
+  | {
+    "Cast",
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +80,7 @@ def _become_identity(graph, name, x):
 
 
 def _dropout(graph, name, needed):
-  """Returns x and the node that holds dropout(x), where `name` applies a mask."""
+  """Returns x and the node that is dropout(x), if `name` applies a mask."""
   node = graph.node(name)
   if node.op in ("Select", "SelectV2"):
     mask, kept, other = graph.data_inputs(name)
@@ -80,8 +93,9 @@ def _dropout(graph, name, needed):
   if node.op != "Mul":
     return None
   a, b = graph.data_inputs(name)
-  return (_unscaled(graph, name, a, b, needed)
-          or _unscaled(graph, name, b, a, needed))
+  return _unscaled(graph, name, a, b, needed) or _unscaled(
+    graph, name, b, a, needed
+  )
 
 
 def _unscaled(graph, name, kept, mask, needed):
@@ -94,8 +108,11 @@ def _unscaled(graph, name, kept, mask, needed):
   readers = [r for r in graph.readers(name) if r in needed]
   if len(readers) == 1:
     factor = _factor(graph, TensorRef(readers[0]))
-    if (factor is not None and factor[0] == TensorRef(name)
-        and _cancels(graph, probability, factor[1:])):
+    if (
+      factor is not None
+      and factor[0] == TensorRef(name)
+      and _cancels(graph, probability, factor[1:])
+    ):
       return kept, readers[0]
   return None
 
@@ -143,7 +160,8 @@ def _number(graph, ref, trial, depth=0):
   if node.op in ops.PLACEHOLDERS or node.op in ops.VARIABLES:
     shape = node.attr["shape"].shape
     if not tf1.as_dtype(node.attr["dtype"].type).is_floating or (
-        any(dim.size != 1 for dim in shape.dim)):
+      any(dim.size != 1 for dim in shape.dim)
+    ):
       return None
     return trial
   refs = graph.data_inputs(ref.node)
@@ -205,8 +223,12 @@ def _is_uniform(graph, ref):
   node = graph.node(ref.node)
   while node.op in _SAME:
     node = graph.node(graph.data_inputs(node.name)[0].node)
-  if node.op in ("RandomUniform", "StatelessRandomUniform",
-                 "StatelessRandomUniformV2", "StatefulUniform"):
+  if node.op in (
+    "RandomUniform",
+    "StatelessRandomUniform",
+    "StatelessRandomUniformV2",
+    "StatefulUniform",
+  ):
     return True
   if node.op in ("Add", "AddV2", "Mul"):
     # random_uniform(minval, maxval) is uniform * (max - min) + min.

@@ -10,8 +10,11 @@ from bnexport.batchnorm.dependence import DATA, Dependence
 from bnexport.graph import TensorRef
 from bnexport.nodes import constant_value, uniform_value
 
-_MEANS = {"RandomStandardNormal": 0.0, "TruncatedNormal": 0.0,
-          "RandomUniform": 0.5}
+_MEANS = {
+  "RandomStandardNormal": 0.0,
+  "TruncatedNormal": 0.0,
+  "RandomUniform": 0.5,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +43,17 @@ class RemoveNoise:
         continue
       a, b = graph.data_inputs(name)
       for x, noise in ((a, b), (b, a)):
-        if (dependence(x) == DATA and _mean(graph, noise) == 0
-            and _mean(graph, x) is None):
+        if (
+          dependence(x) == DATA
+          and _mean(graph, noise) == 0
+          and _mean(graph, x) is None
+        ):
           graph.redirect(TensorRef(name), x)
           told.append("removed noise '%s' from '%s'" % (noise, x))
           break
     model.warnings.extend(
-      line + ": it is random and its mean is 0" for line in told)
+      line + ": it is random and its mean is 0" for line in told
+    )
     return told
 
 

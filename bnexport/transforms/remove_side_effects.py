@@ -42,8 +42,9 @@ class RemoveSideEffects:
           stack.append(ref.node)
     if not dropped:
       return []
-    return ["dropped %d control inputs that only order updates or checks"
-            % dropped]
+    return [
+      "dropped %d control inputs that only order updates or checks" % dropped
+    ]
 
 
 def _conditional(model):
@@ -53,8 +54,11 @@ def _conditional(model):
   found = set()
   for name in graph.topological(needed):
     op = graph.op(name)
-    if op in ops.SWITCHES or op in ops.ENTERS or any(
-        ref.node in found for ref in graph.inputs(name)):
+    if (
+      op in ops.SWITCHES
+      or op in ops.ENTERS
+      or any(ref.node in found for ref in graph.inputs(name))
+    ):
       found.add(name)
   return found
 

@@ -31,8 +31,9 @@ class ReplaceInputs:
     for ref in model.inputs + _defaults_from_data(model):
       if model.graph.op(ref.node) not in ("Placeholder", "PlaceholderV2"):
         new = _replace(model, ref)
-        told.append("cut at '%s': it is fed as placeholder '%s'"
-                    % (ref, new.node))
+        told.append(
+          "cut at '%s': it is fed as placeholder '%s'" % (ref, new.node)
+        )
         ref = new
       inputs.append(ref)
     model.inputs = tuple(inputs)
@@ -42,13 +43,20 @@ class ReplaceInputs:
 def _defaults_from_data(model):
   """Placeholders whose default is what the training input delivers."""
   graph = model.graph
-  return tuple(
-    TensorRef(name) for name in model.needed()
-    if graph.op(name) == "PlaceholderWithDefault"
-    and TensorRef(name) not in model.inputs
-    and any(ops.is_data_source(graph.op(n)) for n in graph.ancestors(
-      [graph.inputs(name)[0].node], control=False))
-  ) if not model.inputs else ()
+  return (
+    tuple(
+      TensorRef(name)
+      for name in model.needed()
+      if graph.op(name) == "PlaceholderWithDefault"
+      and TensorRef(name) not in model.inputs
+      and any(
+        ops.is_data_source(graph.op(n))
+        for n in graph.ancestors([graph.inputs(name)[0].node], control=False)
+      )
+    )
+    if not model.inputs
+    else ()
+  )
 
 
 def _replace(model, ref):
@@ -70,15 +78,24 @@ def _replace(model, ref):
   # The name goes to the placeholder; what else the node gives keeps it alive.
   old = node.name
   readers = graph.readers_of(ref)
-  others = [r for r in graph.readers(old) if r not in readers or any(
-    other.node == old and other != ref for other in graph.inputs(r))]
+  others = [
+    r
+    for r in graph.readers(old)
+    if r not in readers
+    or any(other.node == old and other != ref for other in graph.inputs(r))
+  ]
   if others:
     rest = graph.add(node.op, old + "/uncut", graph.inputs(old), node.attr)
     for reader in others:
-      graph.set_inputs(reader, [
-        TensorRef(rest.name, other.index, other.control)
-        if other.node == old and other != ref else other
-        for other in graph.inputs(reader)])
+      graph.set_inputs(
+        reader,
+        [
+          TensorRef(rest.name, other.index, other.control)
+          if other.node == old and other != ref
+          else other
+          for other in graph.inputs(reader)
+        ],
+      )
   graph.set_inputs(old, ())
   node.op = "Placeholder"
   node.attr.clear()

@@ -32,4 +32,3 @@ class StripUnusedNodes:
       name: f for name, f in graph.library.items() if name in called
     }
     return ["cut %d nodes that the outputs do not need" % gone] if gone else []
-

@@ -43,7 +43,8 @@ class UseMovingAverages:
     if not used:
       raise TransformError(
         "cannot use moving averages: no weight has one in the "
-        "graph or in the checkpoint; leave --moving_averages out")
+        "graph or in the checkpoint; leave --moving_averages out"
+      )
     return ["%d variables have the values of their moving averages" % used]
 
 

@@ -10,13 +10,22 @@ import numpy as np
 from bnexport import ops
 from bnexport.batchnorm.averages import Averages, source_of, variable_of
 from bnexport.batchnorm.dependence import (
-  DATA, FREE, STATISTIC, Dependence, reduces_batch, uses_batch,
+  DATA,
+  FREE,
+  STATISTIC,
+  Dependence,
+  reduces_batch,
+  uses_batch,
 )
 from bnexport.errors import TransformError
 from bnexport.evaluation import in_scope
 from bnexport.graph import TensorRef
 from bnexport.nodes import (
-  bool_attr, constant, constant_value, static_shape, type_attr,
+  bool_attr,
+  constant,
+  constant_value,
+  static_shape,
+  type_attr,
 )
 from bnexport.tf1 import tf1
 from bnexport.variables import Frames, read, variable_dtype
@@ -78,15 +87,18 @@ class _Replacement:
   def _fused(self):
     for name in self.order:
       node = self.graph.node(name)
-      if (node.op in ops.FUSED_NORMS and uses_batch(node)
-          and not self._is_kept(name)
-          and self.averages.dependence(TensorRef(name, 1)) == STATISTIC):
+      if (
+        node.op in ops.FUSED_NORMS
+        and uses_batch(node)
+        and not self._is_kept(name)
+        and self.averages.dependence(TensorRef(name, 1)) == STATISTIC
+      ):
         self._fused_one(node)
 
   def _fused_one(self, node):
     inputs = self.graph.inputs(node.name)
     stored = []
-    for slot, which in ((3, "mean"), (4, "variance")):
+    for which in ("mean", "variance"):
       found = self.averages.of_fused(node, which)
       if not found:
         found = self._of_fused_twin(node, which)
@@ -96,8 +108,10 @@ class _Replacement:
     if not stored:
       # TF 2 hands the averages to the norm itself.
       if self._fed_averages(inputs[3]) and self._fed_averages(inputs[4]):
-        stored = [("mean", inputs[3].node, inputs[3]),
-                  ("variance", inputs[4].node, inputs[4])]
+        stored = [
+          ("mean", inputs[3].node, inputs[3]),
+          ("variance", inputs[4].node, inputs[4]),
+        ]
       else:
         return
     if len(stored) < 2:
@@ -110,16 +124,19 @@ class _Replacement:
         ref = self.frames.carry(ref, dtype, frame)
         self.graph.set_input(node.name, slot, ref)
       self.model.stored[TensorRef(node.name, slot - 2)] = variable
-      self.told.append("norm '%s' uses '%s' for its batch %s"
-                       % (node.name, variable, which))
+      self.told.append(
+        "norm '%s' uses '%s' for its batch %s" % (node.name, variable, which)
+      )
     node.attr["is_training"].CopyFrom(bool_attr(False))
     if "exponential_avg_factor" in node.attr:
       del node.attr["exponential_avg_factor"]
 
   def _fed_averages(self, ref):
-    return (self.averages.dependence(ref) == FREE
-            and static_shape(self.graph, ref) != (0,)
-            and self.graph.op(ref.node) != "Const")
+    return (
+      self.averages.dependence(ref) == FREE
+      and static_shape(self.graph, ref) != (0,)
+      and self.graph.op(ref.node) != "Const"
+    )
 
   # Norms that are spelled out.
 
@@ -139,8 +156,9 @@ class _Replacement:
         if self.averages.dependence(ref) != STATISTIC or self._is_kept(name):
           continue
         inputs = self.graph.data_inputs(name)
-        if inputs and all(r in settled or self.averages.dependence(r) == FREE
-                          for r in inputs):
+        if inputs and all(
+          r in settled or self.averages.dependence(r) == FREE for r in inputs
+        ):
           settled.add(ref)
           derived.append(ref)
           continue
@@ -173,7 +191,9 @@ class _Replacement:
         continue
       for reader in self.graph.readers(average.variable):
         if reader in self.needed and self.graph.op(reader) in (
-            "Identity", "ReadVariableOp"):
+          "Identity",
+          "ReadVariableOp",
+        ):
           self.model.settled[TensorRef(reader)] = ref
           self.graph.redirect(TensorRef(reader), ref, self.needed)
 
@@ -185,20 +205,32 @@ class _Replacement:
     if shape is not None:
       base = "%s/stored" % ref.node
       size = constant(graph, base + "/shape", np.array(shape, np.int32))
-      value = TensorRef(graph.add(
-        "Reshape", base, [value, size],
-        {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)}).name)
+      value = TensorRef(
+        graph.add(
+          "Reshape",
+          base,
+          [value, size],
+          {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)},
+        ).name
+      )
     wanted = self.model.signatures.output_dtypes(graph.node(ref.node))[
-      ref.index]
+      ref.index
+    ]
     if wanted != dtype:
-      value = TensorRef(graph.add(
-        "Cast", "%s/cast" % ref.node, [value],
-        {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)}).name)
+      value = TensorRef(
+        graph.add(
+          "Cast",
+          "%s/cast" % ref.node,
+          [value],
+          {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)},
+        ).name
+      )
     value = self.frames.carry(value, wanted, self.frames.of(ref.node))
     graph.redirect(ref, value, self.needed)
     self.model.stored[ref] = variable
-    self.told.append("stored '%s' takes the place of batch statistic '%s'"
-                     % (variable, ref))
+    self.told.append(
+      "stored '%s' takes the place of batch statistic '%s'" % (variable, ref)
+    )
 
   def _shape_for(self, ref, variable):
     """The shape to bring a stored average to; None where it fits as it is."""
@@ -215,12 +247,14 @@ class _Replacement:
     if int(np.prod(shape, dtype=np.int64)) == count:
       return None if shape == stored else shape
     if len(shape) == len(stored) and all(
-        a == b or a == 1 for a, b in zip(stored, shape)):
+      a == b or a == 1 for a, b in zip(stored, shape)
+    ):
       return None  # statistics of virtual batches: one average for all
     raise TransformError(
       "cannot use variable '%s' for the batch statistic '%s': its shape is "
       "%s and the statistic's %s; pass %s to keep the batch statistic"
-      % (variable, ref, list(stored), list(shape), _KEEP % ref.node))
+      % (variable, ref, list(stored), list(shape), _KEEP % ref.node)
+    )
 
   def _stored_shape(self, variable):
     if self.model.values is not None:
@@ -239,8 +273,9 @@ class _Replacement:
       return None
     rank = axes.size + len(stored)
     sizes = iter(stored)
-    return tuple(1 if i in axes.reshape(-1) else next(sizes)
-                 for i in range(rank))
+    return tuple(
+      1 if i in axes.reshape(-1) else next(sizes) for i in range(rank)
+    )
 
   def _remove_noise(self):
     """Takes the random part out of the scale and offset of these norms.
@@ -251,7 +286,8 @@ class _Replacement:
     random = set()
     for name in self.order:
       if ops.is_random(self.graph.op(name)) or any(
-          ref.node in random for ref in self.graph.data_inputs(name)):
+        ref.node in random for ref in self.graph.data_inputs(name)
+      ):
         random.add(name)
     for name in self.order if random else ():
       if self.averages.dependence(TensorRef(name)) != STATISTIC:
@@ -265,8 +301,9 @@ class _Replacement:
     combined = "Mul" if self.graph.op(name) == "Mul" else "Add"
     plain = []
     if self.graph.op(ref.node).startswith(combined):
-      plain = [r for r in self.graph.data_inputs(ref.node)
-               if r.node not in random]
+      plain = [
+        r for r in self.graph.data_inputs(ref.node) if r.node not in random
+      ]
     if plain:
       value = plain[0]
     else:
@@ -293,8 +330,8 @@ class _Replacement:
       raise TransformError(
         "cannot tell which average '%s' means for its %s: %s all track it; "
         "pass %s to keep the batch statistic"
-        % (name, which, ", ".join("'%s'" % v for v in variables),
-           _KEEP % name))
+        % (name, which, ", ".join("'%s'" % v for v in variables), _KEEP % name)
+      )
     return variables[0] if variables else None
 
   def _of_twin(self, ref):
@@ -309,27 +346,35 @@ class _Replacement:
     if not own:
       return []
     return [
-      a for a in self.averages.all
-      if a.signature is not None and a.signature[1:] == signature[1:]
+      a
+      for a in self.averages.all
+      if a.signature is not None
+      and a.signature[1:] == signature[1:]
       and own <= self._companions(a.statistic)
     ]
 
   def _of_fused_twin(self, node, which):
     """The same for a fused norm: twins share their scale or offset."""
+
     def parameters(name):
-      found = {variable_of(self.graph, ref)
-               for ref in self.graph.inputs(name)[1:3]}
+      found = {
+        variable_of(self.graph, ref) for ref in self.graph.inputs(name)[1:3]
+      }
       return found - {None}
 
     own = parameters(node.name)
     twins = {
-      a.statistic.node for a in self.averages.all
+      a.statistic.node
+      for a in self.averages.all
       if self.graph.op(a.statistic.node) in ops.FUSED_NORMS
       and a.statistic.node != node.name
       and own & parameters(a.statistic.node)
     }
-    return [a for twin in sorted(twins)
-            for a in self.averages.of_fused(self.graph.node(twin), which)]
+    return [
+      a
+      for twin in sorted(twins)
+      for a in self.averages.of_fused(self.graph.node(twin), which)
+    ]
 
   def _companions(self, ref):
     """Variables that a norm combines with its statistic, such as gamma."""
@@ -359,13 +404,19 @@ class _Replacement:
       if node.op in ops.FUSED_NORMS and uses_batch(node):
         kept[source_of(self.graph, self.graph.inputs(name)[0])] = name
       elif reduces_batch(self.graph, node) and any(
-          dependence(r) == DATA for r in self.graph.data_inputs(name)):
+        dependence(r) == DATA for r in self.graph.data_inputs(name)
+      ):
         self._look_at_statistic(name, kept)
     for name in kept.values():
       self.model.warnings.append(
         "norm '%s' keeps computing its own statistics: %s"
-        % (name, "as asked" if self._is_kept(name) else
-           "no variable is their moving average"))
+        % (
+          name,
+          "as asked"
+          if self._is_kept(name)
+          else "no variable is their moving average",
+        )
+      )
 
   def _look_at_statistic(self, name, kept):
     signature = self.averages.signature(TensorRef(name))
@@ -373,13 +424,13 @@ class _Replacement:
       return
     source = signature[0]
     is_mean = signature in self.averages.fused_signature(source, "mean")
-    is_variance = signature in self.averages.fused_signature(
-      source, "variance")
+    is_variance = signature in self.averages.fused_signature(source, "variance")
     if self._is_kept(name):
       kept.setdefault(source, name)
     elif source in self.sources and (is_mean or is_variance):
-      self._refuse_half(name, "variance" if is_mean else "mean",
-                        self.sources[source])
+      self._refuse_half(
+        name, "variance" if is_mean else "mean", self.sources[source]
+      )
     elif is_variance:
       kept.setdefault(source, name)
 
@@ -387,5 +438,5 @@ class _Replacement:
     raise TransformError(
       "cannot export norm '%s': its %s has a moving average ('%s') and its "
       "other statistic has none; pass %s to keep both batch statistics"
-      % (name, which, by, _KEEP % name))
-
+      % (name, which, by, _KEEP % name)
+    )

@@ -8,7 +8,6 @@ from typing import ClassVar
 from bnexport import ops
 from bnexport.batchnorm.averages import variable_of
 from bnexport.nodes import type_attr
-from bnexport.tf1 import tf1
 from bnexport.variables import is_reference, read, variable_dtype
 
 
@@ -68,10 +67,13 @@ def _awaited_update(graph, node):
   for name in waits:
     op = graph.op(name)
     if op == "NoOp" or op in ops.IDENTITIES:
-      waits.extend(ref.node for ref in graph.inputs(name)
-                   if ref.node not in waits)
-    elif (op in ops.UPDATES
-          and variable_of(graph, graph.inputs(name)[0]) == variable):
+      waits.extend(
+        ref.node for ref in graph.inputs(name) if ref.node not in waits
+      )
+    elif (
+      op in ops.UPDATES
+      and variable_of(graph, graph.inputs(name)[0]) == variable
+    ):
       return name
   return None
 
@@ -98,7 +100,9 @@ def _become_written(model, name):
   if variable in model.averages:
     return "'%s' is the stored average '%s'" % (name, variable)
   return "'%s' is the value that the update of '%s' would write" % (
-    name, variable)
+    name,
+    variable,
+  )
 
 
 def _value(graph, ref):
