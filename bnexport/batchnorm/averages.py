@@ -146,7 +146,11 @@ class Averages:
     names = [n for updates in self._updates.values() for n in updates]
     region = dict.fromkeys(needed)
     region.update(graph.ancestors(names, control=False))
-    self.dependence = Dependence(graph, graph.topological(region))
+    order = graph.topological(region)
+    self.dependence = Dependence(graph, order)
+    others = self._reductions_of_other_axes(order)
+    if others:
+      self.dependence = Dependence(graph, order, others)
     # Initialisers and restores write what no batch has a part in.
     self._updates = {
       v: kept
@@ -167,6 +171,40 @@ class Averages:
           self._by_statistic[average.statistic].append(average)
           if average.signature is not None:
             self._by_signature[average.signature].append(average)
+
+  def _reductions_of_other_axes(self, order):
+    """Averaged reductions that leave axis 0, where the batch mostly is.
+
+    Time may be first, or channels may have been moved there. What is averaged
+    into a variable of fixed size has no batch in it.
+    """
+    found = set()
+    first = self.dependence
+    for variable, updates in self._updates.items():
+      for update in updates:
+        if first(self._graph.data_inputs(update)[1]) != DATA:
+          continue
+        behind = self._reductions_behind(update, first)
+        if behind and not behind <= found:
+          self.dependence = Dependence(self._graph, order, behind)
+          if self._read(variable, update) is not None:
+            found |= behind
+    self.dependence = first
+    return found
+
+  def _reductions_behind(self, update, dependence):
+    graph = self._graph
+    stack, seen, found = [graph.data_inputs(update)[1]], set(), set()
+    for ref in stack:
+      if ref in seen or dependence(ref) != DATA:
+        continue
+      seen.add(ref)
+      op = graph.op(ref.node)
+      if op in ("Mean", "Sum"):
+        found.add(ref.node)
+      elif op in _KNOWN:
+        stack.extend(graph.data_inputs(ref.node))
+    return found
 
   def is_updated(self, variable):
     """Whether some update writes batch dependent values into a variable."""

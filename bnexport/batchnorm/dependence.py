@@ -24,9 +24,16 @@ class Dependence:
   constants they are computed from the rank, and mean all axes.
   """
 
-  def __init__(self, graph: Graph, order):
-    """Sweeps over `order`, names of nodes with inputs first."""
+  def __init__(self, graph: Graph, order, reductions=frozenset()):
+    """Sweeps over the nodes.
+
+    Args:
+      graph: stays as it is.
+      order: names of nodes, inputs first.
+      reductions: names of nodes known to reduce the batch, on another axis.
+    """
     self._graph = graph
+    self._reductions = reductions
     self._levels = {}
     changed = True
     while changed:  # once, and once more for each loop around a loop
@@ -72,7 +79,9 @@ class Dependence:
       return FREE if self._is_setting(node) else DATA
     refs = self._graph.data_inputs(node.name)
     level = max(map(self, refs), default=FREE)
-    if level == DATA and reduces_batch(self._graph, node):
+    if level == DATA and (
+      node.name in self._reductions or reduces_batch(self._graph, node)
+    ):
       return STATISTIC
     return level
 
