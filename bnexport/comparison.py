@@ -245,10 +245,13 @@ def prove(
         )
       )
       return proof
-    if not all(np.isfinite(a).all() for a in answers
-               if np.asarray(a).dtype.kind == "f"):
-      proof.notes.append("some answers are not finite for these inputs; pass "
-                         "real ones with --feeds=FILE.npz")
+    if not all(
+      np.isfinite(a).all() for a in answers if np.asarray(a).dtype.kind == "f"
+    ):
+      proof.notes.append(
+        "some answers are not finite for these inputs; pass "
+        "real ones with --feeds=FILE.npz"
+      )
     again = [
       difference(str(o), a, b)
       for o, a, b in zip(outputs, runner.answers(feeds), answers)

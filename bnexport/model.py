@@ -10,6 +10,7 @@ from bnexport.checkpoint import Values
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import Signatures
+from bnexport.tf1 import tf1
 
 
 @dataclasses.dataclass
@@ -51,6 +52,17 @@ class Model:
   def needed(self, control=False):
     """Names of the nodes whose values the outputs need."""
     return self.graph.ancestors((ref.node for ref in self.outputs), control)
+
+  def dtype(self, ref):
+    """The tf DType of a tensor."""
+    node = self.graph.node(ref.node)
+    if "dtype" in node.attr and (
+      node.op in ops.VARIABLES
+      or node.op in ops.PLACEHOLDERS
+      or node.op == "Const"
+    ):
+      return tf1.as_dtype(node.attr["dtype"].type)
+    return tf1.as_dtype(self.signatures.output_dtypes(node)[ref.index])
 
   def placeholders(self):
     """The placeholders that the outputs need, in order of execution."""

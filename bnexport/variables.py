@@ -28,6 +28,26 @@ def variable_dtype(graph: Graph, variable):
   return graph.node(variable).attr["dtype"].type
 
 
+def variable_of(graph: Graph, ref: TensorRef):
+  """Name of the variable whose handle, reference or value a tensor is."""
+  seen = set()
+  while ref.node not in seen:
+    seen.add(ref.node)
+    op = graph.op(ref.node)
+    if op in ops.VARIABLES:
+      return ref.node
+    if (
+      op in ops.CARRIERS
+      or op in ops.SWITCHES
+      or op in ops.MERGES
+      or op in ops.RESOURCE_READS
+    ):
+      ref = graph.inputs(ref.node)[0]
+    else:
+      return None
+  return None
+
+
 def read(graph: Graph, variable) -> TensorRef:
   """The value of a variable outside of all loops; a read is added if needed."""
   is_resource = graph.op(variable) == "VarHandleOp"

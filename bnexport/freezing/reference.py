@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from bnexport import ops
-from bnexport.batchnorm.averages import variable_of
 from bnexport.comparison import first_line
 from bnexport.errors import ComparisonError, Error
 from bnexport.graph import TensorRef
@@ -17,7 +16,7 @@ from bnexport.nodes import bool_attr, static_shape
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.remove_dropout import RemoveDropout
 from bnexport.transforms.remove_noise import RemoveNoise
-from bnexport.variables import Frames, read
+from bnexport.variables import Frames, read, variable_of
 
 
 class TrainingGraph:

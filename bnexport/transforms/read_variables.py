@@ -6,12 +6,11 @@ import dataclasses
 from typing import ClassVar
 
 from bnexport import ops
-from bnexport.batchnorm.averages import variable_of
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.nodes import constant, int_attr, type_attr
 from bnexport.tf1 import tf1
-from bnexport.variables import read, variable_dtype
+from bnexport.variables import read, variable_dtype, variable_of
 
 _PLAIN = {
   "RefSwitch": "Switch",

@@ -6,8 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 from bnexport import ops
-from bnexport.batchnorm.averages import variable_of
 from bnexport.errors import TransformError
+from bnexport.variables import variable_of
 
 _SHADOW = "/ExponentialMovingAverage"
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Tuple
 import numpy as np
 
 from bnexport import ops
-from bnexport.batchnorm.averages import Averages, source_of, variable_of
+from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.dependence import (
   DATA,
   FREE,
@@ -17,13 +17,15 @@ from bnexport.batchnorm.dependence import (
   reduces_batch,
   uses_batch,
 )
+from bnexport.batchnorm.fixed_points import source_of
+from bnexport.batchnorm.shapes import shape_for
+from bnexport.batchnorm.twins import Twins
 from bnexport.errors import TransformError
 from bnexport.evaluation import in_scope
 from bnexport.graph import TensorRef
 from bnexport.nodes import (
   bool_attr,
   constant,
-  constant_value,
   static_shape,
   type_attr,
 )
@@ -67,6 +69,7 @@ class _Replacement:
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
     self.averages = Averages(self.graph, self.needed)
+    self.twins = Twins(self.graph, self.averages)
     self.frames = Frames(self.graph, self.order)
     self.sources = {}  # of what was replaced, with a name for messages
     self.told = []
@@ -101,7 +104,7 @@ class _Replacement:
     for which in ("mean", "variance"):
       found = self.averages.of_fused(node, which)
       if not found:
-        found = self._of_fused_twin(node, which)
+        found = self.twins.of_fused(node, which)
       variable = self._pick(node.name, which, found)
       if variable is not None:
         stored.append((which, variable, read(self.graph, variable)))
@@ -164,7 +167,7 @@ class _Replacement:
           continue
         variable = self._pick(name, "statistic", self.averages.of(ref))
         if variable is None:
-          variable = self._pick(name, "statistic", self._of_twin(ref))
+          variable = self._pick(name, "statistic", self.twins.of(ref))
         if variable is not None:
           settled.add(ref)
           replaced.append((ref, variable))
@@ -201,7 +204,7 @@ class _Replacement:
     graph = self.graph
     value = read(graph, variable)
     dtype = variable_dtype(graph, variable)
-    shape = self._shape_for(ref, variable)
+    shape = shape_for(self.model, ref, variable)
     if shape is not None:
       base = "%s/stored" % ref.node
       size = constant(graph, base + "/shape", np.array(shape, np.int32))
@@ -230,51 +233,6 @@ class _Replacement:
     self.model.stored[ref] = variable
     self.told.append(
       "stored '%s' takes the place of batch statistic '%s'" % (variable, ref)
-    )
-
-  def _shape_for(self, ref, variable):
-    """The shape to bring a stored average to; None where it fits as it is."""
-    stored = self._stored_shape(variable)
-    shape = static_shape(self.graph, ref)
-    if shape is None:
-      shape = self._reduced_shape(ref, stored)
-    if shape is None or stored is None or shape == stored:
-      return None
-    count = int(np.prod(stored, dtype=np.int64))
-    if shape.count(-1) == 1:
-      rest = -int(np.prod(shape, dtype=np.int64))
-      shape = tuple(count // max(rest, 1) if s == -1 else s for s in shape)
-    if int(np.prod(shape, dtype=np.int64)) == count:
-      return None if shape == stored else shape
-    if len(shape) == len(stored) and all(
-      a == b or a == 1 for a, b in zip(stored, shape)
-    ):
-      return None  # statistics of virtual batches: one average for all
-    raise TransformError(
-      "cannot use variable '%s' for the batch statistic '%s': its shape is "
-      "%s and the statistic's %s; pass %s to keep the batch statistic"
-      % (variable, ref, list(stored), list(shape), _KEEP % ref.node)
-    )
-
-  def _stored_shape(self, variable):
-    if self.model.values is not None:
-      shape = self.model.values.shape(variable)
-      if shape is not None:
-        return shape
-    return static_shape(self.graph, TensorRef(variable))
-
-  def _reduced_shape(self, ref, stored):
-    """Shape of a reduction that keeps its axes, where none is stated."""
-    node = self.graph.node(ref.node)
-    if node.op not in ops.REDUCTIONS or not node.attr["keep_dims"].b:
-      return None
-    axes = constant_value(self.graph, self.graph.inputs(ref.node)[1])
-    if axes is None or stored is None or (axes < 0).any():
-      return None
-    rank = axes.size + len(stored)
-    sizes = iter(stored)
-    return tuple(
-      1 if i in axes.reshape(-1) else next(sizes) for i in range(rank)
     )
 
   def _remove_noise(self):
@@ -333,64 +291,6 @@ class _Replacement:
         % (name, which, ", ".join("'%s'" % v for v in variables), _KEEP % name)
       )
     return variables[0] if variables else None
-
-  def _of_twin(self, ref):
-    """Averages of the same norm in another tower, or on another input.
-
-    Twins use the same variables; often only one of them has updates.
-    """
-    signature = self.averages.signature(ref)
-    if signature is None:
-      return []
-    own = self._companions(ref)
-    if not own:
-      return []
-    return [
-      a
-      for a in self.averages.all
-      if a.signature is not None
-      and a.signature[1:] == signature[1:]
-      and own <= self._companions(a.statistic)
-    ]
-
-  def _of_fused_twin(self, node, which):
-    """The same for a fused norm: twins share their scale or offset."""
-
-    def parameters(name):
-      found = {
-        variable_of(self.graph, ref) for ref in self.graph.inputs(name)[1:3]
-      }
-      return found - {None}
-
-    own = parameters(node.name)
-    twins = {
-      a.statistic.node
-      for a in self.averages.all
-      if self.graph.op(a.statistic.node) in ops.FUSED_NORMS
-      and a.statistic.node != node.name
-      and own & parameters(a.statistic.node)
-    }
-    return [
-      a
-      for twin in sorted(twins)
-      for a in self.averages.of_fused(self.graph.node(twin), which)
-    ]
-
-  def _companions(self, ref):
-    """Variables that a norm combines with its statistic, such as gamma."""
-    graph, found = self.graph, set()
-    names, seen = [(ref.node, 0)], set()
-    for name, depth in names:
-      for reader in graph.readers(name):
-        if reader in seen or graph.op(reader) in ops.UPDATES or depth > 4:
-          continue
-        seen.add(reader)
-        names.append((reader, depth + 1))
-        for other in graph.data_inputs(reader):
-          variable = variable_of(graph, other)
-          if variable and not self.averages.is_updated(variable):
-            found.add(variable)
-    return found
 
   # What is left.
 

@@ -6,9 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 from bnexport import ops
-from bnexport.batchnorm.averages import variable_of
 from bnexport.nodes import type_attr
-from bnexport.variables import is_reference, read, variable_dtype
+from bnexport.variables import is_reference, read, variable_dtype, variable_of
 
 
 @dataclasses.dataclass(frozen=True)

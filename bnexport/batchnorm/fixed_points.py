@@ -1,0 +1,229 @@
+"""What an update settles at, in numbers.
+
+An update is read as an equation for its variable: the value that repeating it
+leads to while the batch stays the same is its fixed point.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.batchnorm.dependence import DATA, FREE, STATISTIC, uses_batch
+from bnexport.nodes import constant_value, uniform_value
+from bnexport.variables import variable_of
+
+# What a non-data scalar of unknown value, such as a decay, is taken for.
+_UNKNOWN = 0.9
+_MOST_DEPTH = 120
+
+_UNARY = {
+  "Neg": np.negative,
+  "Square": np.square,
+  "Sqrt": np.sqrt,
+  "Exp": np.exp,
+  "Log": np.log,
+  "Abs": np.abs,
+  "Relu": lambda a: np.maximum(a, 0),
+  "Rsqrt": lambda a: 1 / np.sqrt(a),
+  "Reciprocal": lambda a: 1 / a,
+  "Inv": lambda a: 1 / a,
+  "Floor": np.floor,
+}
+_BINARY = {
+  "Add": np.add,
+  "AddV2": np.add,
+  "Sub": np.subtract,
+  "Mul": np.multiply,
+  "RealDiv": np.divide,
+  "Div": np.divide,
+  "Pow": np.power,
+  "Maximum": np.maximum,
+  "Minimum": np.minimum,
+  "SquaredDifference": lambda a, b: np.square(a - b),
+  "DivNoNan": np.divide,
+}
+_SAME = (
+  ops.CARRIERS
+  | ops.RESHAPES
+  | ops.RESOURCE_READS
+  | ops.SWITCHES
+  | {
+    "Cast",
+  }
+)
+# Ops that are computed; statistics are looked for behind these.
+KNOWN = (
+  frozenset(_UNARY)
+  | frozenset(_BINARY)
+  | _SAME
+  | ops.MERGES
+  | {
+    "AddN",
+    "Mean",
+    "Sum",
+    "Select",
+    "SelectV2",
+  }
+  | ops.UPDATES
+  | ops.FUSED_NORMS
+)
+
+
+class Reader:
+  """Computes expressions of an update in numbers, per channel.
+
+  Attributes:
+    variables: updated variables that were met.
+  """
+
+  def __init__(self, graph, dependence, updates, given, rows, sources):
+    """Prepares one computation.
+
+    Args:
+      graph: holds the expressions.
+      dependence: a Dependence that covers them.
+      updates: names of update nodes by the variable they write.
+      given: values by TensorRef.
+      rows: what a data tensor holds, or None where none may be met.
+      sources: collects the data tensors that were met.
+    """
+    self._graph = graph
+    self._dependence = dependence
+    self._updates = updates
+    self._given = dict(given)
+    self._rows = rows
+    self._sources = sources
+    self._trial = {}
+    self._depth = 0
+    self.variables = set()
+
+  def fixed_point(self, variable, update):
+    """The value at which repeating an update leaves a variable; or None."""
+    if variable in self._trial:
+      return self._trial[variable]
+    self.variables.add(variable)
+    memo = self._given
+    written = []
+    for trial in (0.0, 1.0):
+      self._trial[variable] = trial
+      self._given = dict(memo)
+      written.append(self._after(variable, update, trial))
+    del self._trial[variable]
+    self._given = memo
+    if any(value is None or np.ndim(value) for value in written):
+      return None
+    slope = written[1] - written[0]
+    with np.errstate(all="ignore"):
+      if abs(slope - 1) < 1e-9:
+        return np.inf if written[0] > 0 else None  # a counter
+      return written[0] / (1 - slope)
+
+  def _after(self, variable, update, before):
+    value = self.value(self._graph.data_inputs(update)[1])
+    op = self._graph.op(update)
+    if value is None or op in ops.ASSIGN:
+      return value
+    return before - value if op in ops.ASSIGN_SUB else before + value
+
+  def value(self, ref):
+    """The value of a tensor; None where it can't be told."""
+    if ref not in self._given:
+      if self._depth > _MOST_DEPTH:
+        return None
+      self._depth += 1
+      with np.errstate(all="ignore"):
+        self._given[ref] = self._compute(ref)
+      self._depth -= 1
+    return self._given[ref]
+
+  def _compute(self, ref):
+    node = self._graph.node(ref.node)
+    op = node.op
+    if op == "Const":
+      value = constant_value(self._graph, ref)
+      value = None if value is None else uniform_value(value)
+      return _UNKNOWN if value is None else float(value)
+    if op in ops.VARIABLES:
+      return self._variable(ref.node)
+    if op in ops.UPDATES:
+      variable = variable_of(self._graph, self._graph.inputs(ref.node)[0])
+      return self.fixed_point(variable, ref.node)
+    level = self._dependence(ref)
+    refs = self._graph.data_inputs(ref.node)
+    if level == DATA and not self._is_part_of_moments(op, refs):
+      return self._source(ref)
+    if op in _SAME:
+      return self.value(refs[0])
+    if op in ops.MERGES:
+      return self._strongest(refs)
+    if op in ("Select", "SelectV2"):
+      return self._strongest(refs[1:])
+    if op in ops.FUSED_NORMS:
+      return self._fused(node, ref, refs)
+    if op in ops.REDUCTIONS and level != FREE:
+      return self._reduce(op, refs)
+    return self._arithmetic(op, refs, level)
+
+  def _arithmetic(self, op, refs, level):
+    if op in _UNARY or op in _BINARY or op == "AddN":
+      values = [self.value(r) for r in refs]
+      if any(v is None for v in values):
+        return None
+      if op == "AddN":
+        return sum(values)
+      return _UNARY[op](*values) if op in _UNARY else _BINARY[op](*values)
+    return _UNKNOWN if level == FREE else None
+
+  def _variable(self, name):
+    if name in self._trial:
+      return self._trial[name]
+    updates = self._updates.get(name)
+    if updates:
+      return self.fixed_point(name, updates[0])
+    return _UNKNOWN
+
+  def _strongest(self, refs):
+    """What training takes where a conditional offers two values."""
+    return self.value(max(refs, key=self._dependence))
+
+  def _is_part_of_moments(self, op, refs):
+    """Whether a data tensor is x made ready for a mean, such as (x - m)^2."""
+    return (
+      op in _SAME
+      or op in ("Square", "SquaredDifference")
+      or (op == "Mul" and refs[0] == refs[1])
+      or (op in _BINARY and STATISTIC in (self._dependence(r) for r in refs))
+    )
+
+  def _source(self, ref):
+    if self._rows is None:
+      return None
+    self._sources.add(source_of(self._graph, ref))
+    return self._rows
+
+  def _fused(self, node, ref, refs):
+    if self._rows is None or not ref.index or not uses_batch(node):
+      return None
+    x = self.value(refs[0])
+    if x is None or not np.ndim(x):
+      return None
+    return np.mean(x) if ref.index == 1 else np.var(x, ddof=1)
+
+  def _reduce(self, op, refs):
+    value = self.value(refs[0])
+    if value is None or not np.ndim(value):
+      return value  # statistics of groups: their average is one again
+    return {"Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min}.get(
+      op, lambda _: None
+    )(value)
+
+
+def source_of(graph, ref):
+  """The tensor that a tensor is a view of."""
+  while True:
+    op = graph.op(ref.node)
+    if op in ops.IDENTITIES or op in ops.RESHAPES or op == "Cast":
+      ref = graph.inputs(ref.node)[0]
+    else:
+      return ref
