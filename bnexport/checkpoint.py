@@ -57,8 +57,9 @@ def find_prefix(path):
     % (
       path,
       prefix,
-      nearest(prefix, sorted(there))
-      or "; give the prefix that Saver.save returned",
+      nearest(
+        prefix, sorted(there), "; give the prefix that Saver.save returned"
+      ),
     )
   )
 
@@ -102,7 +103,12 @@ class Checkpoint:
       if slice_spec:
         return self._read_slice(key, slice_spec)
       return np.asarray(self._reader.get_tensor(key))
-    except (tf1.errors.OpError, ValueError, RuntimeError) as error:
+    except (
+      tf1.errors.OpError,
+      ValueError,
+      RuntimeError,
+      IndexError,  # a data file that is cut short
+    ) as error:
       raise self._unreadable(error, key) from error
 
   def _read_slice(self, key, slice_spec):

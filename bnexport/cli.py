@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import zipfile
 
 from absl import app, flags
 
@@ -127,6 +129,8 @@ flags.DEFINE_string("filename_tensor_name", "", "Accepted; has no effect.")
 
 def run(main):
   """Runs a command's main as the process; see `status_of`."""
+  # So that an ended process clears up behind itself, as after Ctrl-C.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   app.run(lambda argv: status_of(main, argv))
 
 
@@ -174,8 +178,11 @@ def settings():
   for item in SET.value:
     name, equals, value = item.partition("=")
     if not equals or not name:
-      raise SourceError("cannot read --set item '%s': write NAME=VALUE" % item)
-    found[name[:-2] if name.endswith(":0") else name] = value
+      raise SourceError(
+        "cannot read --set item '%s': its form is another; write NAME=VALUE"
+        % item
+      )
+    found[_without_port(name)] = value
   return found
 
 
@@ -212,12 +219,29 @@ def feeds():
 
   try:
     with np.load(FEEDS.value) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except (OSError, ValueError, AttributeError) as error:
+      found = {name: arrays[name] for name in arrays.files}
+  except (
+    OSError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    EOFError,
+    zipfile.BadZipFile,
+  ) as error:
     raise SourceError(
-      "cannot read feeds '%s': %s; write them with "
-      "numpy.savez(FILE, INPUT=array)" % (FEEDS.value, error)
+      "cannot read feeds '%s': %s; write an .npz "
+      "with numpy.savez(FILE, INPUT=array)" % (FEEDS.value, error)
     ) from error
+  if not found:
+    raise SourceError(
+      "cannot use feeds '%s': it holds no arrays; write them with "
+      "numpy.savez(FILE, INPUT=array)" % FEEDS.value
+    )
+  return {_without_port(name): value for name, value in found.items()}
+
+
+def _without_port(name):
+  return name[:-2] if name.endswith(":0") else name
 
 
 def default_output(checkpoint, extension):

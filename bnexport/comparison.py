@@ -228,8 +228,12 @@ def prove(
   runner = Runner(graph_def, outputs, initializers)
   proof = Comparison()
   try:
-    tried = [feeds] if feeds else made_up_feeds(graph_def)
-    feeds, answers = _first_that_runs(runner, tried, proof)
+    if feeds:
+      _refuse_other_names(graph_def, feeds)
+      answers = _run_given(runner, feeds)
+    else:
+      tried = made_up_feeds(graph_def)
+      feeds, answers = _first_that_runs(runner, tried, proof)
     if answers is None:
       return proof
     proof.feeds = {name: np.shape(value) for name, value in feeds.items()}
@@ -267,6 +271,27 @@ def prove(
   finally:
     runner.close()
   return proof
+
+
+def _run_given(runner, feeds):
+  try:
+    return runner.answers(feeds)
+  except ComparisonError as error:
+    raise ComparisonError(
+      "%s; give feeds of the inputs' shapes and dtypes" % error
+    ) from error
+
+
+def _refuse_other_names(graph_def, feeds):
+  """Raises ComparisonError where feeds and inputs are not the same."""
+  inputs = [node.name for node in graph_def.node if node.op in ops.PLACEHOLDERS]
+  unknown = [name for name in feeds if name not in inputs]
+  if unknown:
+    raise ComparisonError(
+      "cannot run the graph with the feeds: '%s' is no input of it; give "
+      "arrays named %s"
+      % (unknown[0], ", ".join("'%s'" % name for name in inputs))
+    )
 
 
 def _first_that_runs(runner, tried, proof):

@@ -27,8 +27,15 @@ class ComparisonError(Error):
   """A graph can't be run, so nothing can be said about its answers."""
 
 
-def nearest(name, names, most=3):
-  """Returns `; did you mean 'a' or 'b'?`, or nothing where no name is near."""
+def nearest(name, names, otherwise="; check the name", most=3):
+  """Returns `; did you mean 'a' or 'b'?`.
+
+  Args:
+    name: what a user wrote.
+    names: what there is.
+    otherwise: the next step where no name is near.
+    most: how many names to offer.
+  """
   names = list(names)
   # A name's last part is what people remember; a whole-name match alone would
   # miss `logits` for `tower_0/net/logits`.
@@ -41,5 +48,5 @@ def nearest(name, names, most=3):
   )
   near += [by_tail[t] for t in tail if by_tail[t] not in near]
   if not near:
-    return ""
+    return otherwise
   return "; did you mean %s?" % " or ".join("'%s'" % n for n in near[:most])

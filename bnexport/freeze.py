@@ -23,7 +23,7 @@ def main():
   outputs = [name for name in cli.OUTPUT_NODE.value if name]
   if not outputs:
     raise SourceError(
-      "cannot freeze without an output: pass "
+      "cannot freeze: no output is named; pass "
       "--output_node=NAME; inspect lists the likely ones"
     )
   _refuse_two_sources()
@@ -39,9 +39,11 @@ def main():
     ".pbtxt" if cli.AS_TEXT.value else ".pb",
   )
   writing.refuse_existing(path, cli.OVERWRITE.value)
+  writing.refuse_source(path, prefix, cli.META_GRAPH.value, cli.GRAPH_DEF.value)
   feeds = cli.feeds()
   if cli.REPORT.value is not None:
     report.writer(cli.REPORT.value)
+    writing.refuse_existing(cli.REPORT.value, cli.OVERWRITE.value)
   export = _export(prefix, outputs)
   proof = _write(export, path, feeds)
   print(report.text(export, proof, path))
@@ -66,12 +68,12 @@ def _refuse_two_sources():
   ]
   if len(named) > 1:
     raise SourceError(
-      "cannot take the graph from both --%s and --%s: pass one"
+      "cannot take the graph from two sources: --%s and --%s are given; pass one"
       % tuple(named[:2])
     )
   if cli.CHECKPOINT.value is None:
     raise SourceError(
-      "cannot freeze without values for the variables: pass "
+      "cannot freeze: no values are given for the variables; pass "
       "--checkpoint=PREFIX_OR_DIRECTORY"
     )
 

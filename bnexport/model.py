@@ -73,7 +73,7 @@ class Model:
     ]
 
 
-def find_tensors(graph, names, flag):
+def find_tensors(graph, signatures, names, flag):
   """Turns names a user typed into refs; `name` and `name:0` are the same.
 
   Raises:
@@ -86,6 +86,16 @@ def find_tensors(graph, names, flag):
       raise SourceError(
         "cannot find %s '%s': the graph has no such node%s"
         % (flag, name, nearest(ref.node, graph.names()))
+      )
+    node = graph.node(ref.node)
+    outputs = ref.index + 1
+    if node.op in signatures:
+      outputs = len(signatures.output_dtypes(node))
+    if ref.control or ref.index >= outputs:
+      raise SourceError(
+        "cannot use %s '%s': node '%s' (%s) has %d outputs, and this is none "
+        "of them; give NODE or NODE:INDEX"
+        % (flag, name, ref.node, node.op, outputs)
       )
     refs.append(ref)
   return tuple(refs)

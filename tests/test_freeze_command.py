@@ -258,10 +258,10 @@ def test_denied_variable_stays(capsys, case, prefix, flag):
 def test_cut_at_an_inner_tensor(capsys, case, prefix):
   result = run(capsys, "--checkpoint=" + prefix,
                "--output_node=" + case.output,
-               "--input_node=mid/FusedBatchNormV3")
+               "--input_node=post/FusedBatchNormV3")
   assert result.status == 0, result.err
   ops = {n.name: n.op for n in read_graph(prefix + ".frozen.pb").node}
-  assert ops["mid/FusedBatchNormV3"].startswith("Placeholder")
+  assert ops["post/FusedBatchNormV3"].startswith("Placeholder")
   assert case.input not in ops
 
 

@@ -10,7 +10,7 @@ from bnexport import ops
 from bnexport.batchnorm import BatchNorm
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
-from bnexport.errors import TransformError
+from bnexport.errors import SourceError, TransformError, nearest
 from bnexport.freezing.reference import TrainingGraph
 from bnexport.freezing.tables import keep_initializers
 from bnexport.model import Model
@@ -81,6 +81,7 @@ def export_training_graph(model, options, progress=lambda text: None):
   """
   progress("rewriting %d nodes of %s" % (len(model.graph), model.origin))
   keep_initializers(model, options.initializers)
+  _refuse_unknown_variables(model, options.denylist)
   _run(model, [ReplaceInputs(), InlineFunctions()])
   if options.moving_averages:
     _run(model, [UseMovingAverages()])
@@ -103,6 +104,16 @@ def export_frozen_graph(model, options, reference):
   _tidy(model, options)
   _run(model, [StripUnusedNodes()])
   return _finish(model, reference)
+
+
+def _refuse_unknown_variables(model, names):
+  variables = [n.name for n in model.graph if n.op in ops.VARIABLES]
+  for name in names:
+    if name not in variables:
+      raise SourceError(
+        "cannot find --variable_names_denylist '%s': the graph has no such "
+        "variable%s" % (name, nearest(name, variables))
+      )
 
 
 def _run(model, transforms):

@@ -85,7 +85,8 @@ class TrainingGraph:
         node.attr["is_training"].CopyFrom(bool_attr(False))
         graph.set_input(ref.node, ref.index + 2, read(graph, variable))
     _drop_updates(graph, self._averages_kept)
-    graph.keep(graph.ancestors(ref.node for ref in original.outputs))
+    roots = [ref.node for ref in original.outputs]
+    graph.keep(graph.ancestors(roots + list(original.initializers)))
     self._outputs = [_name(ref) for ref in original.outputs]
     graph_def = graph.to_graph_def()
     for node in graph_def.node:
@@ -96,6 +97,8 @@ class TrainingGraph:
       self._session = session(imported)
       self._assigns = list(self._loaders(imported, original))
       self._restore()
+      if original.initializers:
+        self._session.run(list(original.initializers))
     self._settings = {
       name + ":0": _shaped(graph, name, value)
       for name, value in self._decided.items()

@@ -31,6 +31,21 @@ def refuse_existing(path, overwrite):
     )
 
 
+def refuse_source(path, prefix, *files):
+  """Raises SourceError where a file that is read would be written over."""
+  same = [f for f in files if f]
+  if prefix:
+    same += tf1.gfile.Glob(prefix) + tf1.gfile.Glob(prefix + ".meta")
+    same += tf1.gfile.Glob(prefix + ".index") + tf1.gfile.Glob(
+      prefix + ".data-?????-of-?????"
+    )
+  if os.path.realpath(path) in map(os.path.realpath, same):
+    raise SourceError(
+      "cannot write '%s': the model is read from it; give "
+      "another --output_graph" % path
+    )
+
+
 @contextlib.contextmanager
 def whole_file(path, data):
   """Writes `data` beside `path`; puts it there when the block has ended well.

@@ -71,7 +71,7 @@ def load(
     _call(function, spec, [placeholder(text) for text in placeholders], kwargs)
   graph_def = graph.as_graph_def(add_shapes=True)
   built = open_graph(graph_def)
-  refs = find_tensors(built, outputs, "--output_node")
+  refs = find_tensors(built, Signatures(), outputs, "--output_node")
   values = Values(Checkpoint(checkpoint), built)
   model = Model(
     graph=built,
@@ -95,7 +95,9 @@ def load(
     frozen = _freeze(running, graph_def, refs)
   model.graph = open_graph(frozen)
   model.values = None
-  model.inputs = find_tensors(model.graph, inputs, "--input_node")
+  model.inputs = find_tensors(
+    model.graph, model.signatures, inputs, "--input_node"
+  )
   model.history.append("restored and froze %d variables" % len(needed))
   reference = LiveSession(
     running, [str(r) if r.index else r.node + ":0" for r in refs]
@@ -129,7 +131,7 @@ def find_function(spec):
     names = [n for n in vars(module) if callable(getattr(module, n))]
     raise SourceError(
       "cannot find function '%s' in '%s'%s"
-      % (name, where, nearest(name, names) or "; check its name")
+      % (name, where, nearest(name, names))
     )
   return function
 
@@ -217,7 +219,9 @@ def _refuse_mismatch(graph: Graph, values, needed, spec):
         "'%s'%s"
         % (
           name,
-          nearest(name, extra).replace("; did you mean", ": is it").rstrip("?"),
+          nearest(name, extra, "")
+          .replace("; did you mean", " (is it")
+          .replace("?", ")"),
         )
         for name in missing[:5]
       )

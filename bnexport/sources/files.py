@@ -56,7 +56,7 @@ def _reason(path, error):
     folder = os.path.dirname(path) or "."
     there = os.listdir(folder) if os.path.isdir(folder) else []
     return "there is no such file" + (
-      nearest(os.path.basename(path), there) or "; check the path"
+      nearest(os.path.basename(path), there, "; check the path")
     )
   if tf1.gfile.IsDirectory(path):
     return "it is a directory; give the file in it"

@@ -30,14 +30,15 @@ def load(path, checkpoint, outputs, inputs=()):
       "that TensorFlow wrote" % path
     )
   graph = open_graph(proto)
+  signatures = Signatures()
   values = None
   if checkpoint is not None:
     values = Values(Checkpoint(checkpoint), graph)
   return Model(
     graph=graph,
     values=values,
-    inputs=find_tensors(graph, inputs, "--input_node"),
-    outputs=find_tensors(graph, outputs, "--output_node"),
+    inputs=find_tensors(graph, signatures, inputs, "--input_node"),
+    outputs=find_tensors(graph, signatures, outputs, "--output_node"),
     origin=path,
-    signatures=Signatures(),
+    signatures=signatures,
   )

@@ -30,14 +30,15 @@ def load(path, checkpoint, outputs, inputs=()):
       "wrote, or a GraphDef with --graph_def" % path
     )
   graph = open_graph(meta.graph_def)
+  signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
   values = Values(Checkpoint(checkpoint), graph)
   return Model(
     graph=graph,
     values=values,
-    inputs=find_tensors(graph, inputs, "--input_node"),
-    outputs=find_tensors(graph, outputs, "--output_node"),
+    inputs=find_tensors(graph, signatures, inputs, "--input_node"),
+    outputs=find_tensors(graph, signatures, outputs, "--output_node"),
     origin=path,
-    signatures=Signatures(meta.meta_info_def.stripped_op_list.op),
+    signatures=signatures,
   )
 
 

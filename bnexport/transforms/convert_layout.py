@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import numpy as np
-
+from bnexport import ops
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
-from bnexport.nodes import constant, constant_value, static_shape, type_attr
-from bnexport.tf1 import tf1
+from bnexport.nodes import functions_of
 from bnexport.transforms import layout_rules as rules
-from bnexport.variables import Frames
+from bnexport.transforms.layout_twins import Twins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,13 +18,17 @@ class ConvertLayout:
   """Turns convolutions, pooling and norms to NHWC; what is between follows.
 
   Transposes are left where NCHW data comes in, goes out, or meets an op that
-  is about the order of its elements, such as a flattening Reshape.
+  is about the order of its elements, such as a flattening Reshape. Inputs and
+  outputs keep their names, shapes and values.
 
   Before: c = Conv2D(x, w) {data_format=NCHW}   r = Relu(c)   y = Identity(r)
-  After:  t = Transpose(x, [0,2,3,1])   c = Conv2D(t, w) {data_format=NHWC}
-          r = Relu(c)   y = Transpose(r, [0,3,1,2])
+  After:  x/NHWC = Transpose(x, [0,2,3,1])
+          c = Conv2D(x/NHWC, w) {data_format=NHWC}   r = Relu(c)
+          y/NHWC = Identity(r)   y = Transpose(y/NHWC, [0,3,1,2])
 
-  Refuses NCHW ops that it does not know.
+  Refuses ops that state NCHW and that it does not know, or that lie in a
+  function; a BiasAdd of an input whose rank is not known; another target.
+  Run first: inline_functions, remove_side_effects.
 
   Attributes:
     data_format: "NHWC".
@@ -36,203 +38,162 @@ class ConvertLayout:
   data_format: str = "NHWC"
 
   def apply(self, model):
+    if self.data_format != "NHWC":
+      raise TransformError(
+        "cannot convert the layout to '%s': only NHWC runs everywhere; pass "
+        "data_format=NHWC" % self.data_format
+      )
     return _Conversion(model).run()
 
 
-class _Conversion:
-  """The conversion of one model.
-
-  A tensor in `rank` is channels last by now, though its readers were written
-  for channels first.
-  """
-
-  def __init__(self, model):
-    self.model = model
-    self.graph = model.graph
-    self.order = self.graph.topological(model.needed(control=True))
-    self.frames = Frames(self.graph, self.order)
-    self.rank = {}
-    self._last = {}
-    self._first = {}
-    self.turned = 0
+class _Conversion(Twins):
+  """The conversion of one model."""
 
   def run(self):
+    turned = self._channels_first_nodes()
+    if not turned:
+      return []
     for name in self.order:
       node = self.graph.node(name)
-      if rules.is_channels_first(node):
-        self._turn(node)
-      elif any(ref in self.rank for ref in self.graph.data_inputs(name)):
-        self._follow(node)
-    for output in self.model.outputs:
-      if output in self.rank:
-        self._restore_output(output)
-    if not self.turned:
-      return []
-    return ["turned %d ops to NHWC" % self.turned]
+      rule = self._rule(node)
+      if rule is None or not rule(self, node):
+        self.read_channels_first(node)
+    self._serve_strangers()
+    self._restore_outputs()
+    for name in self.rewritten:
+      self.graph.node(name).attr.pop("_output_shapes", None)
+    transposes = sum(
+      self.graph.op(name) == "Transpose"
+      for name in self.model.needed(control=True)
+    )
+    return [
+      "turned %d ops to NHWC; %d transposes are left"
+      % (len(turned), transposes)
+    ]
 
-  # Tensors in either order.
-
-  def channels_last(self, ref, rank):
-    """The tensor with its channels last."""
-    if ref in self.rank:
-      return ref
-    if ref not in self._last:
-      self._last[ref] = self._undone(ref, rank) or self._transpose(
-        ref, rules.to_last(rank), "NHWC")
-    return self._last[ref]
-
-  def channels_first(self, ref):
-    """The tensor as its readers were written for."""
-    if ref not in self.rank:
-      return ref
-    if ref not in self._first:
-      self._first[ref] = self._transpose(
-        ref, rules.to_first(self.rank[ref]), "NCHW")
-    return self._first[ref]
-
-  def _undone(self, ref, rank):
-    """What the model itself had transposed to channels first, or None."""
-    if self.graph.op(ref.node) != "Transpose":
+  def _rule(self, node):
+    if node.name in self.fed:
       return None
-    x, perm = self.graph.data_inputs(ref.node)
-    perm = constant_value(self.graph, perm, largest=8)
-    if perm is not None and tuple(perm) == rules.to_first(rank):
-      return None if x in self.rank else x
+    if rules.is_channels_first(node):
+      return rules.turn
+    # The two sides of a Switch can't be asked for under one name.
+    if node.op in ops.SWITCHES and any(
+      ref.node == node.name for ref in self.model.outputs
+    ):
+      return None
+    if (
+      node.op == "Transpose"
+      or node.name in self.loops
+      or any(ref in self.rank for ref in self.graph.data_inputs(node.name))
+    ):
+      return rules.FOLLOWERS.get(node.op)
     return None
 
-  def _transpose(self, ref, perm, label):
-    graph = self.graph
-    base = "%s/%s" % (ref.node, label)
-    order = self.vector(ref, base + "/perm", perm)
-    dtype = self._dtype(ref)
-    return TensorRef(graph.add(
-      "Transpose", base, [ref, order],
-      {"T": type_attr(dtype), "Tperm": type_attr(tf1.int32)}).name)
+  # What can't be turned, said before anything is changed.
 
-  def vector(self, beside, name, values):
-    """An int32 Const in the frame of another tensor."""
-    control = []
-    if self.frames.of(beside.node):
-      control = [TensorRef(beside.node, 0, True)]
-    return constant(self.graph, name, np.array(values, np.int32),
-                    control=control)
+  def _channels_first_nodes(self):
+    """Names of the nodes to turn; raises where one can't be."""
+    found = []
+    for name in self.order:
+      node = self.graph.node(name)
+      inner = _channels_first_in_functions(self.graph, node)
+      if inner is not None:
+        raise TransformError(
+          "cannot turn node '%s' to NHWC: it calls a function whose node '%s' "
+          "is NCHW; run inline_functions first" % (name, inner)
+        )
+      if rules.is_channels_first(node) and name not in self.fed:
+        self._check(node)
+        found.append(name)
+    return found
 
-  def _dtype(self, ref):
-    return self.model.signatures.output_dtypes(
-      self.graph.node(ref.node))[ref.index]
-
-  def gathered(self, ref, order, label):
-    """Elements, or rows, of a tensor in another order."""
-    value = constant_value(self.graph, ref, largest=64)
-    base = "%s/%s" % (ref.node, label)
-    if value is not None and not self.graph.control_inputs(ref.node):
-      return constant(self.graph, base, value[list(order)])
-    indices = self.vector(ref, base + "/order", order)
-    axis = self.vector(ref, base + "/axis", 0)
-    return TensorRef(self.graph.add(
-      "GatherV2", base, [ref, indices, axis],
-      {"Tparams": type_attr(self._dtype(ref)),
-       "Tindices": type_attr(tf1.int32), "Taxis": type_attr(tf1.int32)}).name)
-
-  # Ops with a data format.
-
-  def _turn(self, node):
-    data = self.graph.data_inputs(node.name)
-    slot = rules.DATA_SLOT.get(node.op)
-    if slot is None:
+  def _check(self, node):
+    if not rules.is_known(node):
       raise TransformError(
-        "cannot turn node '%s' to NHWC: its op '%s' has no rule; export with "
-        "the layout it was trained in" % (node.name, node.op))
-    rank = self._rank_of(node, data[slot])
-    if rank is None or rank < 3:
-      node.attr["data_format"].s = b"NHWC"  # the same for rank 2
-      return
-    data[slot] = self.channels_last(data[slot], rank)
-    if node.op in rules.SIZES_SLOT:
-      sizes = rules.SIZES_SLOT[node.op]
-      data[sizes] = self.gathered(data[sizes], rules.to_last(rank), "NHWC")
-    self.graph.set_inputs(node.name,
-                          data + self.graph.control_inputs(node.name))
-    rules.turn_attributes(node, rank)
-    self._mark(node, rank)
-    self.turned += 1
-
-  def _rank_of(self, node, ref):
-    if node.op in rules.RANKS:
-      return rules.RANKS[node.op]
-    if ref in self.rank:
-      return self.rank[ref]
-    shape = static_shape(self.graph, ref)
-    if shape is None:
+        "cannot turn node '%s' to NHWC: its op '%s' with data_format=%s has "
+        "no rule; export with the layout it was trained in"
+        % (node.name, node.op, node.attr["data_format"].s.decode())
+      )
+    if rules.rank_of_data(self, node) is None:
       raise TransformError(
-        "cannot turn node '%s' to NHWC: the rank of its input is not known; "
-        "export from the .meta that Saver.save wrote" % node.name)
-    return len(shape)
+        "cannot turn node '%s' to NHWC: the rank of its input is not known, "
+        "or not what the op takes; export from the .meta that Saver.save "
+        "wrote, or give the placeholder a shape with --input" % node.name
+      )
 
-  def _mark(self, node, rank, outputs=1):
-    for index in range(outputs):
-      self.rank[TensorRef(node.name, index)] = rank
-    node.attr.pop("_output_shapes", None)
+  # Whoever reads a tensor from outside reads what it was.
 
-  # Ops between them.
+  def _serve_strangers(self):
+    """Training nodes that are not cut yet may read tensors of the model."""
+    members = set(self.order)
+    for ref in list(self.turned):
+      strangers = [
+        reader
+        for reader in self.graph.readers_of(ref)
+        if reader not in members and reader not in self.added
+      ]
+      if strangers:
+        self.graph.redirect(ref, self.channels_first(ref), strangers)
 
-  def _follow(self, node):
-    rule = rules.FOLLOWERS.get(node.op)
-    if rule is None or not rule(self, node):
-      self.read_channels_first(node)
+  def _restore_outputs(self):
+    last_index = {}
+    for ref in self.model.outputs:
+      last_index[ref.node] = max(ref.index, last_index.get(ref.node, 0))
+    for name in dict.fromkeys(ref.node for ref in self.turned):
+      if name in last_index:
+        self._restore_output(name, last_index[name])
 
-  def read_channels_first(self, node):
-    """Gives a node that can't follow what it was written for."""
-    refs = self.graph.inputs(node.name)
-    self.graph.set_inputs(node.name, [
-      ref if ref.control else self.channels_first(ref) for ref in refs])
-
-  def follow(self, node, inputs, rank, outputs=1):
-    """Sets a follower's inputs; its outputs are channels last."""
-    self.graph.set_inputs(node.name,
-                          inputs + self.graph.control_inputs(node.name))
-    self._mark(node, rank, outputs)
-    return True
-
-  def settle(self, node, inputs):
-    """Sets the inputs of a node whose output has no channels to order."""
-    self.graph.set_inputs(node.name,
-                          inputs + self.graph.control_inputs(node.name))
-    return True
-
-  def operand(self, ref, rank):
-    """An elementwise operand for a channels last partner, or None."""
-    if ref in self.rank:
-      return ref if self.rank[ref] == rank else None
-    shape = static_shape(self.graph, ref)
-    if shape is None:
-      return None
-    if not shape or all(size == 1 for size in shape):
-      return ref
-    if len(shape) == rank:
-      return self.channels_last(ref, rank)
-    if len(shape) == rank - 1:
-      # [C, 1, 1]: the batch is left to broadcasting.
-      perm = tuple(range(1, rank - 1)) + (0,)
-      return self._transpose(ref, perm, "HWC")
-    return None
-
-  def _restore_output(self, output):
+  def _restore_output(self, name, last_index):
     """Lets the node of this name give channels first again."""
-    graph = self.graph
-    node = graph.node(output.node)
-    twin = graph.add(node.op, node.name + "/channels_last",
-                     graph.inputs(node.name), node.attr)
-    for ref in [r for r in self.rank if r.node == node.name]:
-      graph.redirect(ref, TensorRef(twin.name, ref.index))
-    rank = self.rank[output]
-    perm = self.vector(TensorRef(twin.name), twin.name + "/perm",
-                       rules.to_first(rank))
-    dtype = self.model.signatures.output_dtypes(twin)[output.index]
-    graph.set_inputs(node.name, [TensorRef(twin.name, output.index), perm])
-    node.op = "Transpose"
+    graph, node = self.graph, self.graph.node(name)
+    views = [
+      self.channels_first(TensorRef(name, index))
+      for index in range(last_index + 1)
+    ]
+    dtypes = [self.dtype(view) for view in views]
+    twin = self.add(
+      node.op, name + "/NHWC", graph.inputs(name), dict(node.attr)
+    ).name
+    for reader in graph.readers(name):
+      graph.set_inputs(
+        reader,
+        [
+          ref._replace(node=twin)
+          if ref.node == name and not ref.control
+          else ref
+          for ref in graph.inputs(reader)
+        ],
+      )
     node.attr.clear()
-    node.attr["T"].CopyFrom(type_attr(dtype))
-    node.attr["Tperm"].CopyFrom(type_attr(tf1.int32))
+    if last_index:
+      # A Transpose has one output, and this name several.
+      node.op = "IdentityN"
+      node.attr["T"].list.type.extend(dtypes)
+      graph.set_inputs(
+        name,
+        [
+          view._replace(node=twin) if view.node == name else view
+          for view in views
+        ],
+      )
+      return
+    view = graph.node(views[0].node)
+    node.op = view.op
+    for key, value in view.attr.items():
+      node.attr[key].CopyFrom(value)
+    graph.set_inputs(name, graph.inputs(view.name))
+    graph.redirect(views[0], TensorRef(name))
+    graph.remove([view.name])
 
 
+def _channels_first_in_functions(graph, node):
+  """Name of an NCHW node in the functions that a node calls, or None."""
+  called = [f for f in functions_of(node) if f in graph.library]
+  for function in called:
+    for inner in graph.library[function].node_def:
+      if rules.is_channels_first(inner):
+        return inner.name
+      called.extend(
+        f for f in functions_of(inner) if f in graph.library and f not in called
+      )
+  return None

@@ -95,13 +95,16 @@ def _refuse_missing(model, missing):
       % (averages[0], checkpoint.prefix, more)
     )
   raise SourceError(
-    "cannot freeze variable '%s': checkpoint '%s' lacks it%s%s; give the "
-    "checkpoint that was saved with this graph"
+    "cannot freeze variable '%s': checkpoint '%s' lacks it%s%s"
     % (
       missing[0],
       checkpoint.prefix,
       more,
-      nearest(missing[0], checkpoint.shapes),
+      nearest(
+        missing[0],
+        checkpoint.shapes,
+        "; give the checkpoint that was saved with this graph",
+      ),
     )
   )
 

@@ -10,42 +10,154 @@ from bnexport.nodes import constant_value, static_shape
 
 # Each element of the output comes from the elements at its place, and
 # operands broadcast.
-UNARY = ops.IDENTITIES | frozenset((
-  "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil",
-  "Cos", "Cosh", "Digamma", "Elu", "Erf", "Erfc", "Exp", "Expm1",
-  "FakeQuantWithMinMaxArgs", "Floor", "Inv", "Invert", "IsFinite", "IsInf",
-  "IsNan", "LeakyRelu", "Lgamma", "Log", "Log1p", "LogicalNot", "Neg",
-  "OnesLike", "Reciprocal", "Relu", "Relu6", "Rint", "Round", "Rsqrt", "Selu",
-  "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Square",
-  "Tan", "Tanh", "ZerosLike",
-)) - {"EnsureShape"}
-BROADCASTING = frozenset((
-  "Add", "AddN", "AddV2", "Atan2", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
-  "ClipByValue", "Div", "DivNoNan", "Equal", "FakeQuantWithMinMaxVars",
-  "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Less", "LessEqual",
-  "LogicalAnd", "LogicalOr", "Maximum", "Minimum", "Mod", "Mul", "MulNoNan",
-  "NotEqual", "Pow", "RealDiv", "Select", "SelectV2", "SquaredDifference",
-  "Sub", "TruncateDiv", "TruncateMod", "Xdivy", "Xlogy",
-))
+UNARY = ops.IDENTITIES | frozenset(
+  (
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Cast",
+    "Ceil",
+    "Cos",
+    "Cosh",
+    "Digamma",
+    "Elu",
+    "Erf",
+    "Erfc",
+    "Exp",
+    "Expm1",
+    "FakeQuantWithMinMaxArgs",
+    "Floor",
+    "Inv",
+    "Invert",
+    "IsFinite",
+    "IsInf",
+    "IsNan",
+    "LeakyRelu",
+    "Lgamma",
+    "Log",
+    "Log1p",
+    "LogicalNot",
+    "Neg",
+    "OnesLike",
+    "Reciprocal",
+    "Relu",
+    "Relu6",
+    "Rint",
+    "Round",
+    "Rsqrt",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Square",
+    "Tan",
+    "Tanh",
+    "ZerosLike",
+  )
+) - {"EnsureShape"}
+BROADCASTING = frozenset(
+  (
+    "Add",
+    "AddN",
+    "AddV2",
+    "Atan2",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "ClipByValue",
+    "Div",
+    "DivNoNan",
+    "Equal",
+    "FakeQuantWithMinMaxVars",
+    "FloorDiv",
+    "FloorMod",
+    "Greater",
+    "GreaterEqual",
+    "Less",
+    "LessEqual",
+    "LogicalAnd",
+    "LogicalOr",
+    "Maximum",
+    "Minimum",
+    "Mod",
+    "Mul",
+    "MulNoNan",
+    "NotEqual",
+    "Pow",
+    "RealDiv",
+    "Select",
+    "SelectV2",
+    "SquaredDifference",
+    "Sub",
+    "TruncateDiv",
+    "TruncateMod",
+    "Xdivy",
+    "Xlogy",
+  )
+)
 ELEMENTWISE = UNARY | BROADCASTING
 
 REDUCTIONS = ops.REDUCTIONS | {"All", "Any", "ArgMax", "ArgMin"}
 
 _RANKS = {
-  "AvgPool": 4, "Conv2D": 4, "Conv2DBackpropInput": 4, "DepthToSpace": 4,
-  "DepthwiseConv2dNative": 4, "DepthwiseConv2dNativeBackpropInput": 4,
-  "LRN": 4, "MaxPool": 4, "MaxPoolV2": 4, "ResizeArea": 4, "ResizeBicubic": 4,
-  "ResizeBilinear": 4, "ResizeNearestNeighbor": 4, "SpaceToDepth": 4,
-  "AvgPool3D": 5, "Conv3D": 5, "Conv3DBackpropInputV2": 5, "MaxPool3D": 5,
-  "MatMul": 2, "Rank": 0, "Shape": 1, "Size": 0,
+  "AvgPool": 4,
+  "Conv2D": 4,
+  "Conv2DBackpropInput": 4,
+  "DepthToSpace": 4,
+  "DepthwiseConv2dNative": 4,
+  "DepthwiseConv2dNativeBackpropInput": 4,
+  "LRN": 4,
+  "MaxPool": 4,
+  "MaxPoolV2": 4,
+  "ResizeArea": 4,
+  "ResizeBicubic": 4,
+  "ResizeBilinear": 4,
+  "ResizeNearestNeighbor": 4,
+  "SpaceToDepth": 4,
+  "AvgPool3D": 5,
+  "Conv3D": 5,
+  "Conv3DBackpropInputV2": 5,
+  "MaxPool3D": 5,
+  "MatMul": 2,
+  "Rank": 0,
+  "Shape": 1,
+  "Size": 0,
 }
 # The output has the rank of this input.
-_RANK_OF = dict.fromkeys((
-  "BatchToSpaceND", "BiasAdd", "BiasAddV1", "Cumprod", "Cumsum",
-  "EnsureShape", "Enter", "Exit", "LogSoftmax", "MirrorPad", "NextIteration", "Pad", "PadV2",
-  "ReverseV2", "Roll", "Slice", "Softmax", "SpaceToBatchND", "SplitV",
-  "Switch", "Tile",
-), 0)
+_RANK_OF = dict.fromkeys(
+  (
+    "BatchToSpaceND",
+    "BiasAdd",
+    "BiasAddV1",
+    "Cumprod",
+    "Cumsum",
+    "EnsureShape",
+    "Enter",
+    "Exit",
+    "LogSoftmax",
+    "MirrorPad",
+    "NextIteration",
+    "Pad",
+    "PadV2",
+    "ReverseV2",
+    "Roll",
+    "Slice",
+    "Softmax",
+    "SpaceToBatchND",
+    "SplitV",
+    "Switch",
+    "Tile",
+  ),
+  0,
+)
 _RANK_OF.update(Split=1, Concat=1, ConcatV2=0)
 
 
@@ -96,9 +208,17 @@ def slice_parts(node, vectors, rank):
     elif i in news:
       parts.append(Part(begin=None))
     else:
-      parts.append(Part(begin, end, stride, *(
-        bool(flag(node, key) >> i & 1)
-        for key in ("begin_mask", "end_mask", "shrink_axis_mask"))))
+      parts.append(
+        Part(
+          begin,
+          end,
+          stride,
+          *(
+            bool(flag(node, key) >> i & 1)
+            for key in ("begin_mask", "end_mask", "shrink_axis_mask")
+          ),
+        )
+      )
   return parts if ellipsis else parts + whole
 
 
@@ -157,7 +277,7 @@ class Shapes:
     if node.op in ops.FUSED_NORMS:
       is_volume = data_format(node) in (b"NDHWC", b"NCDHW")
       return (-1,) * (5 if is_volume else 4)
-    if node.op in UNARY:
+    if node.op in UNARY or node.op in ops.RESOURCE_READS:
       return self.of(refs[0])
     if node.op in BROADCASTING:
       return broadcast([self.of(ref) for ref in refs])
@@ -171,6 +291,9 @@ class Shapes:
       return self._infer_reduction(node, refs)
     if node.op in ("Reshape", "BroadcastTo", "Fill"):
       return self._vector(refs[0 if node.op == "Fill" else 1])
+    if node.op in ("Gather", "GatherV2"):
+      ranks = [self.rank(ref) for ref in refs[:2]]
+      return None if None in ranks else (-1,) * (sum(ranks) - 1)
     if node.op == "StridedSlice":
       return self._infer_slice(node, refs)
     if node.op == "Transpose":
@@ -216,8 +339,9 @@ class Shapes:
     sizes, axes = [], iter(shape)
     for part in slice_parts(node, (strides.tolist(),) * 3, len(shape)):
       size = 1 if part.begin is None else next(axes)
-      is_whole = (part.is_open_begin and part.is_open_end
-                  and abs(part.stride) == 1)
+      is_whole = (
+        part.is_open_begin and part.is_open_end and abs(part.stride) == 1
+      )
       if not part.is_index:
         sizes.append(size if is_whole or part.begin is None else -1)
     return tuple(sizes)
@@ -231,8 +355,7 @@ class Shapes:
     refs = self._graph.data_inputs(ref.node)
     if node.op == "Pack":
       scalars = [constant_value(self._graph, r, largest=1) for r in refs]
-      return tuple(-1 if s is None else int(s.reshape(-1)[0])
-                   for s in scalars)
+      return tuple(-1 if s is None else int(s.reshape(-1)[0]) for s in scalars)
     if node.op == "Shape":
       return self.of(refs[0])
     shape = self.of(ref)
