@@ -218,6 +218,10 @@ def feeds():
   import numpy as np
 
   try:
+    # Old NumPy complains on stderr of files that are cut short.
+    with open(FEEDS.value, "rb") as f:
+      if not zipfile.is_zipfile(f):
+        raise ValueError("it is no .npz file, or it is cut short")
     with np.load(FEEDS.value) as arrays:
       found = {name: arrays[name] for name in arrays.files}
   except (

@@ -68,7 +68,8 @@ def _refuse_two_sources():
   ]
   if len(named) > 1:
     raise SourceError(
-      "cannot take the graph from two sources: --%s and --%s are given; pass one"
+      "cannot take the graph from two sources: --%s and --%s are given; pass "
+      "one"
       % tuple(named[:2])
     )
   if cli.CHECKPOINT.value is None:

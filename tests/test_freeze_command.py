@@ -257,12 +257,20 @@ def test_denied_variable_stays(capsys, case, prefix, flag):
 
 def test_cut_at_an_inner_tensor(capsys, case, prefix):
   result = run(capsys, "--checkpoint=" + prefix,
-               "--output_node=" + case.output,
-               "--input_node=post/FusedBatchNormV3")
+               "--output_node=" + case.output, "--input_node=add:0")
   assert result.status == 0, result.err
   ops = {n.name: n.op for n in read_graph(prefix + ".frozen.pb").node}
-  assert ops["post/FusedBatchNormV3"].startswith("Placeholder")
+  assert ops["add"].startswith("Placeholder")
   assert case.input not in ops
+  assert "compared with the training graph" in result.out
+
+
+def test_cut_that_is_not_enough(capsys, case, prefix):
+  """A shortcut goes around the middle norm."""
+  assert_nothing_done(
+    capsys, os.path.dirname(prefix),
+    ["--checkpoint=" + prefix, "--output_node=" + case.output,
+     "--input_node=mid/FusedBatchNormV3"], "'images'", "--input_node")
 
 
 # Lookup tables.
@@ -386,7 +394,8 @@ def assert_nothing_done(capsys, folder, arguments, *words):
   (["--output_node=prob", "--checkpoint=%"], ["directory"]),
   (["--output_node=prob", "--checkpoint="], []),
   (["--output_node=prob", "--checkpoint=@", "--feeds=%/no.npz"], ["no.npz"]),
-  (["--output_node=prob", "--checkpoint=@", "--feeds=@.meta"], ["npz"]),
+  (["--output_node=prob", "--checkpoint=@", "--feeds=@.meta"],
+   ["feeds", "numpy.savez"]),
 ])
 def test_refused(capsys, prefix, monkeypatch, arguments, words):
   folder = os.path.dirname(prefix)
@@ -541,9 +550,6 @@ def _feeds_files(x):
   unknown = io.BytesIO()
   np.savez(unknown, image=x)
   yield "unknown_name", unknown.getvalue()
-  shape = io.BytesIO()
-  np.savez(shape, images=x[:, 1:, :, 0])
-  yield "wrong_shape", shape.getvalue()
   none = io.BytesIO()
   np.savez(none)
   yield "no_arrays", none.getvalue()
@@ -559,6 +565,15 @@ def test_feeds_that_are_none(capsys, case, prefix, name):
     capsys, os.path.dirname(prefix),
     ["--checkpoint=" + prefix, "--output_node=prob", "--feeds=" + path],
     "feeds")
+
+
+def test_feeds_that_do_not_fit(capsys, case, prefix, tmp_path):
+  path = str(tmp_path / "feeds.npz")
+  np.savez(path, images=case.x[..., 0])
+  assert_nothing_done(
+    capsys, os.path.dirname(prefix),
+    ["--checkpoint=" + prefix, "--output_node=prob", "--feeds=" + path],
+    "images")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
