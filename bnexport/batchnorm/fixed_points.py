@@ -188,12 +188,15 @@ class Reader:
     return self.value(max(refs, key=self._dependence))
 
   def _is_part_of_moments(self, op, refs):
-    """Whether a data tensor is x made ready for a mean, such as (x - m)^2."""
+    """Whether a data tensor is x made ready for a mean, such as (x - m)^2.
+
+    Scaling is none of it: behind it lies the norm before this one.
+    """
     return (
       op in _SAME
       or op in ("Square", "SquaredDifference")
       or (op == "Mul" and refs[0] == refs[1])
-      or (op in _BINARY and STATISTIC in (self._dependence(r) for r in refs))
+      or (op == "Sub" and STATISTIC in map(self._dependence, refs))
     )
 
   def _source(self, ref):
