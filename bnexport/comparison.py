@@ -67,7 +67,14 @@ def difference(output, value, reference):
   if value.dtype.kind not in "fiuc":
     if value.dtype.name != "bfloat16":
       return Difference(output, float((value != reference).any()), 1.0, 0.0)
-  a, b = value.astype(np.float64), reference.astype(np.float64)
+  if value.dtype.kind in "iu":
+    # Exact; float64 would round large ones.
+    wrong = value != reference
+    apart = np.abs(value.astype(np.float64) - reference.astype(np.float64))
+    largest = max(1.0, float(np.max(apart))) if wrong.any() else 0.0
+    return Difference(output, largest, 1.0, 0.0)
+  wide = np.complex128 if value.dtype.kind == "c" else np.float64
+  a, b = value.astype(wide), reference.astype(wide)
   finite = np.isfinite(b)
   # As text, since a nan is not equal to a nan.
   if a[~finite].astype(str).tolist() != b[~finite].astype(str).tolist():

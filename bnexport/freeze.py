@@ -72,6 +72,11 @@ def _refuse_two_sources():
       "one"
       % tuple(named[:2])
     )
+  if cli.INPUT.value and not cli.MODEL.value:
+    raise SourceError(
+      "cannot use --input: it is handed to --model, which is not given; pass "
+      "--input_node to name what a training graph is fed"
+    )
   if cli.CHECKPOINT.value is None:
     raise SourceError(
       "cannot freeze: no values are given for the variables; pass "

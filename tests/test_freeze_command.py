@@ -5,11 +5,10 @@ import json
 import os
 import resource
 import shutil
-import signal
 
 import numpy as np
 import pytest
-from commands import (assert_refused, contents, copy_of, run, run_process)
+from commands import assert_refused, contents, copy_of, run, run_process
 from exporting import assert_close
 
 from bnexport import comparison
@@ -600,26 +599,25 @@ def test_graph_that_can_not_be_read(capsys, prefix):
 # Writing that does not end well.
 
 
-@pytest.fixture
 def full_disk():
-  """Files can't grow beyond 512 bytes, as on a disk that is full."""
-  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-  before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  """Lets no file grow beyond 512 bytes; a write fails as on a full disk."""
+  hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
   resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
-  yield
-  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  signal.signal(signal.SIGXFSZ, before)
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_full_disk(capsys, prefix, exists, full_disk):
+def test_full_disk(prefix, exists):
   if exists:
     with open(prefix + ".frozen.pb", "wb") as f:
       f.write(b"old")
-  assert_nothing_done(
-    capsys, os.path.dirname(prefix),
-    ["--checkpoint=" + prefix, "--output_node=prob", "--overwrite"],
-    "cannot write", ".frozen.pb")
+  before = contents(os.path.dirname(prefix))
+  result = run_process(
+    "-B", "-m", "bnexport.freeze", "--checkpoint=" + prefix,
+    "--output_node=prob", "--overwrite", preexec_fn=full_disk)
+  assert result.status == 3, result.err
+  assert "bnexport: cannot write '%s.frozen.pb': " % prefix in result.err
+  assert "Traceback" not in result.err
+  assert contents(os.path.dirname(prefix)) == before
 
 
 @pytest.mark.parametrize("exists", [False, True])

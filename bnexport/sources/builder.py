@@ -121,9 +121,9 @@ def find_function(spec):
     module = _import(where)
   except SourceError:
     raise
-  except Exception as error:  # user code may raise anything
+  except (Exception, SystemExit) as error:  # user code may raise anything
     raise SourceError(
-      "cannot import '%s': %s: %s"
+      "cannot import '%s': %s: %s; run it by itself to see where"
       % (where, type(error).__name__, first_line(error))
     ) from error
   function = getattr(module, name, None)
@@ -154,7 +154,11 @@ def _import(where):
   loader = importlib.util.spec_from_file_location(name, where)
   module = importlib.util.module_from_spec(loader)
   sys.modules[name] = module
-  loader.loader.exec_module(module)
+  try:
+    loader.loader.exec_module(module)
+  except BaseException:
+    sys.modules.pop(name, None)
+    raise
   return module
 
 
@@ -167,6 +171,8 @@ def placeholder(text):
   parts = text.split(":")
   try:
     name, dtype, dims = (parts + [""])[:3] if len(parts) == 2 else parts
+    if not name:
+      raise ValueError("no name")
     shape = [
       None if d in ("?", "-1", "None") else int(d) for d in dims.split(",") if d
     ]
@@ -183,7 +189,7 @@ def _call(function, spec, placeholders, kwargs):
     function(*placeholders, is_training=False, **kwargs)
   except Error:
     raise
-  except Exception as error:  # user code may raise anything
+  except (Exception, SystemExit) as error:  # user code may raise anything
     hint = "run it by itself to see where"
     if "Keras 3" in str(error) or "keras" in str(error).lower():
       hint = (
