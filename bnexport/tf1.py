@@ -14,8 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if importlib.util.find_spec("tf_keras") is not None:
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import tensorflow.compat.v1 as tf1  # noqa: E402
-from tensorflow.python.framework import op_def_registry  # noqa: E402
+import tensorflow.compat.v1 as tf1
+from tensorflow.python.framework import op_def_registry
 
 tf1.logging.set_verbosity(tf1.logging.ERROR)
 
