@@ -14,6 +14,7 @@ from bnexport.errors import SourceError, TransformError, nearest
 from bnexport.freezing.reference import TrainingGraph
 from bnexport.freezing.tables import keep_initializers
 from bnexport.model import Model
+from bnexport.transforms.convert_layout import ConvertLayout
 from bnexport.transforms.decide import Decide
 from bnexport.transforms.freeze_variables import FreezeVariables
 from bnexport.transforms.inline_functions import InlineFunctions
@@ -133,8 +134,6 @@ def _tidy(model, options):
     ],
   )
   if options.data_format is not None:
-    from bnexport.transforms.convert_layout import ConvertLayout
-
     _run(model, [ConvertLayout(options.data_format)])
 
 
