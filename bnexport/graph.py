@@ -227,6 +227,25 @@ class Graph:
     refs[slot] = ref
     self.set_inputs(name, refs)
 
+  def become(self, name: str, op: str, inputs: Iterable, attrs) -> None:
+    """Makes a node another op of the same name; its readers stay.
+
+    Args:
+      name: the node.
+      op: the op it is from now on.
+      inputs: all its inputs from now on.
+      attrs: all its attributes, AttrValue protos by name; they may be the
+        node's own.
+    """
+    self.set_inputs(name, inputs)
+    node = self.node(name)
+    node.op = op
+    for key, attr in attrs.items():
+      node.attr[key].CopyFrom(attr)
+    # Only now: what was just copied may have been among them.
+    for key in [key for key in node.attr if key not in attrs]:
+      del node.attr[key]
+
   def redirect(
     self,
     old: TensorRef,

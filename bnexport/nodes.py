@@ -120,10 +120,6 @@ class Signatures:
     """DataType enums of a node's outputs, in order."""
     return expand(node, self[node.op].output_arg)
 
-  def input_dtypes(self, node):
-    """DataType enums of a node's data inputs, in order."""
-    return expand(node, self[node.op].input_arg)
-
 
 def expand(node, args):
   """DataTypes that an OpDef's args stand for, given a node's attributes."""

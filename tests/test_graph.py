@@ -331,3 +331,19 @@ def test_nearest():
   assert nearest("zzz", ["logits", "images"]) == "; check the name"
   assert "'net/logits'" in nearest("logits", ["a/b/c", "net/logits"])
   assert nearest("name1", ["name2", "name3", "name4", "name5"]).count("'") == 6
+
+
+def test_become_replaces_op_inputs_and_attributes():
+  graph = Graph(tf1.GraphDef())
+  for name in ("a", "b"):
+    graph.add("Placeholder", name)
+  kind = tf1.AttrValue(type=1)
+  graph.add("Mul", "m", ["a", "b"], {"T": kind, "gone": tf1.AttrValue(i=3)})
+  graph.add("Relu", "y", ["m"], {"T": kind})
+  graph.become("m", "Identity", ["b"], {"T": graph.node("m").attr["T"]})
+  assert graph.op("m") == "Identity"
+  assert graph.inputs("m") == [TensorRef("b")]
+  assert dict(graph.node("m").attr) == {"T": kind}
+  assert graph.readers("a") == []
+  assert graph.readers("m") == ["y"]
+  graph.lint()

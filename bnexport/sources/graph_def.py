@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
-from bnexport.model import Model, find_tensors
 from bnexport.nodes import Signatures
 from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_graph
+from bnexport.sources.meta_graph import open_model
 from bnexport.tf1 import tf1
 
 
@@ -29,16 +27,4 @@ def load(path, checkpoint, outputs, inputs=()):
       "cannot use '%s': the graph is empty; give the file "
       "that TensorFlow wrote" % path
     )
-  graph = open_graph(proto)
-  signatures = Signatures()
-  values = None
-  if checkpoint is not None:
-    values = Values(Checkpoint(checkpoint), graph)
-  return Model(
-    graph=graph,
-    values=values,
-    inputs=find_tensors(graph, signatures, inputs, "--input_node"),
-    outputs=find_tensors(graph, signatures, outputs, "--output_node"),
-    origin=path,
-    signatures=signatures,
-  )
+  return open_model(proto, Signatures(), path, checkpoint, outputs, inputs)

@@ -29,9 +29,18 @@ def load(path, checkpoint, outputs, inputs=()):
       "cannot use '%s': it holds no graph; give the .meta that Saver.save "
       "wrote, or a GraphDef with --graph_def" % path
     )
-  graph = open_graph(meta.graph_def)
   signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
-  values = Values(Checkpoint(checkpoint), graph)
+  return open_model(
+    meta.graph_def, signatures, path, checkpoint, outputs, inputs
+  )
+
+
+def open_model(graph_def, signatures, path, checkpoint, outputs, inputs):
+  """A Model of a graph that was read from `path`; see `load`."""
+  graph = open_graph(graph_def)
+  values = None
+  if checkpoint is not None:
+    values = Values(Checkpoint(checkpoint), graph)
   return Model(
     graph=graph,
     values=values,

@@ -261,12 +261,8 @@ def _constant(model, evaluation, ref, made):
         graph, name + "/decided", value, dtype, [TensorRef(name, 0, True)]
       )
     elif graph.op(name) in ops.PLACEHOLDERS:
-      node = graph.node(name)
-      graph.set_inputs(name, ())
-      node.op = "Const"
-      node.attr.clear()
-      node.attr["dtype"].CopyFrom(type_attr(dtype))
-      node.attr["value"].CopyFrom(tensor_attr(value, dtype))
+      attrs = {"dtype": type_attr(dtype), "value": tensor_attr(value, dtype)}
+      graph.become(name, "Const", (), attrs)
       made[ref] = ref
     else:
       made[ref] = constant(graph, name + "/decided", value, dtype)
@@ -275,10 +271,5 @@ def _constant(model, evaluation, ref, made):
 
 def _become_identity(model, output, target):
   """Lets an output node that was folded away hand on what it equals."""
-  graph = model.graph
-  dtype = model.dtype(output)
-  node = graph.node(output.node)
-  graph.set_inputs(output.node, [target])
-  node.op = "Identity"
-  node.attr.clear()
-  node.attr["T"].CopyFrom(type_attr(dtype))
+  attrs = {"T": type_attr(model.dtype(output))}
+  model.graph.become(output.node, "Identity", [target], attrs)

@@ -113,17 +113,11 @@ def _freeze(graph, name, value):
   node = graph.node(name)
   is_resource = node.op == "VarHandleOp"
   dtype = node.attr["dtype"].type
-  tensor = tensor_attr(value, dtype)
-  graph.set_inputs(name, ())
-  node.op = "Const"
-  node.attr.clear()
-  node.attr["dtype"].CopyFrom(type_attr(dtype))
-  node.attr["value"].CopyFrom(tensor)
+  attrs = {"dtype": type_attr(dtype), "value": tensor_attr(value, dtype)}
+  graph.become(name, "Const", (), attrs)
   if not is_resource:
     return
   for reader in graph.readers(name):
-    read = graph.node(reader)
-    if read.op == "ReadVariableOp":
-      read.op = "Identity"
-      read.attr.clear()
-      read.attr["T"].CopyFrom(type_attr(dtype))
+    if graph.op(reader) == "ReadVariableOp":
+      inputs = graph.inputs(reader)
+      graph.become(reader, "Identity", inputs, {"T": type_attr(dtype)})

@@ -95,7 +95,7 @@ def _read_handle(graph, node, data):
   dtype = type_attr(variable_dtype(graph, variable))
   rest = data[1:]
   if node.op == "ReadVariableOp":
-    node.op, attrs = "Identity", {"T": dtype}
+    op, attrs = "Identity", {"T": dtype}
   elif node.op == "ResourceGather":
     attrs = {
       "Tparams": dtype,
@@ -105,7 +105,7 @@ def _read_handle(graph, node, data):
     if node.attr["batch_dims"].i:
       attrs["batch_dims"] = int_attr(node.attr["batch_dims"].i)
     axis = node.attr["batch_dims"].i
-    node.op = "GatherV2"
+    op = "GatherV2"
     rest.append(
       constant(
         graph,
@@ -116,17 +116,10 @@ def _read_handle(graph, node, data):
       )
     )
   elif node.op == "ResourceGatherNd":
-    node.op = "GatherNd"
+    op = "GatherNd"
     attrs = {"Tparams": dtype, "Tindices": node.attr["Tindices"]}
   else:
-    node.op = "Shape"
+    op = "Shape"
     attrs = {"T": dtype, "out_type": node.attr["out_type"]}
-  # Attributes of the node itself die when its map is cleared.
-  kept = {
-    key: type(attr).FromString(attr.SerializeToString())
-    for key, attr in attrs.items()
-  }
-  graph.set_inputs(node.name, [value] + rest + graph.control_inputs(node.name))
-  node.attr.clear()
-  for key, attr in kept.items():
-    node.attr[key].CopyFrom(attr)
+  inputs = [value] + rest + graph.control_inputs(node.name)
+  graph.become(node.name, op, inputs, attrs)

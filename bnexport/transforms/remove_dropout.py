@@ -9,7 +9,7 @@ import numpy as np
 
 from bnexport import ops
 from bnexport.graph import TensorRef
-from bnexport.nodes import constant_value, type_attr, uniform_value
+from bnexport.nodes import constant_value, uniform_value
 from bnexport.tf1 import tf1
 
 # A keep probability is told from any other scalar by trying two values.
@@ -65,18 +65,10 @@ class RemoveDropout:
       x, dropped = found
       graph.redirect(TensorRef(dropped), x)
       if dropped in outputs:
-        _become_identity(graph, dropped, x)
+        attrs = {"T": graph.node(dropped).attr["T"]}
+        graph.become(dropped, "Identity", [x], attrs)
       told.append("removed dropout '%s'" % dropped)
     return told
-
-
-def _become_identity(graph, name, x):
-  node = graph.node(name)
-  dtype = node.attr["T"].type
-  graph.set_inputs(name, [x])
-  node.op = "Identity"
-  node.attr.clear()
-  node.attr["T"].CopyFrom(type_attr(dtype))
 
 
 def _dropout(graph, name, needed):

@@ -96,9 +96,5 @@ def _replace(model, ref):
           for other in graph.inputs(reader)
         ],
       )
-  graph.set_inputs(old, ())
-  node.op = "Placeholder"
-  node.attr.clear()
-  for key, value in attrs.items():
-    node.attr[key].CopyFrom(value)
+  graph.become(old, "Placeholder", (), attrs)
   return ref

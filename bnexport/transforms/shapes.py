@@ -103,8 +103,6 @@ BROADCASTING = frozenset(
     "Xlogy",
   )
 )
-ELEMENTWISE = UNARY | BROADCASTING
-
 REDUCTIONS = ops.REDUCTIONS | {"All", "Any", "ArgMax", "ArgMin"}
 
 _RANKS = {

@@ -87,15 +87,14 @@ def _become_written(model, name):
   variable = variable_of(graph, before)
   dtype = variable_dtype(graph, variable)
   if variable in model.averages:
-    node.op, inputs = "Identity", [_value(graph, before)]
+    become, inputs = "Identity", [_value(graph, before)]
   elif op in ops.ASSIGN:
-    node.op, inputs = "Identity", [value]
+    become, inputs = "Identity", [value]
   else:
-    node.op = "Sub" if op in ops.ASSIGN_SUB else "Add"
+    become = "Sub" if op in ops.ASSIGN_SUB else "Add"
     inputs = [_value(graph, before), value]
-  graph.set_inputs(name, inputs + graph.control_inputs(name))
-  node.attr.clear()
-  node.attr["T"].CopyFrom(type_attr(dtype))
+  inputs += graph.control_inputs(name)
+  graph.become(name, become, inputs, {"T": type_attr(dtype)})
   if variable in model.averages:
     return "'%s' is the stored average '%s'" % (name, variable)
   return "'%s' is the value that the update of '%s' would write" % (
