@@ -24,11 +24,17 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
+  package_data={
+    "bnexport": ["op_history.json"],
+    "bnexport.report": ["page.html.j2"],
+  },
   python_requires=">=3.7",
   install_requires=["tensorflow>=1.15", "numpy", "absl-py"],
   extras_require={
     # tf_keras makes tf.compat.v1.layers work in model code on TF 2.16 and up.
     "keras": ["tf_keras"],
+    # What --report=FILE.html takes, in versions for Python 3.7 as well.
+    "report": ["jinja2>=3.1", "matplotlib>=3.5"],
     "test": ["pytest"],
   },
 )

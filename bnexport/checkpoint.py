@@ -135,17 +135,28 @@ class Checkpoint:
 
 
 Saved = collections.namedtuple("Saved", "key slice_spec")
+# In the place of a slice: the graph's own file holds the value.
+_IN_FILE = "in the file"
 
 
 class Values:
   """The values of a graph's variables, by the variable's node name.
 
-  A variable's key is what the graph's own Savers call it, else its name.
+  What the graph's file itself holds comes first. In the checkpoint, a
+  variable's key is what the graph's own Savers call it, else its name.
   Reading is lazy; nothing is kept.
   """
 
-  def __init__(self, checkpoint, graph):
+  def __init__(self, checkpoint, graph, held=()):
+    """Takes the keys from the graph's Savers.
+
+    Args:
+      checkpoint: a Checkpoint, or None.
+      graph: the Graph with the variables and, perhaps, Savers.
+      held: TensorProtos by variable, which a frozen graph holds.
+    """
     self.checkpoint = checkpoint
+    self._held = dict(held)
     self._saved = saver_keys(graph)
     self._shared = {
       node.name: node.attr["shared_name"].s.decode()
@@ -158,10 +169,20 @@ class Values:
     """Takes the value of `variable` from there from now on."""
     self._instead[variable] = saved
 
+  def hold(self, variable, tensor):
+    """Takes a copy of a TensorProto for the value of `variable`."""
+    self._held[variable] = type(tensor)()
+    self._held[variable].CopyFrom(tensor)
+
   def find(self, variable):
-    """Returns where the checkpoint holds a variable, or None."""
-    candidates = [self._instead[variable]] if variable in self._instead else []
-    candidates += self._saved.get(variable, ())
+    """Returns where the value of a variable is, or None."""
+    if variable in self._instead:
+      return self._instead[variable]
+    if variable in self._held:
+      return Saved(variable, _IN_FILE)
+    if self.checkpoint is None:
+      return None
+    candidates = list(self._saved.get(variable, ()))
     candidates += [Saved(variable, ""), Saved(self._shared.get(variable), "")]
     for saved in candidates:
       if saved.key in self.checkpoint:
@@ -172,10 +193,13 @@ class Values:
     return self.find(variable) is not None
 
   def shape(self, variable):
-    """The variable's shape in the checkpoint, or None where it is absent."""
+    """The shape of a variable's value, or None where there is none."""
     saved = self.find(variable)
     if saved is None:
       return None
+    if saved.slice_spec == _IN_FILE:
+      dims = self._held[saved.key].tensor_shape.dim
+      return tuple(dim.size for dim in dims)
     if saved.slice_spec:
       return slice_shape(saved.slice_spec)
     return tuple(self.checkpoint.shapes[saved.key])
@@ -184,13 +208,20 @@ class Values:
     saved = self.find(variable)
     if saved is None:
       raise SourceError(
-        "cannot freeze variable '%s': checkpoint '%s' does not hold it%s"
+        "cannot freeze variable '%s': %s"
         % (
           variable,
-          self.checkpoint.prefix,
-          nearest(variable, self.checkpoint.shapes),
+          "no checkpoint is given; pass --checkpoint=PREFIX"
+          if self.checkpoint is None
+          else "checkpoint '%s' does not hold it%s"
+          % (
+            self.checkpoint.prefix,
+            nearest(variable, self.checkpoint.shapes),
+          ),
         )
       )
+    if saved.slice_spec == _IN_FILE:
+      return tf1.make_ndarray(self._held[saved.key])
     return self.checkpoint.read(*saved)
 
 

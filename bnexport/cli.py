@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import zipfile
 
 from absl import app, flags
 
@@ -51,6 +50,15 @@ META_GRAPH = flags.DEFINE_string(
 GRAPH_DEF = flags.DEFINE_string(
   "graph_def", None, "Training graph as a GraphDef, .pb or .pbtxt."
 )
+SAVED_MODEL = flags.DEFINE_string(
+  "saved_model", None, "SavedModel directory, with its variables."
+)
+TAGS = flags.DEFINE_list(
+  "tags", [], "Tags of the SavedModel's graph; default: serve, or the only one."
+)
+SIGNATURE = flags.DEFINE_string(
+  "signature", None, "Signature of the SavedModel that names its ends."
+)
 OUTPUT_GRAPH = flags.DEFINE_string(
   "output_graph",
   None,
@@ -84,6 +92,23 @@ DATA_FORMAT = flags.DEFINE_enum(
   ["NHWC"],
   "Rewrite an NCHW graph so that it runs on CPUs.",
 )
+TARGET_TF = flags.DEFINE_string(
+  "target_tf",
+  None,
+  "Write nothing that this version of TensorFlow does not know, such as 1.4.",
+)
+CALIBRATION_DATA = flags.DEFINE_string(
+  "calibration_data",
+  None,
+  "Compute statistics of norms from data: FILE.npz with arrays by input name, "
+  "or a directory of such files.",
+)
+RECALIBRATE = flags.DEFINE_list(
+  "recalibrate",
+  ["broken"],
+  "Norms whose statistics --calibration_data gives: all, broken, or names and "
+  "scopes of norms.",
+)
 VALIDATE = flags.DEFINE_bool(
   "validate", True, "Import the written graph again and prove it."
 )
@@ -93,7 +118,7 @@ FEEDS = flags.DEFINE_string(
   "File.npz with arrays by input name to prove with; default: made up.",
 )
 REPORT = flags.DEFINE_string(
-  "report", None, "Also write the report there: FILE.json or FILE.md."
+  "report", None, "Also write it: FILE.html, FILE.json or FILE.md."
 )
 AS_TEXT = flags.DEFINE_bool("as_text", False, "Write a text GraphDef.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
@@ -113,6 +138,8 @@ for _old, _new in (
   ("input_meta_graph", "meta_graph"),
   ("input_graph", "graph_def"),
   ("output_node_names", "output_node"),
+  ("input_saved_model_dir", "saved_model"),
+  ("saved_model_tags", "tags"),
   ("variable_names_blacklist", "variable_names_denylist"),
 ):
   flags.DEFINE_alias(_old, _new)
@@ -215,39 +242,120 @@ def feeds():
   """
   if FEEDS.value is None:
     return None
-  import numpy as np
+  from bnexport.sources import arrays
 
-  try:
-    # Old NumPy complains on stderr of files that are cut short.
-    with open(FEEDS.value, "rb") as f:
-      if not zipfile.is_zipfile(f):
-        raise ValueError("it is no .npz file, or it is cut short")
-    with np.load(FEEDS.value) as arrays:
-      found = {name: arrays[name] for name in arrays.files}
-  except (
-    OSError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    EOFError,
-    zipfile.BadZipFile,
-  ) as error:
-    raise SourceError(
-      "cannot read feeds '%s': %s; write an .npz "
-      "with numpy.savez(FILE, INPUT=array)" % (FEEDS.value, error)
-    ) from error
-  if not found:
-    raise SourceError(
-      "cannot use feeds '%s': it holds no arrays; write them with "
-      "numpy.savez(FILE, INPUT=array)" % FEEDS.value
-    )
-  return {_without_port(name): value for name, value in found.items()}
+  return arrays.read(FEEDS.value, "feeds")
 
 
 def _without_port(name):
   return name[:-2] if name.endswith(":0") else name
 
 
-def default_output(checkpoint, extension):
-  """Where the graph goes that nobody gave a place."""
-  return os.path.normpath(checkpoint) + ".frozen" + extension
+def outputs():
+  """The --output_node flag.
+
+  Raises:
+    SourceError: it names none.
+  """
+  names = [name for name in OUTPUT_NODE.value if name]
+  if not names:
+    raise SourceError(
+      "cannot export: no output is named; pass --output_node=NAME; "
+      "python -m bnexport.inspect lists the likely ones"
+    )
+  return names
+
+
+def inputs():
+  """The --input_node flag."""
+  return [name for name in INPUT_NODE.value if name]
+
+
+def destination(source, extension, prefix):
+  """Where the graph goes; nothing that is there or is read is written over.
+
+  Args:
+    source: what the graph is named for where the user gives no name.
+    extension: is put behind that, with .pb or .pbtxt.
+    prefix: of the checkpoint, or None.
+
+  Raises:
+    SourceError: a graph or a report can't be written there.
+  """
+  from bnexport import report
+  from bnexport.freezing import writing
+
+  kind = ".pbtxt" if AS_TEXT.value else ".pb"
+  path = OUTPUT_GRAPH.value or os.path.normpath(source) + extension + kind
+  writing.refuse_existing(path, OVERWRITE.value)
+  writing.refuse_source(path, prefix, META_GRAPH.value, GRAPH_DEF.value)
+  if REPORT.value is not None:
+    report.writer(REPORT.value)
+    writing.refuse_existing(REPORT.value, OVERWRITE.value)
+  return path
+
+
+def options():
+  """The flags that say what a user may ask of an export."""
+  from bnexport.freezing import calibration_data, pipeline
+
+  data = None
+  if CALIBRATION_DATA.value is not None:
+    data = calibration_data.read_data(CALIBRATION_DATA.value)
+  chosen = RECALIBRATE.value
+  if chosen in (["all"], ["broken"]):
+    chosen = chosen[0]
+  return pipeline.Options(
+    settings=settings(),
+    keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
+    moving_averages=MOVING_AVERAGES.value,
+    data_format=DATA_FORMAT.value,
+    denylist=tuple(DENYLIST.value),
+    initializers=tuple(INITIALIZER_NODES.value),
+    target_tf=TARGET_TF.value,
+    calibration_data=data,
+    recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
+  )
+
+
+def deliver(export, path, feeds, data):
+  """Writes an export, proves it and reports; returns the exit status.
+
+  The graph gets its name once it has been proven importable.
+
+  Args:
+    export: an Export.
+    path: the file to write.
+    feeds: arrays by input name, or None.
+    data: the graph's bytes.
+  """
+  from bnexport import comparison, report
+  from bnexport.freezing import writing
+  from bnexport.sources.files import read_proto
+  from bnexport.tf1 import tf1
+
+  proof = None
+  with writing.whole_file(path, data) as written:
+    if VALIDATE.value:
+      progress("importing it again and comparing")
+      proof = comparison.prove(
+        read_proto(written, tf1.GraphDef, "the graph"),
+        export.model.outputs,
+        export.reference,
+        feeds,
+        export.model.initializers,
+        export.keeps_batch,
+      )
+  print(report.text(export, proof, path))
+  if REPORT.value is not None:
+    progress("looking tensor by tensor, for the report")
+    report.write(REPORT.value, export, proof, path)
+  for warning in export.model.warnings:
+    warn(warning)
+  if proof is not None and not proof.holds:
+    warn(
+      "the exported graph does not answer as its reference; see the report "
+      "above"
+    )
+    return NOT_PROVEN
+  return DONE

@@ -38,12 +38,14 @@ class Difference:
       is not a number.
     scale: largest magnitude of the reference, at least 1.
     limit: largest difference that is taken for rounding.
+    magnitude: largest magnitude of the reference as it is.
   """
 
   output: str
   largest: float
   scale: float
   limit: float
+  magnitude: float = 1.0
 
   @property
   def holds(self):
@@ -81,10 +83,12 @@ def difference(output, value, reference):
     return Difference(output, np.inf, 1.0, 0.0)
   if not finite.any():
     return Difference(output, 0.0, 1.0, 0.0)
-  scale = max(1.0, float(np.max(np.abs(b[finite]))))
+  magnitude = float(np.max(np.abs(b[finite])))
+  scale = max(1.0, magnitude)
   largest = float(np.max(np.abs(a[finite] - b[finite])))
   largest = largest if largest == largest else np.inf
-  return Difference(output, largest, scale, tolerance(value.dtype) * scale)
+  limit = tolerance(value.dtype) * scale
+  return Difference(output, largest, scale, limit, magnitude)
 
 
 @dataclasses.dataclass
@@ -98,6 +102,8 @@ class Comparison:
       where it was not looked at, with the reason in `notes`.
     repeats: whether a second run answered the same.
     feeds: shapes of what was fed.
+    arrays: what was fed, by node name; None where nothing was.
+    is_made_up: whether it was made up rather than given.
     notes: what else to know, a line each.
   """
 
@@ -106,6 +112,8 @@ class Comparison:
   batch: Optional[bool] = None
   repeats: Optional[bool] = None
   feeds: Dict[str, tuple] = dataclasses.field(default_factory=dict)
+  arrays: Optional[Dict[str, np.ndarray]] = None
+  is_made_up: bool = False
   notes: List[str] = dataclasses.field(default_factory=list)
 
   @property
@@ -145,9 +153,18 @@ class Runner:
     Raises:
       ComparisonError: TensorFlow can't run it.
     """
+    return self.fetch(self._outputs, feeds)
+
+  def fetch(self, names, feeds):
+    """Any tensors, by name, for feeds by node name.
+
+    Raises:
+      ComparisonError: TensorFlow can't run it.
+    """
     try:
       return self._session.run(
-        self._outputs, {_tensor_name(k): v for k, v in feeds.items()}
+        [_tensor_name(name) for name in names],
+        {_tensor_name(k): v for k, v in feeds.items()},
       )
     except (tf1.errors.OpError, ValueError, TypeError, KeyError) as error:
       raise ComparisonError(
@@ -243,8 +260,10 @@ def prove(
     else:
       tried = made_up_feeds(graph_def)
       feeds, answers = _first_that_runs(runner, tried, proof)
+      proof.is_made_up = True
     if answers is None:
       return proof
+    proof.arrays = feeds
     proof.feeds = {name: np.shape(value) for name, value in feeds.items()}
     if any(ops.is_random(node.op) for node in graph_def.node):
       proof.reference = "nothing: the graph draws random numbers"

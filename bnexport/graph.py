@@ -44,19 +44,23 @@ class Graph:
     versions: the GraphDef's VersionDef.
   """
 
-  def __init__(self, graph_def):
-    """Indexes a copy of `graph_def`.
+  def __init__(self, graph_def, copy=True):
+    """Indexes a copy of `graph_def`, or the GraphDef itself.
 
     Args:
-      graph_def: a GraphDef; it is not touched.
+      graph_def: a GraphDef; it is not touched where it is copied.
+      copy: False takes `graph_def` over: it may be large, and the caller has
+        no more use for it.
 
     Raises:
       GraphError: two nodes have one name, or an input names no node.
     """
-    own = type(graph_def)()
-    own.CopyFrom(graph_def)
+    own = graph_def
+    if copy:
+      own = type(graph_def)()
+      own.CopyFrom(graph_def)
     self._proto = type(graph_def)
-    # The copy owns the node protos, so it has to outlive the index.
+    # It owns the node protos, so it has to outlive the index.
     self._own = own
     self.library = {f.signature.name: f for f in own.library.function}
     self._gradients = list(own.library.gradient)
@@ -315,7 +319,7 @@ class Graph:
 
   def clone(self) -> Graph:
     """Returns an independent copy."""
-    return Graph(self.to_graph_def())
+    return Graph(self.to_graph_def(), copy=False)
 
   def lint(self) -> None:
     """Checks what the verbs promise.

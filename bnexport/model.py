@@ -30,6 +30,8 @@ class Model:
     settled: statistics by the tensor that corrected towards them in training.
     is_noise_removed: whether random scales and offsets were taken out.
     averages: variables that are moving averages of batch statistics.
+    has_training_graph: whether what only training needs is in the graph.
+    unaveraged: norms that compute their own statistics, and nobody said so.
     history: what was done to the graph, a line each.
     warnings: doubts to tell the user about, a line each.
   """
@@ -46,6 +48,8 @@ class Model:
   settled: Dict[TensorRef, TensorRef] = dataclasses.field(default_factory=dict)
   is_noise_removed: bool = False
   averages: FrozenSet[str] = frozenset()
+  has_training_graph: bool = True
+  unaveraged: Tuple[str, ...] = ()
   history: List[str] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
 

@@ -132,9 +132,14 @@ def expand(node, args):
 def arg_dtypes(node, arg):
   """DataTypes of one argument: a list of them where it is a list."""
   if arg.type_list_attr:
-    return list(node.attr[arg.type_list_attr].list.type)
-  dtype = arg.type or node.attr[arg.type_attr].type
-  return [dtype] * (node.attr[arg.number_attr].i if arg.number_attr else 1)
+    return list(_attr(node, arg.type_list_attr).list.type)
+  dtype = arg.type or _attr(node, arg.type_attr).type
+  return [dtype] * (_attr(node, arg.number_attr).i if arg.number_attr else 1)
+
+
+def _attr(node, key):
+  """An attribute that may be missing: reading a proto's map adds the key."""
+  return node.attr[key] if key in node.attr else tf1.AttrValue()
 
 
 def uniform_value(array):

@@ -54,6 +54,25 @@ def find_leaves(model, evaluation):
   return leaves
 
 
+def find_constants(model, order):
+  """Constant bools that predicates are computed from, as leaves.
+
+  Args:
+    model: stays as it is.
+    order: names of the nodes whose predicates to look at.
+  """
+  found = {}
+  for name in order:
+    for ref in _predicates(model.graph, name):
+      _walk(model.graph, ref, found, ())
+  leaves = [
+    _leaf(model, name, constants)
+    for name, constants in found.items()
+    if model.graph.op(name) == "Const"
+  ]
+  return [leaf for leaf in leaves if leaf is not None]
+
+
 def _walk(graph, ref, found, inputs):
   """Collects the leaves of a predicate with what they are compared to."""
   stack, seen = [(ref, ())], set()

@@ -15,9 +15,12 @@ if importlib.util.find_spec("tf_keras") is not None:
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow.compat.v1 as tf1
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 tf1.logging.set_verbosity(tf1.logging.ERROR)
+
+SavedModelProto = saved_model_pb2.SavedModel  # tf1 does not have it
 
 
 def op_def(op):

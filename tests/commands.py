@@ -9,19 +9,24 @@ import sys
 from absl import flags
 from absl.testing import flagsaver
 
-from bnexport import cli, freeze
+from bnexport import cli, freeze, inspect, repair
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 Result = collections.namedtuple("Result", "status out err")
 
 
-def run(capsys, *arguments):
-  """Calls `freeze` as `python -m bnexport.freeze` does; returns a Result."""
+COMMANDS = {"freeze": freeze, "inspect": inspect, "repair": repair}
+
+
+def run(capsys, *arguments, **options):
+  """Calls a command as `python -m bnexport.COMMAND` does; returns a Result."""
+  command = options.pop("command", "freeze")
+  assert not options
   capsys.readouterr()
   with flagsaver.flagsaver():
-    argv = flags.FLAGS(["freeze"] + list(arguments))
-    status = cli.status_of(freeze.main, argv)
+    argv = flags.FLAGS([command] + list(arguments))
+    status = cli.status_of(COMMANDS[command].main, argv)
   said = capsys.readouterr()
   return Result(status, said.out, said.err)
 

@@ -12,19 +12,27 @@ import bnexport
 _PACKAGE = os.path.dirname(bnexport.__file__)
 # From the bottom up: a layer may import those before it.
 _LAYERS = (
-  ("bnexport.errors", "bnexport.ops", "bnexport.tf1"),
+  ("bnexport.errors", "bnexport.ops", "bnexport.tf1", "bnexport.op_history"),
   ("bnexport.graph",),
   ("bnexport.nodes",),
+  ("bnexport.text", "bnexport.faults"),
+  ("bnexport.mending",),
   ("bnexport.variables", "bnexport.evaluation"),
   ("bnexport.checkpoint",),
   ("bnexport.model",),
   ("bnexport.phase", "bnexport.batchnorm"),
   ("bnexport.transforms",),
   ("bnexport.comparison",),
-  ("bnexport.freezing", "bnexport.sources"),
+  ("bnexport.divergence",),
+  (
+    "bnexport.freezing",
+    "bnexport.sources",
+    "bnexport.inspection",
+    "bnexport.checks",
+  ),
   ("bnexport.report",),
   ("bnexport.cli",),
-  ("bnexport.freeze",),
+  ("bnexport.freeze", "bnexport.inspect", "bnexport.repair"),
 )
 
 
@@ -70,11 +78,14 @@ def test_dependence_goes_one_way(module, path):
 @pytest.mark.parametrize("module, path", sorted(_modules()))
 def test_flags_are_the_commands(module, path):
   """A flag of a library module would appear in every program that uses it."""
-  if module not in ("bnexport.cli", "bnexport.freeze"):
+  if module not in ("bnexport.cli", "bnexport.freeze", "bnexport.inspect"):
     assert "absl.flags" not in set(_imports(path))
 
 
-@pytest.mark.parametrize("module", ["bnexport", "bnexport.freeze"])
+@pytest.mark.parametrize(
+  "module",
+  ["bnexport", "bnexport.freeze", "bnexport.inspect", "bnexport.repair"],
+)
 def test_import_leaves_tensorflow_alone(module):
   code = "import sys, %s; sys.exit('tensorflow' in sys.modules)" % module
   done = subprocess.run(

@@ -33,27 +33,33 @@ def health(mean, variance, epsilon):
   return ZERO if (variance == 0).any() else OK
 
 
-def examine(model, norms):
-  """Health of each norm whose statistics are constants of the graph.
-
-  Returns:
-    States by the norm's name.
-
-  Raises:
-    TransformError: with these statistics no answer can be right.
-  """
+def look(graph, norms):
+  """State of each norm whose statistics are constants, by the norm's name."""
   states = {}
   for norm in norms:
     if norm.statistics != STORED:
       continue
     mean, variance = (
-      constant_value(model.graph, ref, largest=1 << 30)
-      for ref in (TensorRef(norm.moving_mean), TensorRef(norm.moving_variance))
+      constant_value(graph, TensorRef(name), largest=1 << 30)
+      for name in (norm.moving_mean, norm.moving_variance)
     )
-    if mean is None or variance is None:
-      continue
-    state = health(mean, variance, norm.epsilon)
-    states[norm.name] = state
+    if mean is not None and variance is not None:
+      states[norm.name] = health(mean, variance, norm.epsilon)
+  return states
+
+
+def examine(model, norms):
+  """Looks at the norms, and warns of those that are doubtful.
+
+  Returns:
+    States by the norm's name; see `look`.
+
+  Raises:
+    TransformError: with these statistics no answer can be right.
+  """
+  states = look(model.graph, norms)
+  for norm in norms:
+    state = states.get(norm.name, OK)
     if state in (NOT_FINITE, NEGATIVE):
       raise TransformError(
         "cannot export norm '%s': its stored statistics '%s' and '%s' are "

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple, Union
 
 from bnexport import ops
 from bnexport.batchnorm import BatchNorm
+from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.errors import SourceError, TransformError, nearest
+from bnexport.freezing.calibration import Recalibrated, recalibrate
+from bnexport.freezing.calibration_data import CalibrationData
 from bnexport.freezing.reference import TrainingGraph
 from bnexport.freezing.tables import keep_initializers
 from bnexport.model import Model
+from bnexport.transforms.backport import Backport
 from bnexport.transforms.convert_layout import ConvertLayout
 from bnexport.transforms.decide import Decide
 from bnexport.transforms.freeze_variables import FreezeVariables
@@ -23,7 +27,10 @@ from bnexport.transforms.remove_dropout import RemoveDropout
 from bnexport.transforms.remove_noise import RemoveNoise
 from bnexport.transforms.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.replace_inputs import ReplaceInputs
+from bnexport.transforms.restore_updates import RestoreUpdates
+from bnexport.transforms.state_shapes import StateShapes
 from bnexport.transforms.strip_unused_nodes import StripUnusedNodes
+from bnexport.transforms.thaw_variables import ThawVariables
 from bnexport.transforms.use_moving_averages import UseMovingAverages
 from bnexport.transforms.use_stored_statistics import UseStoredStatistics
 from bnexport.transforms.use_written_values import UseWrittenValues
@@ -31,7 +38,11 @@ from bnexport.transforms.use_written_values import UseWrittenValues
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a user may ask of an export; see the flags of the same names."""
+  """What a user may ask of an export; see the flags of the same names.
+
+  `recalibrate` is "all", "broken", or names and scopes of norms; it counts
+  where `calibration_data` is given.
+  """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
@@ -39,6 +50,9 @@ class Options:
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
+  target_tf: Optional[str] = None
+  calibration_data: Optional[CalibrationData] = None
+  recalibrate: Union[str, Tuple[str, ...]] = "broken"
 
 
 @dataclasses.dataclass
@@ -50,12 +64,19 @@ class Export:
     norms: the batch norms of the inference graph.
     health: state of each norm's stored statistics, by the norm's name.
     reference: what to prove it against, or None.
+    is_unchanged: whether a graph that was to be mended is fine as it is.
+    original: the Model before the phase was decided; None where it was
+      rebuilt for inference.
+    recalibrated: norms whose statistics are the calibration data's.
   """
 
   model: Model
   norms: List[BatchNorm]
   health: Dict[str, str]
   reference: object = None
+  is_unchanged: bool = False
+  original: Optional[Model] = None
+  recalibrated: List[Recalibrated] = dataclasses.field(default_factory=list)
 
   @property
   def keeps_batch(self):
@@ -92,19 +113,102 @@ def export_training_graph(model, options, progress=lambda text: None):
   _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
   _tidy(model, options)
   progress("reading the variables")
-  _run(model, [FreezeVariables(options.denylist), StripUnusedNodes()])
+  freezing = FreezeVariables(
+    options.denylist, options.calibration_data is not None
+  )
+  _run(model, [freezing, StripUnusedNodes()])
   reference = None
   if not keep and options.data_format is None:
     reference = TrainingGraph(original, model)
-  return _finish(model, reference)
+  export = _finish(model, options, reference, progress)
+  export.original = original
+  return export
 
 
-def export_frozen_graph(model, options, reference):
+def mend_frozen_graph(model, options, progress=lambda text: None):
+  """Makes a graph that was frozen wrongly an inference graph.
+
+  Args:
+    model: from sources.frozen_graph; is edited.
+    options: Options.
+    progress: called with what is being done.
+
+  Returns:
+    An Export, with the graph as it was before freezing as the reference.
+
+  Raises:
+    TransformError: a norm's averages are neither in the graph nor in the
+      checkpoint.
+  """
+  _run(model, [ReplaceInputs()])
+  told = list(model.history)
+  _run(model, [InlineFunctions()])
+  mending = [
+    ThawVariables(),
+    StateShapes(),
+    RestoreUpdates(options.keep_batch_statistics),
+  ]
+  for transform in mending:
+    told += transform.apply(model)
+  model.history = told + model.history[len(told) :]
+  export = export_training_graph(model, options, progress)
+  if model.unaveraged and not model.has_training_graph:
+    _refuse_lost(model)
+  if not told and not export.recalibrated and _is_same(export.original, model):
+    export.is_unchanged = True
+    export.reference = None  # it would be the graph itself
+  return export
+
+
+def _is_same(original, model):
+  """Whether rewriting changed nothing of what the outputs need."""
+  for name in original.needed():
+    if name not in model.graph:
+      return False
+    before, after = original.graph.node(name), model.graph.node(name)
+    if before.op in ops.VARIABLES:
+      if after.op != "Const":
+        return False
+    elif (
+      before.op != after.op
+      or original.graph.data_inputs(name) != model.graph.data_inputs(name)
+      or _attributes(before) != _attributes(after)
+    ):
+      return False
+  return True
+
+
+def _attributes(node):
+  return {k: v for k, v in node.attr.items() if not k.startswith("_")}
+
+
+def _refuse_lost(model):
+  """Where freezing pruned the updates, nothing tells an instance norm."""
+  raise TransformError(
+    "cannot mend norm '%s'%s: it is in training mode and its averages are not "
+    "in the graph%s; pass --checkpoint=PREFIX with its .meta beside it, or "
+    "--calibration_data=FILE.npz to compute them; "
+    "--keep_batch_statistics=%s keeps a norm that means to use the batch"
+    % (
+      model.unaveraged[0],
+      " and %d more" % (len(model.unaveraged) - 1)
+      if len(model.unaveraged) > 1
+      else "",
+      ""
+      if model.values.checkpoint is None
+      else ", nor do names in checkpoint '%s' tell them"
+      % model.values.checkpoint.prefix,
+      model.unaveraged[0],
+    )
+  )
+
+
+def export_frozen_graph(model, options, reference, progress=lambda text: None):
   """Tidies a graph whose variables are constants already."""
   _run(model, [ReplaceInputs(), InlineFunctions(), Decide(options.settings)])
   _tidy(model, options)
   _run(model, [StripUnusedNodes()])
-  return _finish(model, reference)
+  return _finish(model, options, reference, progress)
 
 
 def _refuse_unknown_variables(model, names):
@@ -137,11 +241,49 @@ def _tidy(model, options):
     _run(model, [ConvertLayout(options.data_format)])
 
 
-def _finish(model, reference):
+def _finish(model, options, reference, progress):
+  """Looks at what is there, once nothing but inference is left."""
   _refuse_training(model)
   _settle_inputs(model)
+  done = _recalibrate(model, options, progress)
+  for name in model.unaveraged:
+    model.warnings.append(
+      "norm '%s' keeps computing its own statistics: no variable is their "
+      "moving average" % name
+    )
+  if options.target_tf is not None:
+    _run(model, [Backport(options.target_tf)])
   norms = find(model.graph, model.outputs)
-  return Export(model, norms, examine(model, norms), reference)
+  return Export(
+    model,
+    norms,
+    examine(model, norms),
+    # No other graph has these statistics.
+    None if done else reference,
+    recalibrated=done,
+  )
+
+
+def _recalibrate(model, options, progress):
+  """Gives norms the statistics of the calibration data, if there is any."""
+  if options.calibration_data is None:
+    return []
+  done = recalibrate(
+    model,
+    find(model.graph, model.outputs),
+    options.calibration_data,
+    options.recalibrate,
+    options.keep_batch_statistics,
+    progress,
+  )
+  graph = model.graph
+  model.unaveraged = tuple(
+    name
+    for name in model.unaveraged
+    if name in graph
+    and (graph.op(name) not in ops.FUSED_NORMS or uses_batch(graph.node(name)))
+  )
+  return done
 
 
 def _refuse_training(model):

@@ -6,6 +6,9 @@ folded; variables are variables; the phase and the stored averages are fed.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+
 import numpy as np
 
 from bnexport import ops
@@ -20,21 +23,31 @@ from bnexport.variables import Frames, read, variable_of
 
 
 class TrainingGraph:
-  """The forward pass of a training graph, with the averages in their place."""
+  """The forward pass of a training graph, with the averages in their place.
+
+  Attributes:
+    graph: the Graph that is run; None before the first run.
+  """
 
   what = (
     "the training graph run by TensorFlow, with the phase and the stored "
     "averages fed"
   )
 
-  def __init__(self, original, model):
+  def __init__(self, original, model, trains=False):
     """Prepares; nothing is run before `answers`.
 
     Args:
-      original: a Model with the graph as it was before it was decided.
+      original: a Model with the graph as it was before it was decided; it is
+        not touched.
       model: the exported Model: says what was decided and stored.
+      trains: whether it is run as training runs it instead: bools that were
+        decided have the other value, norms their batch statistics. Dropout
+        and noise stay out all the same, so that it answers twice the same.
     """
+    self.graph = None
     self._original = original
+    self._trains = trains
     self._decided = model.decided
     self._stored = model.stored
     self._settled = model.settled
@@ -48,16 +61,43 @@ class TrainingGraph:
     Raises:
       ComparisonError: TensorFlow can't run the training graph.
     """
-    try:
-      if self._session is None:
-        self._open()
+    return self.fetch(self._original.outputs, feeds)
+
+  def fetch(self, refs, feeds):
+    """Any tensors, by name or ref, for feeds by node name.
+
+    Raises:
+      ComparisonError: TensorFlow can't run the training graph.
+    """
+    with self._run_errors():
+      self._open_once()
       # What only the training part needs has no effect on the answers.
       feeds = dict(self._unfed, **feeds)
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
       self._restore()
-      return self._session.run(self._outputs, feeds)
+      names = [_name(TensorRef.parse(str(ref))) for ref in refs]
+      return self._session.run(names, feeds)
+
+  def open(self):
+    """Imports the graph; `graph` is known afterwards.
+
+    Raises:
+      ComparisonError: TensorFlow can't run the training graph.
+    """
+    with self._run_errors():
+      self._open_once()
+
+  def close(self):
+    if self._session is not None:
+      self._session.close()
+      self._session = self.graph = None
+
+  @contextlib.contextmanager
+  def _run_errors(self):
+    try:
+      yield
     except (
       Error,
       tf1.errors.OpError,
@@ -70,24 +110,24 @@ class TrainingGraph:
         "the training graph does not run here (%s)" % first_line(error)
       ) from error
 
+  def _open_once(self):
+    # The graph is set last: a session that was half prepared is no use.
+    if self.graph is None:
+      self._open()
+
   def _open(self):
     if self._is_random:
       raise ComparisonError("its norms draw random numbers")
-    original = self._original
-    graph = original.graph
+    original = copy.copy(self._original)
+    original.warnings = []
+    graph = original.graph = original.graph.clone()
     for transform in (RemoveDropout(), RemoveNoise()):
       transform.apply(original)
-    for old, new in self._settled.items():
-      graph.redirect(old, new, original.needed())
-    for ref, variable in self._stored.items():
-      node = graph.node(ref.node)
-      if node.op in ops.FUSED_NORMS:
-        node.attr["is_training"].CopyFrom(bool_attr(False))
-        graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+    if not self._trains:
+      self._use_averages(original)
     _drop_updates(graph, self._averages_kept)
     roots = [ref.node for ref in original.outputs]
     graph.keep(graph.ancestors(roots + list(original.initializers)))
-    self._outputs = [_name(ref) for ref in original.outputs]
     graph_def = graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
@@ -100,14 +140,16 @@ class TrainingGraph:
       if original.initializers:
         self._session.run(list(original.initializers))
     self._settings = {
-      name + ":0": _shaped(graph, name, value)
+      name + ":0": _shaped(graph, name, self._phase(value))
       for name, value in self._decided.items()
       if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
     }
     self._statistics = {
       ref: variable
       for ref, variable in self._stored.items()
-      if ref.node in graph and graph.op(ref.node) not in ops.FUSED_NORMS
+      if not self._trains
+      and ref.node in graph
+      and graph.op(ref.node) not in ops.FUSED_NORMS
     }
     frames = Frames(graph, graph.topological())
     if any(frames.of(ref.node) for ref in self._statistics):
@@ -117,6 +159,24 @@ class TrainingGraph:
       for node in graph
       if node.op in ("Placeholder", "PlaceholderV2")
     }
+    self.graph = graph
+
+  def _use_averages(self, original):
+    """Fused norms read the averages; spelled out ones are fed them."""
+    graph = original.graph
+    for old, new in self._settled.items():
+      graph.redirect(old, new, original.needed())
+    for ref, variable in self._stored.items():
+      node = graph.node(ref.node)
+      if node.op in ops.FUSED_NORMS:
+        node.attr["is_training"].CopyFrom(bool_attr(False))
+        graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+
+  def _phase(self, value):
+    """A decided value, or what it is in training."""
+    if self._trains and np.asarray(value).dtype == bool:
+      return not value
+    return value
 
   def _loaders(self, imported, original):
     """Yields operations that set the variables, with what they are fed."""
@@ -140,7 +200,7 @@ class TrainingGraph:
 
   def _value(self, name):
     if name in self._decided:
-      return np.asarray(self._decided[name])
+      return np.asarray(self._phase(self._decided[name]))
     return self._original.values[name]
 
   def _averages(self, feeds):
@@ -162,16 +222,18 @@ def _drop_updates(graph, averages):
   Where an update is not in a conditional it races with reads of its variable
   also at inference, and a run would not answer twice the same.
   """
-  for node in graph:
-    if (
-      node.op in ops.UPDATES
-      and variable_of(graph, graph.inputs(node.name)[0]) in averages
-    ):
-      edge = TensorRef(node.name, 0, True)
-      for reader in graph.readers_of(edge):
-        graph.set_inputs(
-          reader, [ref for ref in graph.inputs(reader) if ref != edge]
-        )
+  dropped = {
+    node.name
+    for node in graph
+    if node.op in ops.UPDATES
+    and variable_of(graph, graph.inputs(node.name)[0]) in averages
+  }
+  # A reader once: a train step may wait for hundreds of them.
+  for reader in {r for name in dropped for r in graph.readers(name)}:
+    refs = graph.inputs(reader)
+    left = [r for r in refs if not (r.control and r.node in dropped)]
+    if left != refs:
+      graph.set_inputs(reader, left)
 
 
 def _shaped(graph, name, value):

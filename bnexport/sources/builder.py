@@ -22,19 +22,34 @@ from bnexport.transforms.use_moving_averages import UseMovingAverages
 
 
 class LiveSession:
-  """The rebuilt model in its session, as a reference."""
+  """The rebuilt model in its session, as a reference.
+
+  Attributes:
+    graph: the Graph that is run; None before `open`.
+  """
 
   what = "the rebuilt model in its session"
 
   def __init__(self, running, outputs):
+    self.graph = None
     self._session = running
     self._outputs = outputs
 
+  def open(self):
+    """`graph` is known afterwards."""
+    if self.graph is None:
+      self.graph = Graph(self._session.graph.as_graph_def())
+
   def answers(self, feeds):
     """Outputs for feeds by node name; see comparison.Runner."""
+    return self.fetch(self._outputs, feeds)
+
+  def fetch(self, names, feeds):
+    """Any tensors, by name, for feeds by node name; see comparison.Runner."""
     try:
       return self._session.run(
-        self._outputs, {name + ":0": v for name, v in feeds.items()}
+        [name if ":" in name else name + ":0" for name in names],
+        {name + ":0": v for name, v in feeds.items()},
       )
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise ComparisonError(

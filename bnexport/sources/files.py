@@ -9,6 +9,26 @@ from google.protobuf import message, text_format
 from bnexport.errors import SourceError, nearest
 from bnexport.tf1 import tf1
 
+# Bytes to read at once; a field that is longer is read whole.
+_PIECE = 1 << 20
+# Bytes of a field, by wire type.
+_FIXED = {1: 8, 5: 4}
+
+
+def read(path, what):
+  """Returns the bytes of a file; `what` names it in messages.
+
+  Raises:
+    SourceError: it is missing or unreadable.
+  """
+  try:
+    with tf1.gfile.GFile(path, "rb") as f:
+      return f.read()
+  except tf1.errors.OpError as error:
+    raise SourceError(
+      "cannot read %s '%s': %s" % (what, path, _reason(path, error))
+    ) from error
+
 
 def read_proto(path, kind, what):
   """Reads a binary or text protobuf.
@@ -21,20 +41,19 @@ def read_proto(path, kind, what):
   Raises:
     SourceError: it is missing, unreadable, truncated or not such a protobuf.
   """
+  proto = kind()
   try:
     with tf1.gfile.GFile(path, "rb") as f:
-      data = f.read()
+      size = sum(map(proto.MergeFromString, _pieces(f)))
+    if size:
+      return proto
   except tf1.errors.OpError as error:
     raise SourceError(
       "cannot read %s '%s': %s" % (what, path, _reason(path, error))
     ) from error
-  proto = kind()
-  try:
-    proto.ParseFromString(data)
-    if data:
-      return proto
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
+  data = read(path, what)
   if not data:
     raise SourceError(
       "cannot read %s '%s': the file is empty; write or copy "
@@ -49,6 +68,65 @@ def read_proto(path, kind, what):
       "cannot read %s '%s': it is no %s, or it is cut short; give the file "
       "that TensorFlow wrote" % (what, path, kind.DESCRIPTOR.name)
     ) from error
+
+
+def _pieces(file):
+  """Yields a binary protobuf in parts whose merging is the whole.
+
+  A part is some of its fields. Nothing is held twice: a frozen graph may be
+  large, and each node of it is a field.
+  """
+  left, missing = b"", 0
+  while True:
+    read = file.read(max(missing, _PIECE))
+    left += read
+    end, missing = _whole_fields(left)
+    if not read:
+      yield left  # what is cut short is for the parser to refuse
+      return
+    if end:
+      yield left[:end]
+      left = left[end:]
+
+
+def _whole_fields(data):
+  """Where the last whole field ends, and how many bytes the next one lacks.
+
+  Raises:
+    DecodeError: these are no fields.
+  """
+  end = 0
+  while True:
+    try:
+      tag, at = _varint(data, end)
+      kind = tag & 7
+      if kind == 2:
+        length, at = _varint(data, at)
+        at += length
+      elif kind == 0:
+        _, at = _varint(data, at)
+      else:
+        at += _FIXED[kind]
+    except IndexError:
+      return end, 0
+    except KeyError:
+      raise message.DecodeError("no field has wire type %d" % kind) from None
+    if at > len(data):
+      return end, at - len(data)
+    end = at
+
+
+def _varint(data, at):
+  value = shift = 0
+  while True:
+    byte = data[at]
+    at += 1
+    value |= (byte & 0x7F) << shift
+    shift += 7
+    if byte < 0x80:
+      return value, at
+    if shift > 63:
+      raise message.DecodeError("a number of more than 64 bits")
 
 
 def _reason(path, error):

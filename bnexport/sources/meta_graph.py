@@ -37,7 +37,7 @@ def load(path, checkpoint, outputs, inputs=()):
 
 def open_model(graph_def, signatures, path, checkpoint, outputs, inputs):
   """A Model of a graph that was read from `path`; see `load`."""
-  graph = open_graph(graph_def)
+  graph = open_graph(graph_def, copy=False)
   values = None
   if checkpoint is not None:
     values = Values(Checkpoint(checkpoint), graph)
@@ -51,9 +51,14 @@ def open_model(graph_def, signatures, path, checkpoint, outputs, inputs):
   )
 
 
-def open_graph(graph_def):
-  """A Graph without placement: devices and colocation are the trainer's."""
-  graph = Graph(graph_def)
+def open_graph(graph_def, copy=True):
+  """A Graph without placement: devices and colocation are the trainer's.
+
+  Args:
+    graph_def: a GraphDef; see Graph for `copy`.
+    copy: False where the caller has no more use for `graph_def`.
+  """
+  graph = Graph(graph_def, copy)
   for node in graph:
     node.device = ""
     if "_class" in node.attr:

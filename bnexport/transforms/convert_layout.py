@@ -21,10 +21,10 @@ class ConvertLayout:
   is about the order of its elements, such as a flattening Reshape. Inputs and
   outputs keep their names, shapes and values.
 
-  Before: c = Conv2D(x, w) {data_format=NCHW}   r = Relu(c)   y = Identity(r)
-  After:  x/NHWC = Transpose(x, [0,2,3,1])
-          c = Conv2D(x/NHWC, w) {data_format=NHWC}   r = Relu(c)
-          y/NHWC = Identity(r)   y = Transpose(y/NHWC, [0,3,1,2])
+  Before: c = Conv2D(x, w) {data_format="NCHW"}   r = Relu(c)   y = Identity(r)
+  After:  x/NHWC = Transpose(x, x/NHWC/perm)
+          c = Conv2D(x/NHWC, w) {data_format="NHWC"}   r = Relu(c)
+          y/NHWC = Identity(r)   y = Transpose(y/NHWC, y/NCHW/perm)
 
   Refuses ops that state NCHW and that it does not know, or that lie in a
   function; a BiasAdd of an input whose rank is not known; another target.

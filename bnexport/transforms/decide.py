@@ -22,6 +22,7 @@ from bnexport.nodes import (
   type_attr,
 )
 from bnexport.phase import (
+  find_constants,
   find_leaves,
   hint,
   is_training_mark,
@@ -41,9 +42,12 @@ class Decide:
   fewest state updates and batch statistics, then the fewest random numbers.
   Conditionals about data stay as they are.
 
-  Before: p = Placeholder()   s = Switch(x, p)   a = Relu(s)   b = Neg(s:1)
-          m = Merge(a, b)     y = Identity(m)
-  After:  a = Relu(x)   y = Identity(a)
+  Before: p = Placeholder() {dtype=bool}   s = Switch(x, p)
+          a = FusedBatchNorm(s, g, b, mean, variance) {is_training=false}
+          t = FusedBatchNorm(s:1, g, b, none, none) {is_training=true}
+          m = Merge(a, t)   y = Relu(m)
+  After:  a = FusedBatchNorm(x, g, b, mean, variance) {is_training=false}
+          y = Relu(a)
 
   Refuses when two values of a placeholder leave different graphs that are
   equally good and nothing but its name tells them apart.
@@ -60,6 +64,33 @@ class Decide:
 
   def apply(self, model):
     return _Phase(model, self.values, self.keep).decide()
+
+
+def at_inference(model):
+  """The Evaluation of a graph at inference; the graph stays as it is.
+
+  Raises:
+    TransformError: what means inference can't be told.
+  """
+  return _Phase(model, {}, ()).evaluation()
+
+
+def training_constants(model):
+  """Leaves of constant predicates that take the side of training.
+
+  With the other value, less training is left in what the outputs need. What
+  the code states is changed by nobody but the user.
+  """
+  phase = _Phase(model, {}, ())
+  found = []
+  for leaf in find_constants(model, phase.order):
+    stated, other = (
+      phase.marks({leaf.name: np.bool_(value)})[0][0]
+      for value in (leaf.default, not leaf.default)
+    )
+    if other < stated:
+      found.append(leaf)
+  return found
 
 
 class _Phase:
@@ -81,8 +112,7 @@ class _Phase:
   def decide(self):
     if self.keep:
       self._refuse_unknown_scopes()
-    evaluation = self._choose()
-    self._use_defaults(evaluation)
+    self.evaluation()
     exceptions = None
     if self.keep:
       opposite = {
@@ -95,6 +125,11 @@ class _Phase:
     )
     self.model.decided.update(self.known)
     return self.told
+
+  def evaluation(self):
+    """Decides; returns the Evaluation that follows from it."""
+    self._use_defaults(self._choose())
+    return Evaluation(self.graph, self.order, self.known)
 
   def _refuse_unknown_scopes(self):
     for scope in self.keep:
@@ -120,7 +155,7 @@ class _Phase:
         return self._choose()
     return evaluation
 
-  def _marks(self, assignment):
+  def marks(self, assignment):
     """What training leaves behind under an assignment: (training, random)."""
     evaluation = Evaluation(
       self.graph, self.order, dict(self.known, **assignment)
@@ -133,7 +168,7 @@ class _Phase:
   def _choose_one(self, leaf):
     if leaf.name in self.known:
       return False
-    marks = [self._marks({leaf.name: c})[0] for c in leaf.candidates]
+    marks = [self.marks({leaf.name: c})[0] for c in leaf.candidates]
     if leaf.op == "Const":
       # What the code states is changed only to leave training.
       marks = [(training, 0) for training, _ in marks]
@@ -153,7 +188,7 @@ class _Phase:
 
   def _choose_among(self, leaf, candidates):
     """Several values are equally good and others are worse."""
-    graphs = {self._marks({leaf.name: c})[1] for c in candidates}
+    graphs = {self.marks({leaf.name: c})[1] for c in candidates}
     default = [c for c in candidates if c == leaf.default]
     if len(graphs) > 1 and not default:
       if leaf.op != "Placeholder" and leaf.op != "PlaceholderV2":
@@ -174,7 +209,7 @@ class _Phase:
     if len(combinations) > 2**_MOST_JOINT:
       return False
     names = [leaf.name for leaf in leaves]
-    marks = [self._marks(dict(zip(names, c)))[0] for c in combinations]
+    marks = [self.marks(dict(zip(names, c)))[0] for c in combinations]
     best = [c for c, m in zip(combinations, marks) if m == min(marks)]
     if len(best) == len(combinations):
       return False
@@ -190,7 +225,7 @@ class _Phase:
     """The graph leaves the choice open: a default, a name, or a refusal."""
     if leaf.default is not None and leaf.op != "PlaceholderWithDefault":
       return False
-    if len({self._marks({leaf.name: c})[1] for c in leaf.candidates}) == 1:
+    if len({self.marks({leaf.name: c})[1] for c in leaf.candidates}) == 1:
       return False
     value = hint(leaf)
     if value is not None:

@@ -22,18 +22,21 @@ MOST_BYTES = (1 << 31) - 1
 class FreezeVariables:
   """Replaces each variable by a Const of the same name and value.
 
-  Before: v = VariableV2()   r = Identity(v)
-  After:  v = Const()   r = Identity(v)
+  Before: v = VariableV2()   y = Identity(v)
+  After:  v = Const() {value=<float 0.5>}   y = Identity(v)
 
   Refuses variables that the checkpoint lacks or holds in another shape.
   Run first: read_variables.
 
   Attributes:
     denylist: variables that stay variables.
+    are_averages_computed: whether moving averages get values later on; those
+      that the checkpoint lacks are not a number until then.
   """
 
   name: ClassVar[str] = "freeze_variables"
   denylist: Tuple[str, ...] = ()
+  are_averages_computed: bool = False
 
   def apply(self, model):
     graph = model.graph
@@ -44,20 +47,42 @@ class FreezeVariables:
     ]
     if not variables:
       return []
-    _refuse_unusable(model, variables)
-    for name in variables:
+    later = []
+    if self.are_averages_computed:
+      later = [name for name in variables if _is_lost_average(model, name)]
+    given = [name for name in variables if name not in later]
+    _refuse_unusable(model, given)
+    for name in given:
       _freeze(graph, name, model.values[name])
+    for name in later:
+      shape = static_shape(graph, TensorRef(name))
+      _freeze(graph, name, np.full(shape, np.nan))
     return ["froze %d variables" % len(variables)]
+
+
+def _is_lost_average(model, name):
+  """Whether a moving average of known shape has no value."""
+  shape = static_shape(model.graph, TensorRef(name))
+  return (
+    name in model.averages
+    and (model.values is None or name not in model.values)
+    and shape is not None
+    and -1 not in shape
+  )
 
 
 def _refuse_unusable(model, variables):
   """Raises SourceError where the checkpoint can't give all values."""
-  if model.values is None:
+  missing = [
+    name
+    for name in variables
+    if model.values is None or name not in model.values
+  ]
+  if missing and (model.values is None or model.values.checkpoint is None):
     raise SourceError(
       "cannot freeze variable '%s': no checkpoint is given; pass "
-      "--checkpoint=PREFIX" % variables[0]
+      "--checkpoint=PREFIX" % missing[0]
     )
-  missing = [name for name in variables if name not in model.values]
   if missing:
     _refuse_missing(model, missing)
   size = 0
@@ -91,7 +116,8 @@ def _refuse_missing(model, missing):
     raise SourceError(
       "cannot freeze moving average '%s': checkpoint '%s' lacks it%s, as where "
       "only trainable variables were saved; give a checkpoint that holds it, "
-      "or pass --keep_batch_statistics=SCOPE of the norm"
+      "compute it with --calibration_data=FILE.npz, or pass "
+      "--keep_batch_statistics=SCOPE of the norm"
       % (averages[0], checkpoint.prefix, more)
     )
   raise SourceError(

@@ -33,6 +33,10 @@ _WHILES = ("While", "StatelessWhile")
 class InlineFunctions:
   """Replaces calls, If, Case and While by the nodes of their functions.
 
+  Before: function f(a float) -> (b float = n:y:0) { n = Neg(a) }
+          c = PartitionedCall(x) {f=f{}, Tout=(float)}   y = Relu(c)
+  After:  c/n = Neg(x)   y = Relu(c/n)
+
   Refuses functions that call themselves, and bodies with ops whose signature
   neither TensorFlow nor the file knows.
   """

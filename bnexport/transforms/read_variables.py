@@ -35,8 +35,8 @@ _HANDLE_READS = frozenset(
 class ReadVariables:
   """Replaces reads through references and handles by plain values.
 
-  Before: s = RefSwitch(v, p)   y = Relu(s)
-  After:  r = Identity(v)   s = Switch(r, p)   y = Relu(s)
+  Before: v = VariableV2()   s = RefSwitch(v, p)   y = Relu(s)
+  After:  v/read = Identity(v)   s = Switch(v/read, p)   y = Relu(s)
 
   Refuses ops that use a variable's handle in a way that is no read.
   Run first: use_written_values, remove_side_effects.

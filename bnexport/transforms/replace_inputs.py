@@ -6,7 +6,9 @@ import dataclasses
 from typing import ClassVar
 
 from bnexport import ops
+from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
+from bnexport.mending import read_dtype
 from bnexport.nodes import static_shape, type_attr
 from bnexport.tf1 import tf1
 
@@ -59,10 +61,30 @@ def _defaults_from_data(model):
   )
 
 
+def _dtype(model, ref):
+  """DataType enum of a tensor; its readers tell it where its op is unknown.
+
+  Raises:
+    TransformError: nobody knows them either.
+  """
+  graph, signatures = model.graph, model.signatures
+  node = graph.node(ref.node)
+  if node.op in signatures:
+    return signatures.output_dtypes(node)[ref.index]
+  for name in graph.readers_of(ref):
+    reader = graph.node(name)
+    if reader.op in signatures:
+      return read_dtype(reader, ref, signatures)
+  raise TransformError(
+    "cannot cut at '%s': TensorFlow knows neither its op '%s' nor one that "
+    "reads it, so nothing tells its dtype; cut behind it" % (ref, node.op)
+  )
+
+
 def _replace(model, ref):
   graph = model.graph
   node = graph.node(ref.node)
-  dtype = model.signatures.output_dtypes(node)[ref.index]
+  dtype = _dtype(model, ref)
   shape = static_shape(graph, ref)
   if shape:
     shape = (None,) + tuple(None if s < 0 else s for s in shape[1:])

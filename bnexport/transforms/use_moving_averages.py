@@ -21,6 +21,12 @@ class UseMovingAverages:
   `NAME/ExponentialMovingAverage`. The moving statistics of norms follow the
   batch, not a variable, and are no shadows.
 
+  Before: v = VariableV2()   y = Relu(v)
+  After:  v = Const() {value=<float 2>}   y = Relu(v)
+
+  That is once v is frozen, where the checkpoint has 1 for v and 2 for
+  v/ExponentialMovingAverage.
+
   Refuses when no variable has a shadow.
   """
 

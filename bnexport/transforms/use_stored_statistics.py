@@ -39,8 +39,12 @@ _KEEP = "--keep_batch_statistics=%s"
 class UseStoredStatistics:
   """Puts the stored average where a batch statistic was.
 
-  Before: c = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
-  After:  c = FusedBatchNorm(x, gamma, beta, mm, mv) {is_training=false}
+  Before: y = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
+          mm = VariableV2()   a = Assign(mm, y:1)
+          mv = VariableV2()   b = Assign(mv, y:2)
+  After:  mm/read = Identity(mm)   mv/read = Identity(mv)
+          y = FusedBatchNorm(x, gamma, beta, mm/read, mv/read)
+              {is_training=false}
 
   What no update tracks is left as it is and said so: instance and layer
   norms, and norms that are meant to use the batch.
@@ -295,7 +299,7 @@ class _Replacement:
   # What is left.
 
   def _look_at_rest(self):
-    """Names norms that keep batch statistics; refuses half replaced ones."""
+    """Notes norms that keep batch statistics; refuses half replaced ones."""
     order = self.graph.topological(self.model.needed())
     dependence = Dependence(self.graph, order)
     kept = {}
@@ -307,15 +311,11 @@ class _Replacement:
         dependence(r) == DATA for r in self.graph.data_inputs(name)
       ):
         self._look_at_statistic(name, kept)
-    for name in kept.values():
+    asked = [name for name in kept.values() if self._is_kept(name)]
+    self.model.unaveraged = tuple(n for n in kept.values() if n not in asked)
+    for name in asked:
       self.model.warnings.append(
-        "norm '%s' keeps computing its own statistics: %s"
-        % (
-          name,
-          "as asked"
-          if self._is_kept(name)
-          else "no variable is their moving average",
-        )
+        "norm '%s' keeps computing its own statistics: as asked" % name
       )
 
   def _look_at_statistic(self, name, kept):

@@ -18,7 +18,7 @@ class UseWrittenValues:
   value. Moving averages of batch statistics stay as they are stored. Updates
   that only run beside the outputs have no part in the answer.
 
-  Before: u = AssignAdd(v, d)   y = Relu(u)
+  Before: v = VariableV2()   u = AssignAdd(v, d)   y = Relu(u)
   After:  u = Add(v, d)   y = Relu(u)
 
   Run first: use_stored_statistics, which finds the moving averages.

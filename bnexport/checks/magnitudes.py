@@ -1,0 +1,261 @@
+"""How large a layer's values can be, as the norms before it leave them.
+
+Nothing is run: what is known is that a norm's output has mean beta and
+variance gamma squared on the data that its averages are of. From there on
+
+  rms(relu(a)) <= rms(a)            rms(a + b) <= rms(a) + rms(b)
+  rms(w * a + b) <= |w| * |rms(a)| + |b|
+
+with rms the root of the mean square and |.| the root of the sum of squares
+over what one output element is made of: Minkowski's inequality and Cauchy's
+and Schwarz's. The last one without b bounds the deviation too: the variance
+of a layer's channel is at most |w|^2 times the mean of the square of what it
+is made of.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.batchnorm import STORED, stored_name
+from bnexport.batchnorm.dependence import FREE
+from bnexport.batchnorm.fixed_points import source_of
+from bnexport.graph import TensorRef
+from bnexport.inspection.branches import unswitched
+
+# Taken for the rms of what nothing is known of. Images of 16 bits stay below
+# 65536, and columns of a table are seldom larger than this.
+_UNKNOWN = 1e6
+
+# Elements are no larger afterwards, or, in pools of means, the mean square.
+_SHRINKING = (
+  ops.CARRIERS
+  | ops.SWITCHES
+  | frozenset(
+    "Relu Relu6 LeakyRelu Elu Tanh Cast Pad AvgPool AvgPool3D SpaceToBatchND "
+    "BatchToSpaceND".split()
+  )
+)
+# The same, and another order of channels or a choice of them.
+_MIXING = frozenset(
+  "Reshape Squeeze ExpandDims Transpose Mean Slice StridedSlice ConcatV2 Concat "
+  "ResizeBilinear ResizeNearestNeighbor".split()
+)
+_SUMS = frozenset(("Add", "AddV2", "AddN", "BiasAdd"))
+_WITHIN_ONE = frozenset(("Sigmoid", "Softmax"))
+
+# Of each product: the slots of data and weights, and the axes of the weights
+# that stand for output channels.
+_PRODUCTS = {
+  "Conv2D": (0, 1, (3,)),
+  "Conv3D": (0, 1, (4,)),
+  "MatMul": (0, 1, (1,)),
+  "DepthwiseConv2dNative": (0, 1, (2, 3)),
+  "Conv2DBackpropInput": (2, 1, (2,)),
+  "Conv3DBackpropInputV2": (2, 1, (3,)),
+}
+
+
+def product_of(graph, ref):
+  """Name of the layer that makes a tensor, or None where it is no product."""
+  ref = viewed(graph, ref)
+  if graph.op(ref.node) == "BiasAdd" or (
+    graph.op(ref.node) in _SUMS
+    and stored_name(graph, graph.data_inputs(ref.node)[1]) is not None
+  ):
+    ref = viewed(graph, graph.data_inputs(ref.node)[0])
+  return ref.node if graph.op(ref.node) in _PRODUCTS else None
+
+
+def viewed(graph, ref):
+  """The tensor that a tensor is a view of, outside of conditionals."""
+  before = None
+  while ref != before:
+    before = ref
+    ref = source_of(graph, unswitched(graph, ref))
+  return ref
+
+
+class Magnitudes:
+  """Bounds for the tensors of a graph, per channel."""
+
+  def __init__(self, subject):
+    """Sweeps over the forward pass of a Subject once."""
+    self._subject = subject
+    self._graph = subject.graph
+    self._rms = {}
+    self._norms = {
+      viewed(self._graph, norm.x): norm
+      for norm in subject.norms
+      if norm.x is not None and norm.statistics == STORED
+    }
+    with np.errstate(all="ignore"):  # damaged values are no surprise here
+      for name in subject.flow.order:
+        if name in subject.needed:
+          self._rms[name] = self._bound(name)
+
+  def largest_variance(self, product):
+    """Of each channel that a layer makes; None where nothing is told."""
+    with np.errstate(all="ignore"):
+      bound = self._product(product)
+      return None if bound is None else bound**2
+
+  def _of(self, ref):
+    return self._rms.get(ref.node, _UNKNOWN)
+
+  def _bound(self, name):
+    """Array of a bound per channel, or one number for all of them."""
+    graph, op = self._graph, self._graph.op(name)
+    refs = graph.data_inputs(name)
+    if op in ops.FUSED_NORMS:
+      gamma, beta = (self._value(ref) for ref in refs[1:3])
+      bound = None if gamma is None or beta is None else np.hypot(gamma, beta)
+    elif op in _WITHIN_ONE:
+      bound = 1.0
+    elif op in _PRODUCTS:
+      bound = self._product(name)
+    elif op in _SUMS:
+      bound = self._normalised(name)
+      if bound is None:
+        bound = self._combined(refs, sum)
+    elif op in ops.MERGES:
+      bound = self._combined(refs, lambda all: np.max(list(all), axis=0))
+    elif op in ("MaxPool", "MaxPool3D"):
+      # The largest square is no larger than the sum of all in the window.
+      bound = self._of(refs[0]) * np.sqrt(np.prod(_window(graph.node(name))))
+    elif op in _SHRINKING:
+      bound = self._of(refs[0])
+    elif op in _MIXING:
+      bound = max(
+        np.max(self._of(ref))
+        for ref in refs
+        if self._subject.flow.dependence(ref) != FREE
+      )
+    else:
+      bound = None
+    return _UNKNOWN if bound is None else bound
+
+  def _combined(self, refs, combine):
+    """Bounds of several tensors made one, where their channels agree."""
+    bounds = []
+    for ref in refs:
+      stored = self._value(ref)
+      bounds.append(self._of(ref) if stored is None else np.abs(stored))
+    sizes = {np.size(bound) for bound in bounds} - {1}
+    return combine(np.broadcast_arrays(*bounds)) if len(sizes) < 2 else None
+
+  def _product(self, name):
+    """|w| times |rms| of what one output element is made of, per channel."""
+    graph, node = self._graph, self._graph.node(name)
+    data, slot, kept = _PRODUCTS[node.op]
+    refs = graph.data_inputs(name)
+    weights = self._stored(refs[slot])
+    if weights is None or node.attr["transpose_a"].b:
+      return None
+    weights = weights.astype(np.float64)
+    if node.op == "MatMul" and node.attr["transpose_b"].b:
+      weights = weights.T
+    rms = np.asarray(self._of(refs[data]), np.float64).reshape(-1)
+    summed = [axis for axis in range(weights.ndim) if axis not in kept]
+    count = int(np.prod([weights.shape[axis] for axis in summed]))
+    norm = np.sqrt(np.sum(weights**2, axis=tuple(summed))).reshape(-1)
+    if len(kept) == 2 and rms.size == weights.shape[2]:
+      # A channel of a depthwise layer is made of one channel.
+      return norm * np.sqrt(count) * np.repeat(rms, weights.shape[3])
+    if len(kept) == 1 and count % rms.size == 0:
+      return norm * np.sqrt(np.sum(rms**2) * (count // rms.size))
+    return norm * np.sqrt(count) * np.max(rms)
+
+  # Norms that are spelled out.
+
+  def _normalised(self, name):
+    """Bound of `scale * x + shift` where x is what a norm normalises."""
+    found = self._affine(TensorRef(name))
+    if found is None:
+      return None
+    norm, scale, shift = found
+    mean, variance = (
+      self._flat(n) for n in (norm.moving_mean, norm.moving_variance)
+    )
+    if mean is None or variance is None:
+      return None
+    sizes = {a.size for a in (mean, variance, scale, shift)} - {1}
+    if len(sizes) > 1:
+      return None
+    return np.hypot(
+      scale * np.sqrt(np.maximum(variance, 0)), scale * mean + shift
+    )
+
+  def _affine(self, ref):
+    """(norm, scale, shift) where a tensor is its x, scaled and shifted."""
+    graph = self._graph
+    seen = viewed(graph, ref)
+    if seen in self._norms:
+      return self._norms[seen], np.ones(1), np.zeros(1)
+    op = graph.op(seen.node)
+    if op not in ("Mul", "Add", "AddV2", "Sub", "RealDiv"):
+      return None
+    for x, other in _orders(op, graph.data_inputs(seen.node)):
+      value = self._value(other)
+      inner = None if value is None else self._affine(x)
+      if inner is not None:
+        norm, scale, shift = inner
+        if op in ("Mul", "RealDiv"):
+          factor = value if op == "Mul" else 1 / value
+          return norm, scale * factor, shift * factor
+        return norm, scale, shift - value if op == "Sub" else shift + value
+    return None
+
+  # Stored values.
+
+  def _value(self, ref):
+    """A small vector that depends on stored ones alone, or None."""
+    graph = self._graph
+    ref = viewed(graph, ref)
+    if stored_name(graph, ref) is not None:
+      return self._flat(stored_name(graph, ref))
+    compute = _VECTOR_OPS.get(graph.op(ref.node))
+    if compute is None or ref.index:
+      return None
+    values = [self._value(r) for r in graph.data_inputs(ref.node)]
+    if any(v is None for v in values):
+      return None
+    if len({v.size for v in values} - {1}) > 1:
+      return None
+    return compute(*values)
+
+  def _flat(self, name):
+    value = self._subject.array(name, _LARGEST_VECTOR)
+    if value is None or value.dtype.kind not in "fV":
+      return None
+    return value.astype(np.float64).reshape(-1)
+
+  def _stored(self, ref):
+    name = stored_name(self._graph, viewed(self._graph, ref))
+    return None if name is None else self._subject.array(name)
+
+
+_LARGEST_VECTOR = 1 << 20
+_VECTOR_OPS = {
+  "Add": np.add,
+  "AddV2": np.add,
+  "Sub": np.subtract,
+  "Mul": np.multiply,
+  "RealDiv": np.divide,
+  "Neg": np.negative,
+  "Sqrt": np.sqrt,
+  "Rsqrt": lambda value: 1 / np.sqrt(value),
+}
+
+
+def _orders(op, refs):
+  """The pairs of (data, stored) that two operands may be."""
+  first, second = refs
+  yield first, second
+  if op in ("Mul", "Add", "AddV2"):
+    yield second, first
+
+
+def _window(node):
+  return list(node.attr["ksize"].list.i) or [1]

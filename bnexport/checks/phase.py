@@ -1,0 +1,286 @@
+"""BN1xx: training is still in the graph."""
+
+from __future__ import annotations
+
+from bnexport import ops
+from bnexport.batchnorm import BATCH
+from bnexport.checks.rule import ERROR, WARNING, Example, Rule
+from bnexport.evaluation import Evaluation
+from bnexport.phase import find_leaves, value_text
+from bnexport.transforms.decide import training_constants
+
+_STORED_NORM = """
+x = Placeholder() {shape=[?,2,2,3]}
+gamma = Const() {value=<float [3] 1.5 0.5 2>}
+beta = Const() {value=<float [3] 0.1 0.2 0.3>}
+mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
+variance = Const() {value=<float [3] 1.3 0.7 2.1>}
+n = FusedBatchNorm(x, gamma, beta, mean, variance) {is_training=false}
+y = Relu(n)
+"""
+
+
+def _undecided(subject):
+  """Leaves of predicates that the outputs need, undecided in the graph."""
+  if not subject.outputs:
+    return []
+  order = subject.graph.topological(
+    subject.graph.ancestors(ref.node for ref in subject.outputs)
+  )
+  leaves = find_leaves(subject.model, Evaluation(subject.graph, order, {}))
+  if subject.inference is None:
+    return leaves
+  return [leaf for leaf in leaves if leaf.name in subject.inference.known]
+
+
+def _training_mode(subject):
+  for norm in subject.norms:
+    if norm.statistics != BATCH or not subject.is_needed(norm.name):
+      continue
+    if not subject.has_averages(norm):
+      continue
+    yield (
+      norm.name,
+      "normalises with the mean and variance of the batch it gets: an answer "
+      "depends on the rest of the batch, and is not what was trained for",
+      subject.fix(),
+    )
+
+
+def _open_phase(subject):
+  for leaf in _undecided(subject):
+    if leaf.op == "PlaceholderWithDefault":
+      continue
+    flags = ()
+    if subject.inference is None:
+      flags = ("--set=%s=%s" % (leaf.name, value_text(leaf.candidates[0])),)
+    yield (
+      leaf.name,
+      "chooses between training and inference when the graph runs: both are "
+      "in it, it can't be run without feeding this, and consumers that know "
+      "no control flow can't load it",
+      subject.fix(*flags),
+    )
+
+
+def _random(subject):
+  needed = subject.needed_at_inference
+  for name in needed:
+    if ops.is_random(subject.graph.op(name)):
+      yield (
+        name,
+        "draws random numbers in the forward pass, as dropout does in "
+        "training: every run answers differently",
+        subject.fix(),
+      )
+
+
+def _default_phase(subject):
+  for leaf in _undecided(subject):
+    if leaf.op == "PlaceholderWithDefault":
+      yield (
+        leaf.name,
+        "is a learning phase with default %s: training is still in the graph, "
+        "and runs as soon as somebody feeds it" % leaf.default,
+        subject.fix(),
+      )
+
+
+def _literal_phase(subject):
+  if not subject.outputs:
+    return
+  for leaf in training_constants(subject.model):
+    yield (
+      leaf.name,
+      "is the constant %s, and with it conditionals take the side of training"
+      % leaf.default,
+      subject.fix("--set=%s=%s" % (leaf.name, not leaf.default)),
+    )
+
+
+RULES = (
+  Rule(
+    code="BN101",
+    severity=ERROR,
+    title="a norm in training mode",
+    why="""
+      In training a batch norm uses the mean and variance of the batch. At
+      inference it has to use the moving averages that training collected. A
+      graph that was frozen in training mode imports and runs, and answers
+      differently for every batch; alone, a row may be normalised away.
+    """,
+    code_sample="""
+      h = tf.layers.batch_normalization(h, training=True)
+      tf.graph_util.convert_variables_to_constants(sess, graph_def, ["y"])
+    """,
+    cure="""
+      Have the norm use its moving averages: freeze does that with the
+      training graph, repair with a graph that is frozen already. Both find
+      the averages by what the updates in the training graph compute.
+    """,
+    look=_training_mode,
+    bad=Example(
+      """
+      x = Placeholder() {shape=[?,2,2,3]}
+      gamma = Const() {value=<float [3] 1.5 0.5 2>}
+      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
+      none = Const() {value=<float [0]>}
+      n = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
+      y = Relu(n)
+      """,
+      checkpoint={
+        "moving_mean": [0.4, -0.2, 0.1],
+        "moving_variance": [1.3, 0.7, 2.1],
+      },
+    ),
+    good=Example(_STORED_NORM),
+  ),
+  Rule(
+    code="BN102",
+    severity=ERROR,
+    title="a phase that is left open",
+    why="""
+      The graph holds the training side and the inference side, and a
+      placeholder or a variable chooses. Whoever runs it has to know that, and
+      to feed it. Consumers without control flow (TFLite, OpenCV, ONNX
+      runtimes) refuse the graph, and updates on the training side often keep
+      TensorFlow itself from importing it.
+    """,
+    code_sample="""
+      is_training = tf.placeholder(tf.bool)
+      h = tf.layers.batch_normalization(h, training=is_training)
+    """,
+    cure="""
+      Decide the phase: freeze and repair put in the value under which the
+      outputs need no update, no batch statistic and no random number. Where
+      several do, say which with --set=NAME=VALUE.
+    """,
+    look=_open_phase,
+    bad=Example(
+      """
+      x = Placeholder() {shape=[?,2,2,3]}
+      is_training = Placeholder() {dtype=bool, shape=[]}
+      gamma = Const() {value=<float [3] 1.5 0.5 2>}
+      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
+      mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
+      variance = Const() {value=<float [3] 1.3 0.7 2.1>}
+      none = Const() {value=<float [0]>}
+      s = Switch(x, is_training)
+      i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
+      t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
+      m = Merge(i, t)
+      y = Relu(m)
+      """,
+    ),
+    good=Example(_STORED_NORM),
+  ),
+  Rule(
+    code="BN103",
+    severity=WARNING,
+    title="random numbers in the forward pass",
+    why="""
+      Dropout and added noise are there to train. Left in, two runs of the
+      graph on the same input answer differently, and every answer is off.
+    """,
+    code_sample="""
+      h = tf.nn.dropout(h, keep_prob=0.5)
+      tf.graph_util.convert_variables_to_constants(sess, graph_def, ["y"])
+    """,
+    cure="""
+      Take dropout and noise out: freeze and repair do. Random numbers that
+      are the model itself, as a generator's code, stay; cut them with
+      --input_node=NODE to feed them instead.
+    """,
+    look=_random,
+    bad=Example(
+      """
+      x = Placeholder() {shape=[4,3]}
+      shape = Const() {value=<int32 [2] 4 3>}
+      random = RandomUniform(shape) {dtype=float}
+      keep = Const() {value=<float [] 0.5>}
+      sum = Add(keep, random)
+      mask = Floor(sum)
+      scaled = RealDiv(x, keep)
+      dropped = Mul(scaled, mask)
+      y = Relu(dropped)
+      """,
+    ),
+    good=Example(
+      """
+      x = Placeholder() {shape=[4,3]}
+      y = Relu(x)
+      """
+    ),
+  ),
+  Rule(
+    code="BN104",
+    severity=WARNING,
+    title="a learning phase with a default",
+    why="""
+      Keras' learning phase is a placeholder with a default. The graph runs
+      without feeding it, so nobody notices that training is still in it: its
+      updates, its batch statistics, its control flow, and the one feed that
+      turns them on.
+    """,
+    code_sample="""
+      training = tf.placeholder_with_default(False, [])
+      h = tf.layers.batch_normalization(h, training=training)
+    """,
+    cure="Decide it, as any phase: freeze and repair do.",
+    look=_default_phase,
+    bad=Example(
+      """
+      x = Placeholder() {shape=[?,2,2,3]}
+      false = Const() {value=<bool [] false>}
+      learning_phase = PlaceholderWithDefault(false) {dtype=bool, shape=[]}
+      gamma = Const() {value=<float [3] 1.5 0.5 2>}
+      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
+      mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
+      variance = Const() {value=<float [3] 1.3 0.7 2.1>}
+      none = Const() {value=<float [0]>}
+      s = Switch(x, learning_phase)
+      i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
+      t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
+      m = Merge(i, t)
+      y = Relu(m)
+      """,
+    ),
+    good=Example(_STORED_NORM),
+  ),
+  Rule(
+    code="BN105",
+    severity=ERROR,
+    title="a constant phase that means training",
+    why="""
+      The code states training in a tensor, so the conditionals are built, and
+      take the side of training. It looks like a phase that could be fed, and
+      answers as a norm in training mode does.
+    """,
+    code_sample="""
+      is_training = tf.constant(True)
+      h = tf.contrib.layers.batch_norm(h, is_training=is_training)
+    """,
+    cure="""
+      Say what it is at inference with --set=NAME=False: what the code states
+      is changed by nobody but you.
+    """,
+    look=_literal_phase,
+    bad=Example(
+      """
+      x = Placeholder() {shape=[?,2,2,3]}
+      is_training = Const() {value=<bool [] true>}
+      gamma = Const() {value=<float [3] 1.5 0.5 2>}
+      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
+      mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
+      variance = Const() {value=<float [3] 1.3 0.7 2.1>}
+      none = Const() {value=<float [0]>}
+      s = Switch(x, is_training)
+      i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
+      t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
+      m = Merge(i, t)
+      y = Relu(m)
+      """,
+    ),
+    good=Example(_STORED_NORM),
+  ),
+)

@@ -1,0 +1,117 @@
+"""What a rule of the catalogue is made of, and what it finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import Callable, Mapping, Optional, Tuple
+
+# What stands against using the graph; a NOTE does not.
+ERROR = "error"
+WARNING = "warning"
+NOTE = "note"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One thing that is wrong with a graph.
+
+  Attributes:
+    code: of the rule, such as "BN101"; stays the same in later versions.
+    severity: "error", "warning" or "note".
+    node: name of the node that it is at; "" where it is the whole file.
+    message: the fact, and what follows from it.
+    fix: a command that clears it.
+  """
+
+  code: str
+  severity: str
+  node: str
+  message: str
+  fix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """A graph that shows a finding, or does not.
+
+  Attributes:
+    graph: the nodes, in the notation of `bnexport.text`.
+    outputs: names of the outputs.
+    checkpoint: what its checkpoint holds, nested lists by key; None without.
+    training: the training graph beside the checkpoint, in the same notation;
+      None without.
+    is_training: whether the graph is the .meta of that checkpoint, and not a
+      frozen graph beside it.
+    data: shapes of calibration data, by input, which a fix may read.
+    target_tf: the TensorFlow that is to read it, or None.
+  """
+
+  graph: str
+  outputs: Tuple[str, ...] = ("y",)
+  checkpoint: Optional[Mapping[str, object]] = None
+  training: Optional[str] = None
+  is_training: bool = False
+  data: Optional[Mapping[str, Tuple[int, ...]]] = None
+  target_tf: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """One kind of finding.
+
+  Attributes:
+    code: its name for good.
+    severity: ERROR, WARNING or NOTE.
+    title: what is the matter, in a few words.
+    why: what follows for the user of the graph.
+    code_sample: two lines of user code that lead to it.
+    cure: how to get rid of it.
+    look: yields (node, message, fix) for a Subject.
+    bad: an Example that has it, and nothing else.
+    good: an Example with nothing to find.
+  """
+
+  code: str
+  severity: str
+  title: str
+  why: str
+  code_sample: str
+  cure: str
+  look: Callable
+  bad: Example
+  good: Example
+
+  def page(self):
+    """The rule's page of the catalogue, as text."""
+    return "\n".join(
+      [
+        "%s %s (%s)" % (self.code, self.title, self.severity),
+        "",
+        _paragraph(self.why),
+        "",
+        "How it comes about:",
+        "",
+        _block(self.code_sample),
+        "",
+        "How to fix it:",
+        "",
+        _paragraph(self.cure),
+        "",
+        "Bad:",
+        "",
+        _block(self.bad.graph),
+        "",
+        "Good:",
+        "",
+        _block(self.good.graph),
+      ]
+    )
+
+
+def _paragraph(text):
+  return textwrap.fill(" ".join(text.split()), 79)
+
+
+def _block(text):
+  return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")

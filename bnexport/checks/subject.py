@@ -1,0 +1,274 @@
+"""What rules look at: a graph and what is known of it, each told once."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import shlex
+from typing import Optional
+
+import numpy as np
+
+from bnexport import faults, mending, ops
+from bnexport.checkpoint import Checkpoint, Values
+from bnexport.errors import Error, GraphError
+from bnexport.graph import Graph, TensorRef
+from bnexport.inspection import ends, norms
+from bnexport.inspection.flow import Flow
+from bnexport.inspection.inlining import inlined
+from bnexport.model import Model
+from bnexport.nodes import constant_value
+from bnexport.tf1 import tf1
+from bnexport.transforms.decide import at_inference
+from bnexport.transforms.thaw_variables import ThawVariables
+
+
+def _once(method):
+  """A property that is worked out at the first look."""
+  key = "_" + method.__name__
+
+  @functools.wraps(method)
+  def value(self):
+    if key not in self.__dict__:
+      self.__dict__[key] = method(self)
+    return self.__dict__[key]
+
+  return property(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """The files that a graph comes from, as the user named them.
+
+  Attributes:
+    graph_def: the GraphDef, or None.
+    checkpoint: the checkpoint's prefix, or None.
+    meta_graph: the training graph where it is not beside the checkpoint.
+    saved_model: the SavedModel's directory, or None.
+    size: bytes of the graph's file.
+  """
+
+  graph_def: Optional[str] = None
+  checkpoint: Optional[str] = None
+  meta_graph: Optional[str] = None
+  saved_model: Optional[str] = None
+  size: int = 0
+
+  @property
+  def training(self):
+    """The training graph's file, or None."""
+    beside = self.checkpoint and self.checkpoint + ".meta"
+    if self.meta_graph is None and beside and tf1.gfile.Exists(beside):
+      return beside
+    return self.meta_graph
+
+  def command(self, is_frozen):
+    """The command that exports or mends what is in these files."""
+    flags = []
+    for flag in ("graph_def", "saved_model", "checkpoint", "meta_graph"):
+      path = getattr(self, flag)
+      if path is not None:
+        flags.append("--%s=%s" % (flag, shlex.quote(path)))
+    if not is_frozen and not self.saved_model and not self.checkpoint:
+      flags.append("--checkpoint=PREFIX")
+    name = "repair" if is_frozen else "freeze"
+    return " ".join(["python -m bnexport." + name] + flags)
+
+
+class Subject:
+  """A graph under examination. Nothing of it is run.
+
+  Attributes:
+    source: the files it comes from.
+    signatures: OpDefs by name.
+    faults: what is malformed in the file.
+    devices: names of the nodes that are placed on each device.
+    ops: how often each op is there, in the file as it is.
+    graph: the Graph, its faults mended and its functions inlined; None where
+      that can't be.
+    is_frozen: whether the file holds no variables.
+    values: values of the variables, or None.
+    target_tf: the TensorFlow that is to read the graph, or None.
+  """
+
+  def __init__(
+    self,
+    graph_def,
+    source,
+    signatures,
+    variables=None,
+    outputs=(),
+    target_tf=None,
+  ):
+    """Looks at the file as it is, then opens it.
+
+    Args:
+      graph_def: the GraphDef as read; it is taken over.
+      source: a Source.
+      signatures: Signatures, those the file brings along included.
+      variables: prefix of the checkpoint with the variables, or None.
+      outputs: names of the outputs; told by the graph where there are none.
+      target_tf: a version of TensorFlow, or None.
+
+    Raises:
+      SourceError: the checkpoint can't be read.
+    """
+    self.source = source
+    self.signatures = signatures
+    self.target_tf = target_tf
+    self.faults = faults.find(graph_def, signatures)
+    self.devices = {}
+    self.ops = collections.Counter(node.op for node in graph_def.node)
+    for node in graph_def.node:
+      if node.device:
+        self.devices.setdefault(node.device, []).append(node.name)
+    self._named = tuple(outputs)
+    self.graph = self._open(graph_def)
+    # Constants that are variables by right are so only here, not in the file.
+    self.is_frozen = self.graph is None or not any(
+      node.op in ops.VARIABLES for node in self.graph
+    )
+    self.values = self._thaw(variables)
+
+  def _open(self, graph_def):
+    # What is missing is looked at as if it were fed, so that all else shows.
+    missing = [
+      TensorRef.parse(fault.subject)
+      for fault in self.faults
+      if fault.kind == faults.DANGLING
+    ]
+    try:
+      mending.mend(graph_def, self.signatures, inputs=missing)
+      graph = Graph(graph_def, copy=False)
+      graph.lint()
+    except GraphError:
+      return None
+    return inlined(graph, self.signatures)
+
+  def _thaw(self, variables):
+    """Values of the variables, those that freezing made constants included."""
+    if self.graph is None:
+      return None
+    saved = None if variables is None else Checkpoint(variables)
+    values = Values(saved, self.graph)
+    model = Model(
+      graph=self.graph,
+      values=values,
+      inputs=(),
+      outputs=tuple(TensorRef.parse(name) for name in self._named),
+      origin="",
+      signatures=self.signatures,
+    )
+    is_thawed = self.is_frozen and ThawVariables().apply(model)
+    return values if is_thawed or saved is not None else None
+
+  # What is in the graph.
+
+  @_once
+  def flow(self):
+    return Flow(self.graph)
+
+  @_once
+  def outputs(self):
+    """TensorRefs of the outputs that were named, or of the likely ones."""
+    if self.graph is None:
+      return ()
+    names = self._named or ends.outputs(self.flow)[:1]
+    refs = [TensorRef.parse(name) for name in names]
+    return tuple(ref for ref in refs if ref.node in self.graph)
+
+  @_once
+  def norms(self):
+    """The batch norms of the forward pass, as `inspection.norms` tells."""
+    if self.graph is None:
+      return []
+    return norms.batch_norms(self.flow, [ref.node for ref in self.outputs])
+
+  @_once
+  def health(self):
+    """States of the stored statistics, by the norm's name."""
+    return {
+      norm.name: norms.health_of(self.graph, norm, self.values)
+      for norm in self.norms
+    }
+
+  @_once
+  def model(self):
+    """The graph with its values and outputs, as transforms take it."""
+    return Model(
+      graph=self.graph,
+      values=self.values,
+      inputs=(),
+      outputs=self.outputs,
+      origin="",
+      signatures=self.signatures,
+    )
+
+  @_once
+  def needed(self):
+    """Names of the nodes whose values the outputs need."""
+    return self.model.needed() if self.graph is not None else {}
+
+  @_once
+  def inference(self):
+    """The Evaluation of the graph at inference; None where it can't be told."""
+    if not self.outputs:
+      return None
+    try:
+      return at_inference(self.model)
+    except Error:
+      return None
+
+  @_once
+  def needed_at_inference(self):
+    """Names of the nodes that the outputs need once the phase is decided."""
+    if self.inference is None:
+      return self.needed
+    return self.inference.needed(self.outputs)
+
+  def is_needed(self, name):
+    """Whether a node has a part in the answers at inference."""
+    return name in self.needed_at_inference
+
+  def has_averages(self, norm):
+    """Whether what a norm averages is in these files, as far as looks go."""
+    if norm.moving_mean is not None:
+      return True
+    # Beside a frozen graph; what a training graph averages is told by it.
+    return self.is_frozen and self.source.checkpoint is not None
+
+  def array(self, name, largest=1 << 26):
+    """The value of a constant or variable; None where it isn't at hand.
+
+    Args:
+      name: of a node.
+      largest: of more elements than this, none is read.
+    """
+    if self.graph.op(name) == "Const":
+      return constant_value(self.graph, TensorRef(name), largest)
+    if self.values is None or name not in self.values:
+      return None
+    if np.prod(self.values.shape(name), dtype=np.int64) > largest:
+      return None
+    return self.values[name]
+
+  # What to do about it.
+
+  def fix(self, *flags, outputs=None):
+    """A command that exports or mends the graph, with more flags."""
+    return self._command(self.is_frozen, outputs or self.outputs, flags)
+
+  def mend(self, *flags):
+    """A command that mends the graph's file, with more flags."""
+    is_file = self.source.graph_def is not None
+    return self._command(is_file or self.is_frozen, self.outputs, flags)
+
+  def _command(self, is_repair, outputs, flags):
+    # Of a graph that does not open, only what the user named is known.
+    named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
+    return " ".join(
+      (self.source.command(is_repair),)
+      + ("--output_node=%s" % shlex.quote(named),)
+      + tuple(shlex.quote(flag) for flag in flags)
+    )

@@ -1,0 +1,83 @@
+"""Says what is in a TF1 graph, and what is wrong with it.
+
+Of a frozen graph, of a checkpoint with its training graph, or a SavedModel:
+
+  python -m bnexport.inspect --graph_def=model.pb
+  python -m bnexport.inspect --checkpoint=run/model.ckpt
+  python -m bnexport.inspect --explain=BN101
+
+Nothing of the graph is run. Inputs and outputs are guessed where
+--output_node names none. Exit status: 0 nothing stands against the graph, 2
+findings do, 3 can't be done.
+"""
+
+from __future__ import annotations
+
+import json
+
+from absl import flags
+
+from bnexport import cli
+from bnexport.errors import SourceError
+
+_FORMAT = flags.DEFINE_enum(
+  "format", "text", ["text", "json"], "How to print what is found."
+)
+_EXPLAIN = flags.DEFINE_string(
+  "explain", None, "Print the page of a finding's code, such as BN101."
+)
+_SHOW = flags.DEFINE_string(
+  "show", None, "Print a node, or the nodes of a scope, as text."
+)
+
+
+def main():
+  if _EXPLAIN.value:
+    from bnexport import checks
+
+    print(checks.explain(_EXPLAIN.value))
+    return cli.DONE
+  _refuse_other_than_one_source()
+  # Only now: importing TensorFlow takes seconds.
+  from bnexport.inspection import examination
+
+  looked = examination.look(
+    graph_def=cli.GRAPH_DEF.value,
+    checkpoint=cli.CHECKPOINT.value,
+    meta_graph=cli.META_GRAPH.value,
+    saved_model_dir=cli.SAVED_MODEL.value,
+    tags=cli.TAGS.value,
+    signature=cli.SIGNATURE.value,
+    outputs=[name for name in cli.OUTPUT_NODE.value if name],
+    target_tf=cli.TARGET_TF.value,
+  )
+  if _SHOW.value:
+    print(looked.show(_SHOW.value))
+    return cli.DONE
+  if _FORMAT.value == "json":
+    print(json.dumps(looked.facts(), indent=2))
+  else:
+    print(looked.text())
+  return cli.NOT_PROVEN if looked.stand_against else cli.DONE
+
+
+def _refuse_other_than_one_source():
+  if cli.SAVED_MODEL.value and (cli.GRAPH_DEF.value or cli.CHECKPOINT.value):
+    raise SourceError(
+      "cannot inspect two sources: --saved_model and another are given; pass "
+      "one"
+    )
+  if not (
+    cli.SAVED_MODEL.value
+    or cli.GRAPH_DEF.value
+    or cli.META_GRAPH.value
+    or cli.CHECKPOINT.value
+  ):
+    raise SourceError(
+      "cannot inspect: nothing is named; pass --graph_def=FILE, "
+      "--checkpoint=PREFIX or --saved_model=DIRECTORY"
+    )
+
+
+if __name__ == "__main__":
+  cli.run(main)

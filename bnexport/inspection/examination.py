@@ -1,0 +1,163 @@
+"""Opening what a user names, looking at it, and saying what was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Dict, List
+
+from bnexport import checks, text
+from bnexport.checkpoint import find_prefix
+from bnexport.checks.rule import NOTE, Finding
+from bnexport.checks.subject import Source, Subject
+from bnexport.errors import GraphError, SourceError, nearest
+from bnexport.evaluation import in_scope
+from bnexport.graph import Graph, TensorRef
+from bnexport.inspection import text as terminal
+from bnexport.inspection.overview import overview
+from bnexport.nodes import Signatures
+from bnexport.sources import saved_model
+from bnexport.sources.files import read_proto
+from bnexport.tf1 import tf1
+
+# Tensors with more elements are abbreviated where nodes are shown.
+_LARGEST = 16
+
+
+@dataclasses.dataclass
+class Examination:
+  """What was seen.
+
+  Attributes:
+    subject: the Subject.
+    seen: the overview, plain values.
+    findings: what is wrong.
+  """
+
+  subject: Subject
+  seen: Dict
+  findings: List[Finding]
+
+  @property
+  def stand_against(self):
+    """Findings that stand against using the graph."""
+    return [f for f in self.findings if f.severity != NOTE]
+
+  def facts(self):
+    """Everything, as one object of plain values."""
+    return dict(
+      self.seen, findings=[dataclasses.asdict(f) for f in self.findings]
+    )
+
+  def text(self):
+    """Everything, for a terminal."""
+    return terminal.text(self.seen) + "\n\n" + terminal.findings(self.findings)
+
+  def show(self, name):
+    """A node, or the nodes of a scope, as text.
+
+    Raises:
+      GraphError: the graph has neither, or can't be opened.
+    """
+    graph = self.subject.graph
+    if graph is None:
+      raise GraphError(
+        "cannot show '%s': the graph does not open; see the findings without "
+        "--show" % name
+      )
+    nodes = [node for node in graph if in_scope(node.name, name)]
+    if not nodes:
+      raise GraphError(
+        "cannot show '%s': no node has that name or scope%s"
+        % (name, nearest(name, graph.names()))
+      )
+    return text.dumps(nodes, largest=_LARGEST, brief=True)
+
+
+def look(
+  graph_def=None,
+  checkpoint=None,
+  meta_graph=None,
+  saved_model_dir=None,
+  tags=(),
+  signature=None,
+  outputs=(),
+  target_tf=None,
+):
+  """Looks at what a user names; nothing of it is imported or run.
+
+  Args:
+    graph_def: a GraphDef's file, or None.
+    checkpoint: prefix, file or directory of a checkpoint, or None.
+    meta_graph: the training graph where it is not beside the checkpoint.
+    saved_model_dir: a SavedModel, or None.
+    tags: of the SavedModel's graph.
+    signature: of the SavedModel.
+    outputs: names of the outputs; guessed where there are none.
+    target_tf: the TensorFlow that is to read the graph, or None.
+
+  Returns:
+    An Examination.
+
+  Raises:
+    SourceError: a file is missing or unsound.
+  """
+  signatures, inputs, kind = Signatures(), (), None
+  prefix = None if checkpoint is None else find_prefix(checkpoint)
+  if saved_model_dir is not None:
+    saved = saved_model.read(saved_model_dir, tags, signature)
+    proto, signatures, prefix = (
+      saved.graph_def,
+      saved.signatures,
+      saved.variables,
+    )
+    path, kind = saved_model_dir, "SavedModel"
+    inputs = list(saved.inputs.values())
+    outputs = outputs or list(saved.outputs.values())
+  elif graph_def is not None:
+    path = graph_def
+    proto = read_proto(path, tf1.GraphDef, "the graph")
+  else:
+    path = meta_graph or prefix + ".meta"
+    meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
+    proto = meta.graph_def
+    signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
+  if not proto.node:
+    raise SourceError(
+      "cannot inspect '%s': it holds no graph; give the file that TensorFlow "
+      "wrote" % path
+    )
+  source = Source(
+    graph_def=graph_def,
+    checkpoint=None if saved_model_dir else prefix,
+    meta_graph=meta_graph,
+    saved_model=saved_model_dir,
+    size=_size(path),
+  )
+  subject = Subject(proto, source, signatures, prefix, outputs, target_tf)
+  findings = checks.run(subject)
+  return Examination(
+    subject, _overview(subject, path, kind, inputs, outputs), findings
+  )
+
+
+def _size(path):
+  if tf1.gfile.IsDirectory(path):
+    path = os.path.join(path, "saved_model.pb")
+  return tf1.gfile.Stat(path).length if tf1.gfile.Exists(path) else None
+
+
+def _overview(subject, path, kind, inputs, outputs):
+  graph, size = subject.graph, subject.source.size
+  if graph is None:  # what can be said of a graph that does not open
+    graph, kind = Graph(tf1.GraphDef()), "broken graph"
+  return overview(
+    graph,
+    file=path,
+    size=size,
+    kind=kind,
+    values=subject.values,
+    signatures=subject.signatures,
+    inputs=inputs,
+    outputs=[name for name in outputs if TensorRef.parse(name).node in graph],
+  )

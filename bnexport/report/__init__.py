@@ -1,0 +1,91 @@
+"""What was done and what was proven: for a terminal, as files, as a page."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+
+from bnexport.errors import SourceError
+from bnexport.report.facts import facts
+from bnexport.report.text import norm_line, proof_lines, text
+
+__all__ = ("facts", "norm_line", "proof_lines", "text", "write", "writer")
+
+_NEEDED_BY_HTML = ("jinja2", "matplotlib")
+
+
+def _json(export, said, evidence):
+  return json.dumps(_finite(said), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value):
+  """Plain values with what is not finite as text: JSON has no number for it."""
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return value
+
+
+def _markdown(export, said, evidence):
+  from bnexport.report.markdown import markdown
+
+  return markdown(said)
+
+
+def _html(export, said, evidence):
+  # Only now: Matplotlib takes a second.
+  from bnexport.report.page import page
+
+  return page(export, said, evidence)
+
+
+_WRITERS = {".html": _html, ".json": _json, ".md": _markdown}
+
+
+def writer(path):
+  """The function that makes a report of the file's kind.
+
+  Raises:
+    SourceError: the extension is none of those known, or what a page takes
+      is not installed.
+  """
+  extension = os.path.splitext(path)[1]
+  if extension not in _WRITERS:
+    raise SourceError(
+      "cannot write report '%s': its kind is told by its extension; give "
+      "FILE.html, FILE.json or FILE.md" % path
+    )
+  for module in _NEEDED_BY_HTML if extension == ".html" else ():
+    if importlib.util.find_spec(module) is None:
+      raise SourceError(
+        "cannot write report '%s': %s is not installed; pip install "
+        "'bnexport[report]', or give FILE.json or FILE.md" % (path, module)
+      )
+  return _WRITERS[extension]
+
+
+def write(path, export, proof, graph_path):
+  """Runs the graphs tensor by tensor and writes the report to a file.
+
+  Args:
+    path: FILE.html, FILE.json or FILE.md.
+    export: a pipeline.Export.
+    proof: a comparison.Comparison, or None.
+    graph_path: the file that the exported graph was written to.
+
+  Raises:
+    SourceError: see `writer`; or the file can't be written.
+  """
+  from bnexport.freezing.writing import whole_file
+  from bnexport.report.evidence import gather
+
+  make = writer(path)
+  evidence = gather(export, proof)
+  said = facts(export, proof, graph_path, evidence)
+  with whole_file(path, make(export, said, evidence).encode("utf-8")):
+    pass

@@ -1,0 +1,225 @@
+"""What a report shows beside the proof: it takes runs, so only on demand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.comparison import Difference, Runner
+from bnexport.divergence import first_real, matched, walk
+from bnexport.errors import ComparisonError
+from bnexport.freezing.reference import TrainingGraph
+from bnexport.graph import Graph
+from bnexport.report.norm_statistics import NormStatistics, collect, used_before
+
+
+@dataclasses.dataclass
+class Walk:
+  """Tensors of two graphs on the same feeds.
+
+  Attributes:
+    what: what the exported graph was held against.
+    differences: one a tensor, in order of execution.
+    first: the first that is no rounding, or None.
+    norm: the norm that `first` lies at or behind, or None.
+    note: why nothing was compared; empty where it was.
+  """
+
+  what: str = ""
+  differences: List[Difference] = dataclasses.field(default_factory=list)
+  first: Optional[Difference] = None
+  norm: Optional[str] = None
+  note: str = ""
+
+
+@dataclasses.dataclass
+class Evidence:
+  """What was found out for a report.
+
+  Attributes:
+    before: what norms took their statistics from, by name.
+    statistics: NormStatistics by the norm's name.
+    layers: the exported graph against its reference.
+    training: the exported graph against the training graph as training runs
+      it.
+  """
+
+  before: Dict[str, str]
+  statistics: Dict[str, NormStatistics]
+  layers: Walk
+  training: Walk
+
+
+def gather(export, proof):
+  """Runs the graphs once more, tensor by tensor; returns Evidence.
+
+  Args:
+    export: a pipeline.Export.
+    proof: a comparison.Comparison, or None; its feeds are fed again.
+  """
+  why, feeds = _why_not(export, proof), None
+  running = []
+  layers, training = Walk(note=why), Walk(note=why)
+  if not why:
+    feeds = proof.arrays
+    model = export.model
+    runner = Runner(export.to_graph_def(), model.outputs, model.initializers)
+    layers = _against_reference(export, runner, feeds)
+    trained, training = _against_training(export, runner, feeds)
+    if not training.note:
+      running.append(
+        ("the batch's own, in the training graph", trained, trained.graph)
+      )
+    running.append(
+      ("the batch's own, in the exported graph", runner, model.graph)
+    )
+  statistics = collect(export, running, feeds)
+  for _, runner, _ in running:
+    runner.close()
+  return Evidence(
+    used_before(export.original),
+    {one.norm: one for one in statistics},
+    layers,
+    training,
+  )
+
+
+def _why_not(export, proof):
+  """Why nothing can be run, or an empty text."""
+  if proof is None:
+    return "not looked at: --novalidate"
+  if proof.arrays is None:
+    return "not looked at: the graph could not be run; see the proof"
+  random = [n.name for n in export.model.graph if ops.is_random(n.op)]
+  if random:
+    return (
+      "not looked at: the graph draws random numbers ('%s'), so two runs "
+      "differ anyway" % random[0]
+    )
+  return ""
+
+
+def _against_reference(export, runner, feeds):
+  reference = export.reference
+  if reference is None or not hasattr(reference, "fetch"):
+    return Walk(note="not looked at: there is no reference to compare with")
+  try:
+    reference.open()
+    return _walked(export, runner, reference, reference.what, feeds)
+  except ComparisonError as error:
+    return Walk(note="not looked at: %s" % error)
+
+
+def _against_training(export, runner, feeds):
+  """Returns what runs the training graph, and the Walk."""
+  note = _no_training(export)
+  if note:
+    return None, Walk(note=note)
+  trained = TrainingGraph(export.original, export.model, trains=True)
+  try:
+    trained.open()
+    if _other_layout(export.model.graph, trained.graph):
+      raise ComparisonError(
+        "the export lays its data out in another order than the training graph"
+      )
+    what = _training_text(export.model)
+    return trained, _walked(export, runner, trained, what, feeds)
+  except ComparisonError as error:
+    trained.close()
+    return None, Walk(note="not looked at: %s" % error)
+
+
+def _no_training(export):
+  """Why there is no training to look at, or an empty text."""
+  model = export.model
+  if export.original is None:
+    return (
+      "not looked at: the model was rebuilt for inference, so there is no "
+      "training graph"
+    )
+  if _phases(model) or model.stored:
+    return ""
+  if model.decided:
+    return (
+      "not looked at: which value of '%s' means training is not known"
+      % next(iter(model.decided))
+    )
+  return (
+    "nothing to look at: the graph has no phase and no batch statistic, so it "
+    "answers in training as it does in inference"
+  )
+
+
+def _phases(model):
+  return {
+    name: not value
+    for name, value in model.decided.items()
+    if np.asarray(value).dtype == bool
+  }
+
+
+def _training_text(model):
+  phases = ["%s = %s" % item for item in sorted(_phases(model).items())]
+  return "the training graph as training runs it (%s)" % ", ".join(
+    phases + ["dropout left out"]
+  )
+
+
+def _other_layout(a, b):
+  return any(
+    node.name in b and _layout(node) != _layout(b.node(node.name)) for node in a
+  )
+
+
+def _layout(node):
+  # Asking a proto for an attribute that it lacks would give it one.
+  return node.attr["data_format"].s if "data_format" in node.attr else None
+
+
+def _walked(export, runner, other, what, feeds):
+  graph = export.model.graph
+  fed = _depend_on(graph, feeds)
+  names = [name for name in matched(graph, other.graph) if name in fed]
+  outputs = [str(ref) for ref in export.model.outputs]
+  names += [name for name in outputs if name not in names]
+  differences = list(walk(runner, other, feeds, names))
+  first = first_real(differences, graph)
+  return Walk(
+    what, differences, first, _norm_behind(export, differences, first)
+  )
+
+
+def _depend_on(graph: Graph, feeds):
+  """Names of the nodes that read values of what is fed, directly or not."""
+  stack = [name for name in feeds if name in graph]
+  seen = set(stack)
+  while stack:
+    for reader in graph.readers(stack.pop()):
+      if reader not in seen and graph.op(reader) not in ops.SHAPES:
+        seen.add(reader)
+        stack.append(reader)
+  return seen
+
+
+def _norm_behind(export, differences, first):
+  """The first norm between what still agrees and what does not, or None."""
+  if first is None:
+    return None
+  graph = export.model.graph
+  agree = []
+  for one in differences:
+    if one is first:
+      break
+    agree.append(one.output.partition(":")[0])
+  reached = graph.ancestors([first.output.partition(":")[0]])
+  new = set(reached) - set(graph.ancestors(agree))
+  for norm in export.norms:
+    # The mean may be taken away before the node that gives the norm its name.
+    refs = [norm.mean, norm.variance]
+    names = [norm.name] + [ref.node for ref in refs if ref is not None]
+    if not new.isdisjoint(names):
+      return norm.name
+  return None

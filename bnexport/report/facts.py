@@ -1,0 +1,174 @@
+"""What was done and what was proven, as plain values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport.nodes import element_count
+from bnexport.report.norm_statistics import CONSTANTS
+from bnexport.tf1 import tf1
+
+
+def facts(export, proof, path, evidence=None):
+  """Everything a report says, as one object of plain values.
+
+  Args:
+    export: a pipeline.Export.
+    proof: a comparison.Comparison, or None.
+    path: the file that was written.
+    evidence: an evidence.Evidence. Without it, what takes runs is left out:
+      `layers`, `training_and_inference`, and norms' `before` and `values`.
+  """
+  graph = export.model.graph
+  said = {
+    "file": path,
+    "verdict": _verdict(proof),
+    "nodes": len(graph),
+    "parameters": sum(
+      element_count(node.attr["value"].tensor)
+      for node in graph
+      if node.op == "Const"
+    ),
+    "source": export.model.origin,
+    "inputs": [_end(graph.node(name)) for name in export.model.placeholders()],
+    "outputs": [str(ref) for ref in export.model.outputs],
+    "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
+    "changes": list(export.model.history),
+    "warnings": list(export.model.warnings),
+    "proof": _proof(proof),
+  }
+  if evidence is not None:
+    recalibrated = {one.name: str(one) for one in export.recalibrated}
+    for norm in said["batch_norms"]:
+      norm.update(_before(norm, evidence))
+      norm["recalibrated"] = recalibrated.get(norm["name"])
+      norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
+    said["layers"] = _walk(evidence.layers)
+    said["training_and_inference"] = _walk(evidence.training)
+  return said
+
+
+def _in_order(export):
+  """The norms as data flows; what no data flows into has no place in that."""
+  graph = export.model.graph
+  place = {name: i for i, name in enumerate(graph.topological())}
+  return sorted(
+    export.norms, key=lambda n: place[n.name if n.x is None else n.x.node]
+  )
+
+
+def _verdict(proof):
+  """State ("proven", "unproven" or "differs") and a sentence for it."""
+  if proof is None:
+    return {
+      "state": "unproven",
+      "says": "Written, and not proven: --novalidate",
+    }
+  if not proof.holds:
+    return {
+      "state": "differs",
+      "says": "The exported graph does not answer as its reference",
+    }
+  if not proof.differences:
+    return {
+      "state": "unproven",
+      "says": "It can be imported; its answers were compared with nothing",
+    }
+  return {
+    "state": "proven",
+    "says": "The exported graph answers as its reference",
+  }
+
+
+def _before(norm, evidence):
+  """What a norm used before, whether that has changed, and the values."""
+  before = evidence.before.get(norm["name"])
+  one = evidence.statistics.get(norm["name"])
+  other_values = one is not None and one.before_is == CONSTANTS
+  return {
+    "before": before,
+    "changed": other_values or before not in (None, norm["statistics"]),
+    "values": None if one is None else _values(one),
+  }
+
+
+def _values(one):
+  return {
+    "channels": int(one.mean.size),
+    "before_is": one.before_is,
+    "mean": _summary(one.mean),
+    "variance": _summary(one.variance),
+    "mean_before": _summary(one.mean_before),
+    "variance_before": _summary(one.variance_before),
+  }
+
+
+def _summary(array):
+  if array is None or not array.size:
+    return None
+  return {
+    "smallest": float(np.min(array)),
+    "median": float(np.median(array)),
+    "largest": float(np.max(array)),
+  }
+
+
+def _walk(walk):
+  first = walk.first
+  return {
+    "compared_with": walk.what,
+    "note": walk.note,
+    "first_real_difference": None if first is None else first.output,
+    "norm": walk.norm,
+    "tensors": [_difference(d) for d in walk.differences],
+  }
+
+
+def _difference(d):
+  return {
+    "name": d.output,
+    "largest_difference": d.largest,
+    "limit": d.limit,
+    "holds": d.holds,
+  }
+
+
+def _end(node):
+  shape = "unknown shape"
+  if "shape" in node.attr and not node.attr["shape"].shape.unknown_rank:
+    shape = "[%s]" % ", ".join(
+      "?" if dim.size < 0 else str(dim.size)
+      for dim in node.attr["shape"].shape.dim
+    )
+  return {
+    "name": node.name,
+    "shape": shape,
+    "dtype": tf1.as_dtype(node.attr["dtype"].type).name,
+  }
+
+
+def _norm(export, norm):
+  return {
+    "name": norm.name,
+    "form": norm.form,
+    "statistics": norm.statistics,
+    "epsilon": norm.epsilon,
+    "moving_mean": norm.moving_mean,
+    "moving_variance": norm.moving_variance,
+    "health": export.health.get(norm.name),
+  }
+
+
+def _proof(proof):
+  if proof is None:
+    return None
+  return {
+    "holds": proof.holds,
+    "compared_with": proof.reference,
+    "fed": {name: list(shape) for name, shape in proof.feeds.items()},
+    "fed_is_made_up": proof.is_made_up,
+    "outputs": [_difference(d) for d in proof.differences],
+    "one_row_answers_alone": proof.batch,
+    "second_run_answers_the_same": proof.repeats,
+    "notes": list(proof.notes),
+  }

@@ -1,0 +1,97 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+import os
+
+from bnexport.report import sentences
+from bnexport.report.text import proof_lines
+
+_NORM = ("norm", "form", "statistics", "mean", "variance", "epsilon", "health")
+_VALUES = (
+  "norm",
+  "before",
+  "mean",
+  "mean before",
+  "variance",
+  "variance before",
+)
+
+
+def markdown(said):
+  """Markdown of the facts."""
+  lines = ["# %s" % _text(os.path.basename(said["file"])), ""]
+  lines += ["**%s.**" % said["verdict"]["says"], ""]
+  lines += ["- %s" % _text(line) for line in proof_lines(said["proof"])]
+  lines += _section("Warnings", said["warnings"])
+  lines += _section("What was changed and why", sentences.changes(said))
+  lines += ["", "## Batch norms", ""] + _table(_NORM, _norms(said))
+  lines += ["", sentences.health(said)]
+  values = [norm for norm in said["batch_norms"] if norm["values"]]
+  if values:
+    lines += ["", "Median (smallest to largest) of the channels; before was"]
+    lines += ["what the column says.", ""]
+    lines += _table(_VALUES, map(_values, values))
+  lines += ["", "## Layer by layer", ""]
+  lines += [_text(sentences.agreement(said["layers"])) + "."]
+  lines += _tensors(said["layers"])
+  lines += ["", "## Where training and inference part", ""]
+  training = said["training_and_inference"]
+  lines += [_text(sentences.parting(training, said["outputs"])) + "."]
+  lines += _tensors(training)
+  lines += _section("All changes", said["changes"])
+  return "\n".join(lines) + "\n"
+
+
+def _section(title, lines):
+  if not lines:
+    return []
+  return ["", "## " + title, ""] + ["- %s" % _text(line) for line in lines]
+
+
+def _text(text):
+  """Names may hold what Markdown or HTML means something by."""
+  return str(text).replace("<", "&lt;").replace("|", "\\|")
+
+
+def _table(titles, rows):
+  lines = ["| %s |" % " | ".join(titles), "|" + "---|" * len(titles)]
+  for row in rows:
+    lines.append("| %s |" % " | ".join(_text(cell) for cell in row))
+  return lines
+
+
+def _norms(said):
+  for norm in said["batch_norms"]:
+    yield (
+      norm["name"],
+      norm["form"],
+      norm["statistics"],
+      norm["moving_mean"],
+      norm["moving_variance"],
+      "%.3g" % norm["epsilon"],
+      norm["health"],
+    )
+
+
+def _values(norm):
+  values = norm["values"]
+  return [norm["name"], values["before_is"] or ""] + [
+    sentences.summary(values[key])
+    for key in ("mean", "mean_before", "variance", "variance_before")
+  ]
+
+
+def _tensors(walk):
+  if not walk["tensors"]:
+    return []
+  rows = [
+    (
+      tensor["name"],
+      "%.2g" % tensor["largest_difference"],
+      "%.2g" % tensor["limit"],
+      "" if tensor["holds"] else "differs",
+    )
+    for tensor in walk["tensors"]
+  ]
+  return [""] + _table(("tensor", "largest difference", "limit", ""), rows)

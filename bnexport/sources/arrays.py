@@ -1,0 +1,111 @@
+"""Arrays by input name: .npz files that may be missing, cut or something else.
+
+Does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+import zlib
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from bnexport.errors import SourceError
+from bnexport.graph import TensorRef
+
+_READ_HEADER = {
+  (1, 0): np.lib.format.read_array_header_1_0,
+  (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Header(NamedTuple):
+  """What a file says of an array before its values."""
+
+  shape: Tuple[int, ...]
+  dtype: np.dtype
+
+
+def headers(path, what):
+  """Headers of an .npz file's arrays by input name; reads no values.
+
+  Args:
+    path: the file.
+    what: names the file in messages.
+
+  Raises:
+    SourceError: it is missing, no .npz, cut short, or holds no arrays.
+  """
+  with _readable(path, what), zipfile.ZipFile(path) as archive:
+    found = {}
+    for member in archive.namelist():
+      with archive.open(member) as f:
+        version = np.lib.format.read_magic(f)
+        if version not in _READ_HEADER:
+          raise ValueError("'%s' is in a format of its own" % member)
+        shape, _, dtype = _READ_HEADER[version](f)
+      if dtype.hasobject:
+        raise ValueError("'%s' holds Python objects" % member)
+      found[_input_name(member)] = Header(shape, dtype)
+  return _some(found, path, what)
+
+
+def read(path, what, names=None):
+  """Arrays of an .npz file by input name; `x:0` in the file is `x`.
+
+  Args:
+    path: the file.
+    what: names the file in messages.
+    names: the inputs to read, which the file holds; all where it is None.
+
+  Raises:
+    SourceError: it is missing, no .npz, cut short, or holds no arrays.
+  """
+  with _readable(path, what), np.load(path) as arrays:
+    found = {
+      _input_name(name): arrays[name]
+      for name in arrays.files
+      if names is None or _input_name(name) in names
+    }
+  return _some(found, path, what)
+
+
+def _input_name(member):
+  name = member[:-4] if member.endswith(".npy") else member
+  return str(TensorRef.parse(name))
+
+
+def _some(found, path, what):
+  if not found:
+    raise SourceError(
+      "cannot use %s '%s': it holds no arrays; write them with "
+      "numpy.savez(FILE, INPUT=array)" % (what, path)
+    )
+  return found
+
+
+@contextlib.contextmanager
+def _readable(path, what):
+  """Says in one line what NumPy and zipfile say in many ways."""
+  try:
+    # Old NumPy complains on stderr of files that are cut short.
+    with open(path, "rb") as f:
+      if not zipfile.is_zipfile(f):
+        raise ValueError("it is no .npz file, or it is cut short")
+    yield
+  except (
+    OSError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+  ) as error:
+    raise SourceError(
+      "cannot read %s '%s': %s; write an .npz "
+      "with numpy.savez(FILE, INPUT=array)" % (what, path, error)
+    ) from error

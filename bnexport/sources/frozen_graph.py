@@ -1,0 +1,71 @@
+"""A graph that was frozen, perhaps wrongly, and what it was frozen from."""
+
+from __future__ import annotations
+
+from bnexport import mending
+from bnexport.checkpoint import Checkpoint, Values
+from bnexport.errors import SourceError
+from bnexport.graph import TensorRef
+from bnexport.model import Model, find_tensors
+from bnexport.nodes import Signatures
+from bnexport.sources.completion import complete
+from bnexport.sources.files import read_proto
+from bnexport.sources.meta_graph import open_graph
+from bnexport.tf1 import tf1
+
+
+def load(path, checkpoint, training, outputs, inputs=()):
+  """Loads a frozen graph that need not be sound; nothing of it is run.
+
+  Args:
+    path: a GraphDef, binary or text.
+    checkpoint: prefix of the checkpoint that it was frozen with, or None.
+    training: the .meta of the training graph, or None.
+    outputs: names of the nodes or tensors to keep.
+    inputs: names of the tensors to feed, or none.
+
+  Returns:
+    A Model whose history says what was mended.
+
+  Raises:
+    SourceError: a file is missing or unsound, or a name is not in the graph.
+    GraphError: an output needs what can't be mended.
+  """
+  graph_def = read_proto(path, tf1.GraphDef, "the graph")
+  if not graph_def.node:
+    raise SourceError(
+      "cannot use '%s': the graph is empty; give the file "
+      "that TensorFlow wrote" % path
+    )
+  signatures, held, told, warnings = Signatures(), {}, [], []
+  has_training_graph = False
+  placed = sum(bool(node.device) for node in graph_def.node)
+  if placed:
+    told.append("removed the devices of %d nodes" % placed)
+  if training is not None:
+    meta = read_proto(training, tf1.MetaGraphDef, "the training graph")
+    signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
+    done = complete(graph_def, meta.graph_def, signatures)
+    held, has_training_graph = done.held, done.is_used
+    told += [
+      "'%s' is restored from '%s'" % (n, training) for n in done.restored
+    ]
+  told += mending.mend(
+    graph_def,
+    signatures,
+    [TensorRef.parse(name) for name in outputs],
+    [TensorRef.parse(name) for name in inputs],
+  )
+  graph = open_graph(graph_def)
+  saved = None if checkpoint is None else Checkpoint(checkpoint)
+  return Model(
+    graph=graph,
+    values=Values(saved, graph, held),
+    inputs=find_tensors(graph, signatures, inputs, "--input_node"),
+    outputs=find_tensors(graph, signatures, outputs, "--output_node"),
+    origin=path,
+    signatures=signatures,
+    has_training_graph=has_training_graph,
+    history=told,
+    warnings=warnings,
+  )

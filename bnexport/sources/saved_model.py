@@ -1,0 +1,194 @@
+"""A SavedModel: which of its graphs is meant, and what it says of its ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Dict, Optional, Tuple
+
+from bnexport.errors import SourceError, nearest
+from bnexport.nodes import Signatures
+from bnexport.sources.files import read_proto
+from bnexport.sources.meta_graph import open_model
+from bnexport.tf1 import SavedModelProto, tf1
+
+_SERVE = tf1.saved_model.tag_constants.SERVING
+_DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+# These start up a model; nobody asks them for an answer.
+_INTERNAL = "__saved_model_"
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedModel:
+  """One graph of a SavedModel.
+
+  Attributes:
+    graph_def: its GraphDef.
+    signatures: OpDefs, those the file brings along included.
+    inputs: names of the tensors to feed, by what the signature calls them.
+    outputs: names of the tensors to fetch, by what the signature calls them.
+    signature: the signature's name, or None where the graph has none.
+    tags: the graph's tags.
+    variables: prefix of the checkpoint with its variables, or None.
+  """
+
+  graph_def: object
+  signatures: Signatures
+  inputs: Dict[str, str]
+  outputs: Dict[str, str]
+  signature: Optional[str]
+  tags: Tuple[str, ...]
+  variables: Optional[str]
+
+
+def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
+  """Loads a SavedModel's graph; nothing of it is imported or run.
+
+  Args:
+    path: the directory.
+    checkpoint: prefix of other values for its variables, or None.
+    outputs: names of the nodes or tensors to export; none for those of the
+      signature.
+    inputs: names of the tensors to feed; none for those of the signature.
+    tags: see `read`.
+    signature: see `read`.
+
+  Raises:
+    SourceError: see `read`; or neither the user nor a signature names outputs.
+  """
+  saved = read(path, tags, signature)
+  outputs = list(outputs) or list(saved.outputs.values())
+  if not outputs:
+    raise SourceError(
+      "cannot export SavedModel '%s': no signature names its outputs; pass "
+      "--output_node=NAME" % path
+    )
+  return open_model(
+    saved.graph_def,
+    saved.signatures,
+    path,
+    checkpoint or saved.variables,
+    outputs,
+    list(inputs) or list(saved.inputs.values()),
+  )
+
+
+def read(path, tags=(), signature=None):
+  """Reads a SavedModel; nothing of it is imported or run.
+
+  Args:
+    path: the directory, or the saved_model.pb or .pbtxt in it.
+    tags: those of the graph; empty for the one that serves, or the only one.
+    signature: name of a signature; None for the one that serves, or the only
+      one.
+
+  Returns:
+    A SavedModel. What TensorFlow 2 wrote is the graph of its signatures, with
+    the model in functions that the graph calls.
+
+  Raises:
+    SourceError: there is no SavedModel, or none with these tags or this
+      signature.
+  """
+  path, folder = _find(path)
+  proto = read_proto(path, SavedModelProto, "the SavedModel")
+  meta = _pick_graph(proto, tags, folder)
+  name = _pick_signature(meta, signature, folder)
+  ends = meta.signature_def[name] if name is not None else None
+  return SavedModel(
+    graph_def=meta.graph_def,
+    signatures=Signatures(meta.meta_info_def.stripped_op_list.op),
+    inputs=_tensors(ends.inputs) if ends else {},
+    outputs=_tensors(ends.outputs) if ends else {},
+    signature=name,
+    tags=tuple(meta.meta_info_def.tags),
+    variables=_variables(folder),
+  )
+
+
+def _find(path):
+  """Path of the protobuf, and the directory it is in."""
+  if not tf1.gfile.IsDirectory(path):
+    return path, os.path.dirname(path) or "."
+  for name in ("saved_model.pb", "saved_model.pbtxt"):
+    if tf1.gfile.Exists(os.path.join(path, name)):
+      return os.path.join(path, name), path
+  # Estimators and Serving put versions of a model into numbered directories.
+  versions = [
+    name.rstrip("/")
+    for name in tf1.gfile.ListDirectory(path)
+    if tf1.gfile.Exists(os.path.join(path, name, "saved_model.pb"))
+  ]
+  hint = "; give the directory that holds it"
+  if versions:
+    hint = "; give a version in it, like '%s'" % (
+      os.path.join(path, max(versions))
+    )
+  raise SourceError(
+    "cannot read SavedModel '%s': there is no saved_model.pb in it%s"
+    % (path, hint)
+  )
+
+
+def _pick_graph(proto, tags, folder):
+  graphs = list(proto.meta_graphs)
+  there = [tuple(meta.meta_info_def.tags) for meta in graphs]
+  wanted = set(tags or (_SERVE,))
+  for meta, own in zip(graphs, there):
+    if set(own) == wanted:
+      return meta
+  if not tags and len(graphs) == 1:
+    return graphs[0]
+  if not graphs:
+    raise SourceError(
+      "cannot use SavedModel '%s': it holds no graph; export it again" % folder
+    )
+  raise SourceError(
+    "cannot find tags '%s' in SavedModel '%s': its graphs are tagged %s; pass "
+    "--tags with one of these"
+    % (
+      ",".join(sorted(wanted)),
+      folder,
+      " and ".join("'%s'" % ",".join(own) for own in there),
+    )
+  )
+
+
+def _pick_signature(meta, wanted, folder):
+  names = sorted(n for n in meta.signature_def if not n.startswith(_INTERNAL))
+  if wanted is not None:
+    if wanted in meta.signature_def:
+      return wanted
+    raise SourceError(
+      "cannot find signature '%s' in SavedModel '%s': it has %s%s"
+      % (
+        wanted,
+        folder,
+        ", ".join("'%s'" % name for name in names) or "none",
+        nearest(wanted, names, "; pass --signature with one of these")
+        if names
+        else "; leave --signature out",
+      )
+    )
+  if _DEFAULT in names:
+    return _DEFAULT
+  return names[0] if len(names) == 1 else None
+
+
+def _tensors(infos):
+  """Tensor names by key; of a sparse or composite tensor, its parts'."""
+  found = {}
+  for key in sorted(infos):
+    info = infos[key]
+    if info.HasField("coo_sparse"):
+      for part in ("values", "indices", "dense_shape"):
+        name = getattr(info.coo_sparse, part + "_tensor_name")
+        found["%s/%s" % (key, part)] = name
+    elif info.name:
+      found[key] = info.name
+  return found
+
+
+def _variables(folder):
+  prefix = os.path.join(folder, "variables", "variables")
+  return prefix if tf1.gfile.Exists(prefix + ".index") else None

@@ -1,0 +1,265 @@
+"""Attributes that a node leaves out: what they are, and which may be.
+
+The rules, for an op whose OpDef is known; other nodes stay as they are.
+
+- A type that the OpDef ties to inputs is the first known dtype of these; a
+  count or a list of types of inputs is what the inputs are.
+- The dtype of a Const is its value's.
+- Else the OpDef's default holds, where it has one.
+- Else: a type is float, and any other attribute of which the OpDef lists the
+  values is the first of them; a type that can't be float as well. A number is
+  1, or what the OpDef demands at least; a bool false; a string ""; a shape
+  []; a tensor a zero of the node's dtype. A list is as long as the OpDef
+  demands; `strides`, of which it says nothing, are 4. A function stays out.
+"""
+
+from __future__ import annotations
+
+from bnexport.nodes import arg_dtypes, int_attr, tensor_attr, type_attr
+from bnexport.tf1 import op_def, tf1
+
+_CLOSES_LOOP = ("NextIteration", "RefNextIteration")
+_FLOAT = tf1.float32.as_datatype_enum
+
+
+def fill(graph_def):
+  """Adds the attributes that nodes leave out, functions included."""
+  for scope in _scopes(graph_def):
+    scope.fill()
+
+
+def strip(graph_def):
+  """Removes attributes that `fill` puts back as they were.
+
+  Types, counts of inputs and the OpDefs' defaults, that is; what an OpDef
+  leaves to the user stays.
+  """
+  full = type(graph_def)()
+  full.CopyFrom(graph_def)
+  fill(full)
+  for scope, filled in zip(_scopes(graph_def), _scopes(full)):
+    filled.fill()  # nothing is left to add; its dtypes are known now
+    for node in scope.nodes:
+      filled.strip(node)
+
+
+def _scopes(graph_def):
+  """The graph and each of its functions: where a name means one node."""
+  library = {f.signature.name: f.signature for f in graph_def.library.function}
+  yield _Scope(graph_def.node, library, ())
+  for function in graph_def.library.function:
+    yield _Scope(function.node_def, library, function.signature.input_arg)
+
+
+class _Scope:
+  """Nodes that read each other, and the dtypes of what they read."""
+
+  def __init__(self, nodes, library, args):
+    # A list, since the protos of a field may be new objects each time.
+    self.nodes = list(nodes)
+    self._library = library
+    self._by_name = {}
+    for node in self.nodes:
+      self._by_name.setdefault(node.name, node)
+    # Of the filled nodes, a list of (name, dtypes) by output argument.
+    self._outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
+
+  def fill(self):
+    for node in self._inputs_first():
+      signature = self._signature(node)
+      if signature is not None:
+        self._fill_node(node, signature)
+        self._outputs.setdefault(
+          node.name,
+          [(arg.name, arg_dtypes(node, arg)) for arg in signature.output_arg],
+        )
+
+  def strip(self, node):
+    """Removes what can be filled in; the scope itself has to be filled."""
+    signature = self._signature(node)
+    if signature is None:
+      return
+    # Padding, strides and values are what a person looks for; nobody knows
+    # our defaults of them.
+    stated = {k: node.attr[k] for k in _required(signature) if k in node.attr}
+    bare = self._filled(node, signature, stated)
+    short = {
+      key: value
+      for key, value in node.attr.items()
+      if key in stated or key not in bare or bare[key] != value
+    }
+    again = self._filled(node, signature, short)
+    # One attribute may decide about another.
+    if all(again[key] == value for key, value in node.attr.items()):
+      for key in [key for key in node.attr if key not in short]:
+        del node.attr[key]
+
+  def _filled(self, node, signature, attrs):
+    """Attributes that a node gets where it states these alone."""
+    made = tf1.NodeDef(name=node.name, op=node.op, input=node.input)
+    for key, value in attrs.items():
+      made.attr[key].CopyFrom(value)
+    self._fill_node(made, signature)
+    return dict(made.attr.items())
+
+  def _signature(self, node):
+    # A call may have the function's name for its op.
+    return self._library.get(node.op) or op_def(node.op)
+
+  def _inputs_first(self):
+    """Yields the nodes, inputs first; loops are entered at their Merge."""
+    seen = set()
+    for root in self.nodes:
+      stack = [(root, False)]
+      while stack:
+        node, is_ready = stack.pop()
+        if is_ready:
+          yield node
+          continue
+        if id(node) in seen:
+          continue
+        seen.add(id(node))
+        stack.append((node, True))
+        for text in reversed(node.input):
+          source = self._by_name.get(text.partition(":")[0])
+          if source is not None and source.op not in _CLOSES_LOOP:
+            stack.append((source, False))
+
+  def _dtype(self, text):
+    """Dtype of an input; 0 where it is not known.
+
+    Args:
+      text: `a`, `a:1` or, in functions, `a:output:1`.
+    """
+    name, *rest = text.split(":")
+    outputs = self._outputs.get(name, ())
+    if len(rest) == 2:
+      outputs = [output for output in outputs if output[0] == rest[0]]
+    dtypes = [dtype for _, output in outputs for dtype in output]
+    index = int(rest[-1]) if rest and rest[-1].isdigit() else 0
+    return dtypes[index] if index < len(dtypes) else 0
+
+  def _fill_node(self, node, signature):
+    inferred = self._inferred(node, signature)
+    # Types first: the value of a Const depends on its dtype.
+    for attr in sorted(signature.attr, key=lambda attr: attr.type != "type"):
+      name = attr.name
+      if name in node.attr:
+        _coerce(node.attr[name], attr.type)
+        continue
+      if name in inferred:
+        value = inferred[name]
+      elif attr.HasField("default_value"):
+        value = attr.default_value
+      else:
+        value = _least(attr, node)
+      if value is not None:
+        node.attr[name].CopyFrom(value)
+
+  def _inferred(self, node, signature):
+    """Attributes that the inputs tell, by name."""
+    found = {}
+    if node.op == "Const" and "value" in node.attr:
+      found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
+    for arg, texts in _arguments(node, signature):
+      dtypes = [self._dtype(text) for text in texts]
+      known = [dtype for dtype in dtypes if dtype]
+      if arg.number_attr:
+        found.setdefault(arg.number_attr, int_attr(len(texts)))
+      if arg.type_list_attr:
+        types = tf1.AttrValue()
+        types.list.type.extend(dtype or _FLOAT for dtype in dtypes)
+        found[arg.type_list_attr] = types
+      elif arg.type_attr and known:
+        found.setdefault(arg.type_attr, type_attr(known[0]))
+    return found
+
+
+def _required(signature):
+  """Attributes without a default that neither are types nor count inputs."""
+  counts = {arg.number_attr for arg in signature.input_arg}
+  return [
+    attr.name
+    for attr in signature.attr
+    if not attr.HasField("default_value")
+    and attr.type not in ("type", "list(type)")
+    and attr.name not in counts
+  ]
+
+
+def _arguments(node, signature):
+  """Yields the OpDef's input arguments with the inputs that each takes."""
+  texts = [text for text in node.input if not text.startswith("^")]
+  lengths = []
+  for arg in signature.input_arg:
+    length = 1
+    if arg.type_list_attr:
+      length = None
+      if arg.type_list_attr in node.attr:
+        length = len(node.attr[arg.type_list_attr].list.type)
+    elif arg.number_attr:
+      length = None
+      if arg.number_attr in node.attr:
+        length = node.attr[arg.number_attr].i
+    lengths.append(length)
+  # What is open shares the rest evenly, as the lists of one count do.
+  rest = len(texts) - sum(length or 0 for length in lengths)
+  share = max(rest, 0) // max(lengths.count(None), 1)
+  start = 0
+  for arg, length in zip(signature.input_arg, lengths):
+    end = start + (share if length is None else length)
+    yield arg, texts[start:end]
+    start = end
+
+
+def _coerce(value, kind):
+  """Turns what a person writes for an attribute into its kind."""
+  if kind == "float" and value.HasField("i"):
+    value.f = value.i
+  elif kind == "list(int)" and value.HasField("shape"):
+    sizes = [dim.size for dim in value.shape.dim]
+    value.list.i.extend(sizes)
+
+
+def _least(attr, node):
+  """The value of a required attribute, or None; see the module's docstring."""
+  kind = attr.type
+  if not kind.startswith("list("):
+    return _least_element(attr, kind, node)
+  element = _least_element(attr, kind[len("list(") : -1], node)
+  made = tf1.AttrValue()
+  made.list.SetInParent()
+  field = element.WhichOneof("value") if element is not None else None
+  length = attr.minimum or (4 if attr.name == "strides" else 0)
+  for _ in range(length if field else 0):
+    _append(made.list, field, element)
+  return made
+
+
+def _append(values, field, element):
+  """Appends the one value of an AttrValue to an AttrValue.ListValue."""
+  getattr(values, field).extend([getattr(element, field)])
+
+
+def _least_element(attr, kind, node):
+  allowed = attr.allowed_values.list
+  if kind == "type":
+    types = list(allowed.type)
+    return type_attr(_FLOAT if _FLOAT in types or not types else types[0])
+  if kind == "string":
+    return tf1.AttrValue(s=allowed.s[0] if allowed.s else b"")
+  if kind == "int":
+    # In a list the minimum is the list's length.
+    return int_attr(max(1, attr.minimum) if attr.type == "int" else 1)
+  if kind == "float":
+    return tf1.AttrValue(f=1.0)
+  if kind == "bool":
+    return tf1.AttrValue(b=False)
+  if kind == "shape":
+    shape = tf1.AttrValue()
+    shape.shape.SetInParent()
+    return shape
+  if kind == "tensor" and "dtype" in node.attr:
+    dtype = tf1.as_dtype(node.attr["dtype"].type)
+    return tensor_attr(b"" if dtype == tf1.string else 0, dtype)
+  return None

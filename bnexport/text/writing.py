@@ -1,0 +1,257 @@
+"""From protos to text."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from google.protobuf import text_format
+
+from bnexport.graph import Graph
+from bnexport.text import defaults
+from bnexport.text.reading import WORD, read_value
+from bnexport.text.tensors import (
+  STRING,
+  TYPE_NAMES,
+  NoNotation,
+  number_word,
+  number_words,
+  stored_count,
+)
+from bnexport.tf1 import tf1
+
+_IS_WORD = re.compile(WORD).fullmatch
+_ESCAPES = {"\n": "\\n", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
+_BYTES = [
+  _ESCAPES.get(chr(b), chr(b))
+  if 32 <= b < 127 or chr(b) in _ESCAPES
+  else "\\x%02x" % b
+  for b in range(256)
+]
+
+
+def dumps(graph, largest=None, brief=False):
+  """Writes a graph, or some nodes, one statement a line.
+
+  Args:
+    graph: a GraphDef, a Graph, a NodeDef or several.
+    largest: tensors that store more values than this are abbreviated to
+      `<float [1000,1000] ...>`, which `loads` refuses; None writes all.
+    brief: leave out what people need not read: the header, attributes that
+      `loads` fills in, and TensorFlow's notes to itself, such as
+      `_output_shapes`.
+
+  Returns:
+    The text. Where it is neither brief nor abbreviated, `loads` makes the
+    same nodes, library and versions of it.
+  """
+  if isinstance(graph, Graph):
+    graph = graph.to_graph_def()
+  if not isinstance(graph, tf1.GraphDef):
+    nodes = [graph] if isinstance(graph, tf1.NodeDef) else graph
+    graph = tf1.GraphDef()
+    graph.node.extend(nodes)
+  if brief:
+    graph = _copy(graph)
+    _drop_notes(graph.node)
+    for function in graph.library.function:
+      _drop_notes(list(function.node_def) + [function])
+    defaults.strip(graph)
+  lines = [] if brief else [_header(graph)]
+  writer = _Writer(largest)
+  lines.extend(writer.function(f) for f in graph.library.function)
+  lines.extend(writer.node(node) for node in graph.node)
+  return "\n".join(lines)
+
+
+def _drop_notes(protos):
+  for proto in protos:
+    for key in [key for key in proto.attr if key.startswith("_")]:
+      del proto.attr[key]
+
+
+class _Writer:
+  """Texts of protos.
+
+  Attributes:
+    largest: the most values of a tensor that are written, or None.
+  """
+
+  def __init__(self, largest):
+    self.largest = largest
+
+  def function(self, function):
+    rest = _copy(function, "attr", "node_def")
+    signature = rest.signature
+    args = [_argument(arg) for arg in signature.input_arg]
+    results = []
+    for arg in signature.output_arg:
+      results.append(_argument(arg) + _source(rest.ret, arg.name))
+    for name in signature.control_output:
+      results.append("^" + _name(name) + _source(rest.control_ret, name))
+    for field in ("name", "input_arg", "output_arg", "control_output"):
+      signature.ClearField(field)
+    if not signature.ListFields():
+      rest.ClearField("signature")
+    attrs = " " + self.attrs(function.attr) if function.attr else ""
+    lines = [
+      "function %s(%s)%s -> (%s)%s {"
+      % (
+        _name(function.signature.name),
+        ", ".join(args),
+        attrs,
+        ", ".join(results),
+        _rest(rest),
+      )
+    ]
+    lines.extend("  " + self.node(node) for node in function.node_def)
+    return "\n".join(lines + ["}"])
+
+  def node(self, node):
+    inputs = ", ".join(
+      "^" + _name(text[1:]) if text.startswith("^") else _name(text)
+      for text in node.input
+    )
+    text = "%s = %s(%s)" % (_name(node.name), _name(node.op), inputs)
+    if node.attr:
+      text += " " + self.attrs(node.attr)
+    if node.device:
+      text += " @" + _quoted(node.device)
+    return text + _rest(_copy(node, "name", "op", "input", "attr", "device"))
+
+  def attrs(self, attrs):
+    return "{%s}" % ", ".join(
+      "%s=%s" % (_name(key), self.value(attrs[key])) for key in sorted(attrs)
+    )
+
+  def value(self, attr):
+    """Text of an AttrValue."""
+    try:
+      return self._plain(attr)
+    except NoNotation:
+      return _rest(attr).lstrip()
+
+  def _plain(self, attr):
+    kind = attr.WhichOneof("value")
+    if kind == "list":
+      return "(%s)" % ", ".join(
+        self._element(field.name, value)
+        for field, values in attr.list.ListFields()
+        for value in values
+      )
+    if kind == "placeholder":
+      return "$" + _name(attr.placeholder)
+    if kind is None:
+      raise NoNotation
+    return self._element(kind, getattr(attr, kind))
+
+  def _element(self, kind, value):
+    if kind == "s":
+      return _quoted(value)
+    if kind == "i":
+      return "%d" % value
+    if kind in ("f", "b"):
+      return number_word(np.float32(value) if kind == "f" else np.bool_(value))
+    if kind == "type":
+      return _type_name(value)
+    if kind == "shape":
+      return _shape(value)
+    if kind == "func":
+      return _name(value.name) + self.attrs(value.attr)
+    return self._tensor(value)
+
+  def _tensor(self, tensor):
+    head = [_type_name(tensor.dtype)]
+    if tensor.tensor_shape.ListFields():
+      head.append(_shape(tensor.tensor_shape))
+    if self.largest is not None:
+      stored = stored_count(tensor)
+      if stored is None or stored > self.largest:
+        return "<%s ...>" % " ".join(head)
+    if tensor.dtype == STRING:
+      words = [_quoted(value) for value in tensor.string_val]
+    else:
+      words = number_words(tensor)
+    # Some tensors are none of these: two fields may be set, or a NaN be a
+    # special one.
+    for way in ([], ["listed"], ["packed"]):
+      text = "<%s>" % " ".join(head + way + words)
+      again = read_value(text).tensor
+      if again.SerializeToString() == tensor.SerializeToString():
+        return text
+    raise NoNotation
+
+
+def _header(graph):
+  parts = ["complete=true"]
+  if graph.HasField("versions"):
+    parts.append("producer=%d" % graph.versions.producer)
+  if graph.versions.min_consumer:
+    parts.append("min_consumer=%d" % graph.versions.min_consumer)
+  if graph.versions.bad_consumers:
+    bad = ", ".join("%d" % version for version in graph.versions.bad_consumers)
+    parts.append("bad_consumers=(%s)" % bad)
+  rest = _copy(graph, "node", "versions")
+  if graph.library.function:
+    del rest.library.function[:]
+    if not rest.library.ListFields():
+      rest.ClearField("library")
+  return "graph {%s}%s" % (", ".join(parts), _rest(rest))
+
+
+def _argument(arg):
+  if arg.type not in TYPE_NAMES or not arg.type:
+    return _name(arg.name) + _rest(_copy(arg, "name"))
+  rest = _rest(_copy(arg, "name", "type"))
+  return "%s %s%s" % (_name(arg.name), TYPE_NAMES[arg.type], rest)
+
+
+def _source(sources, name):
+  """Takes a result's source out of the map; ` = SOURCE` or nothing."""
+  if name not in sources:
+    return ""
+  text = " = " + _name(sources[name])
+  del sources[name]
+  return text
+
+
+def _copy(proto, *without):
+  made = type(proto)()
+  made.CopyFrom(proto)
+  for field in without:
+    made.ClearField(field)
+  return made
+
+
+def _rest(proto):
+  """All of a proto behind a plus, as text format; nothing where it is empty."""
+  if not proto.ListFields() and not isinstance(proto, tf1.AttrValue):
+    return ""
+  text = text_format.MessageToString(proto, as_one_line=True)
+  return " +" + _quoted(text.strip())
+
+
+def _name(text):
+  return text if _IS_WORD(text) else _quoted(text)
+
+
+def _quoted(value):
+  if isinstance(value, str):
+    value = value.encode()
+  return '"%s"' % "".join(_BYTES[b] for b in value)
+
+
+def _type_name(number):
+  if number not in TYPE_NAMES:
+    raise NoNotation  # a dtype that is newer than this TensorFlow
+  return TYPE_NAMES[number]
+
+
+def _shape(shape):
+  if any(dim.name for dim in shape.dim) or (shape.unknown_rank and shape.dim):
+    raise NoNotation
+  if shape.unknown_rank:
+    return "?"
+  return "[%s]" % ",".join(
+    "?" if dim.size == -1 else "%d" % dim.size for dim in shape.dim
+  )

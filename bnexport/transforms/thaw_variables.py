@@ -1,0 +1,139 @@
+"""Constants that were variables are variables again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from bnexport import ops
+from bnexport.faults import clashes
+from bnexport.graph import TensorRef
+from bnexport.nodes import static_shape, type_attr
+from bnexport.tf1 import tf1
+from bnexport.variables import read
+
+# What renaming makes of updates, so that a frozen graph imports.
+_RENAMED = {"Sub": "AssignSub", "Add": "AssignAdd", "AddV2": "AssignAdd"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ThawVariables:
+  """Undoes freezing where the training part is still in the graph.
+
+  A constant was a variable where an op wants its reference or handle, where
+  the checkpoint has its name and shape, and where a difference or sum with it
+  is computed that nothing reads: that is an update that was renamed. The
+  variable keeps the value that the file holds.
+
+  Before: v = Const()   u = AssignSub(v, d)   y = Relu(x, ^u)
+  After:  v = VariableV2()   u = AssignSub(v, d)   y = Relu(x, ^u)
+  """
+
+  name: ClassVar[str] = "thaw_variables"
+
+  def apply(self, model):
+    graph = model.graph
+    told = []
+    for node in graph:
+      told += _rename_back(model, node)
+    for node in graph:
+      for slot, wants_handle in _clashes(graph, model.signatures, node):
+        variable = constant_of(graph, graph.data_inputs(node.name)[slot])
+        if variable is None:
+          continue
+        _thaw(model, variable, wants_handle)
+        graph.set_input(node.name, slot, TensorRef(variable))
+        told.append(
+          "'%s' takes a variable's %s, and got the constant '%s'; it is a "
+          "variable again"
+          % (node.name, "handle" if wants_handle else "reference", variable)
+        )
+    for name in graph.names():
+      if _is_saved(model, name):
+        _thaw(model, name, False)
+    return told
+
+
+def constant_of(graph, ref):
+  """Name of the Const whose value a tensor is, or None."""
+  seen = set()
+  while ref.node not in seen:
+    seen.add(ref.node)
+    op = graph.op(ref.node)
+    if op == "Const":
+      return ref.node
+    if op in ops.VARIABLES or not (
+      op in ops.CARRIERS
+      or op in ops.SWITCHES
+      or op in ops.MERGES
+      or op in ops.RESOURCE_READS
+    ):
+      return None
+    ref = graph.inputs(ref.node)[0]
+  return None
+
+
+def _clashes(graph, signatures, node):
+  """Slots that want a reference or a handle and get a value; which it is."""
+  if node.op not in signatures:
+    return []
+  sources = [graph.node(ref.node) for ref in graph.data_inputs(node.name)]
+  return [
+    (slot, not arg.is_ref) for slot, arg in clashes(node, sources, signatures)
+  ]
+
+
+def _rename_back(model, node):
+  """Makes a difference or sum that is only waited for an update again."""
+  graph = model.graph
+  if node.op not in _RENAMED or not graph.readers(node.name):
+    return []
+  ref = TensorRef(node.name)
+  if graph.readers_of(ref) or ref in model.outputs:
+    return []
+  variable = constant_of(graph, graph.inputs(node.name)[0])
+  if variable is None or not static_shape(graph, TensorRef(variable)):
+    return []
+  _thaw(model, variable, False)
+  attrs = {"T": node.attr["T"]}
+  inputs = [TensorRef(variable)] + graph.inputs(node.name)[1:]
+  told = "'%s' (%s) has no reader: it was the update of '%s'" % (
+    node.name,
+    node.op,
+    variable,
+  )
+  graph.become(node.name, _RENAMED[node.op], inputs, attrs)
+  return [told]
+
+
+def _is_saved(model, name):
+  node, checkpoint = model.graph.node(name), model.values.checkpoint
+  return (
+    node.op == "Const"
+    and checkpoint is not None
+    and name in checkpoint
+    and tuple(checkpoint.shapes[name])
+    == static_shape(model.graph, TensorRef(name))
+  )
+
+
+def _thaw(model, name, wants_handle):
+  """Makes a Const a variable whose value the file holds."""
+  graph = model.graph
+  node = graph.node(name)
+  if node.op != "Const":
+    return
+  tensor = node.attr["value"].tensor
+  model.values.hold(name, tensor)
+  shape = tf1.AttrValue(shape=tensor.tensor_shape)
+  attrs = {"dtype": type_attr(tensor.dtype), "shape": shape}
+  control = graph.control_inputs(name)
+  if not wants_handle:
+    graph.become(name, "VariableV2", control, attrs)
+    return
+  # Handles without a shared name would all be one variable.
+  attrs["shared_name"] = tf1.AttrValue(s=name.encode())
+  readers = graph.readers_of(TensorRef(name))
+  graph.become(name, "VarHandleOp", control, attrs)
+  value = read(graph, name)
+  graph.redirect(TensorRef(name), value, readers)
