@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 from absl import flags
 from commands import ROOT, run_process
@@ -71,6 +72,11 @@ def trained(tmp_path_factory):
       for _ in range(3):
         running.run(updates)
       tf1.train.Saver().save(running, str(folder / "run" / "model.ckpt"))
+      frozen = tf1.graph_util.convert_variables_to_constants(
+        running, graph.as_graph_def(), ["logits"])
+      (folder / "broken.pb").write_bytes(frozen.SerializeToString())
+      np.savez(str(folder / "images.npz"),
+               x=np.random.RandomState(1).randn(40, 32, 32, 3) + 0.5)
   return folder
 
 
@@ -83,10 +89,16 @@ def test_command_runs_as_written(trained, tmp_path, command):
   folder = str(tmp_path / "work")
   shutil.copytree(str(trained), folder)
   result = run_process(*shlex.split(command)[1:], cwd=folder)
+  if "bnexport.inspect" in command:
+    assert "BN101" in result.out
+    return
   assert result.status == 0, result.err
   assert "\n  holds" in result.out
   assert "batch norms: 1" in result.out
-  assert os.path.exists(os.path.join(folder, "run", "model.ckpt.frozen.pb"))
+  written = "broken.pb.repaired.pb"
+  if "bnexport.freeze" in command:
+    written = os.path.join("run", "model.ckpt.frozen.pb")
+  assert os.path.exists(os.path.join(folder, written))
 
 
 def test_flags_exist():

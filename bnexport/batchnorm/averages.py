@@ -140,6 +140,23 @@ class Averages:
       found = [] if signature is None else self._by_signature[signature]
     return list({a.variable: a for a in found}.values())
 
+  def variables(self, found):
+    """What averages of one statistic come down to: one variable, if told.
+
+    Args:
+      found: Averages.
+
+    Returns:
+      Sorted names: none for none, several where nothing tells which is meant.
+    """
+    helpers = {helper for a in found for helper in a.helpers}
+    left = [a for a in found if a.variable not in helpers] or found
+    # What the training graph itself reads corrects it, as renorm does.
+    unread = [a for a in left if a.variable not in self._needed]
+    names = sorted({a.variable for a in unread or left})
+    moving = [name for name in names if "moving" in name.lower()]
+    return moving if len(moving) == 1 else names
+
   def signature(self, ref: TensorRef):
     """What a statistic is of what: equal for equal statistics.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from bnexport import ops
 from bnexport.batchnorm import BATCH
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
-from bnexport.evaluation import Evaluation
-from bnexport.phase import find_leaves, value_text
+from bnexport.phase import value_text
 from bnexport.transforms.decide import training_constants
 
 _STORED_NORM = """
@@ -18,19 +17,6 @@ variance = Const() {value=<float [3] 1.3 0.7 2.1>}
 n = FusedBatchNorm(x, gamma, beta, mean, variance) {is_training=false}
 y = Relu(n)
 """
-
-
-def _undecided(subject):
-  """Leaves of predicates that the outputs need, undecided in the graph."""
-  if not subject.outputs:
-    return []
-  order = subject.graph.topological(
-    subject.graph.ancestors(ref.node for ref in subject.outputs)
-  )
-  leaves = find_leaves(subject.model, Evaluation(subject.graph, order, {}))
-  if subject.inference is None:
-    return leaves
-  return [leaf for leaf in leaves if leaf.name in subject.inference.known]
 
 
 def _training_mode(subject):
@@ -48,7 +34,7 @@ def _training_mode(subject):
 
 
 def _open_phase(subject):
-  for leaf in _undecided(subject):
+  for leaf in subject.undecided:
     if leaf.op == "PlaceholderWithDefault":
       continue
     flags = ()
@@ -76,7 +62,7 @@ def _random(subject):
 
 
 def _default_phase(subject):
-  for leaf in _undecided(subject):
+  for leaf in subject.undecided:
     if leaf.op == "PlaceholderWithDefault":
       yield (
         leaf.name,

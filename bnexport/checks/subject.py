@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import shlex
@@ -13,13 +12,16 @@ import numpy as np
 from bnexport import faults, mending, ops
 from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import Error, GraphError
+from bnexport.evaluation import Evaluation
 from bnexport.graph import Graph, TensorRef
 from bnexport.inspection import ends, norms
 from bnexport.inspection.flow import Flow
 from bnexport.inspection.inlining import inlined
+from bnexport.inspection.overview import histogram
 from bnexport.model import Model
 from bnexport.nodes import constant_value
 from bnexport.tf1 import tf1
+from bnexport.phase import find_leaves
 from bnexport.transforms.decide import at_inference
 from bnexport.transforms.thaw_variables import ThawVariables
 
@@ -119,7 +121,7 @@ class Subject:
     self.target_tf = target_tf
     self.faults = faults.find(graph_def, signatures)
     self.devices = {}
-    self.ops = collections.Counter(node.op for node in graph_def.node)
+    self.ops = histogram(graph_def.node, graph_def.library.function)
     for node in graph_def.node:
       if node.device:
         self.devices.setdefault(node.device, []).append(node.name)
@@ -209,6 +211,18 @@ class Subject:
   def needed(self):
     """Names of the nodes whose values the outputs need."""
     return self.model.needed() if self.graph is not None else {}
+
+  @_once
+  def undecided(self):
+    """Leaves of the predicates that choose between training and inference."""
+    if not self.outputs:
+      return []
+    order = self.graph.topological(self.graph.ancestors(self.needed))
+    evaluation = Evaluation(self.graph, order, {})
+    leaves = find_leaves(self.model, evaluation)
+    if not leaves or self.inference is None:
+      return leaves
+    return [leaf for leaf in leaves if leaf.name in self.inference.known]
 
   @_once
   def inference(self):

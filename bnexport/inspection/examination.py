@@ -7,7 +7,7 @@ import os
 from typing import Dict, List
 
 from bnexport import checks, text
-from bnexport.checkpoint import find_prefix
+from bnexport.checkpoint import Checkpoint, find_prefix
 from bnexport.checks.rule import NOTE, Finding
 from bnexport.checks.subject import Source, Subject
 from bnexport.errors import GraphError, SourceError, nearest
@@ -15,6 +15,7 @@ from bnexport.evaluation import in_scope
 from bnexport.graph import Graph, TensorRef
 from bnexport.inspection import text as terminal
 from bnexport.inspection.overview import overview
+from bnexport.model import find_tensors
 from bnexport.nodes import Signatures
 from bnexport.sources import saved_model
 from bnexport.sources.files import read_proto
@@ -22,6 +23,7 @@ from bnexport.tf1 import tf1
 
 # Tensors with more elements are abbreviated where nodes are shown.
 _LARGEST = 16
+_FLAG = "--output_node"
 
 
 @dataclasses.dataclass
@@ -100,9 +102,10 @@ def look(
     An Examination.
 
   Raises:
-    SourceError: a file is missing or unsound.
+    SourceError: a file is missing or unsound, or an output is not in the graph.
   """
   signatures, inputs, kind = Signatures(), (), None
+  named = [name.strip() for name in outputs]
   prefix = None if checkpoint is None else find_prefix(checkpoint)
   if saved_model_dir is not None:
     saved = saved_model.read(saved_model_dir, tags, signature)
@@ -113,12 +116,12 @@ def look(
     )
     path, kind = saved_model_dir, "SavedModel"
     inputs = list(saved.inputs.values())
-    outputs = outputs or list(saved.outputs.values())
+    outputs = named or list(saved.outputs.values())
   elif graph_def is not None:
     path = graph_def
     proto = read_proto(path, tf1.GraphDef, "the graph")
   else:
-    path = meta_graph or prefix + ".meta"
+    path = meta_graph or _beside(prefix)
     meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
     proto = meta.graph_def
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
@@ -127,6 +130,7 @@ def look(
       "cannot inspect '%s': it holds no graph; give the file that TensorFlow "
       "wrote" % path
     )
+  _refuse_unknown(named, proto)
   source = Source(
     graph_def=graph_def,
     checkpoint=None if saved_model_dir else prefix,
@@ -135,10 +139,40 @@ def look(
     size=_size(path),
   )
   subject = Subject(proto, source, signatures, prefix, outputs, target_tf)
+  if subject.graph is not None:
+    # What can't be mended is not in it, and is a finding.
+    there = [n for n in named if TensorRef.parse(n).node in subject.graph]
+    find_tensors(subject.graph, signatures, there, _FLAG)
   findings = checks.run(subject)
   return Examination(
     subject, _overview(subject, path, kind, inputs, outputs), findings
   )
+
+
+def _beside(prefix):
+  """The training graph that Saver.save writes beside a checkpoint.
+
+  Raises:
+    SourceError: there is none.
+  """
+  path = prefix + ".meta"
+  if not tf1.gfile.Exists(path):
+    raise SourceError(
+      "cannot inspect checkpoint '%s': it holds %d tensors and no graph, and "
+      "'%s' is not there; give the training graph with --meta_graph=FILE or "
+      "--graph_def=FILE" % (prefix, len(Checkpoint(prefix).shapes), path)
+    )
+  return path
+
+
+def _refuse_unknown(names, graph_def):
+  nodes = {node.name for node in graph_def.node} if names else ()
+  for name in names:
+    if TensorRef.parse(name).node not in nodes:
+      raise SourceError(
+        "cannot find %s '%s': the graph has no such node%s"
+        % (_FLAG, name, nearest(name, nodes))
+      )
 
 
 def _size(path):
@@ -148,16 +182,23 @@ def _size(path):
 
 
 def _overview(subject, path, kind, inputs, outputs):
-  graph, size = subject.graph, subject.source.size
+  graph, flow = subject.graph, None
   if graph is None:  # what can be said of a graph that does not open
     graph, kind = Graph(tf1.GraphDef()), "broken graph"
-  return overview(
+  else:
+    flow = subject.flow
+    kind = kind or ("frozen graph" if subject.is_frozen else None)
+  said = overview(
     graph,
     file=path,
-    size=size,
+    size=subject.source.size,
     kind=kind,
     values=subject.values,
     signatures=subject.signatures,
     inputs=inputs,
     outputs=[name for name in outputs if TensorRef.parse(name).node in graph],
+    flow=flow,
   )
+  # As the file has them: the graph was mended to look at it.
+  said["ops"] = subject.ops
+  return said

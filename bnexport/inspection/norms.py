@@ -224,12 +224,7 @@ class _Norms:
 
   def _pick(self, averages):
     """The one variable among averages of the same statistic, or None."""
-    helpers = {helper for a in averages for helper in a.helpers}
-    left = [a for a in averages if a.variable not in helpers] or averages
-    unread = [a for a in left if a.variable not in self.needed]
-    variables = sorted({a.variable for a in unread or left})
-    if len(variables) > 1:
-      variables = [v for v in variables if "moving" in v.lower()]
+    variables = self._averages.variables(averages)
     return variables[0] if len(variables) == 1 else None
 
   # The two sides of a conditional.

@@ -29,6 +29,7 @@ def overview(
   signatures=None,
   inputs=(),
   outputs=(),
+  flow=None,
 ):
   """Everything inspect says of a graph besides findings.
 
@@ -41,6 +42,7 @@ def overview(
     signatures: OpDefs the file brings along, or None.
     inputs: names of tensors that are known to be inputs, as a signature says.
     outputs: the same for outputs.
+    flow: the graph's Flow where it is at hand.
 
   Returns:
     A dict of plain values. Sizes of shapes that are open are None, and so are
@@ -56,18 +58,18 @@ def overview(
     "functions": len(graph.library),
   }
   try:
-    flow = Flow(graph)
+    flow = flow or Flow(graph)
   except GraphError:  # no order to follow it in: a cycle
     flow = None
   found = _ends(graph, flow, signatures, inputs, outputs)
   needed = _needed(graph, [entry["name"] for entry in found["outputs"]])
-  histogram = _histogram(graph)
+  there = histogram(graph, graph.library.values())
   said.update(
     found,
     parameters=_parameters(graph, needed, values),
     variables=_variables(graph, needed, values),
-    ops=histogram,
-    control_flow={op: n for op, n in histogram.items() if op in _FLOW_OPS},
+    ops=there,
+    control_flow={op: n for op, n in there.items() if op in _FLOW_OPS},
     batch_norms=_batch_norms(flow, signatures, values, found["outputs"]),
   )
   return said
@@ -200,10 +202,15 @@ def _variables(graph, needed, values):
   return sorted(found, key=lambda variable: not variable["needed"])
 
 
-def _histogram(graph):
-  """How often each op is there, bodies of functions included."""
-  count = collections.Counter(node.op for node in graph)
-  for function in graph.library.values():
+def histogram(nodes, functions):
+  """How often each op is there, most often first.
+
+  Args:
+    nodes: NodeDefs.
+    functions: FunctionDefs, whose bodies count as well.
+  """
+  count = collections.Counter(node.op for node in nodes)
+  for function in functions:
     count.update(node.op for node in function.node_def)
   return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))
 

@@ -280,14 +280,7 @@ class _Replacement:
 
   def _pick(self, name, which, found):
     """The one variable among averages of the same statistic, or None."""
-    helpers = set().union(*(a.helpers for a in found)) if found else set()
-    left = [a for a in found if a.variable not in helpers] or found
-    # What the training graph itself reads corrects it; see _follow.
-    unread = [a for a in left if a.variable not in self.needed]
-    variables = sorted({a.variable for a in unread or left})
-    if len(variables) > 1:
-      moving = [v for v in variables if "moving" in v.lower()]
-      variables = moving if len(moving) == 1 else variables
+    variables = self.averages.variables(found)
     if len(variables) > 1:
       raise TransformError(
         "cannot tell which average '%s' means for its %s: %s all track it; "
