@@ -1,7 +1,284 @@
-"""bnexport: TF1 models with batch norm, as inference graphs that are right.
+r"""bnexport: TF1 models with batch norm, as inference graphs that are right.
+
+Five verbs:
+
+  >>> import bnexport
+  >>> model = bnexport.load("net.pb", outputs=["y"])
+  >>> for finding in bnexport.check(model):
+  ...   print(finding.code, finding.node)
+  >>> small = bnexport.apply(model, "strip_unused_nodes fold_constants")
+  >>> bnexport.save(small, "small.pb")
+  >>> bnexport.compare(small, model).holds
+  True
+
+and the nouns that they take and give: Model, Graph, TensorRef, BatchNorm,
+Finding, Rule, Comparison, and Error with its kinds. A Graph is edited with its
+own verbs and with the modules `selection` (find, walk), `editing` (rewire),
+`pieces` (cut, splice), `copies` (copy, recompute, rename) and `patterns`
+(formulas); `text` writes and reads it.
 
 The commands are run as `python -m bnexport.freeze`. Importing the package
-does not import TensorFlow.
+does not import TensorFlow; the first use of a verb or a noun does.
 """
 
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+
 __version__ = "0.1.0"
+
+_NOUNS = {
+  "BatchNorm": "bnexport.batchnorm",
+  "Comparison": "bnexport.comparison",
+  "ComparisonError": "bnexport.errors",
+  "Error": "bnexport.errors",
+  "Finding": "bnexport.checks.rule",
+  "Graph": "bnexport.graph",
+  "GraphError": "bnexport.errors",
+  "Model": "bnexport.model",
+  "Rule": "bnexport.checks.rule",
+  "SourceError": "bnexport.errors",
+  "TensorRef": "bnexport.graph",
+  "TransformError": "bnexport.errors",
+}
+_MODULES = ("copies", "editing", "patterns", "pieces", "selection", "text")
+_VERBS = ("load", "check", "apply", "save", "compare")
+
+__all__ = sorted(_NOUNS) + list(_MODULES) + list(_VERBS)
+
+
+def __getattr__(name):
+  if name in _NOUNS:
+    return getattr(importlib.import_module(_NOUNS[name]), name)
+  if name in _MODULES:
+    return importlib.import_module("bnexport." + name)
+  raise AttributeError("module 'bnexport' has no attribute '%s'" % name)
+
+
+def __dir__():
+  return sorted(set(globals()) | set(__all__))
+
+
+def load(
+  source,
+  checkpoint=None,
+  outputs=(),
+  inputs=(),
+  tags=(),
+  signature=None,
+  session=None,
+):
+  """Opens a model; nothing of it is imported or run.
+
+    >>> model = bnexport.load("net.pb", outputs=["y"], inputs=["x"])
+    >>> [str(ref) for ref in model.outputs], len(model.graph)
+    (['y'], 4)
+
+  Args:
+    source: a GraphDef's file, binary or text; a training graph, `.meta`; a
+      checkpoint with its `.meta` beside it; a SavedModel's directory; a
+      GraphDef, a MetaGraphDef or a tf.compat.v1.Graph, which stay as they are.
+    checkpoint: prefix or directory of the checkpoint with the variables; that
+      beside a `.meta`, or in a SavedModel, where it is None.
+    outputs: names of the tensors that have to stay; a SavedModel's signature
+      tells them where there are none.
+    inputs: names of the tensors to feed; where there are none, every
+      placeholder is one.
+    tags: of the SavedModel's graph; empty for the one that serves.
+    signature: of the SavedModel; None for the one that serves.
+    session: holds the values of a tf.compat.v1.Graph's variables; they are
+      read now.
+
+  Returns:
+    A Model.
+
+  Raises:
+    SourceError: a file is missing or unsound, or a name is not in the graph.
+    GraphError: the graph is malformed; `python -m bnexport.repair` mends it.
+  """
+  from bnexport.sources import opening
+
+  return opening.load(
+    source, checkpoint, outputs, inputs, tags, signature, session
+  )
+
+
+def check(model, target_tf=None):
+  """What is wrong with a model; nothing of it is run.
+
+    >>> [finding.code for finding in bnexport.check(trained)]
+    ['BN101']
+
+  Args:
+    model: a Model; it stays as it is.
+    target_tf: the version of TensorFlow that is to read it, such as "1.4".
+
+  Returns:
+    Findings, in the order of the catalogue; a Finding's `fix` is a command
+    that clears it.
+  """
+  from bnexport import checks
+  from bnexport.checks.subject import Subject
+
+  source = _source(model)
+  subject = Subject(
+    model.graph.to_graph_def(),
+    source,
+    model.signatures,
+    None if model.values is None else _prefix(model),
+    [str(ref) for ref in model.outputs],
+    target_tf,
+  )
+  if model.values is not None and not subject.is_frozen:
+    subject.values = model.values
+  return checks.run(subject)
+
+
+def apply(model, *transforms):
+  """A rewritten model.
+
+    >>> small = bnexport.apply(model, "remove_nodes(op=Identity)")
+    >>> len(small.graph), len(model.graph)
+    (3, 4)
+
+  Args:
+    model: a Model; it stays as it is.
+    *transforms: texts as `--transforms` takes them, or transforms.
+
+  Returns:
+    A Model; its history says what was done, a line each.
+
+  Raises:
+    TransformError: a text can't be read, or a transform refuses.
+  """
+  from bnexport.errors import SourceError
+  from bnexport.transforms import table
+
+  if not model.outputs:
+    raise SourceError(
+      "cannot apply transforms: the model names no outputs, so nothing says "
+      "what has to stay; pass outputs=[NAME] to load"
+    )
+  made = _clone(model)
+  table.apply_specs(made, transforms)
+  return made
+
+
+def save(model, path, as_text=False, overwrite=False):
+  """Writes a model's graph, whole or not at all.
+
+    >>> bnexport.save(model, "net.pbtxt", as_text=True)
+
+  Args:
+    model: a Model. Variables that it still has are variables in the file.
+    path: the file.
+    as_text: whether to write text.
+    overwrite: whether a file that is there may be replaced.
+
+  Raises:
+    SourceError: the file is there, or can't be written.
+  """
+  from bnexport.freezing import writing
+
+  path = os.fspath(path)
+  writing.refuse_existing(path, overwrite)
+  writing.refuse_source(path, _prefix(model), model.origin)
+  with writing.whole_file(path, writing.serialize(model, as_text)):
+    pass
+
+
+def compare(a, b, feeds=None):
+  """Runs two models on the same feeds.
+
+    >>> proof = bnexport.compare(small, model)
+    >>> proof.holds, proof.feeds
+    (True, {'x': (4, 2)})
+
+  Args:
+    a: a Model; its variables are taken from its checkpoint.
+    b: a Model with the same outputs, which tells what is right.
+    feeds: arrays by input name; made up where it is None.
+
+  Returns:
+    A Comparison: how far the outputs are apart, and whether an answer depends
+    on the rest of its batch.
+
+  Raises:
+    ComparisonError: nothing can be said: one of them does not run, draws
+      random numbers, or has other outputs.
+    SourceError: a variable has no value.
+  """
+  from bnexport import comparison
+  from bnexport.errors import ComparisonError
+
+  if len(a.outputs) != len(b.outputs) or not a.outputs:
+    raise ComparisonError(
+      "cannot compare %d outputs with %d: load both with the same outputs"
+      % (len(a.outputs), len(b.outputs))
+    )
+  reference = comparison.Runner(_runnable(b), b.outputs, b.initializers)
+  reference.what = b.origin
+  try:
+    found = comparison.prove(
+      _runnable(a), a.outputs, reference, feeds, a.initializers
+    )
+  finally:
+    reference.close()
+  if not found.differences:
+    raise ComparisonError(
+      "cannot compare '%s' with '%s': %s"
+      % (a.origin, b.origin, "; ".join([found.reference] + found.notes))
+    )
+  return found
+
+
+def _runnable(model):
+  """A GraphDef of what the outputs need, with the variables' values in it."""
+  from bnexport.freezing.stream import to_graph_def
+  from bnexport.transforms import table
+
+  made = _clone(model)
+  made.inputs = ()
+  table.apply_specs(made, "strip_unused_nodes read_variables freeze_variables")
+  return to_graph_def(made)
+
+
+def _clone(model):
+  """A Model that can be edited while `model` stays as it is."""
+  made = _copy(model)
+  made.graph = model.graph.clone()
+  made.values = None if model.values is None else _copy(model.values)
+  return made
+
+
+def _copy(instance):
+  """A shallow copy whose own lists and dicts are copies too."""
+  made = copy.copy(instance)
+  for key, value in vars(made).items():
+    if isinstance(value, (dict, list)):
+      setattr(made, key, copy.copy(value))
+  return made
+
+
+def _prefix(model):
+  saved = None if model.values is None else model.values.checkpoint
+  return None if saved is None else saved.prefix
+
+
+def _source(model):
+  """The files that a model comes from, for commands that clear findings."""
+  from bnexport.checks.subject import Source
+  from bnexport.tf1 import tf1
+
+  path, prefix = model.origin, _prefix(model)
+  if path.endswith(".meta"):
+    return Source(checkpoint=prefix, meta_graph=path)
+  if os.path.basename(path) in ("saved_model.pb", "saved_model.pbtxt"):
+    path = os.path.dirname(path) or "."
+  if tf1.gfile.IsDirectory(path):
+    return Source(saved_model=path)
+  # What never was in a file has to be saved before a command can read it.
+  is_file = tf1.gfile.Exists(path)
+  return Source(graph_def=path if is_file else "GRAPH.pb", checkpoint=prefix)

@@ -92,6 +92,20 @@ DATA_FORMAT = flags.DEFINE_enum(
   ["NHWC"],
   "Rewrite an NCHW graph so that it runs on CPUs.",
 )
+ENGINE = flags.DEFINE_enum(
+  "engine",
+  "auto",
+  ["auto", "session", "stream"],
+  "How variables become constants: in a session, by TensorFlow; or read from "
+  "the checkpoint straight into the file, one at a time. auto: in a session "
+  "where --model rebuilds the model, the stream elsewhere.",
+)
+TRANSFORMS = flags.DEFINE_string(
+  "transforms",
+  None,
+  "Transforms to apply: 'NAME(PARAMETER=VALUE) NAME'; help lists them, "
+  "help(NAME) prints a page.",
+)
 TARGET_TF = flags.DEFINE_string(
   "target_tf",
   None,
@@ -141,6 +155,12 @@ for _old, _new in (
   ("input_saved_model_dir", "saved_model"),
   ("saved_model_tags", "tags"),
   ("variable_names_blacklist", "variable_names_denylist"),
+  # And those of the Graph Transform Tool.
+  ("in_graph", "graph_def"),
+  ("out_graph", "output_graph"),
+  ("inputs", "input_node"),
+  ("outputs", "output_node"),
+  ("output_as_text", "as_text"),
 ):
   flags.DEFINE_alias(_old, _new)
 # Accepted, so that old scripts run; files tell by themselves what they are.
@@ -312,6 +332,7 @@ def options():
     data_format=DATA_FORMAT.value,
     denylist=tuple(DENYLIST.value),
     initializers=tuple(INITIALIZER_NODES.value),
+    engine=ENGINE.value,
     target_tf=TARGET_TF.value,
     calibration_data=data,
     recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),

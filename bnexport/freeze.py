@@ -33,7 +33,7 @@ def main():
   path = cli.destination(prefix or cli.SAVED_MODEL.value, ".frozen", prefix)
   feeds = cli.feeds()
   export = _export(prefix, outputs)
-  data = writing.serialize(export.to_graph_def(), cli.AS_TEXT.value)
+  data = writing.serialize(export.model, cli.AS_TEXT.value)
   return cli.deliver(export, path, feeds, data)
 
 
@@ -78,7 +78,9 @@ def _export(prefix, outputs):
       cli.model_kwargs(),
       cli.MOVING_AVERAGES.value,
     )
-    return pipeline.export_frozen_graph(model, options, reference, cli.progress)
+    return pipeline.export_rebuilt_graph(
+      model, options, reference, cli.progress
+    )
   if cli.SAVED_MODEL.value:
     from bnexport.sources import saved_model
 

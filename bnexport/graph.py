@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
 
+from bnexport import placement
 from bnexport.errors import GraphError, nearest
 
 
@@ -48,7 +49,8 @@ class Graph:
     """Indexes a copy of `graph_def`, or the GraphDef itself.
 
     Args:
-      graph_def: a GraphDef; it is not touched where it is copied.
+      graph_def: a GraphDef; it is not touched where it is copied. Or a
+        tf.compat.v1.Graph, which stays as it is.
       copy: False takes `graph_def` over: it may be large, and the caller has
         no more use for it.
 
@@ -56,10 +58,12 @@ class Graph:
       GraphError: two nodes have one name, or an input names no node.
     """
     own = graph_def
-    if copy:
+    if hasattr(graph_def, "as_graph_def"):
+      own = graph_def.as_graph_def()
+    elif copy:
       own = type(graph_def)()
       own.CopyFrom(graph_def)
-    self._proto = type(graph_def)
+    self._proto = type(own)
     # It owns the node protos, so it has to outlive the index.
     self._own = own
     self.library = {f.signature.name: f for f in own.library.function}
@@ -276,6 +280,47 @@ class Graph:
         changed += 1
     return changed
 
+  def rename(self, names: Mapping[str, str]) -> None:
+    """Gives nodes other names; who reads them, or is placed with them, follows.
+
+    Args:
+      names: new names by old ones. All are changed at once, so two nodes may
+        change places.
+
+    Raises:
+      GraphError: there is no such node, or a new name is taken; nothing is
+        changed then.
+    """
+    new = {old: to for old, to in names.items() if self.node(old).name != to}
+    given = set()
+    for old, to in new.items():
+      if to in given or (to in self._nodes and to not in new):
+        raise GraphError(
+          "cannot rename node '%s' to '%s': the name is taken; give another"
+          % (old, to)
+        )
+      given.add(to)
+    changed = dict.fromkeys(new)
+    changed.update((r, None) for old in new for r in self._readers[old])
+    inputs = {name: self.inputs(name) for name in changed}
+    for name, refs in inputs.items():
+      for ref in refs:
+        self._unlink(name, ref)
+    for old in new:
+      del self._readers[old]
+    nodes = {to: self._nodes.pop(old) for old, to in new.items()}
+    for to, node in nodes.items():
+      node.name = to
+      self._readers[to] = {}
+    self._nodes.update(nodes)
+    for name, refs in inputs.items():
+      self._write_inputs(
+        self._nodes[new.get(name, name)],
+        [ref._replace(node=new.get(ref.node, ref.node)) for ref in refs],
+      )
+    for node in self._nodes.values():
+      placement.move(node, lambda name: new.get(name, name))
+
   def remove(self, names: Iterable[str]) -> None:
     """Removes nodes: all of them, or none where one is still read.
 
@@ -306,16 +351,47 @@ class Graph:
   # Crossing the border.
 
   def to_graph_def(self):
-    """Returns a new GraphDef: nodes in order of execution, library kept."""
+    """Returns a new GraphDef: nodes in order of execution, library kept.
+
+    Whom a node is placed with is left out where that node is gone.
+    """
     out = self._proto()
     for name in self.topological():
-      out.node.add().CopyFrom(self._nodes[name])
+      node = out.node.add()
+      node.CopyFrom(self._nodes[name])
+      placement.move(
+        node, lambda other: other if other in self._nodes else None
+      )
+    self.copy_rest(out)
+    return out
+
+  def copy_rest(self, out):
+    """Copies what a GraphDef has besides nodes: versions and library."""
     out.versions.CopyFrom(self.versions)
     out.library.function.extend(self.library.values())
     out.library.gradient.extend(
       g for g in self._gradients if g.function_name in self.library
     )
-    return out
+
+  def to_tf_graph(self):
+    """Returns a new tf.compat.v1.Graph of these nodes.
+
+    Raises:
+      GraphError: TensorFlow does not take them.
+    """
+    # Only now: a Graph is also used where TensorFlow is not needed.
+    from bnexport.tf1 import tf1
+
+    graph = tf1.Graph()
+    try:
+      with graph.as_default():
+        tf1.import_graph_def(self.to_graph_def(), name="")
+    except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
+      raise GraphError(
+        "cannot import the graph: %s; see what python -m bnexport.inspect "
+        "finds in it" % str(error).strip().splitlines()[0]
+      ) from error
+    return graph
 
   def clone(self) -> Graph:
     """Returns an independent copy."""

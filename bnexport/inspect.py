@@ -32,7 +32,7 @@ _SHOW = flags.DEFINE_string(
 
 
 def main():
-  if _EXPLAIN.value:
+  if _EXPLAIN.value is not None:
     from bnexport import checks
 
     print(checks.explain(_EXPLAIN.value))
@@ -51,7 +51,7 @@ def main():
     outputs=[name for name in cli.OUTPUT_NODE.value if name],
     target_tf=cli.TARGET_TF.value,
   )
-  if _SHOW.value:
+  if _SHOW.value is not None:
     print(looked.show(_SHOW.value))
     return cli.DONE
   if _FORMAT.value == "json":
@@ -62,7 +62,9 @@ def main():
 
 
 def _refuse_other_than_one_source():
-  if cli.SAVED_MODEL.value and (cli.GRAPH_DEF.value or cli.CHECKPOINT.value):
+  if cli.SAVED_MODEL.value and (
+    cli.GRAPH_DEF.value or cli.CHECKPOINT.value or cli.META_GRAPH.value
+  ):
     raise SourceError(
       "cannot inspect two sources: --saved_model and another are given; pass "
       "one"

@@ -44,18 +44,34 @@ def mend(graph_def, signatures, outputs=(), inputs=()):
     if fault.kind == faulty.ORDER or (
       fault.kind == faulty.DANGLING and ref.control
     ):
-      told.append(_mend_controls(node, nodes))
-    elif fault.kind == faulty.DANGLING and ref.node in fed:
-      if ref.node not in nodes:
-        nodes[ref.node] = _add_placeholder(graph_def, signatures, node, ref)
-        told.append(
-          "'%s' %s; it is a placeholder now" % (node.name, fault.fact)
-        )
-    elif fault.kind in _UNUSABLE and node.name not in fed:
+      told += _mend_controls(node, nodes)
+    elif (
+      fault.kind == faulty.DANGLING
+      and ref in inputs
+      and _feed(graph_def, nodes, signatures, node, ref)
+    ):
+      told.append("'%s' %s; it is a placeholder now" % (node.name, fault.fact))
+    elif fault.kind in _UNUSABLE and node.name in fed:
+      del node.input[:]  # what it was computed from is cut away
+    elif fault.kind in _UNUSABLE:
       unusable.setdefault(node.name, fault)
-  for name in fed & set(nodes):
-    del nodes[name].input[:]  # what it was computed from is cut away
-  return told + _drop_unusable(graph_def, unusable, outputs)
+  return told + _drop_unusable(graph_def, unusable, outputs, fed)
+
+
+def missing(graph_def, inputs):
+  """New names of fed tensors that `mend` makes placeholders, by their text."""
+  nodes = {node.name for node in graph_def.node}
+  refs = {text: TensorRef.parse(text) for text in inputs}
+  return {
+    text: placeholder_name(ref)
+    for text, ref in refs.items()
+    if ref.node not in nodes
+  }
+
+
+def placeholder_name(ref):
+  """Name of a placeholder for a tensor of a node that is missing."""
+  return "%s_%d" % (ref.node, ref.index) if ref.index else ref.node
 
 
 def _drop_repeated(graph_def, found):
@@ -93,44 +109,63 @@ def _mend_controls(node, nodes):
   data = [str(ref) for ref in refs if not ref.control]
   control = [str(ref) for ref in refs if ref.control and ref.node in nodes]
   missing = [ref.node for ref in refs if ref.control and ref.node not in nodes]
+  if list(node.input) == data + control:
+    return []  # by an earlier fault of the same node
   del node.input[:]
   node.input.extend(data + control)
   if missing:
-    return "'%s' waits no more for '%s', which is not in the graph" % (
-      node.name,
-      "', '".join(missing),
-    )
-  return "'%s' has its control inputs behind its data inputs" % node.name
+    return [
+      "'%s' waits no more for '%s', which is not in the graph"
+      % (node.name, "', '".join(missing))
+    ]
+  return ["'%s' has its control inputs behind its data inputs" % node.name]
 
 
-def _add_placeholder(graph_def, signatures, reader, ref):
-  """A placeholder of the dtype that the reader takes there."""
-  placeholder = graph_def.node.add()
-  placeholder.name, placeholder.op = ref.node, "Placeholder"
-  placeholder.attr["dtype"].CopyFrom(
-    type_attr(read_dtype(reader, ref, signatures))
-  )
-  return placeholder
+def _feed(graph_def, nodes, signatures, reader, ref):
+  """Makes a missing tensor a placeholder of the dtype that its reader takes.
+
+  Returns:
+    Whether that could be told.
+  """
+  if reader.op not in signatures or not _is_complete(reader, signatures):
+    return False
+  name = placeholder_name(ref)
+  if name not in nodes:
+    nodes[name] = graph_def.node.add(name=name, op="Placeholder")
+    dtype = type_attr(read_dtype(reader, ref, signatures))
+    nodes[name].attr["dtype"].CopyFrom(dtype)
+  for slot, text in enumerate(reader.input):
+    if TensorRef.parse(text) == ref:
+      reader.input[slot] = name
+  return True
+
+
+def _is_complete(node, signatures):
+  data = [text for text in node.input if not text.startswith("^")]
+  return len(data) == len(faulty.slots_of(node, signatures))
 
 
 def read_dtype(reader, ref, signatures):
   """DataType enum that a node reads a tensor as.
 
   Raises:
-    GraphError: the reader's op is not known either.
+    GraphError: the reader's op is not known.
   """
   dtypes = [dtype for _, dtype in faulty.slots_of(reader, signatures)]
   data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
   return dtypes[data.index(ref)]
 
 
-def _drop_unusable(graph_def, unusable, outputs):
-  """Removes nodes that can't be used, and those that read them."""
+def _drop_unusable(graph_def, unusable, outputs, fed):
+  """Removes nodes that can't be used, and those that read them.
+
+  What is fed stays; it need not be computed.
+  """
   if not unusable:
     return []
   readers = {}
   for node in graph_def.node:
-    for text in node.input:
+    for text in node.input if node.name not in fed else ():
       ref = TensorRef.parse(text)
       if not ref.control:
         readers.setdefault(ref.node, []).append(node.name)
@@ -158,19 +193,15 @@ def _drop_unusable(graph_def, unusable, outputs):
 
 
 def _refuse(output, fault):
-  if fault.kind == faulty.FUNCTION:
-    way = "give the .meta that holds it with --meta_graph"
-  elif fault.kind == faulty.DANGLING:
-    way = (
-      "give the .meta that holds it with --meta_graph, or feed it with "
-      "--input_node=%s" % fault.subject
-    )
-  else:
-    way = (
-      "give the .meta of the training graph with --meta_graph, or cut "
-      "behind it with --input_node=%s" % fault.node
-    )
+  is_gone = fault.kind == faulty.DANGLING
   raise GraphError(
-    "cannot mend output '%s': '%s', which it needs, %s; %s"
-    % (output, fault.node, fault.fact, way)
+    "cannot mend output '%s': '%s', which it needs, %s; give the .meta of the "
+    "training graph with --meta_graph, or %s with --input_node=%s"
+    % (
+      output,
+      fault.node,
+      fault.fact,
+      "feed it" if is_gone else "cut behind it",
+      fault.subject if is_gone else fault.node,
+    )
   )

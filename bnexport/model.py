@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, FrozenSet, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from bnexport import ops
 from bnexport.checkpoint import Values
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef
-from bnexport.nodes import Signatures
+from bnexport.nodes import DEFERRED, Signatures
 from bnexport.tf1 import tf1
 
 
@@ -20,6 +20,8 @@ class Model:
   Attributes:
     graph: the graph, edited in place by transforms.
     values: values of the variables by node name; None where all are constant.
+    deferred: functions that give the arrays of large constants, by the key
+      that their nodes carry: these are read where the graph is written.
     inputs: tensors to feed; empty where every placeholder left is one.
     outputs: tensors whose names and values every transform keeps.
     origin: what the graph was read from, for messages.
@@ -42,6 +44,7 @@ class Model:
   outputs: Tuple[TensorRef, ...]
   origin: str
   signatures: Signatures
+  deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
   initializers: Tuple[str, ...] = ()
   decided: Dict[str, object] = dataclasses.field(default_factory=dict)
   stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
@@ -56,6 +59,13 @@ class Model:
   def needed(self, control=False):
     """Names of the nodes whose values the outputs need."""
     return self.graph.ancestors((ref.node for ref in self.outputs), control)
+
+  def array(self, name):
+    """The array of a Const; one that is deferred is read now."""
+    node = self.graph.node(name)
+    if DEFERRED in node.attr:
+      return self.deferred[node.attr[DEFERRED].s.decode()]()
+    return tf1.make_ndarray(node.attr["value"].tensor)
 
   def dtype(self, ref):
     """The tf DType of a tensor."""

@@ -49,18 +49,41 @@ def element_count(tensor):
   return count
 
 
+# On a Const whose value is not in the graph: the key of the model's `deferred`.
+DEFERRED = "_deferred"
+
+
+def deferred_attrs(shape, dtype, key):
+  """Attributes of a Const of a shape and a dtype, and no value yet.
+
+  Args:
+    shape: a tuple.
+    dtype: a DType or DataType enum.
+    key: where the model's `deferred` has the value; nodes may share one.
+  """
+  tensor = tf1.AttrValue().tensor
+  tensor.dtype = tf1.as_dtype(dtype).as_datatype_enum
+  tensor.tensor_shape.CopyFrom(tf1.TensorShape(shape).as_proto())
+  return {
+    "dtype": type_attr(dtype),
+    "value": tf1.AttrValue(tensor=tensor),
+    DEFERRED: tf1.AttrValue(s=key.encode()),
+  }
+
+
 def constant_value(graph: Graph, ref: TensorRef, largest=4096):
   """Returns the array of a Const behind identities, or None.
 
   Args:
     graph: the graph.
     ref: the tensor.
-    largest: constants of more elements than this are not decoded; None.
+    largest: constants of more elements than this are not decoded; None. The
+      same for those that are deferred.
   """
   node = graph.node(ref.node)
   while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
     node = graph.node(graph.inputs(node.name)[0].node)
-  if node.op != "Const":
+  if node.op != "Const" or DEFERRED in node.attr:
     return None
   tensor = node.attr["value"].tensor
   if element_count(tensor) > largest:

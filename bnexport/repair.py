@@ -49,9 +49,9 @@ def main():
   export = pipeline.mend_frozen_graph(model, cli.options(), cli.progress)
   if export.is_unchanged:
     export.model.history = ["none: the graph is fine, and written as it is"]
-    data = files.read(cli.GRAPH_DEF.value, "the graph")
+    data = [files.read(cli.GRAPH_DEF.value, "the graph")]
   else:
-    data = writing.serialize(export.to_graph_def(), cli.AS_TEXT.value)
+    data = writing.serialize(export.model, cli.AS_TEXT.value)
   return cli.deliver(export, path, feeds, data)
 
 

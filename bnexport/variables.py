@@ -85,6 +85,21 @@ def is_reference(graph, ref):
   return True
 
 
+def assignment(imported, node):
+  """An operation that sets a variable, and what it is fed, in a tf Graph.
+
+  Args:
+    imported: the tf.compat.v1.Graph with the variable; the default graph.
+    node: the variable's NodeDef.
+  """
+  tensor = imported.get_tensor_by_name(node.name + ":0")
+  holder = tf1.placeholder(node.attr["dtype"].type)
+  if node.op == "VarHandleOp":
+    return tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder), holder
+  assign = tf1.raw_ops.Assign(ref=tensor, value=holder, validate_shape=False)
+  return assign, holder
+
+
 class Frames:
   """Which while loop's frame each node runs in."""
 

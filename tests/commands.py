@@ -9,14 +9,19 @@ import sys
 from absl import flags
 from absl.testing import flagsaver
 
-from bnexport import cli, freeze, inspect, repair
+from bnexport import cli, freeze, inspect, repair, transform
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 Result = collections.namedtuple("Result", "status out err")
 
 
-COMMANDS = {"freeze": freeze, "inspect": inspect, "repair": repair}
+COMMANDS = {
+  "freeze": freeze,
+  "inspect": inspect,
+  "repair": repair,
+  "transform": transform,
+}
 
 
 def run(capsys, *arguments, **options):

@@ -6,6 +6,7 @@ Conventions of these examples:
   Before, or a new constant of any value.
 - After states all else that `y` needs, and may state more; attributes count
   where it gives them.
+- With says which parameters the transform has there, as a spec.
 """
 
 import ast
@@ -23,6 +24,7 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.model import Model
 from bnexport.nodes import Signatures, expand
 from bnexport.tf1 import op_def, session, tf1
+from bnexport.transforms import spec
 from bnexport.transforms.freeze_variables import FreezeVariables
 
 # What a docstring tells in words: the checkpoint, the model's inputs.
@@ -150,8 +152,12 @@ def run(transform, before, folder):
 @pytest.mark.parametrize("module, name", transforms())
 def test_example(module, name, tmp_path):
   module = importlib.import_module("bnexport.transforms." + module)
-  transform = getattr(module, name)()
-  before, after = example(type(transform).__doc__)
+  cls = getattr(module, name)
+  given = re.search(r"^ *With: *(.*)$", cls.__doc__, re.M)
+  (call,) = spec.read(given.group(1) if given else cls.name)
+  assert call.name == cls.name
+  transform = spec.make(cls, call)
+  before, after = example(cls.__doc__)
   graph, before = run(transform, before, tmp_path)
   assert differences(graph, after, before) == []
 

@@ -496,7 +496,7 @@ def test_rebuilt_model_is_walked_in_its_session():
   graph_def = two_layers(0.3)
   with tf1.Graph().as_default() as graph:
     tf1.import_graph_def(graph_def, name="")
-    live = LiveSession(tf1.Session(graph=graph), ["y:0"])
+    live = LiveSession(lambda: tf1.Session(graph=graph), ["y:0"])
   live.open()
   names = divergence.matched(Graph(graph_def), live.graph)
   assert names[-1] == "y"

@@ -8,9 +8,7 @@ from bnexport.checks import averages, form, phase, portability
 from bnexport.checks.rule import Finding
 from bnexport.errors import SourceError, nearest
 
-RULES = (
-  phase.RULES + averages.RULES + form.RULES + portability.RULES
-)
+RULES = phase.RULES + averages.RULES + form.RULES + portability.RULES
 BY_CODE = {rule.code: rule for rule in RULES}
 
 

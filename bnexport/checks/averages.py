@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnexport import ops
-from bnexport.batchnorm import BATCH
+from bnexport.batchnorm import BATCH, stored_name
 from bnexport.batchnorm.health import NEGATIVE, NEVER_UPDATED, NOT_FINITE, ZERO
 from bnexport.checks.magnitudes import Magnitudes, product_of
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
@@ -64,9 +64,11 @@ _TRAINED_VALUES = {
 def _trained(**values):
   """A training graph and its checkpoint; None leaves a variable out."""
   saved = dict(_TRAINED_VALUES, **values)
+  saved = {name: value for name, value in saved.items() if value is not None}
+  told = ["%s [%d]" % (name, len(value)) for name, value in saved.items()]
   return Example(
-    _TRAINED_GRAPH,
-    checkpoint={k: v for k, v in saved.items() if v is not None},
+    _TRAINED_GRAPH + "# the checkpoint: " + ", ".join(told),
+    checkpoint=saved,
     is_training=True,
     data=_INPUT,
   )
@@ -192,7 +194,11 @@ def _absent(subject):
 
 def _misfitting(subject):
   for norm in _needed(subject):
-    names = _variables_of(subject, norm) or _constants_of(subject, norm)
+    names, flags = _variables_of(subject, norm), (_DATA,)
+    if not names:
+      # Nothing tells calibration that a constant is of no use.
+      names = _constants_of(subject, norm)
+      flags = ("--recalibrate=" + norm.name, _DATA)
     for name in names:
       wanted, there = _shapes(subject, norm, name)
       if wanted is None or there is None or _fits(wanted, there):
@@ -202,7 +208,7 @@ def _misfitting(subject):
         "has %s channels, and its '%s' is that of a norm with %s: it is of "
         "another model, or of another layer"
         % (_size(wanted), name, _size(there)),
-        subject.fix(_DATA),
+        subject.fix(*flags),
       )
       break
 
@@ -222,8 +228,9 @@ def _shapes(subject, norm, name):
   graph = subject.graph
   if graph.op(name) in ops.VARIABLES:
     return static_shape(graph, TensorRef(name)), subject.values.shape(name)
-  scale = graph.inputs(norm.name)[1]
-  return static_shape(graph, scale), static_shape(graph, TensorRef(name))
+  scale = stored_name(graph, graph.inputs(norm.name)[1])
+  wanted = None if scale is None else static_shape(graph, TensorRef(scale))
+  return wanted, static_shape(graph, TensorRef(name))
 
 
 def _fits(wanted, there):
@@ -245,33 +252,31 @@ def _too_large(subject):
     if product is None:
       continue
     magnitudes = magnitudes or Magnitudes(subject)
-    ratio = _excess(
-      _averages(subject, norm)[1], magnitudes.largest_variance(product)
-    )
-    if ratio > _SLACK:
+    variance = _averages(subject, norm)[1]
+    largest = magnitudes.largest_variance(product)
+    if largest is None or largest.size != variance.size:
+      continue
+    is_alive = largest > 0
+    if not is_alive.any():
+      continue
+    if np.mean(variance[is_alive] > _SLACK * largest[is_alive]) > 0.5:
       yield (
         norm.name,
-        "has variances ('%s') that are %.1g times what the weights of '%s' "
+        "has variances ('%s') that are %.0e times what the weights of '%s' "
         "can make of its input: it scales its channels down to nothing"
-        % (norm.moving_variance, ratio, product),
+        % (
+          norm.moving_variance,
+          np.median(variance[is_alive] / largest[is_alive]),
+          product,
+        ),
         subject.fix("--recalibrate=" + norm.name, _DATA),
       )
-
-
-def _excess(variance, largest):
-  """How many times too large a norm's variances are, in the median."""
-  if largest is None or largest.size != variance.size:
-    return 0
-  is_alive = largest > 0
-  if not is_alive.any():
-    return 0
-  return float(np.median(variance[is_alive] / largest[is_alive]))
 
 
 RULES = (
   Rule(
     code="BN201",
-    severity=ERROR,
+    severity=WARNING,
     title="a norm without averages",
     why="""
       The norm uses the mean and variance of the batch it gets, and the moving

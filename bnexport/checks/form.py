@@ -28,8 +28,7 @@ def _update(subject):
       name,
       "writes %s%s whenever the graph is run: answers depend on what was run "
       "before, and TensorFlow's freeze_graph makes a graph of it that does "
-      "not import"
-      % ("'%s'" % variable if variable else "a variable", more),
+      "not import" % ("'%s'" % variable if variable else "a variable", more),
       subject.fix(),
     )
 
@@ -234,7 +233,11 @@ RULES = (
       """
       x = Placeholder() {shape=[?,3]}
       mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
-      step = Const() {value=<float [3] 0.01 0.02 0.03>}
+      axes = Const() {value=<int32 [1] 0>}
+      rest = Const() {value=<float [] 0.1>}
+      m = Mean(x, axes)
+      off = Sub(mean, m)
+      step = Mul(off, rest)
       update = AssignSub(mean, step)
       apart = Sub(x, mean)
       y = Relu(apart, ^update)

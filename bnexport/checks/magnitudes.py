@@ -37,9 +37,9 @@ _SHRINKING = (
     "BatchToSpaceND".split()
   )
 )
-# The same, and another order of channels or a choice of them.
+# The same, with another order of channels or a choice of them.
 _MIXING = frozenset(
-  "Reshape Squeeze ExpandDims Transpose Mean Slice StridedSlice ConcatV2 Concat "
+  "Reshape Squeeze ExpandDims Transpose Mean Slice StridedSlice ConcatV2 "
   "ResizeBilinear ResizeNearestNeighbor".split()
 )
 _SUMS = frozenset(("Add", "AddV2", "AddN", "BiasAdd"))
@@ -54,6 +54,18 @@ _PRODUCTS = {
   "DepthwiseConv2dNative": (0, 1, (2, 3)),
   "Conv2DBackpropInput": (2, 1, (2,)),
   "Conv3DBackpropInputV2": (2, 1, (3,)),
+}
+
+_LARGEST_VECTOR = 1 << 20
+_VECTOR_OPS = {
+  "Add": np.add,
+  "AddV2": np.add,
+  "Sub": np.subtract,
+  "Mul": np.multiply,
+  "RealDiv": np.divide,
+  "Neg": np.negative,
+  "Sqrt": np.sqrt,
+  "Rsqrt": lambda value: 1 / np.sqrt(value),
 }
 
 
@@ -127,11 +139,8 @@ class Magnitudes:
     elif op in _SHRINKING:
       bound = self._of(refs[0])
     elif op in _MIXING:
-      bound = max(
-        np.max(self._of(ref))
-        for ref in refs
-        if self._subject.flow.dependence(ref) != FREE
-      )
+      data = [r for r in refs if self._subject.flow.dependence(r) != FREE]
+      bound = max((np.max(self._of(ref)) for ref in data), default=None)
     else:
       bound = None
     return _UNKNOWN if bound is None else bound
@@ -234,19 +243,6 @@ class Magnitudes:
   def _stored(self, ref):
     name = stored_name(self._graph, viewed(self._graph, ref))
     return None if name is None else self._subject.array(name)
-
-
-_LARGEST_VECTOR = 1 << 20
-_VECTOR_OPS = {
-  "Add": np.add,
-  "AddV2": np.add,
-  "Sub": np.subtract,
-  "Mul": np.multiply,
-  "RealDiv": np.divide,
-  "Neg": np.negative,
-  "Sqrt": np.sqrt,
-  "Rsqrt": lambda value: 1 / np.sqrt(value),
-}
 
 
 def _orders(op, refs):

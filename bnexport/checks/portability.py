@@ -58,8 +58,8 @@ def _newer_ops(subject):
     if attribute is None and op_history.since(op) is not None:
       yield (
         newer[0].node,
-        "is a %s%s, which TensorFlow %s does not have (%s does): the graph is "
-        "not imported there"
+        "has op %s%s, which TensorFlow %s lacks (%s has it): the graph is not "
+        "imported there"
         % (op, _more(newer), subject.target_tf, newer[0].since),
         subject.fix("--target_tf=" + subject.target_tf),
       )
@@ -70,14 +70,16 @@ def _newer_attributes(subject):
     if attribute is not None:
       yield (
         newer[0].node,
-        "(%s%s) has %s, which TensorFlow %s does not know: the graph is not "
-        "imported there" % (op, _more(newer), newer[0].what, subject.target_tf),
+        "has op %s%s with %s, which TensorFlow %s does not know: the graph is "
+        "not imported there"
+        % (op, _more(newer), newer[0].what, subject.target_tf),
         subject.fix("--target_tf=" + subject.target_tf),
       )
 
 
 def _more(nodes):
-  return ", as %d more are" % (len(nodes) - 1) if len(nodes) > 1 else ""
+  """How many nodes besides the first one it is said of."""
+  return " (as %d more)" % (len(nodes) - 1) if len(nodes) > 1 else ""
 
 
 # Size.
@@ -177,7 +179,7 @@ def _unregistered(subject):
   for op, found, fix in _to_cut(subject, names, is_unknown):
     yield (
       found[0],
-      "is a %s%s, which this TensorFlow does not know: the graph is not "
+      "has op %s%s, which this TensorFlow does not know: the graph is not "
       "imported without the library that registers it" % (op, _more(found)),
       fix,
     )
@@ -201,7 +203,7 @@ def _outside(subject):
       fact = (
         "uses files, which have to be at the same place wherever the graph runs"
       )
-    yield found[0], "is a %s%s, and %s" % (op, _more(found), fact), fix
+    yield found[0], "has op %s%s, and %s" % (op, _more(found), fact), fix
 
 
 def _needed(subject):

@@ -20,8 +20,8 @@ from bnexport.inspection.inlining import inlined
 from bnexport.inspection.overview import histogram
 from bnexport.model import Model
 from bnexport.nodes import constant_value
-from bnexport.tf1 import tf1
 from bnexport.phase import find_leaves
+from bnexport.tf1 import tf1
 from bnexport.transforms.decide import at_inference
 from bnexport.transforms.thaw_variables import ThawVariables
 
@@ -89,6 +89,7 @@ class Subject:
     ops: how often each op is there, in the file as it is.
     graph: the Graph, its faults mended and its functions inlined; None where
       that can't be.
+    error: why it can't be, or None.
     is_frozen: whether the file holds no variables.
     values: values of the variables, or None.
     target_tf: the TensorFlow that is to read the graph, or None.
@@ -125,6 +126,7 @@ class Subject:
     for node in graph_def.node:
       if node.device:
         self.devices.setdefault(node.device, []).append(node.name)
+    self.error = None
     self._named = tuple(outputs)
     self.graph = self._open(graph_def)
     # Constants that are variables by right are so only here, not in the file.
@@ -144,7 +146,8 @@ class Subject:
       mending.mend(graph_def, self.signatures, inputs=missing)
       graph = Graph(graph_def, copy=False)
       graph.lint()
-    except GraphError:
+    except GraphError as error:
+      self.error = error
       return None
     return inlined(graph, self.signatures)
 

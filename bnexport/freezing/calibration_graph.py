@@ -8,6 +8,7 @@ from bnexport import ops
 from bnexport.errors import SourceError, nearest
 from bnexport.freezing.calibration_data import Input
 from bnexport.freezing.calibration_groups import refuse
+from bnexport.freezing.stream import whole
 from bnexport.graph import TensorRef
 from bnexport.nodes import bool_attr, static_shape, type_attr
 from bnexport.tf1 import tf1
@@ -139,8 +140,7 @@ def with_fed_statistics(model, groups, needed):
           changes.setdefault(slot.node, {})[slot.index] = node.name
   for name in needed:
     node = graph_def.node.add()
-    node.CopyFrom(graph.node(name))
-    node.attr.pop("_output_shapes", None)
+    node.CopyFrom(whole(model, name))
     for index, fed in changes.get(name, {}).items():
       node.input[index] = fed
     if name in changes and node.op in ops.FUSED_NORMS:

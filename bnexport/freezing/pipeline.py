@@ -12,9 +12,11 @@ from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.errors import SourceError, TransformError, nearest
+from bnexport.freezing import session
 from bnexport.freezing.calibration import Recalibrated, recalibrate
 from bnexport.freezing.calibration_data import CalibrationData
 from bnexport.freezing.reference import TrainingGraph
+from bnexport.freezing.stream import to_graph_def
 from bnexport.freezing.tables import keep_initializers
 from bnexport.model import Model
 from bnexport.transforms.backport import Backport
@@ -40,8 +42,9 @@ from bnexport.transforms.use_written_values import UseWrittenValues
 class Options:
   """What a user may ask of an export; see the flags of the same names.
 
-  `recalibrate` is "all", "broken", or names and scopes of norms; it counts
-  where `calibration_data` is given.
+  `engine` is "session", "stream", or "auto": the session where the model is
+  rebuilt from code, the stream elsewhere. `recalibrate` is "all", "broken", or
+  names and scopes of norms; it counts where `calibration_data` is given.
   """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -50,6 +53,7 @@ class Options:
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
+  engine: str = "auto"
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
   recalibrate: Union[str, Tuple[str, ...]] = "broken"
@@ -84,10 +88,7 @@ class Export:
 
   def to_graph_def(self):
     """The inference graph, without shapes that the rewriting made stale."""
-    graph_def = self.model.graph.to_graph_def()
-    for node in graph_def.node:
-      node.attr.pop("_output_shapes", None)
-    return graph_def
+    return to_graph_def(self.model)
 
 
 def export_training_graph(model, options, progress=lambda text: None):
@@ -113,10 +114,7 @@ def export_training_graph(model, options, progress=lambda text: None):
   _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
   _tidy(model, options)
   progress("reading the variables")
-  freezing = FreezeVariables(
-    options.denylist, options.calibration_data is not None
-  )
-  _run(model, [freezing, StripUnusedNodes()])
+  _freeze(model, options, in_session=options.engine == "session")
   reference = None
   if not keep and options.data_format is None:
     reference = TrainingGraph(original, model)
@@ -203,12 +201,36 @@ def _refuse_lost(model):
   )
 
 
-def export_frozen_graph(model, options, reference, progress=lambda text: None):
-  """Tidies a graph whose variables are constants already."""
+def export_rebuilt_graph(
+  model, options, reference, progress=lambda text: None
+):
+  """Freezes a model that was rebuilt for inference.
+
+  Args:
+    model: from sources.builder; is edited.
+    options: Options.
+    reference: what to prove it against.
+    progress: called with what is being done.
+  """
   _run(model, [ReplaceInputs(), InlineFunctions(), Decide(options.settings)])
   _tidy(model, options)
-  _run(model, [StripUnusedNodes()])
+  progress("reading the variables")
+  _freeze(model, options, in_session=options.engine != "stream")
   return _finish(model, options, reference, progress)
+
+
+def _freeze(model, options, in_session):
+  """Makes the variables constants, by the engine that was chosen."""
+  if in_session and options.calibration_data is None:
+    model.history += session.freeze(model, options.denylist)
+    return
+  _run(
+    model,
+    [
+      FreezeVariables(options.denylist, options.calibration_data is not None),
+      StripUnusedNodes(),
+    ],
+  )
 
 
 def _refuse_unknown_variables(model, names):

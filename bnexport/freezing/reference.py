@@ -19,7 +19,7 @@ from bnexport.nodes import bool_attr, static_shape
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.remove_dropout import RemoveDropout
 from bnexport.transforms.remove_noise import RemoveNoise
-from bnexport.variables import Frames, read, variable_of
+from bnexport.variables import Frames, assignment, read, variable_of
 
 
 class TrainingGraph:
@@ -183,14 +183,7 @@ class TrainingGraph:
     for node in original.graph:
       if node.op not in ops.VARIABLES:
         continue
-      tensor = imported.get_tensor_by_name(node.name + ":0")
-      holder = tf1.placeholder(node.attr["dtype"].type)
-      if node.op == "VarHandleOp":
-        assign = tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder)
-      else:
-        assign = tf1.raw_ops.Assign(
-          ref=tensor, value=holder, validate_shape=False
-        )
+      assign, holder = assignment(imported, node)
       yield assign, holder, node.name
 
   def _restore(self):

@@ -8,6 +8,7 @@ import os
 from google.protobuf import text_format
 
 from bnexport.errors import SourceError
+from bnexport.freezing.stream import pieces, to_graph_def
 from bnexport.tf1 import tf1
 
 
@@ -46,9 +47,17 @@ def refuse_source(path, prefix, *files):
     )
 
 
+# GFile takes bytes only: what is written is copied, this much at a time.
+_AT_ONCE = 1 << 22
+
+
 @contextlib.contextmanager
 def whole_file(path, data):
-  """Writes `data` beside `path`; puts it there when the block has ended well.
+  """Writes beside `path`; puts the file there when the block has ended well.
+
+  Args:
+    path: the file, which is replaced where it exists.
+    data: its bytes, piece by piece.
 
   Yields:
     The path of the finished file before it gets its name.
@@ -60,7 +69,9 @@ def whole_file(path, data):
   part = "%s.part-%d" % (path, os.getpid())
   try:
     with tf1.gfile.GFile(part, "wb") as f:
-      f.write(data)
+      for piece in data:
+        for start in range(0, len(piece), _AT_ONCE):
+          f.write(bytes(piece[start : start + _AT_ONCE]))
     yield part
     tf1.gfile.Rename(part, path, overwrite=True)
   except (tf1.errors.OpError, OSError) as error:
@@ -74,8 +85,9 @@ def whole_file(path, data):
       tf1.gfile.Remove(part)
 
 
-def serialize(graph_def, as_text):
-  """Bytes of a GraphDef, the same for the same graph."""
+def serialize(model, as_text):
+  """Yields the bytes of a model's GraphDef, the same for the same graph."""
   if as_text:
-    return text_format.MessageToString(graph_def).encode()
-  return graph_def.SerializeToString(deterministic=True)
+    yield text_format.MessageToString(to_graph_def(model)).encode()
+  else:
+    yield from pieces(model)

@@ -103,6 +103,7 @@ def look(
 
   Raises:
     SourceError: a file is missing or unsound, or an output is not in the graph.
+    GraphError: the graph does not open, and no rule tells why.
   """
   signatures, inputs, kind = Signatures(), (), None
   named = [name.strip() for name in outputs]
@@ -144,6 +145,12 @@ def look(
     there = [n for n in named if TensorRef.parse(n).node in subject.graph]
     find_tensors(subject.graph, signatures, there, _FLAG)
   findings = checks.run(subject)
+  if subject.graph is None and not findings:
+    fact = str(subject.error).partition(": ")[2]
+    raise GraphError(
+      "cannot inspect '%s': %s; no command mends that, write the graph again"
+      % (path, fact)
+    )
   return Examination(
     subject, _overview(subject, path, kind, inputs, outputs), findings
   )

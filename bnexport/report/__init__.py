@@ -87,5 +87,5 @@ def write(path, export, proof, graph_path):
   make = writer(path)
   evidence = gather(export, proof)
   said = facts(export, proof, graph_path, evidence)
-  with whole_file(path, make(export, said, evidence).encode("utf-8")):
+  with whole_file(path, [make(export, said, evidence).encode("utf-8")]):
     pass

@@ -19,6 +19,7 @@ from bnexport.nodes import Signatures
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.use_moving_averages import UseMovingAverages
+from bnexport.variables import assignment
 
 
 class LiveSession:
@@ -30,14 +31,21 @@ class LiveSession:
 
   what = "the rebuilt model in its session"
 
-  def __init__(self, running, outputs):
+  def __init__(self, restore, outputs):
+    """Prepares; nothing is restored before it is asked for.
+
+    Args:
+      restore: returns the session.
+      outputs: names of the tensors that `answers` gives.
+    """
     self.graph = None
-    self._session = running
+    self._restore = restore
     self._outputs = outputs
 
   def open(self):
-    """`graph` is known afterwards."""
+    """Restores the model; `graph` is known afterwards."""
     if self.graph is None:
+      self._session = self._restore()
       self.graph = Graph(self._session.graph.as_graph_def())
 
   def answers(self, feeds):
@@ -46,6 +54,7 @@ class LiveSession:
 
   def fetch(self, names, feeds):
     """Any tensors, by name, for feeds by node name; see comparison.Runner."""
+    self.open()
     try:
       return self._session.run(
         [name if ":" in name else name + ":0" for name in names],
@@ -60,7 +69,7 @@ class LiveSession:
 def load(
   spec, checkpoint, outputs, inputs, placeholders, kwargs, moving_averages
 ):
-  """Rebuilds a model, restores it and freezes its variables.
+  """Rebuilds a model for inference.
 
   Args:
     spec: package.module:function or file.py:function.
@@ -72,7 +81,8 @@ def load(
     moving_averages: whether weights are read from their shadows.
 
   Returns:
-    A frozen Model, and the live session as its reference.
+    A Model with the checkpoint's values, and the rebuilt graph in a session as
+    its reference.
 
   Raises:
     SourceError: the function can't be found or fails, or the checkpoint does
@@ -104,20 +114,10 @@ def load(
     if built.op(name) in ops.VARIABLES
   ]
   _refuse_mismatch(built, values, needed, spec)
-  with graph.as_default():
-    running = session(graph)
-    _restore(running, graph, built, values, needed)
-    frozen = _freeze(running, graph_def, refs)
-  model.graph = open_graph(frozen)
-  model.values = None
-  model.inputs = find_tensors(
-    model.graph, model.signatures, inputs, "--input_node"
-  )
-  model.history.append("restored and froze %d variables" % len(needed))
-  reference = LiveSession(
-    running, [str(r) if r.index else r.node + ":0" for r in refs]
-  )
-  return model, reference
+  model.inputs = find_tensors(built, Signatures(), inputs, "--input_node")
+  names = [str(r) if r.index else r.node + ":0" for r in refs]
+  nodes = [built.node(name) for name in needed]
+  return model, LiveSession(lambda: _restored(graph, nodes, values), names)
 
 
 def find_function(spec):
@@ -266,30 +266,11 @@ def _more(items):
   return " and %d more" % (len(items) - 5) if len(items) > 5 else ""
 
 
-def _restore(running, graph, built, values, needed):
-  """Gives every variable that the outputs need its value."""
-  for name in needed:
-    node = built.node(name)
-    tensor = graph.get_tensor_by_name(name + ":0")
-    with graph.as_default():
-      holder = tf1.placeholder(node.attr["dtype"].type)
-      if node.op == "VarHandleOp":
-        assign = tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder)
-      else:
-        assign = tf1.raw_ops.Assign(ref=tensor, value=holder)
-    running.run(assign, {holder: np.asarray(values[name])})
-
-
-def _freeze(running, graph_def, outputs):
-  names = list(dict.fromkeys(ref.node for ref in outputs))
-  try:
-    with running.graph.as_default():
-      frozen = tf1.graph_util.convert_variables_to_constants(
-        running, graph_def, names
-      )
-  except (tf1.errors.OpError, ValueError, AssertionError) as error:
-    raise SourceError(
-      "cannot freeze the rebuilt model: %s; check that the "
-      "function builds its inference graph" % first_line(error)
-    ) from error
-  return tf1.graph_util.extract_sub_graph(frozen, names)
+def _restored(graph, nodes, values):
+  """A session of the rebuilt graph, with values for what the outputs need."""
+  with graph.as_default():
+    running = session(graph)
+    for node in nodes:
+      assign, holder = assignment(graph, node)
+      running.run(assign, {holder: np.asarray(values[node.name])})
+  return running

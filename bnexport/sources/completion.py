@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import Dict, List
 
 from bnexport import ops
 from bnexport.graph import TensorRef
+from bnexport.nodes import functions_of
 from bnexport.tf1 import tf1
 
 # So large a part of the nodes has to be the same for a training graph to be
@@ -20,7 +22,7 @@ class Completion:
 
   Attributes:
     held: values that the frozen graph holds, TensorProtos by variable.
-    restored: nodes that the frozen graph read and did not hold.
+    restored: nodes and functions that the frozen graph used and did not hold.
     is_used: whether the training graph is that of the frozen one.
   """
 
@@ -34,7 +36,8 @@ def complete(graph_def, training, signatures):
 
   Variables that were made constants are variables again. Nodes that freezing
   changed, or that only training needs, are those of the training graph.
-  What somebody else changed in the frozen graph stays changed.
+  What somebody else changed in the frozen graph stays changed. It may have
+  been imported below a scope; what is added has that scope then.
 
   Args:
     graph_def: the frozen GraphDef; is edited.
@@ -44,12 +47,17 @@ def complete(graph_def, training, signatures):
   originals = {node.name: node for node in training.node}
   names = {node.name for node in graph_def.node}
   done = Completion()
-  alike = sum(
-    node.name in originals and _is_alike(node, originals[node.name], signatures)
-    for node in graph_def.node
+  scope, alike = scope_of(
+    graph_def.node,
+    lambda node, name: (
+      name in originals and _is_alike(node, originals[name], signatures)
+    ),
   )
   if alike < _LEAST_ALIKE * len(graph_def.node):
     return done
+  if scope:
+    training = _below(scope, training)
+    originals = {node.name: node for node in training.node}
   done.is_used = True
   wanted = set()
   for node in graph_def.node:
@@ -64,10 +72,54 @@ def complete(graph_def, training, signatures):
     node for name, node in originals.items() if name not in names
   )
   library = {f.signature.name for f in graph_def.library.function}
-  graph_def.library.function.extend(
-    f for f in training.library.function if f.signature.name not in library
-  )
+  lost = {
+    f.signature.name: f
+    for f in training.library.function
+    if f.signature.name not in library
+  }
+  called = {
+    name
+    for node in graph_def.node
+    if node.name in names
+    for name in functions_of(node)
+  }
+  done.restored += sorted(called & set(lost))
+  graph_def.library.function.extend(lost.values())
   return done
+
+
+def scope_of(nodes, is_known):
+  """The scope that a graph was imported below.
+
+  Args:
+    nodes: NodeDefs.
+    is_known: whether a node, by a name within a scope, was there before.
+
+  Returns:
+    The scope, such as `import/` or the empty one, below which most nodes are
+    known, and how many are.
+  """
+  count = collections.Counter({"": 0})
+  for node in nodes:
+    below, slash = node.name, "/"
+    while slash:
+      if is_known(node, below):
+        count[node.name[: len(node.name) - len(below)]] += 1
+        break
+      _, slash, below = below.partition("/")
+  return count.most_common(1)[0]
+
+
+def _below(scope, training):
+  """A copy of a graph with all names below a scope."""
+  moved = type(training)()
+  moved.CopyFrom(training)
+  for node in moved.node:
+    node.name = scope + node.name
+    for slot, text in enumerate(node.input):
+      control = "^" if text.startswith("^") else ""
+      node.input[slot] = control + scope + text[len(control) :]
+  return moved
 
 
 def _is_alike(node, original, signatures):

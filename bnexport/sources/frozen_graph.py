@@ -8,7 +8,7 @@ from bnexport.errors import SourceError
 from bnexport.graph import TensorRef
 from bnexport.model import Model, find_tensors
 from bnexport.nodes import Signatures
-from bnexport.sources.completion import complete
+from bnexport.sources.completion import complete, scope_of
 from bnexport.sources.files import read_proto
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import tf1
@@ -47,17 +47,31 @@ def load(path, checkpoint, training, outputs, inputs=()):
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
     done = complete(graph_def, meta.graph_def, signatures)
     held, has_training_graph = done.held, done.is_used
+    if not done.is_used:
+      warnings.append(
+        "'%s' is of another model, and not used: too few nodes are the same"
+        % training
+      )
     told += [
       "'%s' is restored from '%s'" % (n, training) for n in done.restored
     ]
+  missing = mending.missing(graph_def, inputs)
   told += mending.mend(
     graph_def,
     signatures,
     [TensorRef.parse(name) for name in outputs],
     [TensorRef.parse(name) for name in inputs],
   )
+  inputs = [missing.get(name, name) for name in inputs]
   graph = open_graph(graph_def)
-  saved = None if checkpoint is None else Checkpoint(checkpoint)
+  saved = None
+  if checkpoint is not None:
+    # A training graph has Savers, which know the keys.
+    saved = (
+      Checkpoint(checkpoint)
+      if has_training_graph
+      else _ByName(checkpoint, graph)
+    )
   return Model(
     graph=graph,
     values=Values(saved, graph, held),
@@ -69,3 +83,17 @@ def load(path, checkpoint, training, outputs, inputs=()):
     history=told,
     warnings=warnings,
   )
+
+
+class _ByName(Checkpoint):
+  """A checkpoint whose keys are below the scope that a graph is below."""
+
+  def __init__(self, prefix, graph):
+    super().__init__(prefix)
+    constants = (node for node in graph if node.op == "Const")
+    scope, _ = scope_of(constants, lambda _, name: name in self.shapes)
+    self._scope = scope
+    self.shapes = {scope + key: shape for key, shape in self.shapes.items()}
+
+  def read(self, key, slice_spec=""):
+    return super().read(key[len(self._scope) :], slice_spec)

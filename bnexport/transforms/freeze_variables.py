@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar, Tuple
 
 import numpy as np
@@ -10,12 +11,20 @@ import numpy as np
 from bnexport import ops
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef
-from bnexport.nodes import static_shape, tensor_attr, type_attr
+from bnexport.nodes import (
+  deferred_attrs,
+  static_shape,
+  tensor_attr,
+  type_attr,
+)
 from bnexport.tf1 import tf1
 from bnexport.variables import variable_dtype
 
 # A protobuf of this many bytes or more can't be read.
 MOST_BYTES = (1 << 31) - 1
+# Variables of more elements are weights, which only make way; transforms look
+# at smaller ones.
+_MOST_ELEMENTS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +60,31 @@ class FreezeVariables:
     if self.are_averages_computed:
       later = [name for name in variables if _is_lost_average(model, name)]
     given = [name for name in variables if name not in later]
-    _refuse_unusable(model, given)
+    refuse_unusable(model, given)
     for name in given:
-      _freeze(graph, name, model.values[name])
+      if _is_large(model, name):
+        _defer(model, name)
+      else:
+        _freeze(graph, name, model.values[name])
     for name in later:
       shape = static_shape(graph, TensorRef(name))
       _freeze(graph, name, np.full(shape, np.nan))
     return ["froze %d variables" % len(variables)]
+
+
+def _is_large(model, name):
+  dtype = variable_dtype(model.graph, name)
+  count = int(np.prod(model.values.shape(name), dtype=np.int64))
+  return dtype != tf1.string.as_datatype_enum and count > _MOST_ELEMENTS
+
+
+def _defer(model, name):
+  """Makes a variable a constant that is read where the graph is written."""
+  dtype = variable_dtype(model.graph, name)
+  _become_const(
+    model.graph, name, deferred_attrs(model.values.shape(name), dtype, name)
+  )
+  model.deferred[name] = functools.partial(model.values.__getitem__, name)
 
 
 def _is_lost_average(model, name):
@@ -71,7 +98,7 @@ def _is_lost_average(model, name):
   )
 
 
-def _refuse_unusable(model, variables):
+def refuse_unusable(model, variables):
   """Raises SourceError where the checkpoint can't give all values."""
   missing = [
     name
@@ -136,14 +163,17 @@ def _refuse_missing(model, missing):
 
 
 def _freeze(graph, name, value):
-  node = graph.node(name)
-  is_resource = node.op == "VarHandleOp"
-  dtype = node.attr["dtype"].type
+  dtype = variable_dtype(graph, name)
   attrs = {"dtype": type_attr(dtype), "value": tensor_attr(value, dtype)}
+  _become_const(graph, name, attrs)
+
+
+def _become_const(graph, name, attrs):
+  is_resource = graph.op(name) == "VarHandleOp"
   graph.become(name, "Const", (), attrs)
   if not is_resource:
     return
   for reader in graph.readers(name):
     if graph.op(reader) == "ReadVariableOp":
       inputs = graph.inputs(reader)
-      graph.become(reader, "Identity", inputs, {"T": type_attr(dtype)})
+      graph.become(reader, "Identity", inputs, {"T": attrs["dtype"]})

@@ -13,7 +13,24 @@ from bnexport.tf1 import tf1
 from bnexport.variables import read
 
 # What renaming makes of updates, so that a frozen graph imports.
-_RENAMED = {"Sub": "AssignSub", "Add": "AssignAdd", "AddV2": "AssignAdd"}
+_RENAMED = {
+  "Sub": "AssignSub",
+  "Add": "AssignAdd",
+  "AddV2": "AssignAdd",
+  "Identity": "Assign",
+}
+# What the new value of an average is computed by, from the old one. Divided
+# is the helper of a zero debias, which is not the variable that is written.
+_ARITHMETIC = frozenset(("Add", "AddV2", "AddN", "Sub", "Mul"))
+_ARITHMETIC |= (
+  ops.CARRIERS | ops.SWITCHES | ops.MERGES | ops.RESHAPES | {"Cast"}
+)
+
+
+_FLOATS = frozenset(
+  d.as_datatype_enum
+  for d in (tf1.float32, tf1.float16, tf1.bfloat16, tf1.float64)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +38,8 @@ class ThawVariables:
   """Undoes freezing where the training part is still in the graph.
 
   A constant was a variable where an op wants its reference or handle, where
-  the checkpoint has its name and shape, and where a difference or sum with it
-  is computed that nothing reads: that is an update that was renamed. The
+  the checkpoint has its name and shape, and where something is computed from it
+  that is waited for and not read: that is an update that was renamed. The
   variable keeps the value that the file holds.
 
   Before: v = Const()   u = AssignSub(v, d)   y = Relu(x, ^u)
@@ -84,26 +101,45 @@ def _clashes(graph, signatures, node):
 
 
 def _rename_back(model, node):
-  """Makes a difference or sum that is only waited for an update again."""
+  """Makes what is only waited for an update again."""
   graph = model.graph
   if node.op not in _RENAMED or not graph.readers(node.name):
     return []
   ref = TensorRef(node.name)
   if graph.readers_of(ref) or ref in model.outputs:
     return []
-  variable = constant_of(graph, graph.inputs(node.name)[0])
+  inputs = graph.inputs(node.name)
+  if node.op == "Identity":  # the reference is gone, the value was the second
+    variable, rest = _vector_behind(graph, inputs[0]), inputs
+  else:
+    variable, rest = constant_of(graph, inputs[0]), inputs[1:]
   if variable is None or not static_shape(graph, TensorRef(variable)):
     return []
   _thaw(model, variable, False)
   attrs = {"T": node.attr["T"]}
-  inputs = [TensorRef(variable)] + graph.inputs(node.name)[1:]
   told = "'%s' (%s) has no reader: it was the update of '%s'" % (
     node.name,
     node.op,
     variable,
   )
+  inputs = [TensorRef(variable)] + rest
   graph.become(node.name, _RENAMED[node.op], inputs, attrs)
   return [told]
+
+
+def _vector_behind(graph, ref):
+  """The one Const that is no scalar and that a value is computed from."""
+  seen, stack, found = set(), [ref.node], set()
+  for name in stack:
+    op = graph.op(name)
+    if op == "Const" and graph.node(name).attr["dtype"].type in _FLOATS:
+      if static_shape(graph, TensorRef(name)):
+        found.add(name)
+    if name in seen or op not in _ARITHMETIC:
+      continue
+    seen.add(name)
+    stack += [r.node for r in graph.data_inputs(name)]
+  return found.pop() if len(found) == 1 else None
 
 
 def _is_saved(model, name):

@@ -1,0 +1,243 @@
+"""Arithmetic of folding: kernels that do what scale * x + shift did.
+
+All of it is done in float64 and rounded once, to the dtype of the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+# Spacing of numbers near 1, and the smallest number that has all its bits.
+_PRECISION = {
+  "float16": (2.0**-10, 2.0**-14),
+  "bfloat16": (2.0**-7, 2.0**-126),
+  "float32": (2.0**-23, 2.0**-126),
+  "float64": (2.0**-52, 2.0**-1022),
+}
+# What folding a shift forward may add to an answer, relative to 1: a tenth of
+# what comparison.TOLERANCE takes for rounding.
+_LARGEST_ERROR = {"float16": 2e-3, "bfloat16": 8e-3, "float32": 1e-5}
+
+
+class CannotFold(Exception):
+  """A reason, as a clause, why a norm stays."""
+
+
+class Affine(NamedTuple):
+  """y = scale * x + shift; float64 arrays that broadcast against x.
+
+  Attributes:
+    scale: the factor.
+    shift: what is added.
+    spread: how large y is, up to a small factor; None where nothing tells.
+  """
+
+  scale: np.ndarray
+  shift: np.ndarray
+  spread: Optional[np.ndarray] = None
+
+  def then(self, other: Affine) -> Affine:
+    """This, and `other` of what it gives."""
+    spread = other.spread
+    if spread is None and self.spread is not None:
+      spread = self.spread * np.abs(other.scale)
+    return Affine(
+      self.scale * other.scale,
+      self.shift * other.scale + other.shift,
+      spread,
+    )
+
+
+def norm(gamma, beta, mean, variance, epsilon) -> Affine:
+  """gamma * (x - mean) / sqrt(variance + epsilon) + beta
+
+  Ioffe and Szegedy 2015, algorithm 2.
+  """
+  with np.errstate(all="ignore"):
+    scale = gamma / np.sqrt(variance + epsilon)
+    return Affine(scale, beta - mean * scale, np.abs(gamma) + np.abs(beta))
+
+
+def per_channel(array, rank, axis, width):
+  """An operand of a tensor as one number a channel: a [width] vector.
+
+  Args:
+    array: broadcasts against the tensor from the right.
+    rank: of the tensor.
+    axis: where its channels are.
+    width: how many they are.
+
+  Raises:
+    CannotFold: it tells more apart than channels, or has another number.
+  """
+  if array.ndim > rank:
+    raise CannotFold("its operand has %d axes and x %d" % (array.ndim, rank))
+  shape = (1,) * (rank - array.ndim) + array.shape
+  if any(size != 1 for i, size in enumerate(shape) if i != axis):
+    raise CannotFold(
+      "its operand of shape %s is not one number a channel" % list(array.shape)
+    )
+  if array.size not in (1, width):
+    raise CannotFold(
+      "its operand has %d numbers for %d channels" % (array.size, width)
+    )
+  return np.broadcast_to(array.reshape(-1), (width,))
+
+
+def check_finite(affine):
+  """Raises CannotFold where a scale or shift is infinite or not a number."""
+  for what, vector in zip(("scale", "shift"), affine):
+    wrong = np.flatnonzero(~np.isfinite(vector))
+    if wrong.size:
+      raise CannotFold(
+        "its %s is %s in channel %d" % (what, vector[wrong[0]], wrong[0])
+      )
+
+
+def check_cancellation(affine, dtype):
+  """Raises CannotFold where a norm centres what is far off its centre.
+
+  The norm takes the mean from x itself; a kernel behind it would multiply x
+  first, round, and subtract large numbers from each other.
+  """
+  spread = 1.0 if affine.spread is None else np.maximum(affine.spread, 1e-30)
+  ratio = float(np.max(np.abs(affine.shift) / spread, initial=0.0))
+  if ratio * _PRECISION[dtype][0] > _LARGEST_ERROR.get(dtype, 1e-9):
+    raise CannotFold(
+      "it takes away %.2g times what it leaves, which %s can't do behind a "
+      "kernel" % (ratio, dtype)
+    )
+
+
+def scale_outputs(kernel, out_axes, scale, dtype):
+  """A kernel whose answers are `scale` times those of `kernel`.
+
+  Args:
+    kernel: an array.
+    out_axes: its axes that, flattened, are the output's channels.
+    scale: [channels]
+    dtype: name of the new kernel's dtype.
+
+  Raises:
+    CannotFold: the dtype can't hold it.
+  """
+  kernel = np.asarray(kernel, np.float64)
+  factor = scale.reshape(
+    [n if i in out_axes else 1 for i, n in enumerate(kernel.shape)]
+  )
+  return narrow(kernel * factor, dtype, out_axes, kernel)
+
+
+def absorb_inputs(kernel, in_axis, out_axes, affine, dtype):
+  """A kernel that takes x where `kernel` took scale * x + shift.
+
+  Args:
+    kernel: an array.
+    in_axis: its axis that is the input's channels, of each group by itself
+      where the convolution is grouped.
+    out_axes: as for scale_outputs. The axis `in_axis` among them means that
+      each channel is convolved by itself.
+    affine: scale and shift of shape [channels of x].
+    dtype: name of the new kernel's dtype.
+
+  Returns:
+    The kernel, and what the answers lack: float64, [channels of the output].
+    That is exact where no zeros are put around x.
+
+  Raises:
+    CannotFold: the dtype can't hold it, or numbers of channels do not fit.
+  """
+  kernel = np.asarray(kernel, np.float64)
+  scale, shift = (
+    _by_taps(vector, kernel.shape, in_axis, out_axes)
+    for vector in (affine.scale, affine.shift)
+  )
+  kept = set(out_axes)
+  summed = tuple(i for i in range(kernel.ndim) if i not in kept)
+  with np.errstate(all="ignore"):
+    lacking = np.sum(kernel * shift, axis=summed).reshape(-1)
+  return narrow(kernel * scale, dtype, (in_axis,), kernel), lacking
+
+
+def _by_taps(vector, shape, in_axis, out_axes):
+  """A number for each input channel, broadcast against a kernel."""
+  taps, groups = shape[in_axis], 1
+  if taps:
+    groups = len(vector) // taps
+  if groups * taps != len(vector) or groups < 1:
+    raise CannotFold(
+      "x has %d channels and the kernel %d" % (len(vector), taps)
+    )
+  if groups == 1:
+    return vector.reshape(
+      [taps if i == in_axis else 1 for i in range(len(shape))]
+    )
+  (out_axis,) = out_axes
+  if in_axis in out_axes or shape[out_axis] % groups or in_axis > out_axis:
+    raise CannotFold(
+      "x has %d channels and the kernel %d" % (len(vector), taps)
+    )
+  # Output channels of a group stand together, as its input channels do.
+  table = np.repeat(
+    vector.reshape(groups, taps).T, shape[out_axis] // groups, axis=1
+  )
+  return table.reshape(
+    [n if i in (in_axis, out_axis) else 1 for i, n in enumerate(shape)]
+  )
+
+
+def narrow(wide, dtype, axes, before=None):
+  """Rounds to a dtype; only what that costs in precision is refused.
+
+  Args:
+    wide: float64.
+    dtype: name of a floating dtype.
+    axes: each place along these has a scale of its own; None where size does
+      not matter.
+    before: what `wide` was made of; where that had lost its precision, the
+      same may happen again.
+
+  Returns:
+    Numbers that the dtype holds, as that dtype; bfloat16 ones, which NumPy
+    lacks, as float32.
+
+  Raises:
+    CannotFold: there are infinite numbers, or too small ones.
+  """
+  epsilon, tiny = _PRECISION[dtype]
+  with np.errstate(all="ignore"):
+    if dtype == "bfloat16":
+      rounded = _to_bfloat16(wide)
+    else:
+      rounded = wide.astype(dtype)
+  if not np.isfinite(rounded).all():
+    raise CannotFold("%s can't hold the numbers it would take" % dtype)
+  if axes is None:
+    return rounded
+  others = tuple(i for i in range(wide.ndim) if i not in axes)
+  peak = np.max(np.abs(wide), axis=others, initial=0.0)
+  small = (peak < tiny / epsilon) & (peak > 0)
+  if not small.any():
+    return rounded
+  # Numbers below the smallest normal one are taken for zero, as TensorFlow's
+  # threads do; float16 is computed in float32.
+  held = rounded
+  if dtype != "float16":
+    held = np.where(np.abs(wide) < tiny, 0.0, rounded)
+  lost = np.max(np.abs(held - wide), axis=others) > epsilon * peak
+  if before is not None:
+    lost &= np.max(np.abs(before), axis=others) >= tiny / epsilon
+  if lost.any():
+    raise CannotFold("%s can't hold a kernel as small as it makes it" % dtype)
+  return rounded
+
+
+def _to_bfloat16(wide):
+  """Rounds to the nearest bfloat16, half to even."""
+  single = np.ascontiguousarray(wide, np.float32)
+  bits = single.view(np.uint32).astype(np.uint64)
+  bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+  rounded = bits.astype(np.uint32).view(np.float32)
+  return np.where(np.isnan(single), single, rounded)

@@ -1,0 +1,110 @@
+"""Whatever a caller has a model in, opened as a Model."""
+
+from __future__ import annotations
+
+import os
+
+from bnexport.checkpoint import Checkpoint, Values, find_prefix
+from bnexport.errors import SourceError
+from bnexport.graph import Graph, TensorRef
+from bnexport.model import Model, find_tensors
+from bnexport.nodes import Signatures, tensor_attr
+from bnexport.ops import RESOURCE_READS, VARIABLES
+from bnexport.sources import plain_graph, saved_model
+from bnexport.tf1 import tf1
+
+_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+
+
+def load(source, checkpoint, outputs, inputs, tags, signature, session):
+  """Opens a model; see bnexport.load."""
+  prefix = None if checkpoint is None else find_prefix(os.fspath(checkpoint))
+  if isinstance(source, (tf1.GraphDef, tf1.MetaGraphDef)):
+    return _of_proto(source, prefix, outputs, inputs)
+  if isinstance(source, tf1.Graph):
+    return _of_graph(source, prefix, outputs, inputs, session)
+  if not isinstance(source, (str, os.PathLike)):
+    raise SourceError(
+      "cannot load a %s: it holds no graph; give a path, a GraphDef, a "
+      "MetaGraphDef or a tf.compat.v1.Graph" % type(source).__name__
+    )
+  path = os.fspath(source)
+  if _is_saved_model(path):
+    return saved_model.load(path, prefix, outputs, inputs, tags, signature)
+  if not path.endswith(".meta") and _is_checkpoint(path):
+    path = find_prefix(path) + ".meta"
+  beside = path[: -len(".meta")]
+  if prefix is None and path.endswith(".meta") and _is_checkpoint(beside):
+    prefix = beside
+  return plain_graph.load(path, outputs, inputs, prefix)
+
+
+def _is_saved_model(path):
+  if not tf1.gfile.IsDirectory(path):
+    return os.path.basename(path) in _SAVED_MODELS
+  # Of a directory that is neither, the SavedModel's error tells more.
+  return not tf1.gfile.Exists(os.path.join(path, "checkpoint")) or any(
+    tf1.gfile.Exists(os.path.join(path, name)) for name in _SAVED_MODELS
+  )
+
+
+def _is_checkpoint(path):
+  return tf1.gfile.IsDirectory(path) or tf1.gfile.Exists(path + ".index")
+
+
+def _of_proto(proto, prefix, outputs, inputs):
+  signatures, graph_def = Signatures(), proto
+  if isinstance(proto, tf1.MetaGraphDef):
+    signatures = Signatures(proto.meta_info_def.stripped_op_list.op)
+    graph_def = proto.graph_def
+  return _model(graph_def, signatures, prefix, outputs, inputs, "a GraphDef")
+
+
+def _of_graph(tf_graph, prefix, outputs, inputs, session):
+  graph_def = tf_graph.as_graph_def(add_shapes=True)
+  model = _model(graph_def, Signatures(), prefix, outputs, inputs, "a tf.Graph")
+  if session is not None:
+    for name, value in _values(model.graph, session).items():
+      model.values.hold(name, tensor_attr(value).tensor)
+  return model
+
+
+def _model(graph_def, signatures, prefix, outputs, inputs, origin):
+  graph = Graph(graph_def)
+  saved = None if prefix is None else Checkpoint(prefix)
+  return Model(
+    graph=graph,
+    values=Values(saved, graph),
+    inputs=find_tensors(graph, signatures, inputs, "inputs"),
+    outputs=find_tensors(graph, signatures, outputs, "outputs"),
+    origin=origin,
+    signatures=signatures,
+  )
+
+
+def _values(graph, session):
+  """Arrays by variable, of the variables that the session has initialized."""
+  tensors = {}
+  for node in graph:
+    if node.op == "VarHandleOp":
+      reads = [
+        reader
+        for reader in graph.readers_of(TensorRef(node.name))
+        if graph.op(reader) in RESOURCE_READS
+      ]
+      # Nothing is added to the caller's graph to read the others.
+      if reads:
+        tensors[node.name] = reads[0] + ":0"
+    elif node.op in VARIABLES:
+      tensors[node.name] = node.name + ":0"
+  try:
+    return session.run(tensors)
+  except tf1.errors.FailedPreconditionError:
+    pass  # one of them is not initialized
+  found = {}
+  for name, tensor in tensors.items():
+    try:
+      found[name] = session.run(tensor)
+    except tf1.errors.FailedPreconditionError:
+      continue
+  return found

@@ -1,0 +1,16 @@
+"""Nodes of a graph and of its functions, for what concerns them alike."""
+
+from __future__ import annotations
+
+
+def every_node(graph):
+  """Yields all nodes: the graph's, and those in the bodies of functions.
+
+  Yields:
+    The NodeDef, and `NODE` or `NODE of function FUNCTION` for messages.
+  """
+  for node in graph:
+    yield node, "'%s'" % node.name
+  for name, function in graph.library.items():
+    for node in function.node_def:
+      yield node, "'%s' of function '%s'" % (node.name, name)

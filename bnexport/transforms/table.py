@@ -1,0 +1,244 @@
+"""All transforms by name, and lists of them that have a name of their own."""
+
+from __future__ import annotations
+
+import inspect
+
+from bnexport import placement
+from bnexport.errors import TransformError, nearest
+from bnexport.transforms import spec
+from bnexport.transforms.add_default_attributes import AddDefaultAttributes
+from bnexport.transforms.backport import Backport
+from bnexport.transforms.backport_concatv2 import BackportConcatV2
+from bnexport.transforms.backport_tensor_array_v3 import BackportTensorArrayV3
+from bnexport.transforms.convert_layout import ConvertLayout
+from bnexport.transforms.decide import Decide
+from bnexport.transforms.devices import RemoveDevice, SetDevice
+from bnexport.transforms.flatten_atrous_conv import FlattenAtrousConv
+from bnexport.transforms.fold_constants import FoldConstants
+from bnexport.transforms.freeze_requantization_ranges import (
+  FreezeRequantizationRanges,
+)
+from bnexport.transforms.freeze_variables import FreezeVariables
+from bnexport.transforms.fuse_pad_and_conv import FusePadAndConv
+from bnexport.transforms.fuse_resize_and_conv import FuseResizeAndConv
+from bnexport.transforms.fuse_resize_pad_and_conv import FuseResizePadAndConv
+from bnexport.transforms.inline_functions import InlineFunctions
+from bnexport.transforms.insert_logging import InsertLogging
+from bnexport.transforms.merge_duplicate_nodes import MergeDuplicateNodes
+from bnexport.transforms.names import ObfuscateNames, RenameNode
+from bnexport.transforms.quantize_nodes import QuantizeNodes
+from bnexport.transforms.quantize_weights import QuantizeWeights
+from bnexport.transforms.read_variables import ReadVariables
+from bnexport.transforms.remove_control_dependencies import (
+  RemoveControlDependencies,
+)
+from bnexport.transforms.remove_dropout import RemoveDropout
+from bnexport.transforms.remove_nodes import RemoveNodes
+from bnexport.transforms.remove_noise import RemoveNoise
+from bnexport.transforms.remove_side_effects import RemoveSideEffects
+from bnexport.transforms.rename_attribute import (
+  RemoveAttribute,
+  RenameAttribute,
+)
+from bnexport.transforms.rename_op import RenameOp
+from bnexport.transforms.replace_inputs import ReplaceInputs
+from bnexport.transforms.restore_updates import RestoreUpdates
+from bnexport.transforms.round_weights import RoundWeights
+from bnexport.transforms.sort_by_execution_order import SortByExecutionOrder
+from bnexport.transforms.sparsify_gather import SparsifyGather
+from bnexport.transforms.state_shapes import StateShapes
+from bnexport.transforms.strip_unused_nodes import StripUnusedNodes
+from bnexport.transforms.thaw_variables import ThawVariables
+from bnexport.transforms.use_moving_averages import UseMovingAverages
+from bnexport.transforms.use_stored_statistics import UseStoredStatistics
+from bnexport.transforms.use_written_values import UseWrittenValues
+
+# The Graph Transform Tool's, by the alphabet.
+_OLD = (
+  AddDefaultAttributes,
+  BackportConcatV2,
+  BackportTensorArrayV3,
+  FlattenAtrousConv,
+  FoldConstants,
+  FreezeRequantizationRanges,
+  FusePadAndConv,
+  FuseResizeAndConv,
+  FuseResizePadAndConv,
+  InsertLogging,
+  MergeDuplicateNodes,
+  ObfuscateNames,
+  QuantizeNodes,
+  QuantizeWeights,
+  RemoveAttribute,
+  RemoveControlDependencies,
+  RemoveDevice,
+  RemoveNodes,
+  RenameAttribute,
+  RenameNode,
+  RenameOp,
+  RoundWeights,
+  SetDevice,
+  SortByExecutionOrder,
+  SparsifyGather,
+  StripUnusedNodes,
+)
+# What freezing and repairing consist of.
+_OWN = (
+  Backport,
+  ConvertLayout,
+  Decide,
+  FreezeVariables,
+  InlineFunctions,
+  ReadVariables,
+  RemoveDropout,
+  RemoveNoise,
+  RemoveSideEffects,
+  ReplaceInputs,
+  RestoreUpdates,
+  StateShapes,
+  ThawVariables,
+  UseMovingAverages,
+  UseStoredStatistics,
+  UseWrittenValues,
+)
+TRANSFORMS = {transform.name: transform for transform in _OLD + _OWN}
+
+# What the scripts of these names in tensorflow.python.tools and
+# tensorflow.python.framework.graph_util do.
+PIPELINES = {
+  "remove_training_nodes": "remove_nodes(op=CheckNumerics, op=Identity)",
+  "strip_unused": "strip_unused_nodes",
+  "optimize_for_inference": (
+    "strip_unused_nodes remove_training_nodes fold_batch_norms"
+    " fold_old_batch_norms fuse_resize_pad_and_conv strip_unused_nodes"
+  ),
+}
+
+
+def names():
+  """Names of all transforms and pipelines, sorted."""
+  return sorted(list(TRANSFORMS) + list(PIPELINES))
+
+
+def parse(specs):
+  """Transforms from a text, from transforms, or from both in a sequence.
+
+  Args:
+    specs: a text as bnexport.transforms.spec says; a transform; or an iterable
+      of these.
+
+  Returns:
+    A tuple of transforms; pipelines are spelled out.
+
+  Raises:
+    TransformError: a text can't be read; the message says where.
+  """
+  if isinstance(specs, str):
+    return _parse_text(specs)
+  if hasattr(specs, "apply"):
+    return (specs,)
+  return tuple(transform for item in specs for transform in parse(item))
+
+
+def _parse_text(text):
+  found = []
+  for call in spec.read(text):
+    if call.name in PIPELINES:
+      if call.parameters:
+        spec.refuse(
+          text,
+          call.at,
+          "'%s' is a list of transforms and has no parameters" % call.name,
+          "write these instead: %s" % PIPELINES[call.name],
+        )
+      found.extend(_parse_text(PIPELINES[call.name]))
+      continue
+    if call.name not in TRANSFORMS:
+      spec.refuse(
+        text,
+        call.at,
+        "there is no transform '%s'" % call.name,
+        nearest(call.name, names(), "; --transforms=help lists them"),
+      )
+    found.append(spec.make(TRANSFORMS[call.name], call, text))
+  return tuple(found)
+
+
+def apply_specs(model, specs, progress=lambda text: None):
+  """Applies transforms one after another.
+
+  Args:
+    model: is edited; its history says what was done, a line each.
+    specs: what `parse` takes.
+    progress: called with each transform's text before it runs.
+
+  Raises:
+    TransformError: a text can't be read, or a transform refuses. Those before
+      it have been applied.
+    GraphError: a transform leaves an unsound graph.
+  """
+  for transform in parse(specs):
+    text = spec.spec_of(transform)
+    progress(text)
+    told = transform.apply(model) or ["changed nothing"]
+    model.graph.lint()
+    _settle_placement(model.graph)
+    model.history.extend("%s: %s" % (transform.name, line) for line in told)
+
+
+def _settle_placement(graph):
+  """Places no node with one that is gone: TensorFlow would refuse the graph."""
+  for node in graph:
+    placement.move(node, lambda name: name if name in graph else None)
+
+
+# Pages.
+
+
+def help_list():
+  """A line on each transform and each pipeline."""
+  width = max(map(len, names()))
+  lines = ["Transforms:"]
+  for name in sorted(TRANSFORMS):
+    summary = _page(TRANSFORMS[name]).splitlines()[0]
+    lines.append("  %-*s  %s" % (width, name, summary))
+  lines += ["", "Lists of transforms:"]
+  for name in sorted(PIPELINES):
+    lines.append("  %-*s  %s" % (width, name, PIPELINES[name]))
+  lines += ["", "--transforms='help(NAME)' prints a page."]
+  return "\n".join(lines)
+
+
+def help_text(name):
+  """The page of a transform or a pipeline.
+
+  Raises:
+    TransformError: there is none of that name; the nearest are offered.
+  """
+  if name in PIPELINES:
+    return "%s\n\nStands for: %s" % (name, PIPELINES[name])
+  if name not in TRANSFORMS:
+    raise TransformError(
+      "cannot explain '%s': there is no transform of that name%s"
+      % (name, nearest(name, names(), "; --transforms=help lists them"))
+    )
+  cls = TRANSFORMS[name]
+  return "%s\n\n%s" % (_signature(cls), _page(cls))
+
+
+def _page(cls):
+  return inspect.cleandoc(cls.__doc__)
+
+
+def _signature(cls):
+  """The transform's parameters with their defaults, as a spec has them."""
+  parts = []
+  for key, parameter in spec.parameters_of(cls).items():
+    if parameter.is_repeated:
+      parts += ["%s=..." % key, "..."]
+    elif parameter.is_required or parameter.default is None:
+      parts.append("%s=..." % key)
+    else:
+      parts.append("%s=%s" % (key, spec.value_text(parameter.default)))
+  return "%s(%s)" % (cls.name, ", ".join(parts))

@@ -1,0 +1,126 @@
+"""Both engines freeze alike, and what is streamed is what would be written."""
+
+import numpy as np
+import pytest
+import zoo
+from commands import assert_refused, run
+
+from bnexport.errors import Error
+from bnexport.freezing import pipeline, stream
+from bnexport.nodes import DEFERRED
+from bnexport.sources import meta_graph
+from bnexport.tf1 import tf1
+from bnexport.transforms import freeze_variables
+
+# Every fifth: a sweep over all takes a minute.
+CASES = [n for n in zoo.names() if not n.startswith("refuse_")][::5]
+
+
+def export(case, engine):
+  outputs = [case.output] + list(case.also)
+  inputs = [case.input] if case.cut_input else []
+  model = meta_graph.load(case.prefix + ".meta", case.prefix, outputs, inputs)
+  options = pipeline.Options(
+    settings={k: str(v) for k, v in case.set.items()},
+    keep_batch_statistics=tuple(case.keep_scopes),
+    moving_averages=case.ema,
+    data_format="NHWC" if case.no_run_115 else None,
+    engine=engine,
+  )
+  return pipeline.export_training_graph(model, options)
+
+
+def nodes(graph_def):
+  return {node.name: node for node in graph_def.node}
+
+
+def streamed(model):
+  data = b"".join(bytes(piece) for piece in stream.pieces(model))
+  return tf1.GraphDef.FromString(data)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_engines_give_the_same_nodes(cases, name, monkeypatch):
+  """Kernels are deferred; there is no larger variable in the zoo."""
+  monkeypatch.setattr(freeze_variables, "_MOST_ELEMENTS", 16)
+  case = cases(name)
+  by_stream = export(case, "stream")
+  written = streamed(by_stream.model)
+  assert written == by_stream.to_graph_def()
+  if not case.no_run_115:  # layouts are changed before the one, after the other
+    in_session = export(case, "session").to_graph_def()
+    assert nodes(written) == nodes(in_session)
+  assert not any(DEFERRED in node.attr for node in written.node)
+
+
+def test_kernels_are_deferred(cases, monkeypatch):
+  """Else the test above would show nothing."""
+  monkeypatch.setattr(freeze_variables, "_MOST_ELEMENTS", 16)
+  model = export(cases("layers_fused_literal"), "stream").model
+  held = [n.name for n in model.graph if DEFERRED in n.attr]
+  assert "stem/kernel" in held or len(held) >= 2
+  for name in held:
+    assert not model.graph.node(name).attr["value"].tensor.tensor_content
+    assert model.array(name).size > 16
+
+
+def test_statistics_are_never_deferred(cases):
+  model = export(cases("layers_fused_literal"), "stream").model
+  assert not any(DEFERRED in node.attr for node in model.graph)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (0,), (3, 1, 2), (70, 1000)])
+@pytest.mark.parametrize(
+  "dtype", [np.float32, np.float16, np.float64, np.int32, np.bool_]
+)
+def test_written_constant_has_its_value(shape, dtype):
+  from bnexport.graph import Graph
+  from bnexport.model import Model
+  from bnexport.nodes import Signatures, deferred_attrs
+
+  value = (np.arange(np.prod(shape, dtype=int)) % 3).reshape(shape)
+  value = value.astype(dtype)
+  graph = Graph(tf1.GraphDef())
+  graph.add("Const", "c", (), deferred_attrs(shape, dtype, "key"))
+  model = Model(
+    graph=graph, values=None, inputs=(), outputs=(), origin="",
+    signatures=Signatures(), deferred={"key": lambda: value})
+  for graph_def in (streamed(model), stream.to_graph_def(model)):
+    got = tf1.make_ndarray(graph_def.node[0].attr["value"].tensor)
+    assert got.dtype == value.dtype
+    assert got.shape == value.shape
+    assert (got == value).all()
+
+
+def test_too_large_is_refused_before_reading(monkeypatch, cases):
+  monkeypatch.setattr(stream, "MOST_BYTES", 1000)
+  model = export(cases("layers_fused_literal"), "stream").model
+  model.deferred = dict.fromkeys(model.deferred, None)  # nobody may read
+  with pytest.raises(Error, match="cannot write .* bytes into one file"):
+    list(stream.pieces(model))
+
+
+def test_too_large_by_command(monkeypatch, cases, capsys, tmp_path):
+  monkeypatch.setattr(stream, "MOST_BYTES", 1000)
+  case = cases("layers_fused_literal")
+  out = tmp_path / "out.pb"
+  result = run(
+    capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+    "--output_graph=%s" % out)
+  assert_refused(result, "2 GB", "--variable_names_denylist")
+  assert not out.exists()
+
+
+def test_engine_flag(cases, capsys, tmp_path):
+  case = cases("layers_fused_literal")
+  written = []
+  for engine in ("session", "stream", "auto"):
+    out = tmp_path / (engine + ".pb")
+    result = run(
+      capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+      "--output_graph=%s" % out, "--engine=" + engine)
+    assert result.status == 0, result
+    assert "\n  holds" in result.out
+    assert ("in a session" in result.out) == (engine == "session")
+    written.append(nodes(tf1.GraphDef.FromString(out.read_bytes())))
+  assert written[0] == written[1] == written[2]
