@@ -14,6 +14,9 @@ from absl import app, flags
 
 from bnexport.errors import Error, SourceError
 
+# Weights of more bytes are not run, twice over, unless the user says so.
+_MOST_PROVEN = 1 << 29
+
 DONE = 0
 NOT_PROVEN = 2
 REFUSED = 3
@@ -123,8 +126,17 @@ RECALIBRATE = flags.DEFINE_list(
   "Norms whose statistics --calibration_data gives: all, broken, or names and "
   "scopes of norms.",
 )
+SAVED_MODEL_OUT = flags.DEFINE_string(
+  "saved_model_out",
+  None,
+  "Write a SavedModel there instead of a graph: its variables stay variables, "
+  "so that it may be of any size.",
+)
 VALIDATE = flags.DEFINE_bool(
-  "validate", True, "Import the written graph again and prove it."
+  "validate",
+  True,
+  "Import the written graph again and prove it. Above 512 MB of weights it is "
+  "only imported where the flag is not given.",
 )
 FEEDS = flags.DEFINE_string(
   "feeds",
@@ -303,15 +315,18 @@ def destination(source, extension, prefix):
     SourceError: a graph or a report can't be written there.
   """
   from bnexport import report
-  from bnexport.freezing import writing
+  from bnexport.freezing import saved_model, writing
 
+  if REPORT.value is not None:
+    report.writer(REPORT.value)
+    writing.refuse_existing(REPORT.value, OVERWRITE.value)
+  if SAVED_MODEL_OUT.value:
+    saved_model.refuse_directory(SAVED_MODEL_OUT.value, OVERWRITE.value)
+    return SAVED_MODEL_OUT.value
   kind = ".pbtxt" if AS_TEXT.value else ".pb"
   path = OUTPUT_GRAPH.value or os.path.normpath(source) + extension + kind
   writing.refuse_existing(path, OVERWRITE.value)
   writing.refuse_source(path, prefix, META_GRAPH.value, GRAPH_DEF.value)
-  if REPORT.value is not None:
-    report.writer(REPORT.value)
-    writing.refuse_existing(REPORT.value, OVERWRITE.value)
   return path
 
 
@@ -333,6 +348,7 @@ def options():
     denylist=tuple(DENYLIST.value),
     initializers=tuple(INITIALIZER_NODES.value),
     engine=ENGINE.value,
+    keep_variables=SAVED_MODEL_OUT.value is not None,
     target_tf=TARGET_TF.value,
     calibration_data=data,
     recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
@@ -340,7 +356,7 @@ def options():
 
 
 def deliver(export, path, feeds, data):
-  """Writes an export, proves it and reports; returns the exit status.
+  """Writes a graph, proves it and reports; returns the exit status.
 
   The graph gets its name once it has been proven importable.
 
@@ -348,10 +364,10 @@ def deliver(export, path, feeds, data):
     export: an Export.
     path: the file to write.
     feeds: arrays by input name, or None.
-    data: the graph's bytes.
+    data: the graph's bytes, piece by piece.
   """
-  from bnexport import comparison, report
-  from bnexport.freezing import writing
+  from bnexport import comparison
+  from bnexport.freezing import stream, writing
   from bnexport.sources.files import read_proto
   from bnexport.tf1 import tf1
 
@@ -359,14 +375,53 @@ def deliver(export, path, feeds, data):
   with writing.whole_file(path, data) as written:
     if VALIDATE.value:
       progress("importing it again and comparing")
+      if stream.weight_bytes(export.model) > _MOST_PROVEN and not (
+        flags.FLAGS["validate"].present or feeds
+      ):
+        proof = comparison.import_only(stream.skeleton(export.model))
+      else:
+        proof = comparison.prove(
+          read_proto(written, tf1.GraphDef, "the graph"),
+          export.model.outputs,
+          export.reference,
+          feeds,
+          export.model.initializers,
+          export.keeps_batch,
+        )
+  return _say(export, proof, path)
+
+
+def deliver_saved_model(export, path, feeds):
+  """Writes a SavedModel, proves it and reports; returns the exit status.
+
+  Args:
+    export: an Export with variables.
+    path: the directory to make.
+    feeds: arrays by input name, or None.
+  """
+  from bnexport import comparison
+  from bnexport.freezing import saved_model
+
+  proof = None
+  with saved_model.written(export.model, path) as (meta, prefix):
+    if VALIDATE.value:
+      progress("restoring it again and comparing")
       proof = comparison.prove(
-        read_proto(written, tf1.GraphDef, "the graph"),
+        meta.graph_def,
         export.model.outputs,
         export.reference,
         feeds,
         export.model.initializers,
         export.keeps_batch,
+        saved_model.restorer(meta, prefix),
       )
+  return _say(export, proof, path)
+
+
+def _say(export, proof, path):
+  """Prints and writes the report; returns the exit status."""
+  from bnexport import report
+
   print(report.text(export, proof, path))
   if REPORT.value is not None:
     progress("looking tensor by tensor, for the report")

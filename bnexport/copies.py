@@ -136,7 +136,7 @@ def recompute(graph: Graph, tensors, given, scope) -> List[TensorRef]:
     raise GraphError(
       "cannot recompute '%s': it does not depend on %s; give tensors on the "
       "way to it"
-      % (wanted[0], " or ".join("'%s'" % ref for ref in given) or "anything")
+      % (wanted[0], " or ".join("'%s'" % (ref,) for ref in given) or "anything")
     )
   named = copy(graph, _with_loops(graph, between), scope, given)
   return [moved(ref, named, given) for ref in wanted]

@@ -25,6 +25,7 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.selection import (
   as_names,
   as_ref,
+  backward,
   boundary,
   forward,
   members,
@@ -252,7 +253,7 @@ def bypass(graph: Graph, names) -> None:
   changed, _ = _rerouted(graph, dict(zip(outputs, inputs)), None, own)
   # What reads a node depends on the node's inputs already.
   set_all(graph, changed, is_safe=len(own) == 1)
-  _wait_instead(graph, own, [TensorRef(ref.node, 0, True) for ref in inputs])
+  _wait_instead(graph, own)
   graph.remove(own)
 
 
@@ -265,14 +266,21 @@ def _is_stored(graph, ref):
   return graph.op(ref.node) == "Const"
 
 
-def _wait_instead(graph, own, refs):
-  """Who waits for nodes waits for what they wait for, and for `refs`."""
-  for name in own:
-    refs = refs + [r for r in graph.control_inputs(name) if r.node not in own]
+def _wait_instead(graph, own):
+  """Who waits for nodes waits for what these read and wait for outside."""
   # Readers of data were rerouted; only those that wait are left.
   for reader in outside(graph, own):
-    left = [r for r in graph.inputs(reader) if r.node not in own]
-    graph.set_inputs(reader, left + refs)
+    refs = graph.inputs(reader)
+    waits = [ref.node for ref in refs if ref.node in own]
+    behind = backward(graph, waits, within=own)
+    further = dict.fromkeys(
+      TensorRef(ref.node, 0, True)
+      for name in behind
+      for ref in graph.inputs(name)
+      if ref.node not in own and graph.op(ref.node) != "Const"
+    )
+    left = [ref for ref in refs if ref.node not in own]
+    graph.set_inputs(reader, left + list(further))
 
 
 def connect(graph: Graph, tensors: Iterable, names) -> None:

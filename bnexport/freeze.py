@@ -33,6 +33,8 @@ def main():
   path = cli.destination(prefix or cli.SAVED_MODEL.value, ".frozen", prefix)
   feeds = cli.feeds()
   export = _export(prefix, outputs)
+  if cli.SAVED_MODEL_OUT.value:
+    return cli.deliver_saved_model(export, path, feeds)
   data = writing.serialize(export.model, cli.AS_TEXT.value)
   return cli.deliver(export, path, feeds, data)
 

@@ -326,7 +326,7 @@ class _Search:
     settled = have if node is None else TensorRef(have.node)
     if want.node in bound:
       if bound[want.node] != settled or (node and want.index != have.index):
-        return self._fail(bound, where, have, "'%s' as elsewhere" % want)
+        return self._fail(bound, where, have, "'%s' as elsewhere" % (want,))
       return self._solve(rest, bound)
     if node is None:
       return self._solve(rest, dict(bound, **{want.node: settled}))

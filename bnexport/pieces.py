@@ -79,6 +79,13 @@ def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
   return attrs
 
 
+def _placeholders(graph, refs):
+  """Placeholders for tensors, by these: for all, or for none."""
+  for ref in refs:
+    placeholder_attrs(graph, ref)
+  return {ref: placeholder(graph, ref) for ref in refs}
+
+
 def detach_inputs(graph: Graph, names, control=False) -> Dict:
   """Makes nodes read new placeholders for what they read from outside.
 
@@ -96,7 +103,7 @@ def detach_inputs(graph: Graph, names, control=False) -> Dict:
     The placeholders by the tensors whose places they took.
   """
   own = members(graph, names)
-  made = {ref: placeholder(graph, ref) for ref in boundary(graph, own).inputs}
+  made = _placeholders(graph, boundary(graph, own).inputs)
   reroute(graph, made, within=own)
   for name in own if control else ():
     waits = [r.node for r in graph.control_inputs(name) if r.node not in own]
@@ -121,7 +128,7 @@ def detach_outputs(graph: Graph, names, control=False) -> Dict:
     The placeholders by the tensors whose places they took.
   """
   own = members(graph, names)
-  made = {ref: placeholder(graph, ref) for ref in read_outside(graph, own)}
+  made = _placeholders(graph, read_outside(graph, own))
   reroute(graph, made, but=own)
   for name in outside(graph, own) if control else ():
     waits = [r.node for r in graph.control_inputs(name) if r.node in own]
@@ -160,6 +167,9 @@ def extract(graph: Graph, names) -> Graph:
       name += "_"
     attrs = placeholder_attrs(graph, ref)
     fed[ref] = TensorRef(piece.add("Placeholder", name, (), attrs).name)
+  for name in own:
+    waits = graph.control_inputs(name)
+    fed.update((ref, None) for ref in waits if ref.node not in own)
   add_copies(piece, [graph.node(name) for name in own], "", fed)
   return piece
 
@@ -227,13 +237,14 @@ def splice(
   inputs, outputs = as_refs(inputs), as_refs(outputs)
   proto, is_open = _proto_of(piece)
   nodes = {node.name: node for node in proto.node}
-  for ref in inputs:
-    if ref.node in nodes and nodes[ref.node].op in ops.PLACEHOLDERS:
-      del nodes[ref.node]
+  for old, new in list(inputs.items()):
+    if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
+      del nodes[old.node]
+      inputs[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
   _refuse_missing(graph, nodes, inputs, outputs)
   if isinstance(piece, Graph):
     for old, new in inputs.items():
-      if old.node in piece:
+      if old.node in piece and not old.control:
         refuse_unlike(graph, old, new, of=piece)
   placed = _add_functions(graph, proto.library.function)
   named = add_copies(graph, nodes.values(), scope, inputs)
@@ -307,8 +318,8 @@ def _add_functions(graph, functions):
 def add_copies(target, nodes, scope, given) -> Dict[str, str]:
   """Adds copies of NodeDefs; returns their new names by the old ones.
 
-  They read each other's copies. `given` says what else is read instead; who
-  waits for a node that is not there waits for it no more.
+  They read each other's copies. `given` says what is read instead of other
+  tensors; None is nothing.
   """
   named = {}
   for node in nodes:
@@ -321,8 +332,7 @@ def add_copies(target, nodes, scope, given) -> Dict[str, str]:
     # Only now: in a loop, a node reads one that comes later.
     refs = [moved(TensorRef.parse(t), named, given) for t in node.input]
     target.set_inputs(
-      named[node.name],
-      [ref for ref in refs if ref.node in target or not ref.control],
+      named[node.name], [ref for ref in refs if ref is not None]
     )
     made = target.node(named[node.name])
     placement.move(made, lambda n: moved(TensorRef(n), named, given).node)
@@ -335,8 +345,6 @@ def moved(ref, named, given) -> TensorRef:
     return given[ref]
   if ref.node in named:
     return ref._replace(node=named[ref.node])
-  if ref.control and TensorRef(ref.node) in given:
-    return ref._replace(node=given[TensorRef(ref.node)].node)
   return ref
 
 

@@ -15,12 +15,15 @@ if importlib.util.find_spec("tf_keras") is not None:
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow.compat.v1 as tf1
+from tensorflow.core.framework import variable_pb2
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework import op_def_registry, smart_cond
 
 tf1.logging.set_verbosity(tf1.logging.ERROR)
 
-SavedModelProto = saved_model_pb2.SavedModel  # tf1 does not have it
+# tf1 does not have these.
+SavedModelProto = saved_model_pb2.SavedModel
+VariableDef = variable_pb2.VariableDef
 
 
 def op_def(op):

@@ -1,4 +1,4 @@
-"""The Graph Transform Tool of TF 1.15, where it is: what we are held against."""
+"""The Graph Transform Tool of TF 1.15, where there is one: the oracle."""
 
 import collections
 

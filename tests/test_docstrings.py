@@ -35,6 +35,7 @@ CHECKPOINTS = {
   "use_moving_averages": {"v": 1.0, "v/ExponentialMovingAverage": 2.0},
 }
 INPUTS = {"replace_inputs": ["x"]}
+FILES = {"ranges.log": ";r__print__;__requant_min_max:[-1][2]"}
 # Its effect is on values, which show once they are in the graph.
 THEN = {"use_moving_averages": FreezeVariables()}
 
@@ -150,7 +151,10 @@ def run(transform, before, folder):
 
 
 @pytest.mark.parametrize("module, name", transforms())
-def test_example(module, name, tmp_path):
+def test_example(module, name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for path, content in FILES.items():
+    (tmp_path / path).write_text(content)
   module = importlib.import_module("bnexport.transforms." + module)
   cls = getattr(module, name)
   given = re.search(r"^ *With: *(.*)$", cls.__doc__, re.M)

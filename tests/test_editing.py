@@ -3,12 +3,15 @@
 Where TF 1.15 is, its tf.contrib.graph_editor is asked for the same.
 """
 
+import os
 import random
+import re
 import time
 
 import documented
 import numpy as np
 import pytest
+from commands import ROOT
 from test_graph import assert_sound
 
 from bnexport import copies, editing, patterns, pieces, selection, text
@@ -54,20 +57,25 @@ def inputs(graph, *names):
   return [list(graph.node(name).input) for name in names]
 
 
+def state(graph):
+  """All of a graph; in which order its nodes stand does not count."""
+  return (
+    {n.name: n for n in graph.to_graph_def().node}, dict(graph.library))
+
+
 def refuses(graph, word, verb, *arguments, **options):
   """Asserts that a verb refuses, and leaves the graph as it was."""
-  before = graph.to_graph_def().SerializeToString(deterministic=True)
+  before = state(graph)
   with pytest.raises(GraphError) as raised:
     verb(graph, *arguments, **options)
   assert str(raised.value).startswith("cannot ")
   assert word in str(raised.value)
-  after = graph.to_graph_def().SerializeToString(deterministic=True)
-  assert before == after
+  assert state(graph) == before
   assert_sound(graph)
 
 
 def test_refuses_can_fail(graph):
-  with pytest.raises(BaseException):
+  with pytest.raises(pytest.fail.Exception):
     refuses(graph, "", editing.add_control, "x", "s")
   with pytest.raises(AssertionError):
     refuses(graph, "another word", Graph.node, "zzz")
@@ -109,7 +117,7 @@ def test_walks(graph):
   assert list(selection.forward(graph, "net/c", control=False)) == [
     "net/c", "out"]
   assert list(selection.forward(graph, "net/a", stop=["net/b"])) == [
-    "net/a", "net/b", "net/c", "other"]
+    "net/a", "net/b", "net/c", "out", "other"]
   assert list(selection.backward(graph, "net/c", stop=["net/b"])) == [
     "net/c", "net/a", "x"]
   assert list(selection.backward(
@@ -199,6 +207,7 @@ def test_insert_refuses(graph):
 
 
 def test_bypass(graph):
+  refuses(graph, "3 tensors", editing.bypass, "out")
   editing.bypass(graph, "net/b")
   assert "net/b" not in graph
   assert inputs(graph, "net/c", "out") == [
@@ -206,7 +215,6 @@ def test_bypass(graph):
   editing.bypass(graph, ["net/c"])
   # Who waited for it waits for what it read and waited for.
   assert inputs(graph, "other") == [["x", "^net/a"]]
-  refuses(graph, "3 tensors", editing.bypass, "out")
   assert_sound(graph)
 
 
@@ -267,7 +275,7 @@ def test_extract_names_second_outputs():
 
 
 def test_cut_and_splice_give_the_graph_back(graph):
-  before = graph.to_graph_def()
+  before = state(graph)
   piece = pieces.cut(graph, ["net/a", "net/b"])
   assert "net/a" not in graph and graph.op("net/b") == "Placeholder"
   assert inputs(graph, "net/c") == [["net/b"]]  # it waits no more
@@ -275,8 +283,7 @@ def test_cut_and_splice_give_the_graph_back(graph):
     graph, piece, {"x": "x", "s": "s"}, {"net/b": "net/b"})
   assert named == {"net/a": "net/a", "net/b": "net/b"}
   editing.add_control(graph, "net/c", "net/a")
-  assert {n.name: n for n in graph.to_graph_def().node} == {
-    n.name: n for n in before.node}
+  assert state(graph) == before
   assert_sound(graph)
 
 
@@ -463,14 +470,13 @@ def test_any_sequence_of_verbs_leaves_a_sound_graph(seed):
     "  split = Split(axis, s) {num_split=2}  e = Concat(axis, split:1, split)")
   done = refused = 0
   for _ in range(150):
-    before = graph.to_graph_def().SerializeToString(deterministic=True)
+    before = state(graph)
     try:
       random_step(graph, dice)
       done += 1
     except GraphError:
       refused += 1
-      after = graph.to_graph_def().SerializeToString(deterministic=True)
-      assert after == before
+      assert state(graph) == before
     assert_sound(graph)
     again = Graph(graph.to_graph_def())
     for name in graph.names():
@@ -605,7 +611,7 @@ def test_graph_editor_reroutes_the_same(ge):
 def test_graph_editor_reroutes_views_the_same(ge):
   statements = """
     p = Placeholder()   q = Placeholder()   a = Neg(p)   b = Relu(a)
-    c = Exp(q)   d = Log(c)   y = Sub(b, d)"""
+    c = Exp(q)   d = Log(c)   y = Neg(b)   z = Neg(d)"""
   upper, lower = ["a", "b"], ["c", "d"]
   for verb, ours in (
     (ge.swap_inputs, lambda g: editing.reroute(
@@ -628,7 +634,8 @@ def test_graph_editor_reroutes_views_the_same(ge):
 
 
 def test_graph_editor_detaches_the_same(ge):
-  both = Both()
+  # Where they are read in another order, it mixes up its placeholders.
+  both = Both(NET.replace("(net/c, net/b, s)", "(net/b, net/c, s)"))
   names = ["net/b", "net/c"]
   ge.detach(both.ops(*names), control_ios=ge.ControlOutputs(both.tf))
   pieces.detach_inputs(both.graph, names, control=True)
@@ -655,10 +662,10 @@ def test_graph_editor_copies_the_same(ge):
     both.ops(*names), {both.t("s"): both.t("x")}, dst_scope="twin")
   copies.copy(both.graph, names, "twin", {"s": "x"})
   both.assert_same()
-  other = tf1.Graph()
+  other, names = tf1.Graph(), names[:2]
   ge.copy(both.ops(*names), other)
   theirs = Graph(other)
-  theirs.rename({"net/geph__a_0": "net/a", "geph__s_0": "s"})
+  theirs.rename({"geph__a_0": "net/a", "geph__s_0": "s"})
   ours = pieces.extract(both.graph, names)
   assert {n.name: list(n.input) for n in theirs} == {
     n.name: list(n.input) for n in ours}
@@ -674,9 +681,63 @@ def test_graph_editor_replaces_the_same(ge):
   both.assert_same()
 
 
-def test_graph_editor_replaces_before_a_loop_with_a_clash(ge):
-  """Its copy enters the frame of the original; ours has one of its own."""
+def test_graph_editor_replaces_what_a_loop_reads_the_same(ge):
   both = Both(LOOP)
+  theirs = ge.graph_replace(
+    both.t("y"), {both.t("x"): both.t("ten")}, dst_scope="again")
   copies.recompute(both.graph, "y", {"x": "ten"}, "again")
+  with session(both.tf) as running:
+    answer = running.run(theirs)
   with session(both.graph.to_tf_graph()) as running:
-    assert running.run("again/y:0") == -16.0
+    assert running.run("again/y:0") == answer == -16.0
+
+
+def test_graph_editor_mixes_up_what_one_node_reads(ge):
+  statements = "a = Placeholder()   b = Placeholder()   y = Sub(a, b)"
+  both = Both(statements)
+  ge.swap_outputs(both.op("a"), both.op("b"))
+  assert inputs(Graph(both.tf), "y") == [["b", "b"]]
+  editing.reroute(both.graph, {"a": "b", "b": "a"}, but=["a", "b"])
+  assert inputs(both.graph, "y") == [["b", "a"]]
+  both = Both(statements)
+  ge.detach_outputs(both.ops("b", "a"))
+  assert inputs(Graph(both.tf), "y") == [["geph__b_0", "geph__a_0"]]
+  pieces.detach_outputs(both.graph, ["b", "a"])
+  assert inputs(both.graph, "y") == [["a_1", "b_1"]]
+
+
+# The README's table.
+
+
+def section():
+  """The README's section about editing."""
+  with open(os.path.join(ROOT, "README.md")) as f:
+    found = re.search(r"^## Editing graphs$(.*?)^## ", f.read(), re.M | re.S)
+  return found.group(1)
+
+
+def test_readme_code_runs(capsys):
+  code, = re.findall(r"^```python\n(.*?)^```$", section(), re.M | re.S)
+  exec(code, {})
+  assert "z = Mul(k, x)" in capsys.readouterr().out
+
+
+def test_readme_names_what_there_is():
+  named = re.findall(
+    r"\b(selection|editing|pieces|copies|patterns|graph)\.(\w+)", section())
+  assert len(set(named)) > 20
+  modules = {module.__name__.split(".")[1]: module for module in MODULES}
+  modules["graph"] = Graph
+  missing = {pair for pair in named if not hasattr(modules[pair[0]], pair[1])}
+  assert missing == set()
+  told = {name for module, name in named if module != "graph"}
+  verbs = set(documented.examples(editing)) | set(documented.examples(copies))
+  assert verbs <= told
+
+
+def test_readme_names_all_of_the_graph_editor(ge):
+  rows = re.findall(r"^\| (.*?) \|", section(), re.M)
+  told = set(re.findall(r"\w+", " ".join(rows)))
+  public = {name for name in dir(ge) if not name.startswith("_")}
+  modules = {"edit", "reroute", "select", "subgraph", "transform", "util"}
+  assert public - modules - told == set()

@@ -107,7 +107,7 @@ def test_too_large_by_command(monkeypatch, cases, capsys, tmp_path):
   result = run(
     capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
     "--output_graph=%s" % out)
-  assert_refused(result, "2 GB", "--variable_names_denylist")
+  assert_refused(result, "2 GB", "--saved_model_out")
   assert not out.exists()
 
 

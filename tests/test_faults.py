@@ -78,7 +78,10 @@ def mend(graph, outputs=("y",), inputs=()):
       "s = RefSwitch(v, p)\nu = AssignSub(s:1, v)",
       [],
     ),
-    ("v = Const() {value=<float 1>}\ny = ReadVariableOp(v)", [(REFERENCE, "y")]),
+    (
+      "v = Const() {value=<float 1>}\ny = ReadVariableOp(v)",
+      [(REFERENCE, "y")],
+    ),
     ("v = VarHandleOp() {shape=[]}\ny = ReadVariableOp(v)", []),
     (
       "v = Const() {value=<float 1>}\ny = AssignSubVariableOp(v, v)",
@@ -242,7 +245,8 @@ def test_fed_node_keeps_its_inputs_where_they_are_sound():
 
 
 def test_what_is_behind_a_fed_node_is_not_needed():
-  graph, told = mend(X + "a = Relu(gone)\nb = Tanh(a)\ny = Neg(b)", inputs=["b"])
+  statements = X + "a = Relu(gone)\nb = Tanh(a)\ny = Neg(b)"
+  graph, told = mend(statements, inputs=["b"])
   assert "y" in graph and "a" not in graph
   assert len(told) == 1
 

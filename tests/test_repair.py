@@ -412,8 +412,8 @@ def _import(graph_def):
 @pytest.mark.parametrize("has_meta", [False, True])
 @pytest.mark.parametrize("name", [
   "layers_fused_phase", "layers_fused_literal", "layers_resource_literal",
-  "contrib_fused_inplace_phase", "ema_cond_pointnet", "weights_average_everything",
-  "keep_named_scope", "towers_first_all_updates", "weights_sharded",
+  "contrib_fused_inplace_phase", "ema_cond_pointnet",
+  "weights_average_everything", "keep_named_scope", "towers_first_all_updates", "weights_sharded",
 ])
 def test_imported_below_a_scope(cases, tmp_path, name, has_meta):
   case = cases(name)

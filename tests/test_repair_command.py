@@ -100,8 +100,9 @@ def clashing(broken):
   """A graph that TensorFlow refuses: it has updates of constants."""
   made = broken("contrib_fused_inplace_phase")
   graph_def = read_graph(made.graph)
-  with pytest.raises((ValueError, tf1.errors.OpError)), tf1.Graph().as_default():
-    tf1.import_graph_def(graph_def, name="")
+  with tf1.Graph().as_default():
+    with pytest.raises((ValueError, tf1.errors.OpError)):
+      tf1.import_graph_def(graph_def, name="")
   return made
 
 
@@ -189,7 +190,9 @@ def test_as_text(capsys, literal):
   assert read_bytes(literal.fixed)[:6] == b"node {"
 
 
-@pytest.mark.parametrize("name", ["layers_fused_phase", "layers_resource_phase"])
+@pytest.mark.parametrize(
+  "name", ["layers_fused_phase", "layers_resource_phase"]
+)
 def test_text_graph(capsys, broken, name):
   made = broken(name)
   graph_def = read_graph(made.graph)
@@ -448,12 +451,8 @@ def test_refused(capsys, literal, arguments, words):
 )
 @pytest.mark.parametrize("file", ["broken.pb", "model.ckpt.meta"])
 def test_file_that_is_no_graph(capsys, literal, data, file):
-  if data.startswith(b"versions") and file != "broken.pb":
-    data = b"meta_info_def { tags: 'train' }\n"
-    write_bytes(os.path.join(literal.folder, file), data)
-    assert literal.repair(capsys).status == 0  # there is nothing to take
-    literal.assert_right()
-    return
+  if file != "broken.pb":
+    data = data.replace(b"versions { producer: 27 }", b"meta_info_def {}")
   write_bytes(os.path.join(literal.folder, file), data)
   literal.assert_refuses(capsys, [], file)
 

@@ -66,8 +66,7 @@ def ends(model):
 
 def nodes(model):
   """The NodeDefs of a Model, as text by name."""
-  return {
-    node.name: text.dumps(node, brief=True) for node in model.graph}
+  return {node.name: text.dumps(node) for node in model.graph}
 
 
 def assert_same_answers(found, expected, tolerance=1e-5):

@@ -26,7 +26,12 @@ from bnexport.freezing.calibration_groups import (
 )
 from bnexport.freezing.calibration_passes import Passes
 from bnexport.graph import TensorRef
-from bnexport.nodes import constant, constant_value, tensor_attr
+from bnexport.nodes import (
+  constant,
+  constant_value,
+  element_count,
+  tensor_attr,
+)
 from bnexport.transforms.strip_unused_nodes import StripUnusedNodes
 
 _KEPT = "--keep_batch_statistics keeps it as it is"
@@ -284,7 +289,12 @@ def _write_statistic(model, group, which):
   own = {}
   for norm in group.norms:
     stored = getattr(norm, "moving_" + which)
-    if stored is not None and not _is_read_elsewhere(model, stored, slots):
+    if (
+      stored is not None
+      and not _is_read_elsewhere(model, stored, slots)
+      # Else it was of another norm's shape.
+      and element_count(graph.node(stored).attr["value"].tensor) == flat.size
+    ):
       tensor = graph.node(stored).attr["value"].tensor
       shape = [dim.size for dim in tensor.tensor_shape.dim]
       value = flat.astype(model.dtype(TensorRef(stored)).as_numpy_dtype)

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
 from bnexport import ops
-from bnexport.batchnorm import BatchNorm
+from bnexport.batchnorm import STORED, BatchNorm
 from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -54,6 +54,7 @@ class Options:
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
   engine: str = "auto"
+  keep_variables: bool = False
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
   recalibrate: Union[str, Tuple[str, ...]] = "broken"
@@ -139,7 +140,7 @@ def mend_frozen_graph(model, options, progress=lambda text: None):
       checkpoint.
   """
   _run(model, [ReplaceInputs()])
-  told = list(model.history)
+  told = list(model.history) + _unknown(model)
   _run(model, [InlineFunctions()])
   mending = [
     ThawVariables(),
@@ -156,6 +157,15 @@ def mend_frozen_graph(model, options, progress=lambda text: None):
     export.is_unchanged = True
     export.reference = None  # it would be the graph itself
   return export
+
+
+def _unknown(model):
+  """Says which nodes keep TensorFlow from importing the file."""
+  return [
+    "removed '%s': TensorFlow does not know its op '%s'" % (node.name, node.op)
+    for node in model.graph
+    if node.op not in model.graph.library and node.op not in model.signatures
+  ]
 
 
 def _is_same(original, model):
@@ -221,6 +231,14 @@ def export_rebuilt_graph(
 
 def _freeze(model, options, in_session):
   """Makes the variables constants, by the engine that was chosen."""
+  if options.calibration_data is not None:
+    # By use: a graph that was built for inference updates no averages.
+    for norm in find(model.graph, model.outputs):
+      if norm.statistics == STORED:
+        model.averages |= {norm.moving_mean, norm.moving_variance}
+  if options.keep_variables:
+    _run(model, [StripUnusedNodes()])
+    return
   if in_session and options.calibration_data is None:
     model.history += session.freeze(model, options.denylist)
     return

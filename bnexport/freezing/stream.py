@@ -72,6 +72,21 @@ def to_graph_def(model):
   return out
 
 
+def skeleton(model):
+  """The model's GraphDef with placeholders for what is deferred."""
+  out = tf1.GraphDef()
+  for name in model.graph.topological():
+    node = out.node.add()
+    node.CopyFrom(plain(model.graph.node(name)))
+    if DEFERRED in model.graph.node(name).attr:
+      node.op = "Placeholder"
+      shape = node.attr["value"].tensor.tensor_shape
+      node.attr["shape"].shape.CopyFrom(shape)
+      del node.attr["value"]
+  model.graph.copy_rest(out)
+  return out
+
+
 def whole(model, name):
   """A node with its value in it, as it is written."""
   node = plain(model.graph.node(name))
@@ -107,8 +122,8 @@ def _refuse_too_large(model):
   if size > MOST_BYTES:
     raise SourceError(
       "cannot write %d bytes into one file: a frozen graph is one protobuf and "
-      "holds less than 2 GB; leave variables out of it with "
-      "--variable_names_denylist=NAME" % size
+      "holds less than 2 GB; write a SavedModel, of any size, with "
+      "--saved_model_out=DIRECTORY" % size
     )
 
 

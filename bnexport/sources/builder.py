@@ -208,8 +208,8 @@ def _call(function, spec, placeholders, kwargs):
     hint = "run it by itself to see where"
     if "Keras 3" in str(error) or "keras" in str(error).lower():
       hint = (
-        "install tf_keras, or write the layers with "
-        "tf.compat.v1.get_variable and tf.nn"
+        "install tf_keras, or take batch norm from bnexport.layers and write "
+        "the other layers with tf.compat.v1.get_variable and tf.nn"
       )
     raise SourceError(
       "cannot build the model: %s raised %s: %s; %s"

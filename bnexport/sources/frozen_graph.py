@@ -44,6 +44,11 @@ def load(path, checkpoint, training, outputs, inputs=()):
     told.append("removed the devices of %d nodes" % placed)
   if training is not None:
     meta = read_proto(training, tf1.MetaGraphDef, "the training graph")
+    if not meta.graph_def.node:
+      raise SourceError(
+        "cannot use '%s': it holds no graph; give the .meta that Saver.save "
+        "wrote with --meta_graph" % training
+      )
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
     done = complete(graph_def, meta.graph_def, signatures)
     held, has_training_graph = done.held, done.is_used

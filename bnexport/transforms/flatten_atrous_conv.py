@@ -128,7 +128,7 @@ def _find(graph, around, name):
       raise _Obstacle("'%s' has %s of its own" % (conv, key))
   filter_node = constant_node(graph, weights)
   if filter_node is None:
-    raise _Obstacle("its filter '%s' is no constant" % weights)
+    raise _Obstacle("its filter '%s' is no constant" % weights.node)
   axes = (2, 3) if data_format(node) == b"NCHW" else (1, 2)
   rates = _rates(graph, (block, block_after), axes)
   pads = tuple(

@@ -8,8 +8,9 @@ from typing import ClassVar, List, NamedTuple
 import numpy as np
 
 from bnexport.batchnorm import STORED, folding
+from bnexport.batchnorm.dependence import DATA, Dependence
 from bnexport.batchnorm.folding import CannotFold
-from bnexport.batchnorm.forms import find
+from bnexport.batchnorm.forms import find_among
 from bnexport.graph import TensorRef
 from bnexport.transforms.fold_channels import CARRIERS, Channels, width_of
 from bnexport.transforms.fold_edits import Edits, check_shift, dtype_name
@@ -20,10 +21,12 @@ from bnexport.transforms.fold_linear import (
   takes_shift,
 )
 from bnexport.transforms.fold_runs import Runs
-from bnexport.transforms.fold_steps import NORMS, Steps
+from bnexport.transforms.fold_steps import NORMS, SHIFTS, TRIVIAL, Steps
 from bnexport.transforms.fold_values import Constants
 from bnexport.transforms.shapes import flag
 from bnexport.variables import Frames
+
+_ROOTS = frozenset(("Pow", "Rsqrt", "Sqrt"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,7 @@ class _Folding:
     protected = {ref.node for ref in model.outputs + model.inputs}
     protected.update(model.initializers)
     self.runs = Runs(self.graph, self.steps, protected)
+    self.dependence = Dependence(self.graph, self.order)
     frames = Frames(self.graph, self.order)
     self.edits = Edits(model, self.constants, frames, protected)
     self.made = set()  # shifts behind linear ops
@@ -112,9 +116,9 @@ class _Folding:
   def _of_unknown_statistics(self):
     """Lines on norms in arithmetic whose statistics are not constant."""
     told = []
-    for norm in find(self.graph, self.model.outputs):
+    for norm in find_among(self.graph, self.order, self.dependence):
       if norm.form == "arithmetic" and norm.variance not in self.constants:
-        reason = "its variance '%s' is not constant" % norm.variance
+        reason = "its variance '%s' is not constant" % (norm.variance,)
         if norm.statistics != STORED:
           reason = "its statistics are not stored ones"
         told.append("'%s' stays: %s" % (norm.name, reason))
@@ -131,7 +135,7 @@ class _Folding:
     is_behind = layout is not None and layout.is_linear
     if is_behind and self.runs.is_lone_shift(run):
       return  # the bias of a linear op: nothing is left to fold
-    names = self.runs.told_as(run)
+    names = self._names_of_norms(run, is_behind)
     plan = _Plan([], [], [])
     try:
       self._check_other_outputs(run.end)
@@ -156,7 +160,38 @@ class _Folding:
     """Whether a run is a bias, and a shift that was put before it here."""
     real = self.runs.real(run)
     left = [name for name in real if name not in self.made]
-    return len(left) < len(real) and len(left) == 1
+    return (
+      len(left) < len(real)
+      and len(left) == 1
+      and self.graph.op(left[0]) in SHIFTS
+    )
+
+  def _names_of_norms(self, run, is_behind):
+    """Names that stand for a run's norms; none where it holds no norm.
+
+    What has a scale for each channel is taken for one, if a square root is in
+    the scale or it is beside a linear op; layer norms have scales, too.
+    """
+    norms = [name for name in run.names if self.graph.op(name) in NORMS]
+    if norms:
+      return norms
+    scales = [name for name in run.names if self.steps.is_scale(name)]
+    if not scales or self.dependence(run.base) != DATA:
+      return []
+    is_near = is_behind or any(
+      is_linear(self.graph.op(reader)) for reader in self.runs.readers(run.end)
+    )
+    operands = [
+      ref.node
+      for name in scales
+      for ref in self.graph.data_inputs(name)
+      if ref in self.constants
+    ]
+    if is_near or any(
+      self.graph.op(name) in _ROOTS for name in self.graph.ancestors(operands)
+    ):
+      return [run.end]
+    return []
 
   def _check_other_outputs(self, name):
     """A fused norm also gives its statistics, which nothing else would."""
@@ -165,7 +200,7 @@ class _Folding:
       refs.extend(r for r in self.graph.inputs(reader) if r.node == name)
     for ref in refs:
       if ref.index:
-        raise CannotFold("'%s' is needed, too" % ref)
+        raise CannotFold("'%s' is needed, too" % (ref,))
 
   def _write(self, plan):
     for edit in plan.kernels:
@@ -264,12 +299,23 @@ class _Folding:
     return name, found.kernel, make if is_deferred else kernel, key
 
   def _why_not_linear(self, name):
+    """What keeps a tensor from being scaled by its kernels, as a clause."""
     op = self.graph.op(name)
-    if is_linear(op):
-      if linear(self.graph, self.constants, name) is None:
-        return "the kernel of '%s' is not constant" % name
-      return "'%s' does not state how many channels it gives" % name
-    return "'%s' (%s) before it is not linear" % (name, op)
+    while op in CARRIERS or op in TRIVIAL:
+      layouts = [
+        (ref.node, self.channels.of(ref))
+        for ref in self.graph.data_inputs(name)
+        if ref not in self.constants
+      ]
+      others = [n for n, at in layouts if at is None or not at.is_linear]
+      if not others:
+        return "'%s' (%s) mixes channels" % (name, op)
+      name, op = others[0], self.graph.op(others[0])
+    if not is_linear(op):
+      return "x comes from '%s' (%s), which has no kernel" % (name, op)
+    if linear(self.graph, self.constants, name) is None:
+      return "the kernel of '%s' is not constant" % name
+    return "'%s' does not state how many channels it gives" % name
 
   # Into what is behind it.
 

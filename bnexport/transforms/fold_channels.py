@@ -12,6 +12,8 @@ from bnexport.transforms.fold_linear import channel_axis, linear
 from bnexport.transforms.shapes import BROADCASTING, UNARY
 
 _POOLS = frozenset(("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"))
+# So many ops that keep channels are looked through.
+_FARTHEST = 100
 
 
 class Layout(NamedTuple):
@@ -230,12 +232,25 @@ CARRIERS = {
 
 
 def width_of(graph, channels, ref, rank, axis):
-  """Number of channels of any tensor, or None where nothing proves it."""
-  layout = channels.of(ref)
-  if layout is not None and layout[:2] == (rank, axis):
-    return layout.width
-  if graph.op(ref.node) in ops.PLACEHOLDERS:
-    shape = static_shape(graph, TensorRef(ref.node))
-    if shape is not None and len(shape) == rank and shape[axis] >= 0:
-      return shape[axis]
+  """Number of channels of any tensor, or None where nothing proves it.
+
+  Args:
+    graph: the graph.
+    channels: its Channels.
+    ref: the tensor.
+    rank: of the tensor.
+    axis: of its channels.
+  """
+  for _ in range(_FARTHEST):
+    layout = channels.of(ref)
+    if layout is not None and layout[:2] == (rank, axis):
+      return layout.width
+    op = graph.op(ref.node)
+    if op in ops.PLACEHOLDERS:
+      shape = static_shape(graph, TensorRef(ref.node))
+      if shape is not None and len(shape) == rank and shape[axis] >= 0:
+        return shape[axis]
+    if op not in UNARY and op not in _POOLS:
+      return None
+    ref = graph.data_inputs(ref.node)[0]
   return None

@@ -38,6 +38,7 @@ class Edits:
     self._protected = protected
     self._copies = {}  # kernels written beside others, by what they are
     self._keys = {}
+    self._versions = {}  # how often a Const was written
 
   # Kernels.
 
@@ -51,17 +52,15 @@ class Edits:
       CannotFold: it is not computed here.
     """
     ref = self._graph.data_inputs(name)[slot]
-    while self._graph.op(ref.node) in _HANDING_ON:
-      ref = self._graph.data_inputs(ref.node)[0]
-    node = self._graph.node(ref.node)
+    node = self._graph.node(self._source(ref))
     if DEFERRED in node.attr:
       return self._model.deferred[node.attr[DEFERRED].s.decode()], True
     if node.op == "Const":
-      array = self._model.array(ref.node)
+      array = self._model.array(node.name)
     else:
       array = self._constants.value(ref)
     if array is None:
-      raise CannotFold("the kernel '%s' is not computed here" % ref)
+      raise CannotFold("the kernel '%s' is not computed here" % (ref,))
     return (lambda: array), False
 
   def replace_kernel(self, name, slot, kernel, key):
@@ -75,19 +74,27 @@ class Edits:
       key: tells kernels made of the same one apart.
     """
     ref = self._graph.data_inputs(name)[slot]
+    source = self._source(ref)
+    # Frames of loops need a copy each.
+    key = (source, self._versions.get(source, 0), self._frames.of(name)) + key
     own = self._own_const(ref, name)
-    if own is not None:
-      self._copies.pop(self._keys.pop(own, None), None)
+    if own is not None and key not in self._copies:
       self._write(own, kernel)
+      self._versions[own] = self._versions.get(own, 0) + 1
+      self._copies.pop(self._keys.pop(own, None), None)
       return
-    key = (ref, name if self._frames.of(name) else "") + key
-    copy = self._copies.get(key)
-    if copy is None:
-      copy = self._new_kernel(name, ref, kernel)
+    if key not in self._copies:
+      copy = self._new_kernel(name, source, kernel)
       self._copies[key] = copy
-      self._keys[copy.node] = key
-    self._graph.set_input(name, slot, copy)
+      self._keys[self._source(copy)] = key
+    self._graph.set_input(name, slot, self._copies[key])
     self.drop([ref.node])
+
+  def _source(self, ref):
+    """Name of what a tensor hands on."""
+    while self._graph.op(ref.node) in _HANDING_ON:
+      ref = self._graph.data_inputs(ref.node)[0]
+    return ref.node
 
   def _own_const(self, ref, reader):
     """The Const behind identities that nobody but `reader` has, or None."""
@@ -119,19 +126,15 @@ class Edits:
     self._model.deferred[key] = kernel
     return deferred_attrs([dim.size for dim in dims], dtype, key)
 
-  def _new_kernel(self, name, ref, kernel):
-    """A kernel beside the one at `ref`."""
-    dtype = self._graph.node(name).attr["T"].type
+  def _new_kernel(self, name, source, kernel):
+    """A kernel beside the one that `source` has, for a linear op."""
+    graph, node = self._graph, self._graph.node(source)
+    dtype = graph.node(name).attr["T"].type
     if callable(kernel):
-      while self._graph.op(ref.node) in _HANDING_ON:
-        ref = self._graph.data_inputs(ref.node)[0]
-      old = self._graph.node(ref.node)
-      attrs = self._const_attrs(name, kernel, old.attr)
-      made = TensorRef(
-        self._graph.add("Const", name + "/kernel", (), attrs).name
-      )
+      attrs = self._const_attrs(name, kernel, node.attr)
+      made = TensorRef(graph.add("Const", name + "/kernel", (), attrs).name)
     else:
-      made = constant(self._graph, name + "/kernel", kernel, dtype)
+      made = constant(graph, name + "/kernel", kernel, dtype)
     return self._frames.carry(made, dtype, self._frames.of(name))
 
   # Shifts.

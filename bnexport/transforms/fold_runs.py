@@ -14,7 +14,7 @@ from bnexport.batchnorm.folding import (
   per_channel,
 )
 from bnexport.graph import TensorRef
-from bnexport.transforms.fold_steps import NORMS, SHIFTS, TRIVIAL
+from bnexport.transforms.fold_steps import SHIFTS, TRIVIAL
 
 
 class Run(NamedTuple):
@@ -118,13 +118,6 @@ class Runs:
     return self._graph.op(name) == "Sub" and (
       refs[1] == self._steps.input_of(name)
     )
-
-  def told_as(self, run):
-    """Names that stand for a run's norms; none where it holds no norm."""
-    norms = [n for n in run.names if self._graph.op(n) in NORMS]
-    if norms:
-      return norms
-    return [run.end] if any(map(self._steps.is_scale, run.names)) else []
 
   def affine(self, run, rank, axis, width) -> Affine:
     """What a run does to each channel: float64 vectors of length `width`.

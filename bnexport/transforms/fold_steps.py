@@ -80,7 +80,7 @@ class Steps:
       if i != slot:
         values.append(self._constants.value(ref))
         if values[-1] is None or values[-1].dtype.kind != "f":
-          raise CannotFold("the value of '%s' is not computed here" % ref)
+          raise CannotFold("the value of '%s' is not computed here" % (ref,))
     return values
 
   def is_scale(self, name):

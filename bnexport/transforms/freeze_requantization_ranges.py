@@ -33,11 +33,15 @@ class FreezeRequantizationRanges:
   is taken, and stands in the graph as a constant.
 
   With:   freeze_requantization_ranges(min_max_log_file="ranges.log")
-  Before: r = RequantizationRange(q, a, b)
-          z, zmin, zmax = Requantize(q, a, b, r, r:1)   y = Dequantize(z, a, b)
-  After:  z = Requantize(q, a, b, r/frozen_min, r/frozen_max)
-          r/frozen_min = Const()   r/frozen_max = Const()
+  Before: r = RequantizationRange(q, a, b)   z = Requantize(q, a, b, r, r:1)
+          y = Dequantize(z, z:1, z:2)
+  After:  r/frozen_min = Const() {value=<float -1>}
+          r/frozen_max = Const() {value=<float 2>}
+          z = Requantize(q, a, b, r/frozen_min, r/frozen_max)
+          y = Dequantize(z, z:1, z:2)
 
+  The log of the example has the line
+  `;r__print__;__requant_min_max:[-1][2]`, as insert_logging makes it print.
   Refuses a log that names a node which is not in the graph or which is no
   RequantizationRange: it is the log of another graph. Leaves a range alone
   that is an output of the model.

@@ -92,14 +92,24 @@ def _is_lost_average(model, name):
   shape = static_shape(model.graph, TensorRef(name))
   return (
     name in model.averages
-    and (model.values is None or name not in model.values)
     and shape is not None
     and -1 not in shape
+    and (
+      model.values is None
+      or name not in model.values
+      or tuple(model.values.shape(name)) != shape
+    )
   )
 
 
-def refuse_unusable(model, variables):
-  """Raises SourceError where the checkpoint can't give all values."""
+def refuse_unusable(model, variables, is_frozen=True):
+  """Raises SourceError where the checkpoint can't give all values.
+
+  Args:
+    model: holds the graph and the values.
+    variables: names of the variables.
+    is_frozen: whether all of them go into one file.
+  """
   missing = [
     name
     for name in variables
@@ -127,11 +137,11 @@ def refuse_unusable(model, variables):
       )
     dtype = tf1.as_dtype(variable_dtype(model.graph, name))
     size += int(np.prod(saved, dtype=np.int64)) * max(dtype.size, 1)
-  if size > MOST_BYTES:
+  if is_frozen and size > MOST_BYTES:
     raise SourceError(
       "cannot freeze %d variables of %d bytes: a frozen graph is one protobuf "
-      "and holds less than 2 GB; serve a SavedModel, which keeps its "
-      "variables in files" % (len(variables), size)
+      "and holds less than 2 GB; write a SavedModel, of any size, with "
+      "--saved_model_out=DIRECTORY" % (len(variables), size)
     )
 
 

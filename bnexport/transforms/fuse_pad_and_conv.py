@@ -12,7 +12,8 @@ from bnexport.transforms.fused_convolution import fuse, mirror_paddings
 class FusePadAndConv:
   """A Conv2D of a MirrorPad is one FusedPadConv2D, which copies less.
 
-  Before: p = Const() {value=<int32 [4,2] 0 0 1 1 2 2 0 0>}
+  Before: x = Placeholder() {shape=[1,?,?,3]}
+          p = Const() {value=<int32 [4,2] 0 0 1 1 2 2 0 0>}
           m = MirrorPad(x, p) {mode="REFLECT"}
           y = Conv2D(m, w) {strides=(1, 2, 2, 1), padding="VALID"}
   After:  y = FusedPadConv2D(x, p, w)
@@ -21,7 +22,8 @@ class FusePadAndConv:
   Leaves a convolution alone that is dilated, NCHW or explicitly padded; a
   MirrorPad that has another reader or is an end of the model, that pads batch
   or channels, or whose paddings are not constant. The fused op has kernels
-  for CPUs only.
+  for CPUs only, which are wrong for all images of a batch but the first: it
+  is left alone where the batch is not stated to be 1.
   """
 
   name: ClassVar[str] = "fuse_pad_and_conv"

@@ -17,7 +17,8 @@ from bnexport.transforms.shapes import flag
 class FuseResizeAndConv:
   """A Conv2D of a ResizeBilinear is one op, which pads by nothing.
 
-  Before: r = ResizeBilinear(x, size) {align_corners=true}
+  Before: x = Placeholder() {shape=[1,?,?,3]}
+          r = ResizeBilinear(x, size) {align_corners=true}
           y = Conv2D(r, w) {strides=(1, 1, 1, 1), padding="SAME"}
   After:  y = FusedResizeAndPadConv2D(x, size, y_dummy_paddings, w)
               {resize_align_corners=true, mode="REFLECT",
@@ -27,7 +28,9 @@ class FuseResizeAndConv:
 
   Leaves a convolution alone that is dilated, NCHW or explicitly padded, and a
   ResizeBilinear that has half_pixel_centers, another reader or another input
-  than float. The fused op has kernels for CPUs only.
+  than float. The fused op has kernels for CPUs only, which are wrong for all
+  images of a batch but the first: it is left alone where the batch is not
+  stated to be 1.
   """
 
   name: ClassVar[str] = "fuse_resize_and_conv"

@@ -14,7 +14,8 @@ from bnexport.transforms.shapes import flag
 class FuseResizePadAndConv:
   """A Conv2D of a MirrorPad of a ResizeBilinear is one op.
 
-  Before: p = Const() {value=<int32 [4,2] 0 0 1 1 2 2 0 0>}
+  Before: x = Placeholder() {shape=[1,?,?,3]}
+          p = Const() {value=<int32 [4,2] 0 0 1 1 2 2 0 0>}
           r = ResizeBilinear(x, size) {align_corners=true}
           m = MirrorPad(r, p) {mode="SYMMETRIC"}
           y = Conv2D(m, w) {strides=(1, 1, 1, 1), padding="SAME"}
@@ -24,7 +25,8 @@ class FuseResizePadAndConv:
 
   Leaves alone what fuse_pad_and_conv does, and a ResizeBilinear that has
   half_pixel_centers, another reader or another input than float. The fused op
-  has kernels for CPUs only.
+  has kernels for CPUs only, which are wrong for all images of a batch but the
+  first: it is left alone where the batch is not stated to be 1.
   """
 
   name: ClassVar[str] = "fuse_resize_pad_and_conv"

@@ -2,8 +2,9 @@
 
 The kernels of FusedPadConv2D and FusedResizeAndPadConv2D (TensorFlow's
 core/kernels/conv_ops_fused_image_transform.cc) run on CPUs only, know NHWC, no
-dilation, padding of height and width alone, and the resizing of TF 1.13 and
-older, without half_pixel_centers.
+dilation, padding of height and width alone, and no half_pixel_centers. And
+they answer rightly for the first image of a batch only: what is kept of its
+rows is taken for the next image's rows, in TF 1.15 and 2.21 alike.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from bnexport.nodes import constant, constant_value
 from bnexport.tf1 import tf1
 from bnexport.transforms.shapes import data_format, flag
+from bnexport.transforms.static_shapes import StaticShapes
 from bnexport.transforms.surroundings import Surroundings, controls
 
 _DTYPES = (tf1.float16, tf1.float32, tf1.float64)
@@ -34,14 +36,16 @@ def fuse(model, pattern, op, inputs, attrs, what):
     What was done and what was left alone, a line each.
   """
   graph, told = model.graph, []
-  around = Surroundings(model)
+  around, shapes = Surroundings(model), StaticShapes(graph)
   for node in graph:
     if node.name not in graph:
       continue
     chain = _chain(graph, node.name, pattern)
     if chain is None:
       continue
-    reason = _obstacle(graph, around, chain)
+    reason = _obstacle(graph, around, chain) or _of_batch(
+      shapes.of(graph.data_inputs(chain[-1])[0])
+    )
     if reason:
       told.append("left %s '%s' as it is: %s" % (what, node.name, reason))
       continue
@@ -101,6 +105,16 @@ def _obstacle(graph, around, chain):
     elif node.op == "ResizeBilinear":
       reason = reason or _of_resizing(node)
   return reason
+
+
+def _of_batch(shape):
+  if shape and shape[0] == 1:
+    return None
+  return (
+    "its batch is not known to be 1, and TensorFlow's fused op is wrong for "
+    'all images of a batch but the first; strip_unused_nodes(shape="1,...") '
+    "before it states a batch of 1"
+  )
 
 
 def _of_convolution(node):

@@ -8,13 +8,14 @@ from typing import ClassVar, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bnexport.errors import GraphError, TransformError
+from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.nodes import bool_attr, constant, type_attr
 from bnexport.tf1 import tf1
 from bnexport.transforms import fake_quantization
-from bnexport.transforms.quantized_ops import RULES, SHAPED
+from bnexport.transforms.quantized_ops import RULES
 from bnexport.transforms.shapes import flag
+from bnexport.transforms.static_shapes import StaticShapes
 from bnexport.transforms.surroundings import Surroundings
 
 _FLOAT = tf1.float32.as_datatype_enum
@@ -116,7 +117,7 @@ class _Quantizer:
     self._graph = model.graph
     self._fallback = fallback
     self._ignored = ignored
-    self._shapes = _Shapes(model.graph)
+    self._shapes = StaticShapes(model.graph)
     self._known = {}  # eight-bit forms of float tensors
     self._wide = {}  # 32-bit results, by what they are as float
     self._floats = []  # nodes that may turn out to be read by nobody
@@ -311,28 +312,6 @@ class _Quantizer:
       _quantize_attrs(tf1.quint8),
     )
     return _EightBit.outputs(quantized.name)
-
-
-class _Shapes:
-  """Static shapes of a graph as it was when this was made, if need be."""
-
-  def __init__(self, graph):
-    self._tf_graph = None
-    if any(node.op in SHAPED for node in graph):
-      try:
-        self._tf_graph = graph.to_tf_graph()
-      except GraphError:
-        return  # an op TensorFlow does not know: no shape is known
-
-  def of(self, ref):
-    """A list with None for open sizes; None where the rank is unknown."""
-    try:
-      tensor = self._tf_graph.get_tensor_by_name(
-        "%s:%d" % (ref.node, ref.index)
-      )
-    except (AttributeError, KeyError):
-      return None
-    return None if tensor.shape.dims is None else tensor.shape.as_list()
 
 
 def _quantize_attrs(dtype):

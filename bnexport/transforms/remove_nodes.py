@@ -27,7 +27,7 @@ class RemoveNodes:
   """Lets whoever reads a node of some op read the node's first input instead.
 
   What a removed node waits for, its readers wait for. Inputs and outputs of
-  the model stay, and so do these, which is said:
+  the model stay, also what nobody reads. So do these, which is said:
 
   - a node that others wait for and that reads one side of a Switch: that they
     run in one branch only hangs on it;
@@ -68,6 +68,7 @@ class RemoveNodes:
       for name in graph.topological()
       if graph.op(name) in self.op
       and name not in kept
+      and graph.readers(name)
       and 1 <= len(graph.data_inputs(name)) <= self.max_inputs
     ]
     for name in found:

@@ -1,0 +1,215 @@
+"""An inference graph with its variables as a SavedModel, of any size."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from bnexport import ops
+from bnexport.errors import SourceError
+from bnexport.freezing.stream import to_graph_def
+from bnexport.freezing.writing import refuse_existing
+from bnexport.graph import Graph, TensorRef
+from bnexport.nodes import constant, static_shape, type_attr
+from bnexport.tf1 import SavedModelProto, VariableDef, session, tf1
+from bnexport.transforms.freeze_variables import refuse_unusable
+from bnexport.variables import read
+
+TAGS = (tf1.saved_model.tag_constants.SERVING,)
+_SIGNATURE = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+_METHOD = tf1.saved_model.signature_constants.PREDICT_METHOD_NAME
+# So many bytes of variables are in memory at a time.
+_AT_ONCE = 1 << 26
+
+
+@contextlib.contextmanager
+def written(model, path):
+  """Writes a SavedModel; it gets its name when the block has ended well.
+
+  Its variables are resource variables, which every loader takes:
+  tf.compat.v1.saved_model.load and tf.saved_model.load.
+
+  Args:
+    model: a Model for inference that still has its variables.
+    path: the directory to make.
+
+  Yields:
+    The SavedModel's MetaGraphDef, and the prefix of its variables for now.
+
+  Raises:
+    SourceError: it can't be written, or a variable has no value. Nothing is
+      left then.
+  """
+  part = "%s.part-%d" % (path.rstrip("/"), os.getpid())
+  names = [node.name for node in model.graph if node.op in ops.VARIABLES]
+  refuse_unusable(model, names, is_frozen=False)
+  try:
+    tf1.gfile.MakeDirs(os.path.join(part, "variables"))
+    prefix = os.path.join(part, "variables", "variables")
+    _save_variables(model, names, prefix)
+    meta = _meta_graph(model, names)
+    proto = SavedModelProto(saved_model_schema_version=1)
+    proto.meta_graphs.add().CopyFrom(meta)
+    with tf1.gfile.GFile(os.path.join(part, "saved_model.pb"), "wb") as f:
+      f.write(proto.SerializeToString(deterministic=True))
+    yield meta, prefix
+    if tf1.gfile.Exists(path):
+      tf1.gfile.DeleteRecursively(path)
+    tf1.gfile.Rename(part, path)
+  except (tf1.errors.OpError, OSError) as error:
+    raise SourceError(
+      "cannot write SavedModel '%s': %s; free space or give another path"
+      % (path, str(error).strip().splitlines()[0])
+    ) from error
+  finally:
+    if tf1.gfile.Exists(part):
+      tf1.gfile.DeleteRecursively(part)
+
+
+def refuse_directory(path, overwrite):
+  """Raises SourceError where a SavedModel would be lost, or can't be made."""
+  if not tf1.gfile.IsDirectory(path):
+    refuse_existing(path.rstrip("/"), overwrite=False)
+  elif tf1.gfile.ListDirectory(path) and not (
+    overwrite and tf1.gfile.Exists(os.path.join(path, "saved_model.pb"))
+  ):
+    raise SourceError(
+      "cannot write SavedModel '%s': the directory is not empty; pass "
+      "--overwrite where it holds a SavedModel, or another "
+      "--saved_model_out" % path
+    )
+
+
+def restorer(meta, prefix):
+  """A function that gives a session of the graph its variables."""
+  saver = meta.saver_def
+  feeds = {saver.filename_tensor_name: prefix}
+  return lambda running: running.run(saver.restore_op_name, feeds)
+
+
+def _save_variables(model, names, prefix):
+  """Writes a checkpoint, some variables at a time."""
+  parts = []
+  for i, group in enumerate(_groups(model, names)):
+    values = [model.values[name] for name in group]
+    with tf1.Graph().as_default() as graph:
+      holders = [tf1.placeholder(value.dtype, value.shape) for value in values]
+      parts.append("%s_part-%d" % (prefix, i))
+      save = tf1.raw_ops.SaveV2(
+        prefix=parts[-1],
+        tensor_names=group,
+        shape_and_slices=[""] * len(group),
+        tensors=holders,
+      )
+      with session(graph) as running:
+        running.run(save, dict(zip(holders, values)))
+  with tf1.Graph().as_default() as graph:
+    merge = tf1.raw_ops.MergeV2Checkpoints(
+      checkpoint_prefixes=parts,
+      destination_prefix=prefix,
+      delete_old_dirs=False,
+    )
+    with session(graph) as running:
+      running.run(merge)
+
+
+def _groups(model, names):
+  """Names in groups that fit into memory."""
+  group, size = [], 0
+  for name in names:
+    own = tf1.as_dtype(model.graph.node(name).attr["dtype"].type).size
+    for length in model.values.shape(name):
+      own *= length
+    if group and size + own > _AT_ONCE:
+      yield group
+      group, size = [], 0
+    group.append(name)
+    size += own
+  if group:
+    yield group
+
+
+def _meta_graph(model, names):
+  """The graph with resource variables, a Saver and a signature."""
+  graph = Graph(to_graph_def(model), copy=False)
+  for name in names:
+    _make_resource(graph, name, model.values.shape(name))
+  imported = tf1.Graph()
+  with imported.as_default():
+    tf1.import_graph_def(graph.to_graph_def(), name="")
+    values = {
+      name: imported.get_tensor_by_name(name + _READ + ":0") for name in names
+    }
+    if model.initializers:
+      main = tf1.group(*model.initializers, name="init_tables")
+      tf1.add_to_collection("saved_model_main_op", main)
+    saver = tf1.train.Saver(values, sharded=True) if names else None
+    meta = tf1.train.export_meta_graph(
+      graph=imported, saver_def=saver and saver.as_saver_def()
+    )
+    variables = meta.collection_def[tf1.GraphKeys.GLOBAL_VARIABLES].bytes_list
+    variables.value.extend(_definition(name) for name in names)
+    meta.meta_info_def.tags.extend(TAGS)
+    inputs = [TensorRef(name) for name in model.placeholders()]
+    signature = tf1.saved_model.signature_def_utils.build_signature_def(
+      {ref.node: _info(imported, ref) for ref in inputs},
+      {str(ref): _info(imported, ref) for ref in model.outputs},
+      _METHOD,
+    )
+    meta.signature_def[_SIGNATURE].CopyFrom(signature)
+  return meta
+
+
+def _make_resource(graph, name, shape):
+  """Makes a variable a resource variable with what loaders ask for."""
+  node = graph.node(name)
+  dtype = node.attr["dtype"].type
+  if node.op != "VarHandleOp":
+    readers = graph.readers_of(TensorRef(name))
+    attrs = {
+      "dtype": type_attr(dtype),
+      "shape": tf1.AttrValue(shape=tf1.TensorShape(shape).as_proto()),
+      "shared_name": tf1.AttrValue(s=name.encode()),
+    }
+    graph.become(name, "VarHandleOp", (), attrs)
+    value = read(graph, name)
+    graph.redirect(TensorRef(name), value, readers)
+  if static_shape(graph, TensorRef(name)) is None:
+    node.attr["shape"].shape.CopyFrom(tf1.TensorShape(shape).as_proto())
+  read_name = name + _READ
+  if read_name not in graph:
+    attrs = {"dtype": type_attr(dtype)}
+    graph.add("ReadVariableOp", read_name, [TensorRef(name)], attrs)
+  # An initializer is asked for, and never run: values come from the files.
+  zero = constant(graph, name + _ZERO, 0, dtype)
+  sizes = constant(graph, name + _ZERO + "/shape", list(shape), tf1.int32)
+  attrs = {"T": type_attr(dtype), "index_type": type_attr(tf1.int32)}
+  filled = graph.add("Fill", name + _ZERO + "/filled", [sizes, zero], attrs)
+  graph.add(
+    "AssignVariableOp",
+    name + _INITIALIZE,
+    [TensorRef(name), TensorRef(filled.name)],
+    {"dtype": type_attr(dtype)},
+  )
+
+
+_READ = "/Read/ReadVariableOp"
+_ZERO = "/zero"
+_INITIALIZE = "/initialize"
+
+
+def _definition(name):
+  """What tells a loader of TF 2 that there is a variable."""
+  return VariableDef(
+    variable_name=name + ":0",
+    initial_value_name=name + _ZERO + "/filled:0",
+    initializer_name=name + _INITIALIZE,
+    snapshot_name=name + _READ + ":0",
+    is_resource=True,
+    trainable=False,
+  ).SerializeToString()
+
+
+def _info(imported, ref):
+  tensor = imported.get_tensor_by_name("%s:%d" % (ref.node, ref.index))
+  return tf1.saved_model.build_tensor_info(tensor)

@@ -1,0 +1,5 @@
+"""What scripts/bench measures: everything side by side, in one run.
+
+Times of one run say little: machines differ, and other work runs on them. So
+what is compared runs in turns, and what counts are ratios.
+"""

@@ -1,0 +1,173 @@
+"""Networks of plain tf.compat.v1 ops, with batch norm and without.
+
+No tf.layers, no contrib: TF 1.15 and TF 2 build the same graph.
+"""
+
+from __future__ import annotations
+
+import tensorflow.compat.v1 as tf1
+
+# What a bias can take the place of a norm behind.
+_LINEAR = ("Conv2D", "DepthwiseConv2dNative")
+_RATE = 0.01
+_CLASSES = 100
+_STAGES = ((1, 3), (2, 4), (4, 6), (8, 3))
+
+
+class Layers:
+  """Layers with norms of one kind.
+
+  Attributes:
+    training: whether norms are in training mode: True, False or a bool tensor;
+      None is no norms, but biases behind convolutions.
+    updates: ops that move the averages.
+  """
+
+  def __init__(self, training):
+    self.training = training
+    self.updates = []
+
+  def conv(self, x, channels, size, stride, name):
+    """A convolution without bias."""
+    with tf1.variable_scope(name):
+      shape = [size, size, int(x.shape[-1]), channels]
+      kernel = _weights(shape, fan_in=shape[0] * shape[1] * shape[2])
+      return tf1.nn.conv2d(x, kernel, [1, stride, stride, 1], "SAME")
+
+  def depthwise(self, x, stride, name):
+    """A 3x3 depthwise convolution without bias."""
+    with tf1.variable_scope(name):
+      kernel = _weights([3, 3, int(x.shape[-1]), 1], fan_in=9)
+      return tf1.nn.depthwise_conv2d_native(
+        x, kernel, [1, stride, stride, 1], "SAME"
+      )
+
+  def dense(self, x, units, name):
+    with tf1.variable_scope(name):
+      size = int(x.shape[-1])
+      bias = _vector("bias", units, tf1.zeros_initializer())
+      return tf1.nn.bias_add(
+        tf1.matmul(x, _weights([size, units], size)), bias
+      )
+
+  def norm(self, x, name):
+    """Batch norm; statistics and weights are random but tame."""
+    size = int(x.shape[-1])
+    near_one = tf1.random_uniform_initializer(0.8, 1.2)
+    near_zero = tf1.random_normal_initializer(stddev=0.1)
+    with tf1.variable_scope(name):
+      beta = _vector("beta", size, near_zero)
+      if self.training is None:
+        return tf1.nn.bias_add(x, beta) if x.op.type in _LINEAR else x
+      gamma = _vector("gamma", size, near_one)
+      mean = _vector("moving_mean", size, near_zero, trainable=False)
+      variance = _vector("moving_variance", size, near_one, trainable=False)
+      return self._norm(x, gamma, beta, mean, variance)
+
+  def _norm(self, x, gamma, beta, mean, variance):
+    def by_batch():
+      return tf1.nn.fused_batch_norm(x, gamma, beta)
+
+    def by_averages():
+      y = tf1.nn.fused_batch_norm(
+        x, gamma, beta, mean, variance, is_training=False
+      )[0]
+      return y, tf1.identity(mean), tf1.identity(variance)
+
+    if isinstance(self.training, bool):
+      y, *statistics = by_batch() if self.training else by_averages()
+    else:
+      y, *statistics = tf1.cond(self.training, by_batch, by_averages)
+    if self.training is not False:
+      self.updates += [
+        tf1.assign_sub(average, _RATE * (average - value))
+        for average, value in zip((mean, variance), statistics)
+      ]
+    return y
+
+
+def _weights(shape, fan_in):
+  """Weights under which a network with ReLU neither grows nor fades."""
+  return tf1.get_variable(
+    "weights",
+    shape,
+    initializer=tf1.random_normal_initializer(stddev=(2.0 / fan_in) ** 0.5),
+  )
+
+
+def _vector(name, size, initializer, trainable=True):
+  return tf1.get_variable(
+    name, [size], initializer=initializer, trainable=trainable
+  )
+
+
+def _head(layers, x):
+  return layers.dense(tf1.reduce_mean(x, [1, 2]), _CLASSES, "classifier")
+
+
+def resnet50(layers, x, width, is_v2):
+  """ResNet-50: norms behind convolutions, or in v2 before them."""
+  x = layers.conv(x, width, 7, 2, "stem")
+  if not is_v2:
+    x = tf1.nn.relu(layers.norm(x, "stem_norm"))
+  x = tf1.nn.max_pool2d(x, [1, 3, 3, 1], [1, 2, 2, 1], "SAME")
+  block = _block_v2 if is_v2 else _block_v1
+  for i, (factor, count) in enumerate(_STAGES):
+    for j in range(count):
+      with tf1.variable_scope("stage%d/block%d" % (i + 1, j + 1)):
+        x = block(layers, x, factor * width, 2 if i and not j else 1)
+  if is_v2:
+    x = tf1.nn.relu(layers.norm(x, "norm"))
+  return _head(layers, x)
+
+
+def _block_v1(layers, x, width, stride):
+  """Three convolutions and a shortcut that is projected where it must be."""
+  shortcut = x
+  if stride > 1 or int(x.shape[-1]) != 4 * width:
+    shortcut = layers.conv(x, 4 * width, 1, stride, "shortcut")
+    shortcut = layers.norm(shortcut, "shortcut_norm")
+  for name, channels, size, step in (
+    ("reduce", width, 1, 1),
+    ("spatial", width, 3, stride),
+  ):
+    x = layers.conv(x, channels, size, step, name)
+    x = tf1.nn.relu(layers.norm(x, name + "_norm"))
+  x = layers.norm(layers.conv(x, 4 * width, 1, 1, "expand"), "expand_norm")
+  return tf1.nn.relu(x + shortcut)
+
+
+def _block_v2(layers, x, width, stride):
+  shortcut = x
+  x = tf1.nn.relu(layers.norm(x, "norm"))
+  if stride > 1 or int(shortcut.shape[-1]) != 4 * width:
+    shortcut = layers.conv(x, 4 * width, 1, stride, "shortcut")
+  for name, channels, size, step in (
+    ("reduce", width, 1, 1),
+    ("spatial", width, 3, stride),
+  ):
+    x = layers.conv(x, channels, size, step, name)
+    x = tf1.nn.relu(layers.norm(x, name + "_norm"))
+  return layers.conv(x, 4 * width, 1, 1, "expand") + shortcut
+
+
+def mobilenet(layers, x, width):
+  """A stack of depthwise and pointwise convolutions, as in MobileNet v1."""
+  x = tf1.nn.relu6(layers.norm(layers.conv(x, width, 3, 2, "stem"), "norm"))
+  plan = [(2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2)] + [(16, 1)] * 5
+  for i, (factor, stride) in enumerate(plan + [(32, 2), (32, 1)]):
+    with tf1.variable_scope("block%d" % (i + 1)):
+      x = layers.depthwise(x, stride, "depthwise")
+      x = tf1.nn.relu6(layers.norm(x, "depthwise_norm"))
+      x = layers.conv(x, factor * width, 1, 1, "pointwise")
+      x = tf1.nn.relu6(layers.norm(x, "pointwise_norm"))
+  return _head(layers, x)
+
+
+def chain(layers, x, count, width):
+  """Convolution, norm, ReLU, again and again."""
+  for i in range(count):
+    with tf1.variable_scope("layer%d" % (i + 1)):
+      x = layers.conv(x, width, 3, 1, "conv")
+      x = tf1.nn.relu(layers.norm(x, "norm"))
+  return _head(layers, x)

@@ -1,0 +1,113 @@
+"""An inference SavedModel: any loader reads it, and answers the truth."""
+
+import os
+
+import numpy as np
+import pytest
+from commands import assert_refused, contents, run
+from exporting import assert_close
+
+from bnexport.tf1 import session, tf1
+
+CASES = (
+  "layers_fused_literal",
+  "layers_fused_phase",
+  "layers_resource_literal",
+  "layers_partitioned",
+  "keras_functional",
+  "layers_renorm_literal",
+  "flow_if_default_true",
+)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_loaders_answer_the_truth(cases, capsys, tmp_path, name):
+  case = cases(name)
+  folder = str(tmp_path / "saved")
+  result = run(
+    capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+    "--saved_model_out=" + folder)
+  assert result.status == 0, result
+  assert "\n  holds" in result.out
+  assert sorted(os.listdir(folder)) == ["saved_model.pb", "variables"]
+  assert os.listdir(str(tmp_path)) == ["saved"]
+  with tf1.Graph().as_default() as graph, session(graph) as running:
+    meta = tf1.saved_model.load(running, ["serve"], folder)
+    signature = meta.signature_def["serving_default"]
+    feeds = {signature.inputs[case.input].name: case.x}
+    y = running.run(signature.outputs[case.output].name, feeds)
+    assert not any(op.type.startswith("Assign") and "initialize" not in op.name
+                   and "save/" not in op.name for op in graph.get_operations())
+  assert_close(y, case.y, case.tol)
+
+
+def test_newest_loader_answers_the_truth(cases, capsys, tmp_path):
+  tf = pytest.importorskip("tensorflow")
+  if not hasattr(tf, "function") or tf.__version__.startswith("1."):
+    pytest.skip("TF 2's loader")
+  case = cases("layers_fused_phase")
+  folder = str(tmp_path / "saved")
+  assert run(
+    capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+    "--saved_model_out=" + folder).status == 0
+  loaded = tf.saved_model.load(folder)
+  answer = loaded.signatures["serving_default"](
+    **{case.input: tf.constant(case.x)})
+  with tf1.Session() if not tf.executing_eagerly() else _nothing() as running:
+    value = list(answer.values())[0]
+    y = value.numpy() if tf.executing_eagerly() else running.run(value)
+  assert_close(y, case.y, case.tol)
+
+
+class _nothing:
+  def __enter__(self):
+    return None
+
+  def __exit__(self, *error):
+    return False
+
+
+def test_directory_that_exists(cases, capsys, tmp_path):
+  case = cases("layers_fused_literal")
+  folder = tmp_path / "saved"
+  folder.mkdir()
+  (folder / "notes.txt").write_text("mine")
+  arguments = [
+    "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+    "--saved_model_out=%s" % folder]
+  before = contents(tmp_path)
+  assert_refused(run(capsys, *arguments), "not empty")
+  assert_refused(run(capsys, "--overwrite", *arguments), "not empty")
+  assert contents(tmp_path) == before
+  (folder / "notes.txt").unlink()
+  assert run(capsys, *arguments).status == 0
+  assert_refused(run(capsys, *arguments), "--overwrite")
+  assert run(capsys, "--overwrite", *arguments).status == 0
+
+
+def test_variable_without_value(cases, capsys, tmp_path):
+  case = cases("refuse_trainable_saver")
+  result = run(
+    capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+    "--saved_model_out=%s" % (tmp_path / "saved"))
+  assert_refused(result, "cannot freeze moving average")
+  assert os.listdir(str(tmp_path)) == []
+
+
+def test_values_in_several_parts(cases, capsys, tmp_path, monkeypatch):
+  from bnexport.freezing import saved_model
+
+  monkeypatch.setattr(saved_model, "_AT_ONCE", 100)
+  case = cases("layers_fused_literal")
+  folder = str(tmp_path / "saved")
+  assert run(
+    capsys, "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+    "--saved_model_out=" + folder).status == 0
+  names = os.listdir(os.path.join(folder, "variables"))
+  assert len(names) > 3
+  reader = tf1.train.NewCheckpointReader(
+    os.path.join(folder, "variables", "variables"))
+  trained = tf1.train.NewCheckpointReader(case.prefix)
+  for key in reader.get_variable_to_shape_map():
+    np.testing.assert_array_equal(reader.get_tensor(key),
+                                  trained.get_tensor(key))
