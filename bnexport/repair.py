@@ -14,7 +14,7 @@ was changed to stdout. A graph that is fine comes back unchanged. Exit status:
 from __future__ import annotations
 
 from bnexport import cli
-from bnexport.errors import SourceError
+from bnexport.errors import Error, SourceError
 
 
 def main():
@@ -46,9 +46,16 @@ def main():
   model = frozen_graph.load(
     cli.GRAPH_DEF.value, prefix, training, outputs, cli.inputs()
   )
-  export = pipeline.mend_frozen_graph(model, cli.options(), cli.progress)
+  try:
+    export = pipeline.mend_frozen_graph(model, cli.options(), cli.progress)
+  except Error:
+    for warning in model.warnings:  # they may say why
+      cli.warn(warning)
+    raise
+  is_text = cli.GRAPH_DEF.value.endswith(".pbtxt")
   if export.is_unchanged:
     export.model.history = ["none: the graph is fine, and written as it is"]
+  if export.is_unchanged and is_text == cli.AS_TEXT.value:
     data = [files.read(cli.GRAPH_DEF.value, "the graph")]
   else:
     data = writing.serialize(export.model, cli.AS_TEXT.value)

@@ -7,11 +7,12 @@ import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
 from bnexport import ops
-from bnexport.batchnorm import STORED, BatchNorm
+from bnexport.batchnorm import BATCH, STORED, BatchNorm
 from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.errors import SourceError, TransformError, nearest
+from bnexport.evaluation import in_scope
 from bnexport.freezing import session
 from bnexport.freezing.calibration import Recalibrated, recalibrate
 from bnexport.freezing.calibration_data import CalibrationData
@@ -151,8 +152,9 @@ def mend_frozen_graph(model, options, progress=lambda text: None):
     told += transform.apply(model)
   model.history = told + model.history[len(told) :]
   export = export_training_graph(model, options, progress)
-  if model.unaveraged and not model.has_training_graph:
-    _refuse_lost(model)
+  lost = _lost(export, options.keep_batch_statistics)
+  if lost and not model.has_training_graph:
+    _refuse_lost(model, lost)
   if not told and not export.recalibrated and _is_same(export.original, model):
     export.is_unchanged = True
     export.reference = None  # it would be the graph itself
@@ -190,7 +192,17 @@ def _attributes(node):
   return {k: v for k, v in node.attr.items() if not k.startswith("_")}
 
 
-def _refuse_lost(model):
+def _lost(export, keep):
+  """Names of norms that use the batch, and nobody said so."""
+  return export.model.unaveraged or tuple(
+    norm.name
+    for norm in export.norms
+    if norm.statistics == BATCH
+    and not any(in_scope(norm.name, scope) for scope in keep)
+  )
+
+
+def _refuse_lost(model, lost):
   """Where freezing pruned the updates, nothing tells an instance norm."""
   raise TransformError(
     "cannot mend norm '%s'%s: it is in training mode and its averages are not "
@@ -198,15 +210,13 @@ def _refuse_lost(model):
     "--calibration_data=FILE.npz to compute them; "
     "--keep_batch_statistics=%s keeps a norm that means to use the batch"
     % (
-      model.unaveraged[0],
-      " and %d more" % (len(model.unaveraged) - 1)
-      if len(model.unaveraged) > 1
-      else "",
+      lost[0],
+      " and %d more" % (len(lost) - 1) if len(lost) > 1 else "",
       ""
       if model.values.checkpoint is None
       else ", nor do names in checkpoint '%s' tell them"
       % model.values.checkpoint.prefix,
-      model.unaveraged[0],
+      lost[0],
     )
   )
 
