@@ -25,7 +25,22 @@ CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
   None,
   "Checkpoint to take the variables from: the prefix that Saver.save returned,"
-  " or a directory (its latest).",
+  " or a directory (its latest). freeze takes several, with commas between "
+  "them, and patterns such as runs/*/model.ckpt-*.",
+)
+JOBS = flags.DEFINE_integer(
+  "jobs",
+  None,
+  "How many processes export several checkpoints; default: one for each "
+  "processor.",
+  lower_bound=1,
+)
+RESUME = flags.DEFINE_bool(
+  "resume",
+  False,
+  "Leave out checkpoints whose export is done, with the same flags, and which "
+  "have not changed since. GRAPH.bnexport.json, written beside each graph of "
+  "several, tells it.",
 )
 OUTPUT_NODE = flags.DEFINE_list(
   "output_node", [], "Nodes or tensors to export; `name:0` is accepted."
@@ -65,7 +80,9 @@ SIGNATURE = flags.DEFINE_string(
 OUTPUT_GRAPH = flags.DEFINE_string(
   "output_graph",
   None,
-  "File to write; default: CHECKPOINT.frozen.pb beside the checkpoint.",
+  "File to write; default: CHECKPOINT.frozen.pb beside the checkpoint. For "
+  "several checkpoints a directory, or a path with {name}, {run} or {dir} in "
+  "it: a checkpoint's name, its directory's name, its directory.",
 )
 INPUT_NODE = flags.DEFINE_list(
   "input_node",
@@ -88,6 +105,12 @@ KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   "keep_batch_statistics",
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
+)
+FOLD_BATCH_NORMS = flags.DEFINE_bool(
+  "fold_batch_norms",
+  True,
+  "Take norms into the kernels of the convolutions beside them, where that is "
+  "exact.",
 )
 DATA_FORMAT = flags.DEFINE_enum(
   "data_format",
@@ -144,7 +167,18 @@ FEEDS = flags.DEFINE_string(
   "File.npz with arrays by input name to prove with; default: made up.",
 )
 REPORT = flags.DEFINE_string(
-  "report", None, "Also write it: FILE.html, FILE.json or FILE.md."
+  "report",
+  None,
+  "Also write it: FILE.html, FILE.json or FILE.md. For several checkpoints "
+  "with {name}, {run} or {dir} in it, as in --output_graph.",
+)
+FORMAT = flags.DEFINE_enum(
+  "format", "text", ["text", "json"], "How to print what is found."
+)
+ALLOW_UNSAFE_OPS = flags.DEFINE_bool(
+  "allow_unsafe_ops",
+  False,
+  "Run graphs also where their ops touch files, run Python or open sockets.",
 )
 AS_TEXT = flags.DEFINE_bool("as_text", False, "Write a text GraphDef.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
@@ -348,6 +382,8 @@ def options():
     denylist=tuple(DENYLIST.value),
     initializers=tuple(INITIALIZER_NODES.value),
     engine=ENGINE.value,
+    fold_batch_norms=FOLD_BATCH_NORMS.value,
+    transforms=TRANSFORMS.value or "",
     keep_variables=SAVED_MODEL_OUT.value is not None,
     target_tf=TARGET_TF.value,
     calibration_data=data,

@@ -9,6 +9,7 @@ import numpy as np
 
 from bnexport import ops
 from bnexport.errors import ComparisonError
+from bnexport.nodes import functions_of
 from bnexport.tf1 import session, tf1
 
 # How far two right answers may be apart, relative to the largest element (at
@@ -202,11 +203,36 @@ def first_line(error):
   return lines[0] if lines else type(error).__name__
 
 
-def made_up_feeds(graph_def):
+def refuse_unsafe(graph, names, is_allowed=False):
+  """Raises ComparisonError where a run would reach out of the graph.
+
+  Args:
+    graph: a Graph.
+    names: of the nodes that would run; the functions they call count too.
+    is_allowed: whether the user trusts the graph.
+  """
+  if is_allowed:
+    return
+  waiting, seen = [graph.node(name) for name in names], set()
+  for node in waiting:
+    what = ops.reaches(node)
+    if what is not None:
+      raise ComparisonError(
+        "cannot run the graph: '%s' is a %s and reaches %s; pass "
+        "--allow_unsafe_ops if you trust the graph, or cut it out with "
+        "--input_node" % (node.name, node.op, what)
+      )
+    for name in functions_of(node):
+      if name in graph.library and name not in seen:
+        seen.add(name)
+        waiting.extend(graph.library[name].node_def)
+
+
+def made_up_feeds(graph_def, rows=_ROWS):
   """Yields feeds to try: random values in the placeholders' shapes.
 
-  Feeds are dicts of arrays by node name. Open first dimensions get some rows;
-  other open ones the same size each, another size in each try.
+  Feeds are dicts of arrays by node name. Open first dimensions get `rows`
+  rows; other open ones the same size each, another size in each try.
   """
   placeholders = [
     n for n in graph_def.node if n.op in ops.PLACEHOLDERS and not n.input
@@ -214,7 +240,9 @@ def made_up_feeds(graph_def):
   is_open = any(_open_sizes(node) for node in placeholders)
   for size in _SIZES if is_open else (1,):
     random = np.random.RandomState(7)
-    yield {node.name: _made_up(node, size, random) for node in placeholders}
+    yield {
+      node.name: _made_up(node, rows, size, random) for node in placeholders
+    }
 
 
 def _open_sizes(node):
@@ -222,15 +250,15 @@ def _open_sizes(node):
   return shape.unknown_rank or any(d.size < 0 for d in shape.dim[1:])
 
 
-def _made_up(node, size, random):
+def _made_up(node, rows, size, random):
   shape = node.attr["shape"].shape
   sizes = [d.size for d in shape.dim]
   if shape.unknown_rank or "shape" not in node.attr:
-    sizes = [_ROWS, size, size, 3]
+    sizes = [rows, size, size, 3]
   if len(sizes) > 4:
     size = max(size // 4, 1)  # a video of 64 in each direction takes minutes
   sizes = [
-    d if d >= 0 else (_ROWS if i == 0 else size) for i, d in enumerate(sizes)
+    d if d >= 0 else (rows if i == 0 else size) for i, d in enumerate(sizes)
   ]
   dtype = tf1.as_dtype(node.attr["dtype"].type)
   if dtype.is_floating or dtype.is_complex:
@@ -270,53 +298,85 @@ def prove(
   proof = Comparison()
   try:
     if feeds:
-      _refuse_other_names(graph_def, feeds)
-      answers = _run_given(runner, feeds)
+      refuse_other_names(graph_def, feeds)
+      answers = run_given(runner, feeds)
     else:
       tried = made_up_feeds(graph_def)
-      feeds, answers = _first_that_runs(runner, tried, proof)
+      feeds, answers = first_that_runs(runner, tried, proof)
       proof.is_made_up = True
     if answers is None:
       return proof
-    proof.arrays = feeds
-    proof.feeds = {name: np.shape(value) for name, value in feeds.items()}
-    if any(ops.is_random(node.op) for node in graph_def.node):
+    random = [n.name for n in graph_def.node if ops.is_random(n.op)]
+    if random:
+      _note_feeds(proof, feeds)
       proof.reference = "nothing: the graph draws random numbers"
       proof.notes.append(
-        "answers differ from run to run: ops like %s are part "
-        "of the model"
-        % next(
-          "'%s'" % node.name
-          for node in graph_def.node
-          if ops.is_random(node.op)
-        )
+        "answers differ from run to run: ops like '%s' are part of the model"
+        % random[0]
       )
       return proof
-    if not all(
-      np.isfinite(a).all() for a in answers if np.asarray(a).dtype.kind == "f"
-    ):
-      proof.notes.append(
-        "some answers are not finite for these inputs; pass "
-        "real ones with --feeds=FILE.npz"
-      )
-    again = [
-      difference(str(o), a, b)
-      for o, a, b in zip(outputs, runner.answers(feeds), answers)
-    ]
-    proof.repeats = all(d.holds for d in again)
-    _compare_with(reference, outputs, feeds, answers, proof)
-    if keeps_batch:
-      proof.notes.append(
-        "rows were not looked at alone: norms keep their batch statistics"
-      )
-    else:
-      _look_at_rows(runner, reference, feeds, answers, proof)
+    examine(proof, runner, outputs, reference, feeds, answers, keeps_batch)
   finally:
     runner.close()
   return proof
 
 
-def _run_given(runner, feeds):
+def examine(
+  proof,
+  runner,
+  outputs,
+  reference,
+  feeds,
+  answers,
+  keeps_batch=False,
+  is_strict=False,
+):
+  """Asks all questions of a graph that runs.
+
+  Args:
+    proof: a Comparison; gets the answers.
+    runner: a Runner.
+    outputs: TensorRefs to compare.
+    reference: see `prove`.
+    feeds: arrays by node name.
+    answers: the runner's answers for them.
+    keeps_batch: whether norms use the batch on purpose.
+    is_strict: whether rows that depend on the rest of their batch count
+      against the graph also where there is nothing to compare with.
+  """
+  _note_feeds(proof, feeds)
+  if not all(
+    np.isfinite(a).all() for a in answers if np.asarray(a).dtype.kind == "f"
+  ):
+    proof.notes.append(
+      "some answers are not finite for these inputs; pass "
+      "real ones with --feeds=FILE.npz"
+    )
+  again = [
+    difference(str(o), a, b)
+    for o, a, b in zip(outputs, runner.answers(feeds), answers)
+  ]
+  proof.repeats = all(d.holds for d in again)
+  _compare_with(reference, outputs, feeds, answers, proof)
+  if keeps_batch:
+    proof.notes.append(
+      "rows were not looked at alone: norms keep their batch statistics"
+    )
+  else:
+    _look_at_rows(runner, reference, feeds, answers, proof, is_strict)
+
+
+def _note_feeds(proof, feeds):
+  proof.arrays = feeds
+  proof.feeds = {name: np.shape(value) for name, value in feeds.items()}
+
+
+def run_given(runner, feeds):
+  """The answers for a user's feeds.
+
+  Raises:
+    ComparisonError: the graph does not run on them.
+  """
   try:
     return runner.answers(feeds)
   except ComparisonError as error:
@@ -338,7 +398,7 @@ def import_only(graph_def):
   )
 
 
-def _refuse_other_names(graph_def, feeds):
+def refuse_other_names(graph_def, feeds):
   """Raises ComparisonError where feeds and inputs are not the same."""
   inputs = [node.name for node in graph_def.node if node.op in ops.PLACEHOLDERS]
   unknown = [name for name in feeds if name not in inputs]
@@ -350,7 +410,14 @@ def _refuse_other_names(graph_def, feeds):
     )
 
 
-def _first_that_runs(runner, tried, proof):
+def first_that_runs(runner, tried, proof):
+  """The first feeds that a graph runs on, and its answers; or two None.
+
+  Args:
+    runner: a Runner.
+    tried: iterable of feeds.
+    proof: a Comparison; is told why nothing runs.
+  """
   said = None
   for feeds in tried:
     try:
@@ -379,7 +446,7 @@ def _compare_with(reference, outputs, feeds, answers, proof):
   ]
 
 
-def _look_at_rows(runner, reference, feeds, answers, proof):
+def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
   """One row alone has to answer as it does within the batch."""
   rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
   if len(rows) != 1 or rows == {1}:
@@ -402,7 +469,7 @@ def _look_at_rows(runner, reference, feeds, answers, proof):
   apart = [difference("row", alone[i], answers[i][:1]) for i in by_row]
   proof.batch = all(d.holds for d in apart)
   if proof.batch or not proof.differences:
-    if not proof.batch:
+    if not proof.batch and not is_strict:
       proof.batch = None
       proof.notes.append("answers of a row depend on the rest of its batch")
     return

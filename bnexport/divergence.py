@@ -37,6 +37,43 @@ def matched(a: Graph, b: Graph) -> List[str]:
   return [name for name in a.topological(always_run(a)) if name in runs]
 
 
+def depend_on(graph: Graph, feeds):
+  """Names of the nodes that read values of what is fed, directly or not."""
+  stack = [name for name in feeds if name in graph]
+  seen = set(stack)
+  while stack:
+    for reader in graph.readers(stack.pop()):
+      if reader not in seen and graph.op(reader) not in ops.SHAPES:
+        seen.add(reader)
+        stack.append(reader)
+  return seen
+
+
+def norm_behind(graph: Graph, norms, differences, first):
+  """The first norm between what still agrees and what does not, or None.
+
+  Args:
+    graph: the graph that was walked.
+    norms: its BatchNorms, in order of execution.
+    differences: as they were walked; see `walk`.
+    first: one of them; see `first_real`.
+  """
+  agree = []
+  for one in differences:
+    if one is first:
+      break
+    agree.append(TensorRef.parse(one.output).node)
+  reached = graph.ancestors([TensorRef.parse(first.output).node])
+  new = set(reached) - set(graph.ancestors(agree))
+  for norm in norms:
+    # The mean may be taken away before the node that gives the norm its name.
+    refs = [norm.mean, norm.variance]
+    names = [norm.name] + [ref.node for ref in refs if ref is not None]
+    if not new.isdisjoint(names):
+      return norm
+  return None
+
+
 def always_run(graph: Graph):
   """Names of the nodes whose first output any run hands out.
 

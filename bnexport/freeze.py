@@ -11,19 +11,60 @@ From the model's code:
 
 The graph is written to --output_graph, the report to stdout. Exit status: 0
 done and proven, 2 written but the proof does not hold, 3 can't be done.
+
+Many checkpoints, in processes of their own:
+
+  python -m bnexport.freeze --checkpoint='runs/*/model.ckpt-*'
+      --output_node=logits
+
+prints one line for each, `ok`, `differs`, `refused`, `failed` (its process
+died) or `skipped` (--resume), and a summary. The exit status is the worst.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import os
+
+from absl import flags
+
 from bnexport import cli
-from bnexport.errors import SourceError
+from bnexport.errors import Error, SourceError
+
+flags.adopt_module_key_flags(cli)  # --help shows the main module's only
+
+# What does not change a graph.
+_BESIDE_THE_GRAPH = ("checkpoint", "output_graph", "report", "overwrite")
+_BESIDE_THE_GRAPH += ("resume", "jobs")
 
 
 def main():
-  # A SavedModel's signature names its outputs.
-  outputs = cli.outputs() if not cli.SAVED_MODEL.value else ()
+  outputs = _outputs()
   _refuse_two_sources()
-  # Only now: importing TensorFlow takes seconds.
+  given = cli.CHECKPOINT.value
+  if given is not None:
+    # Only now: importing TensorFlow takes seconds.
+    from bnexport.freezing import batch
+
+    if cli.RESUME.value or batch.is_several(given):
+      return _freeze_several(given)
+  return _freeze(outputs)
+
+
+def _outputs():
+  # A SavedModel's signature names its outputs.
+  return cli.outputs() if not cli.SAVED_MODEL.value else ()
+
+
+def _freeze(outputs, watched=lambda data: data):
+  """Freezes one checkpoint as the flags say; returns the exit status.
+
+  Args:
+    outputs: names of the tensors to export.
+    watched: is handed the graph's bytes, piece by piece, and hands them on.
+  """
   from bnexport import checkpoint
   from bnexport.freezing import writing
 
@@ -36,7 +77,132 @@ def main():
   if cli.SAVED_MODEL_OUT.value:
     return cli.deliver_saved_model(export, path, feeds)
   data = writing.serialize(export.model, cli.AS_TEXT.value)
-  return cli.deliver(export, path, feeds, data)
+  return cli.deliver(export, path, feeds, watched(data))
+
+
+def _freeze_several(given):
+  """Freezes all checkpoints that are meant; returns the worst exit status."""
+  from bnexport import report
+  from bnexport.freezing import batch
+
+  if cli.SAVED_MODEL_OUT.value:
+    raise SourceError(
+      "cannot write SavedModels of several checkpoints: --saved_model_out is "
+      "one directory; export them one by one"
+    )
+  if cli.REPORT.value:
+    report.writer(cli.REPORT.value)
+  extension = ".frozen.pbtxt" if cli.AS_TEXT.value else ".frozen.pb"
+  jobs = batch.plan(given, cli.OUTPUT_GRAPH.value, cli.REPORT.value, extension)
+  skipped = []
+  if cli.RESUME.value:
+    cli.progress("looking at what is done")
+    jobs, skipped = _resumed(jobs)
+  counts = batch.run(
+    jobs,
+    skipped,
+    functools.partial(_freeze_in_worker, _flags()),
+    cli.JOBS.value or _processors(),
+  )
+  if counts[batch.REFUSED] or counts[batch.FAILED]:
+    return cli.REFUSED
+  return cli.NOT_PROVEN if counts[batch.DIFFERS] else cli.DONE
+
+
+def _processors():
+  if hasattr(os, "sched_getaffinity"):  # what a container leaves of them
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _flags():
+  """Values of the flags by name, and whether a user has given them."""
+  holders = [h for h in vars(cli).values() if isinstance(h, flags.FlagHolder)]
+  return {h.name: (h.value, flags.FLAGS[h.name].present) for h in holders}
+
+
+def _resumed(jobs):
+  """Returns the jobs and those of them that are done.
+
+  Jobs whose graphs were made from something else may replace them.
+  """
+  from bnexport import checkpoint
+  from bnexport.freezing import record
+  from bnexport.tf1 import tf1
+
+  looked_at, skipped = [], []
+  for job in jobs:
+    reported = not job.report or tf1.gfile.Exists(job.report)
+    # What can't be read is for the export to say.
+    with contextlib.suppress(SourceError):
+      origin = _origin(checkpoint.find_prefix(job.checkpoint))
+      if reported and record.is_done(job.output, origin):
+        skipped.append(job)
+      elif record.is_own(job.output):
+        job = job._replace(overwrite=True)
+    looked_at.append(job)
+  return looked_at, skipped
+
+
+def _origin(prefix):
+  """What the graph of a checkpoint is made from; see record.origin."""
+  from bnexport.freezing import record
+
+  named = (cli.MODEL, cli.GRAPH_DEF, cli.SAVED_MODEL, cli.META_GRAPH)
+  read = [flag.value for flag in named]
+  if not any(read):
+    read = [prefix + ".meta"]
+  model = (cli.MODEL.value or "").rpartition(":")[0]
+  read[0] = model or read[0]
+  changed = {
+    name: value
+    for name, (value, _) in _flags().items()
+    if name not in _BESIDE_THE_GRAPH and value != flags.FLAGS[name].default
+  }
+  return record.origin(
+    prefix, changed, *read, cli.FEEDS.value, cli.CALIBRATION_DATA.value
+  )
+
+
+def _freeze_in_worker(values, job):
+  """Freezes one of several checkpoints; returns its batch.Verdict.
+
+  Args:
+    values: of `_flags`, in the process that the user started.
+    job: a batch.Job.
+  """
+  from bnexport import checkpoint
+  from bnexport.freezing import batch, record
+
+  flags.FLAGS.mark_as_parsed()
+  values = dict(values, checkpoint=(job.checkpoint, True))
+  values.update(output_graph=(job.output, True), report=(job.report, True))
+  if job.overwrite:
+    values["overwrite"] = (True, True)
+  for name, (value, present) in values.items():
+    flags.FLAGS[name].value, flags.FLAGS[name].present = value, present
+  said = io.StringIO()
+  try:
+    origin = _origin(checkpoint.find_prefix(job.checkpoint))
+    with contextlib.redirect_stderr(said):
+      status = _freeze(
+        _outputs(),
+        functools.partial(record.noted, job.output, origin),
+      )
+  except Error as error:
+    record.clear(job.output)
+    return batch.Verdict(batch.REFUSED, " ".join(str(error).split()))
+  record.finish(job.output, status == cli.DONE)
+  word = batch.OK if status == cli.DONE else batch.DIFFERS
+  return batch.Verdict(word, "; ".join([job.output] + _warnings(said)))
+
+
+def _warnings(said):
+  """What a command has warned of on stderr; the first, and how many more."""
+  start = "bnexport: warning: "
+  lines = [x for x in said.getvalue().splitlines() if x.startswith(start)]
+  more = ["and %d more warnings" % (len(lines) - 1)] if lines[1:] else []
+  return ["warning: " + line[len(start) :] for line in lines[:1]] + more
 
 
 def _refuse_two_sources():

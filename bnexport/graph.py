@@ -17,7 +17,7 @@ class TensorRef(NamedTuple):
   control: bool = False
 
   @staticmethod
-  @functools.lru_cache(maxsize=1 << 16)
+  @functools.lru_cache(maxsize=1 << 20)
   def parse(text: str) -> TensorRef:
     """Reads `a`, `a:0`, `a:1` or `^a`."""
     if text.startswith("^"):

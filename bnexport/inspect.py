@@ -20,9 +20,8 @@ from absl import flags
 from bnexport import cli
 from bnexport.errors import SourceError
 
-_FORMAT = flags.DEFINE_enum(
-  "format", "text", ["text", "json"], "How to print what is found."
-)
+flags.adopt_module_key_flags(cli)  # --help shows the main module's only
+
 _EXPLAIN = flags.DEFINE_string(
   "explain", None, "Print the page of a finding's code, such as BN101."
 )
@@ -54,7 +53,7 @@ def main():
   if _SHOW.value is not None:
     print(looked.show(_SHOW.value))
     return cli.DONE
-  if _FORMAT.value == "json":
+  if cli.FORMAT.value == "json":
     print(json.dumps(looked.facts(), indent=2))
   else:
     print(looked.text())

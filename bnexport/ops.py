@@ -3,6 +3,8 @@
 Ops are told apart by what they do to a value, never by a node's name.
 """
 
+import re
+
 VARIABLES = frozenset(("Variable", "VariableV2", "VarHandleOp"))
 RESOURCE_READS = frozenset(("ReadVariableOp",))
 PLACEHOLDERS = frozenset(
@@ -113,6 +115,52 @@ _NOT_RANDOM = frozenset(
     "RandomDataset",
   )
 )
+
+
+# What reaches out of the graph: nobody wants these run by looking at a graph.
+PYTHON = "Python"
+FILES = "files"
+NETWORK = "the network"
+_REACHES = (
+  (PYTHON, re.compile(r"^(Eager)?PyFunc(Stateless)?$")),
+  (
+    FILES,
+    re.compile(
+      r"^(Read|Write|Matching)Files?$|^(Save|Restore)(V2|Slice|Slices)?$"
+      r"|^MergeV2Checkpoints$|^(Checkpoint|Load|Save|Snapshot|Cache)\w*Dataset"
+      r"|Reader(V2)?$|^ReaderRead|^CheckpointExists$|^LoadAndRemapMatrix$"
+      r"|^(TextLine|TFRecord|FixedLengthRecord|Sql|LMDB|MatchingFiles)\w*Dataset"
+      r"|TableFromTextFile(V2)?$|^GenerateVocabRemapping$"
+      r"|^Create(SummaryFile|SummaryDb)Writer$|^DumpIdentity"
+    ),
+  ),
+  (
+    NETWORK,
+    re.compile(
+      r"^(Try)?Rpc(Call|Client)?$|^Rpc(Server|Client|Call)|^DataService"
+      r"|^RegisterDataset|^(Kafka|BigQuery|Bigtable|Kinesis|PubSub)"
+      r"|^_(Host)?(Send|Recv)$"
+    ),
+  ),
+)
+# Attributes that make files or sockets of ops that need none.
+_ADDRESSES = ("debug_urls", "output_stream")
+_ADDRESS = re.compile(rb"^(file|grpc)://")
+
+
+def reaches(node):
+  """What a NodeDef reaches outside of the graph: one of the above, or None."""
+  for what, pattern in _REACHES:
+    if pattern.search(node.op):
+      return what
+  for key in _ADDRESSES:
+    if key in node.attr:
+      values = list(node.attr[key].list.s) + [node.attr[key].s]
+      found = [_ADDRESS.search(value) for value in values]
+      if any(found):
+        scheme = next(filter(None, found)).group(1)
+        return NETWORK if scheme == b"grpc" else FILES
+  return None
 
 
 def is_random(op):

@@ -13,8 +13,12 @@ was changed to stdout. A graph that is fine comes back unchanged. Exit status:
 
 from __future__ import annotations
 
+from absl import flags
+
 from bnexport import cli
 from bnexport.errors import Error, SourceError
+
+flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 
 def main():

@@ -24,6 +24,7 @@ tf1.logging.set_verbosity(tf1.logging.ERROR)
 # tf1 does not have these.
 SavedModelProto = saved_model_pb2.SavedModel
 VariableDef = variable_pb2.VariableDef
+smart_constant_value = smart_cond.smart_constant_value
 
 
 def op_def(op):

@@ -15,10 +15,14 @@ from __future__ import annotations
 
 import re
 
+from absl import flags
+
 from bnexport import cli
 from bnexport.errors import SourceError, TransformError
 
 _HELP = re.compile(r"\s*help\s*(?:\(\s*(\w*)\s*\))?\s*")
+
+flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 
 def main():

@@ -9,7 +9,7 @@ import sys
 from absl import flags
 from absl.testing import flagsaver
 
-from bnexport import cli, freeze, inspect, repair, transform
+from bnexport import cli, freeze, inspect, repair, transform, validate
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -21,6 +21,7 @@ COMMANDS = {
   "inspect": inspect,
   "repair": repair,
   "transform": transform,
+  "validate": validate,
 }
 
 

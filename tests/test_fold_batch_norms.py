@@ -4,12 +4,15 @@ The truth is the graph as it was, run before it is folded. No CPU kernel runs
 NCHW: there the truth is the NHWC twin, and the folded graph is turned to NHWC.
 """
 
+import time
+
 import numpy as np
 import pytest
 import zoo
 from exporting import assert_answers, assert_close, export
 
 from bnexport import ops, text
+from bnexport.batchnorm import folding
 from bnexport.batchnorm.forms import find
 from bnexport.graph import TensorRef
 from bnexport.model import Model
@@ -915,11 +918,48 @@ def test_conv_that_is_fed_stays():
 
 
 def test_other_outputs_of_a_norm():
-  def build(s):
-    return norm_of(s, s.conv2d(s.input(6, 6, 3), 4))
+  """TF 1.15 leaves them unwritten, where nothing is trained."""
+  model, _ = built(
+    lambda s: norm_of(s, s.conv2d(s.input(6, 6, 3), 4)),
+    outputs=("y", "bn:1"))
+  assert fold(model) == ["'bn' stays: 'bn:1' is needed, too"]
 
-  _, lines = check(build, outputs=("y", "bn:1"))
-  assert lines == ["'bn' stays: 'bn:1' is needed, too"]
+
+def test_shape_of_another_output_of_a_norm():
+  def build(s):
+    h = s.norm(s.conv2d(s.input(6, 6, 3), 4), "FusedBatchNorm", "bn1")
+    statistic = s.x.graph.get_tensor_by_name("bn1:1")
+    h = norm_of(s, h, "bn2")
+    size = tf1.raw_ops.Size(input=statistic)
+    return h * tf1.cast(size, tf1.float32)
+
+  model, lines = check(build)
+  assert "'bn1:1' is needed, too" in lines[0]
+
+
+def test_deconvolution_to_the_shape_of_another_tensor():
+  def build(s):
+    skip = tf1.nn.relu(s.conv2d(s.input(12, 12, 3), 4, "skip"))
+    small = tf1.nn.relu(s.conv2d(skip, 5, "small", strides=2))
+    w = s.const(s.weights(3, 3, 4, 5))
+    h = tf1.raw_ops.Conv2DBackpropInput(
+      input_sizes=tf1.shape(skip), filter=w, out_backprop=small,
+      strides=s.per_axis(2), padding="SAME", name="conv")
+    h.set_shape([None, 12, 12, 4])
+    return norm_of(s, h) + skip
+
+  model, lines = check(build)
+  assert lines == ["folded 'bn' into 'conv'"]
+
+
+def test_deconvolution_of_unknown_width_stays():
+  model, _ = built(
+    lambda s: norm_of(s, s.transposed(s.input(6, 6, 3), 4)))
+  sizes = model.graph.data_inputs("conv")[0].node
+  model.graph.become(sizes, "Placeholder", (), {
+    "dtype": type_attr(tf1.int32)})
+  (line,) = fold(model)
+  assert line == "'bn' stays: 'conv' does not state how many channels it gives"
 
 
 def test_training_mode_stays():
@@ -1056,6 +1096,55 @@ def test_float16_that_can_not_hold_the_kernel_stays(scale, word):
     tf1.make_tensor_proto(value))
   (line,) = fold(model)
   assert word in line
+
+
+@pytest.mark.parametrize("dtype, size, scale, holds", [
+  ("float16", 0.5, 0.5, True),
+  ("float16", 0.05, 0.5, True),
+  ("float16", 0.05, 1e-6, False),
+  ("float16", 0.05, 1e-30, False),
+  ("float16", 1e-7, 0.3, True),  # it had lost its precision before
+  ("float16", 100.0, 1000.0, False),
+  ("bfloat16", 0.5, 1e-30, True),
+  ("bfloat16", 0.5, 1e-38, False),
+  ("bfloat16", 0.5, 1e39, False),
+  ("float32", 0.5, 1e-30, True),
+  ("float32", 0.5, 1e-38, False),
+  ("float32", 0.5, 1e-50, False),
+  ("float32", 1e-41, 0.3, True),
+  ("float32", 0.5, 0.0, True),
+  ("float32", 0.5, 1e39, False),
+  ("float32", np.nan, 1.0, False),
+  ("float64", 0.5, 1e-290, True),
+  ("float64", 0.5, 1e-320, False),
+])
+def test_what_a_dtype_holds(dtype, size, scale, holds):
+  kernel = np.full((3, 2), size, "d")
+  kernel[0, 0] *= 0.3
+  if dtype != "bfloat16":
+    kernel = kernel.astype(dtype)
+  def scaled():
+    return folding.scale_outputs(kernel, (1,), np.array([scale, 1.0]), dtype)
+  if holds:
+    expected = kernel.astype("d") * [scale, 1.0]
+    error = np.abs(scaled().astype("d") - expected)
+    precision = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype, 1e-7)
+    assert (error <= np.maximum(precision * np.abs(expected), 1e-6 * (
+      size < 1e-6))).all()
+  else:
+    with pytest.raises(folding.CannotFold):
+      scaled()
+
+
+def test_channels_that_do_not_fit_a_kernel():
+  two = folding.Affine(np.ones(4), np.ones(4))
+  for shape, in_axis, out_axes in (
+      ((1, 1, 3, 2), 2, (3,)), ((1, 1, 2, 3), 2, (3,)),
+      ((1, 1, 2, 2), 2, (2, 3)), ((1, 1, 2, 2), 3, (2,)),
+      ((1, 1, 0, 2), 2, (3,)), ((1, 1, 8, 2), 2, (3,))):
+    with pytest.raises(folding.CannotFold):
+      folding.absorb_inputs(
+        np.ones(shape), in_axis, out_axes, two, "float32")
 
 
 def test_control_inputs_stay():
@@ -1215,13 +1304,67 @@ def test_library_and_versions_are_kept():
   assert [f.signature.name for f in after.library.function] == ["f"]
 
 
+@pytest.mark.parametrize("build, transform", [
+  (lambda s: s.norm(s.conv2d(s.input(6, 6, 3), 4), "FusedBatchNorm"),
+   "fold_old_batch_norms"),
+  (lambda s: s.norm(s.depthwise(s.input(6, 6, 3), 1), "FusedBatchNorm"),
+   "fold_old_batch_norms"),
+  (lambda s: s.conv2d(s.input(6, 6, 3), 4) * s.const(ONE),
+   "fold_batch_norms"),
+  (lambda s: s.matmul(s.input(5), 4) * s.const(ONE), "fold_batch_norms"),
+])
+def test_ops_are_those_of_the_old_tool(build, transform):
+  """Where it folds, and is right."""
+  tools = pytest.importorskip("tensorflow.tools.graph_transforms")
+  model, script = built(build)
+  old = model_of(tools.TransformGraph(
+    model.graph.to_graph_def(), ["x"], ["y"], [transform]))
+  fold(model)
+  assert sorted(ops_of(model)) == sorted(ops_of(old))
+  x = feed(script)
+  assert_same(run(model, x), run(old, x), "float32")
+
+
+def test_cost_is_linear():
+  """The same work for each norm, however many there are."""
+  def seconds(count):
+    graph = text.loads("x = Placeholder() {shape=[?,4]}")
+    vector = text.loads("c = Const() {value=<float [4] 1 2 3 4>}").node[0]
+    kernel = text.loads("c = Const() {value=<float [4,4] 0.5>}").node[0]
+    like = text.loads("x = Placeholder() m = MatMul(x, x) n = Mul(x, x)"
+                      " r = Relu(x)").node
+    last = "x"
+    for i in range(count):
+      for name, proto in (("k%d", kernel), ("c%d", vector)):
+        node = graph.node.add()
+        node.CopyFrom(proto)
+        node.name = name % i
+      for name, proto, inputs in (
+          ("m%d", like[1], [last, "k%d" % i]),
+          ("n%d", like[2], ["m%d" % i, "c%d" % i]),
+          ("r%d", like[3], ["n%d" % i])):
+        node = graph.node.add()
+        node.CopyFrom(proto)
+        node.name = name % i
+        del node.input[:]
+        node.input.extend(inputs)
+      last = "r%d" % i
+    model = model_of(graph, outputs=(last,))
+    start = time.process_time()
+    assert len(FoldBatchNorms().apply(model)) == count
+    return time.process_time() - start
+
+  seconds(50)
+  assert seconds(2000) < 14 * seconds(200)
+
+
 # The zoo.
 
 # Norms before and after, where anything else would be a loss.
 COUNTS = {
   "contrib_fused_literal": (2, 0), "contrib_siamese_phase": (4, 0),
   "formula_divide_sqrt": (2, 0), "keras_functional": (None, 0),
-  "layers_nchw_literal": (2, 0), "layers_renorm_literal": (2, 0),
+  "layers_nchw_literal": (2, 0), "layers_renorm_literal": (3, 1),
   "layers_volume_literal": (None, 0), "net_mobile": (None, 0),
 }
 

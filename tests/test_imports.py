@@ -13,6 +13,7 @@ _PACKAGE = os.path.dirname(bnexport.__file__)
 # From the bottom up: a layer may import those before it.
 _LAYERS = (
   ("bnexport.errors", "bnexport.ops", "bnexport.tf1", "bnexport.op_history"),
+  ("bnexport.layers",),
   ("bnexport.placement",),
   ("bnexport.graph",),
   ("bnexport.nodes",),
@@ -36,12 +37,14 @@ _LAYERS = (
     "bnexport.checks",
   ),
   ("bnexport.report",),
+  ("bnexport.validation",),
   ("bnexport.cli",),
   (
     "bnexport.freeze",
     "bnexport.inspect",
     "bnexport.repair",
     "bnexport.transform",
+    "bnexport.validate",
   ),
 )
 
@@ -89,7 +92,14 @@ def test_dependence_goes_one_way(module, path):
 @pytest.mark.parametrize("module, path", sorted(_modules()))
 def test_flags_are_the_commands(module, path):
   """A flag of a library module would appear in every program that uses it."""
-  if module not in ("bnexport.cli", "bnexport.freeze", "bnexport.inspect"):
+  if module not in (
+    "bnexport.cli",
+    "bnexport.freeze",
+    "bnexport.inspect",
+    "bnexport.repair",
+    "bnexport.transform",
+    "bnexport.validate",
+  ):
     assert "absl.flags" not in set(_imports(path))
 
 
@@ -101,6 +111,7 @@ def test_flags_are_the_commands(module, path):
     "bnexport.inspect",
     "bnexport.repair",
     "bnexport.transform",
+    "bnexport.validate",
   ],
 )
 def test_import_leaves_tensorflow_alone(module):

@@ -339,7 +339,8 @@ def test_shapes_by_name():
   model = transformed(
     graph, 'strip_unused_nodes(shape="2", name=c, shape_for_name="1")',
     inputs=["b", "c"])
-  assert "shape=[2]" in statement(model, "b") and "shape=[1]" in statement(model, "c")
+  assert "shape=[2]" in statement(model, "b")
+  assert "shape=[1]" in statement(model, "c")
   assert_refused(
     graph, 'strip_unused_nodes(name=b, name=c, shape_for_name="1")',
     "1 'shape_for_name'", "2 'name'", inputs=["b", "c"])
@@ -453,8 +454,9 @@ def test_switches_of_constants_are_not_folded():
 def test_large_results_are_neither_computed_nor_kept():
   graph = """
     x = Placeholder() {shape=[]}
-    n = Const() {value=<int32 [2] 100000 100000>}   v = Const() {value=<float 1>}
-    huge = Fill(n, v)   z = Const() {value=<int32 0>}   one = Max(huge, z)
+    n = Const() {value=<int32 [2] 100000 100000>}
+    v = Const() {value=<float 1>}   huge = Fill(n, v)
+    z = Const() {value=<int32 0>}   one = Max(huge, z)
     a = Const() {value=<float [4] 1>}   b = Neg(a)
     y = AddN(x, one, b)
   """

@@ -53,6 +53,16 @@ def commands():
 COMMANDS = commands()
 
 
+def _frozen(code, folder):
+  """A right inference graph of the checkpoint."""
+  with tf1.Graph().as_default() as graph, session(graph) as running:
+    inputs = tf1.placeholder(tf1.float32, [None, 32, 32, 3], "x")
+    code["build"](inputs, is_training=False)
+    tf1.train.Saver().restore(running, str(folder / "run" / "model.ckpt"))
+    return tf1.graph_util.convert_variables_to_constants(
+      running, graph.as_graph_def(), ["logits"]).SerializeToString()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
   """A directory with my_net.py and run/model.ckpt of it, trained a bit."""
@@ -75,6 +85,7 @@ def trained(tmp_path_factory):
       frozen = tf1.graph_util.convert_variables_to_constants(
         running, graph.as_graph_def(), ["logits"])
       (folder / "broken.pb").write_bytes(frozen.SerializeToString())
+      (folder / "frozen.pb").write_bytes(_frozen(code, folder))
       np.savez(str(folder / "images.npz"),
                x=np.random.RandomState(1).randn(40, 32, 32, 3) + 0.5)
   return folder
@@ -95,6 +106,8 @@ def test_command_runs_as_written(trained, tmp_path, command):
   assert result.status == 0, result.err
   assert "\n  holds" in result.out
   assert "batch norms: 1" in result.out
+  if "bnexport.validate" in command:
+    return
   written = "broken.pb.repaired.pb"
   if "bnexport.freeze" in command:
     written = os.path.join("run", "model.ckpt.frozen.pb")

@@ -123,7 +123,7 @@ def scale_outputs(kernel, out_axes, scale, dtype):
   Raises:
     CannotFold: the dtype can't hold it.
   """
-  kernel = np.asarray(kernel, np.float64)
+  kernel = _widened(kernel)
   factor = scale.reshape(
     [n if i in out_axes else 1 for i, n in enumerate(kernel.shape)]
   )
@@ -149,7 +149,7 @@ def absorb_inputs(kernel, in_axis, out_axes, affine, dtype):
   Raises:
     CannotFold: the dtype can't hold it, or numbers of channels do not fit.
   """
-  kernel = np.asarray(kernel, np.float64)
+  kernel = _widened(kernel)
   scale, shift = (
     _by_taps(vector, kernel.shape, in_axis, out_axes)
     for vector in (affine.scale, affine.shift)
@@ -163,19 +163,20 @@ def absorb_inputs(kernel, in_axis, out_axes, affine, dtype):
 
 def _by_taps(vector, shape, in_axis, out_axes):
   """A number for each input channel, broadcast against a kernel."""
-  taps, groups = shape[in_axis], 1
-  if taps:
-    groups = len(vector) // taps
-  if groups * taps != len(vector) or groups < 1:
-    raise CannotFold(
-      "x has %d channels and the kernel %d" % (len(vector), taps)
-    )
-  if groups == 1:
+  taps = shape[in_axis]
+  if len(vector) == taps:
     return vector.reshape(
       [taps if i == in_axis else 1 for i in range(len(shape))]
     )
-  (out_axis,) = out_axes
-  if in_axis in out_axes or shape[out_axis] % groups or in_axis > out_axis:
+  out_axis = out_axes[-1]
+  groups = len(vector) // max(taps, 1)
+  if (
+    groups < 1
+    or groups * taps != len(vector)
+    or in_axis in out_axes
+    or in_axis > out_axis
+    or shape[out_axis] % groups
+  ):
     raise CannotFold(
       "x has %d channels and the kernel %d" % (len(vector), taps)
     )
@@ -207,17 +208,16 @@ def narrow(wide, dtype, axes, before=None):
     CannotFold: there are infinite numbers, or too small ones.
   """
   epsilon, tiny = _PRECISION[dtype]
-  with np.errstate(all="ignore"):
-    if dtype == "bfloat16":
-      rounded = _to_bfloat16(wide)
-    else:
-      rounded = wide.astype(dtype)
-  if not np.isfinite(rounded).all():
-    raise CannotFold("%s can't hold the numbers it would take" % dtype)
+  rounded = _rounded(wide, dtype)
   if axes is None:
-    return rounded
+    axes, tiny = (), 0.0
   others = tuple(i for i in range(wide.ndim) if i not in axes)
-  peak = np.max(np.abs(wide), axis=others, initial=0.0)
+  peak = np.maximum(
+    np.max(wide, axis=others, initial=0.0),
+    -np.min(wide, axis=others, initial=0.0),
+  )
+  if not np.isfinite(_rounded(peak, dtype)).all():
+    raise CannotFold("%s can't hold the numbers it would take" % dtype)
   small = (peak < tiny / epsilon) & (peak > 0)
   if not small.any():
     return rounded
@@ -228,10 +228,24 @@ def narrow(wide, dtype, axes, before=None):
     held = np.where(np.abs(wide) < tiny, 0.0, rounded)
   lost = np.max(np.abs(held - wide), axis=others) > epsilon * peak
   if before is not None:
-    lost &= np.max(np.abs(before), axis=others) >= tiny / epsilon
+    lost &= np.max(np.abs(before), axis=others) >= tiny
   if lost.any():
     raise CannotFold("%s can't hold a kernel as small as it makes it" % dtype)
   return rounded
+
+
+def _rounded(wide, dtype):
+  """Rounds to the nearest; see `narrow`."""
+  with np.errstate(all="ignore"):
+    if dtype == "bfloat16":
+      return _to_bfloat16(wide)
+    return wide.astype(dtype)
+
+
+def _widened(kernel):
+  """A kernel that gives float64 when it is multiplied with it."""
+  # bfloat16 is no floating dtype to NumPy.
+  return kernel if kernel.dtype.kind == "f" else kernel.astype(np.float64)
 
 
 def _to_bfloat16(wide):

@@ -15,12 +15,18 @@ from bnexport.tf1 import op_def, tf1
 _NEAR_LIMIT = int(0.9 * (1 << 31))
 
 _LOOKUPS = re.compile(r"^LookupTable(Find|Size|Export)(V2)?$")
-_FILES = re.compile(
-  r"^(Read|Write)File$|^MatchingFiles$|^(Save|Restore)(V2|Slice|Slices)?$"
-  r"|^ShardedFilename$|^MergeV2Checkpoints$|Reader(V2)?$|^ReaderRead"
-  r"|^(TextLine|TFRecord|FixedLengthRecord)Dataset|TableFromTextFile(V2)?$"
-)
-_PYTHON = re.compile(r"^(Eager)?PyFunc(Stateless)?$")
+_REACHING = {
+  ops.PYTHON: (
+    "calls a Python function, which is not in the graph: it runs in the "
+    "process that made it, and nowhere else"
+  ),
+  ops.FILES: (
+    "uses files, which have to be at the same place wherever the graph runs"
+  ),
+  ops.NETWORK: (
+    "uses the network, which has to be the same wherever the graph runs"
+  ),
+}
 
 
 # Older consumers.
@@ -187,22 +193,11 @@ def _unregistered(subject):
 
 def _outside(subject):
   def reaches_out(node):
-    return (
-      _PYTHON.search(node.op) is not None
-      or _FILES.search(node.op) is not None
-      or _looks_up_in_file(subject.graph, node)
-    )
+    return ops.reaches(node) or _looks_up_in_file(subject.graph, node)
 
   for op, found, fix in _to_cut(subject, _needed(subject), reaches_out):
-    if _PYTHON.search(op):
-      fact = (
-        "calls a Python function, which is not in the graph: it runs in the "
-        "process that made it, and nowhere else"
-      )
-    else:
-      fact = (
-        "uses files, which have to be at the same place wherever the graph runs"
-      )
+    what = ops.reaches(subject.graph.node(found[0])) or ops.FILES
+    fact = _REACHING[what]
     yield found[0], "has op %s%s, and %s" % (op, _more(found), fact), fix
 
 
@@ -213,7 +208,7 @@ def _needed(subject):
 def _looks_up_in_file(graph, node):
   """Whether a node uses a table that a file fills."""
   return _LOOKUPS.search(node.op) is not None and any(
-    _FILES.search(graph.op(reader))
+    ops.reaches(graph.node(reader)) == ops.FILES
     for reader in graph.readers(graph.inputs(node.name)[0].node)
   )
 

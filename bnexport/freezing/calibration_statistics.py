@@ -63,7 +63,7 @@ class Statistics:
       if norm.form == "arithmetic":
         kept = self._look_at_formula(norm, x, feeds)
       else:
-        kept = (_channel_axis(self._model.graph.node(norm.name), x.ndim),)
+        kept = (channel_axis(self._model.graph.node(norm.name), x.ndim),)
         for which in ("mean", "variance"):
           self._group.shapes[norm.name, which] = (x.shape[kept[0]],)
         self._refuse_rows(norm, x, feeds)
@@ -89,7 +89,7 @@ class Statistics:
     self._group.shapes[norm.name, "variance"] = variance.shape
     # A scale may vary where the statistics do not.
     for like in (scale, mean, variance):
-      kept = _kept_axes(x.shape, like.shape)
+      kept = kept_axes(x.shape, like.shape)
       if kept is not None and like.size == mean.size == variance.size:
         return kept
     return refuse(
@@ -151,7 +151,7 @@ class Statistics:
         )
 
 
-def _channel_axis(node, rank):
+def channel_axis(node, rank):
   """The axis of the statistics of a fused or global norm."""
   is_first = "data_format" in node.attr and node.attr[
     "data_format"
@@ -159,7 +159,7 @@ def _channel_axis(node, rank):
   return 1 if is_first else rank - 1
 
 
-def _kept_axes(shape, like):
+def kept_axes(shape, like):
   """Axes of `shape` along which a broadcast tensor varies, or None.
 
   None where the tensor does not broadcast to that shape.

@@ -19,10 +19,12 @@ from bnexport.freezing.calibration_data import CalibrationData
 from bnexport.freezing.reference import TrainingGraph
 from bnexport.freezing.stream import to_graph_def
 from bnexport.freezing.tables import keep_initializers
+from bnexport.graph import Graph
 from bnexport.model import Model
 from bnexport.transforms.backport import Backport
 from bnexport.transforms.convert_layout import ConvertLayout
 from bnexport.transforms.decide import Decide
+from bnexport.transforms.fold_batch_norms import FoldBatchNorms
 from bnexport.transforms.freeze_variables import FreezeVariables
 from bnexport.transforms.inline_functions import InlineFunctions
 from bnexport.transforms.read_variables import ReadVariables
@@ -33,6 +35,7 @@ from bnexport.transforms.replace_inputs import ReplaceInputs
 from bnexport.transforms.restore_updates import RestoreUpdates
 from bnexport.transforms.state_shapes import StateShapes
 from bnexport.transforms.strip_unused_nodes import StripUnusedNodes
+from bnexport.transforms.table import apply_specs
 from bnexport.transforms.thaw_variables import ThawVariables
 from bnexport.transforms.use_moving_averages import UseMovingAverages
 from bnexport.transforms.use_stored_statistics import UseStoredStatistics
@@ -56,6 +59,8 @@ class Options:
   initializers: Tuple[str, ...] = ()
   engine: str = "auto"
   keep_variables: bool = False
+  fold_batch_norms: bool = True
+  transforms: str = ""
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
   recalibrate: Union[str, Tuple[str, ...]] = "broken"
@@ -67,12 +72,13 @@ class Export:
 
   Attributes:
     model: the rewritten model; its history says what was done.
-    norms: the batch norms of the inference graph.
+    norms: the batch norms of the inference graph, before they were folded.
     health: state of each norm's stored statistics, by the norm's name.
     reference: what to prove it against, or None.
     is_unchanged: whether a graph that was to be mended is fine as it is.
     original: the Model before the phase was decided; None where it was
       rebuilt for inference.
+    unfolded: the Graph with the norms that were folded.
     recalibrated: norms whose statistics are the calibration data's.
   """
 
@@ -82,11 +88,22 @@ class Export:
   reference: object = None
   is_unchanged: bool = False
   original: Optional[Model] = None
+  unfolded: Optional[Graph] = None
   recalibrated: List[Recalibrated] = dataclasses.field(default_factory=list)
+
+  def __post_init__(self):
+    if self.unfolded is None:
+      self.unfolded = self.model.graph
 
   @property
   def keeps_batch(self):
     return any(norm.statistics == "batch" for norm in self.norms)
+
+  def before_folding(self):
+    """The Export with its norms in it, which can be looked at one by one."""
+    model = copy.copy(self.model)
+    model.graph = self.unfolded
+    return dataclasses.replace(self, model=model)
 
   def to_graph_def(self):
     """The inference graph, without shapes that the rewriting made stale."""
@@ -301,15 +318,22 @@ def _finish(model, options, reference, progress):
       "norm '%s' keeps computing its own statistics: no variable is their "
       "moving average" % name
     )
+  norms = find(model.graph, model.outputs)
+  health, unfolded = examine(model, norms), model.graph
+  if options.fold_batch_norms and not options.keep_variables:
+    unfolded = model.graph.clone()
+    _run(model, [FoldBatchNorms()])
+  if options.transforms:
+    apply_specs(model, options.transforms, progress)
   if options.target_tf is not None:
     _run(model, [Backport(options.target_tf)])
-  norms = find(model.graph, model.outputs)
   return Export(
     model,
     norms,
-    examine(model, norms),
+    health,
     # No other graph has these statistics.
     None if done else reference,
+    unfolded=unfolded,
     recalibrated=done,
   )
 

@@ -48,7 +48,7 @@ def refuse_source(path, prefix, *files):
 
 
 # GFile takes bytes only: what is written is copied, this much at a time.
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 18
 
 
 @contextlib.contextmanager

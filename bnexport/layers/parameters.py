@@ -115,7 +115,7 @@ def penalized(name, make, regularizer):
 
 
 def _add_loss(name, variable, regularizer):
-  with tf1.name_scope(name + "/Regularizer/"):
+  with tf1.name_scope(name + "/Regularizer"):
     loss = regularizer(variable)
   if loss is not None:
     tf1.add_to_collection(tf1.GraphKeys.REGULARIZATION_LOSSES, loss)

@@ -62,14 +62,18 @@ def moving_average(variable, value, decay):
       return tf1.assign_sub(variable, step, name=scope)
 
 
-def debiased_moving_average(variable, value, decay):
+def debiased_moving_average(variable, value, decay, collections=None):
   """Adds a moving average without the pull towards its initial zero.
 
   `biased` is averaged from zero on and divided by `1 - decay ** local_step`
   (https://arxiv.org/abs/1412.6980, section 3). Both are variables whose names
   hold the scope twice, as TF 1.15 has it: checkpoints do.
 
-  Args: as of `moving_average`.
+  Args:
+    variable: as of `moving_average`, and so are value and decay.
+    value: tensor.
+    decay: float or scalar tensor.
+    collections: of the two; None for global variables.
 
   Returns:
     What `tf.assign` to the variable returns.
@@ -80,8 +84,10 @@ def debiased_moving_average(variable, value, decay):
     zeros = tf1.zeros_initializer()
     with tf1.variable_scope(variable.op.name, values=[variable, value]):
       with tf1.colocate_with(variable):
-        biased = average(_unused("biased"), variable.shape, dtype, zeros)
-        step = average(_unused("local_step"), [], dtype, zeros)
+        biased, step = (
+          average(_unused(name), shape, dtype, zeros, collections=collections)
+          for name, shape in (("biased", variable.shape), ("local_step", []))
+        )
     with tf1.colocate_with(variable):
       new_biased = tf1.assign_sub(biased, (biased - value) * rate)
       new_step = tf1.assign_add(step, 1)

@@ -9,10 +9,15 @@ import numpy as np
 
 from bnexport import ops
 from bnexport.comparison import Difference, Runner
-from bnexport.divergence import first_real, matched, walk
+from bnexport.divergence import (
+  depend_on,
+  first_real,
+  matched,
+  norm_behind,
+  walk,
+)
 from bnexport.errors import ComparisonError
 from bnexport.freezing.reference import TrainingGraph
-from bnexport.graph import Graph
 from bnexport.report.norm_statistics import NormStatistics, collect, used_before
 
 
@@ -60,6 +65,7 @@ def gather(export, proof):
     export: a pipeline.Export.
     proof: a comparison.Comparison, or None; its feeds are fed again.
   """
+  export = export.before_folding()
   why, feeds = _why_not(export, proof), None
   running = []
   layers, training = Walk(note=why), Walk(note=why)
@@ -181,45 +187,11 @@ def _layout(node):
 
 def _walked(export, runner, other, what, feeds):
   graph = export.model.graph
-  fed = _depend_on(graph, feeds)
+  fed = depend_on(graph, feeds)
   names = [name for name in matched(graph, other.graph) if name in fed]
   outputs = [str(ref) for ref in export.model.outputs]
   names += [name for name in outputs if name not in names]
   differences = list(walk(runner, other, feeds, names))
   first = first_real(differences, graph)
-  return Walk(
-    what, differences, first, _norm_behind(export, differences, first)
-  )
-
-
-def _depend_on(graph: Graph, feeds):
-  """Names of the nodes that read values of what is fed, directly or not."""
-  stack = [name for name in feeds if name in graph]
-  seen = set(stack)
-  while stack:
-    for reader in graph.readers(stack.pop()):
-      if reader not in seen and graph.op(reader) not in ops.SHAPES:
-        seen.add(reader)
-        stack.append(reader)
-  return seen
-
-
-def _norm_behind(export, differences, first):
-  """The first norm between what still agrees and what does not, or None."""
-  if first is None:
-    return None
-  graph = export.model.graph
-  agree = []
-  for one in differences:
-    if one is first:
-      break
-    agree.append(one.output.partition(":")[0])
-  reached = graph.ancestors([first.output.partition(":")[0]])
-  new = set(reached) - set(graph.ancestors(agree))
-  for norm in export.norms:
-    # The mean may be taken away before the node that gives the norm its name.
-    refs = [norm.mean, norm.variance]
-    names = [norm.name] + [ref.node for ref in refs if ref is not None]
-    if not new.isdisjoint(names):
-      return norm.name
-  return None
+  norm = first and norm_behind(graph, export.norms, differences, first)
+  return Walk(what, differences, first, norm and norm.name)

@@ -35,7 +35,7 @@ def facts(export, proof, path, evidence=None):
     "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
     "changes": list(export.model.history),
     "warnings": list(export.model.warnings),
-    "proof": _proof(proof),
+    "proof": proof_facts(proof),
   }
   if evidence is not None:
     recalibrated = {one.name: str(one) for one in export.recalibrated}
@@ -50,7 +50,7 @@ def facts(export, proof, path, evidence=None):
 
 def _in_order(export):
   """The norms as data flows; what no data flows into has no place in that."""
-  graph = export.model.graph
+  graph = export.unfolded
   place = {name: i for i, name in enumerate(graph.topological())}
   return sorted(
     export.norms, key=lambda n: place[n.name if n.x is None else n.x.node]
@@ -159,7 +159,8 @@ def _norm(export, norm):
   }
 
 
-def _proof(proof):
+def proof_facts(proof):
+  """A Comparison as plain values; None where there is none."""
   if proof is None:
     return None
   return {

@@ -91,12 +91,12 @@ def collect(export, running, feeds):
   now = {norm.name: norm for norm in export.norms if norm.statistics == STORED}
   found = dict(_constants(export, now))
   for name, norm in now.items():
-    values = _values(export.model.graph, norm)
+    values = _values(export.unfolded, norm)
     if values is not None:
       kept = found.get(name)
       found[name] = NormStatistics(name, *values, *(kept or ()))
   for what, runner, graph in running if feeds is not None else ():
-    _measure(export.model.graph, now, found, (what, runner, graph), feeds)
+    _measure(export.unfolded, now, found, (what, runner, graph), feeds)
   return [found[name] for name in now if name in found]
 
 
@@ -120,7 +120,7 @@ def _constants(export, now):
     new = now.get(old.name)
     if new is None or old.statistics != STORED:
       continue
-    before, after = _values(graph, old), _values(export.model.graph, new)
+    before, after = _values(graph, old), _values(export.unfolded, new)
     if before is None or after is None:
       continue
     if any(a.shape != b.shape for a, b in zip(before, after)):

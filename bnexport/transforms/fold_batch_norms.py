@@ -63,7 +63,14 @@ class FoldBatchNorms:
 
 
 class FoldOldBatchNorms(FoldBatchNorms):
-  """The Graph Transform Tool's name for folding norms that are one node."""
+  """The Graph Transform Tool's name for folding norms that are one node.
+
+  Does what fold_batch_norms does.
+
+  Before: w = Const() {value=<float [1,1,1,2] 1 2>}   c = Conv2D(x, w)
+          s = Const() {value=<float [2] 0.5 1>}   y = Mul(c, s)
+  After:  w = Const() {value=<float [1,1,1,2] 0.5 2>}   y = Conv2D(x, w)
+  """
 
   name: ClassVar[str] = "fold_old_batch_norms"
 

@@ -218,6 +218,8 @@ class Channels:
     if node.op == "ConcatV2" and index == length - 1:
       last = self._constants.ints(refs[-2])
       return last[-1] if last else None
+    if node.op == "Shape":
+      return width_of(self._graph, self, refs[0], length, index)
     return None
 
 

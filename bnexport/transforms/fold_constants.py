@@ -31,10 +31,10 @@ _CONTROL_FLOW = (
 )
 _SAME = ("Identity", "StopGradient", "PreventGradient", "Snapshot")
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
-_HANDLES = (tf1.resource, tf1.variant)
+_HANDLES = frozenset(
+  (tf1.resource.as_datatype_enum, tf1.variant.as_datatype_enum)
+)
 _STATED = "_output_shapes"
-# Tensors of one run; what a run computes is in memory at once.
-_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +203,6 @@ class _Folding:
     signatures = self.model.signatures
     return (
       node.name not in self.kept
-      and node.op in signatures
       and op_def(node.op) is not None
       and not signatures[node.op].is_stateful
       and not ops.is_random(node.op)
@@ -309,18 +308,22 @@ class _Folding:
 
   def _compute(self, imported):
     """Yields names of nodes with the values of their outputs."""
-    wanted = list(self._wanted())
     with session(imported) as run:
-      for start in range(0, len(wanted), _AT_ONCE):
-        for name, values in self._run(run, wanted[start : start + _AT_ONCE]):
-          size = sum(np.asarray(value).nbytes for value in values)
-          if size > self.options.max_constant_size_in_bytes:
-            self.left[name] = "it takes %d bytes" % size
-          else:
-            yield name, values
+      for name, values in self._run(run, list(self._wanted())):
+        size = sum(np.asarray(value).nbytes for value in values)
+        if size > self.options.max_constant_size_in_bytes:
+          self.left[name] = "it takes %d bytes" % size
+        else:
+          yield name, values
 
   def _run(self, run, names):
-    """Names with values; what TensorFlow can't compute is left out."""
+    """Names with values; what TensorFlow can't compute is left out.
+
+    All at once, since each run of a session looks at the whole graph. What
+    fails is looked for by halves.
+    """
+    if not names:
+      return []
     outputs = [run.graph.get_operation_by_name(name).outputs for name in names]
     try:
       return list(zip(names, run.run([list(o) for o in outputs])))
@@ -328,7 +331,8 @@ class _Folding:
       if len(names) == 1:
         self.left[names[0]] = _first_line(error)
         return []
-    return [pair for name in names for pair in self._run(run, [name])]
+    half = len(names) // 2
+    return self._run(run, names[:half]) + self._run(run, names[half:])
 
   def _write(self, name, values):
     """Puts constants in the place of a node's outputs."""

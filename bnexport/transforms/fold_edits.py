@@ -13,6 +13,7 @@ from bnexport.nodes import (
   type_attr,
 )
 from bnexport.tf1 import tf1
+from bnexport.transforms.fold_runs import asks_for_shape
 
 _HANDING_ON = ops.IDENTITIES | ops.ENTERS
 
@@ -165,7 +166,9 @@ class Edits:
   def _take_place(self, run, controls):
     """Makes a run's end what its base is, if nobody else needs that."""
     base, graph = run.base.node, self._graph
-    others = [r for r in graph.readers(base) if graph.op(r) not in ops.SHAPES]
+    others = [
+      r for r in graph.readers(base) if not asks_for_shape(graph, r, base)
+    ]
     if base in self._protected or others != [run.names[0]]:
       return False
     node = graph.node(base)
@@ -185,7 +188,7 @@ class Edits:
   def _serve_shapes(self, name, ref):
     """Who asks for the shape of one node asks another of the same shape."""
     for reader in self._graph.readers(name):
-      if self._graph.op(reader) in ops.SHAPES:
+      if asks_for_shape(self._graph, reader, name):
         self._graph.redirect(TensorRef(name), ref, [reader])
 
   def _adding(self, like, x, vector, rank, axis):

@@ -17,6 +17,13 @@ from bnexport.graph import TensorRef
 from bnexport.transforms.fold_steps import SHIFTS, TRIVIAL
 
 
+def asks_for_shape(graph, reader, name):
+  """Whether a node wants nothing but the shape of another's first output."""
+  return graph.op(reader) in ops.SHAPES and all(
+    ref == TensorRef(name) for ref in graph.inputs(reader) if ref.node == name
+  )
+
+
 class Run(NamedTuple):
   """Steps in a row.
 
@@ -56,7 +63,7 @@ class Runs:
     return [
       reader
       for reader in self._graph.readers(name)
-      if self._graph.op(reader) not in ops.SHAPES
+      if not asks_for_shape(self._graph, reader, name)
     ]
 
   def sole_reader(self, name):

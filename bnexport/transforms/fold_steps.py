@@ -90,8 +90,10 @@ class Steps:
       return True
     if node.op not in ("Mul", "RealDiv", "Div"):
       return False
-    value = self._values(node)[0]
-    return value.size > 1
+    try:
+      return self._values(node)[0].size > 1
+    except CannotFold:
+      return False
 
   def why_none(self, node):
     """Why a fused or global norm is no step, as a clause."""

@@ -15,6 +15,10 @@ from bnexport.transforms.convert_layout import ConvertLayout
 from bnexport.transforms.decide import Decide
 from bnexport.transforms.devices import RemoveDevice, SetDevice
 from bnexport.transforms.flatten_atrous_conv import FlattenAtrousConv
+from bnexport.transforms.fold_batch_norms import (
+  FoldBatchNorms,
+  FoldOldBatchNorms,
+)
 from bnexport.transforms.fold_constants import FoldConstants
 from bnexport.transforms.freeze_requantization_ranges import (
   FreezeRequantizationRanges,
@@ -60,7 +64,9 @@ _OLD = (
   BackportConcatV2,
   BackportTensorArrayV3,
   FlattenAtrousConv,
+  FoldBatchNorms,
   FoldConstants,
+  FoldOldBatchNorms,
   FreezeRequantizationRanges,
   FusePadAndConv,
   FuseResizeAndConv,

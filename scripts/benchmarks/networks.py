@@ -5,7 +5,7 @@ No tf.layers, no contrib: TF 1.15 and TF 2 build the same graph.
 
 from __future__ import annotations
 
-import tensorflow.compat.v1 as tf1
+from bnexport.tf1 import tf1
 
 # What a bias can take the place of a norm behind.
 _LINEAR = ("Conv2D", "DepthwiseConv2dNative")
@@ -46,9 +46,7 @@ class Layers:
     with tf1.variable_scope(name):
       size = int(x.shape[-1])
       bias = _vector("bias", units, tf1.zeros_initializer())
-      return tf1.nn.bias_add(
-        tf1.matmul(x, _weights([size, units], size)), bias
-      )
+      return tf1.nn.bias_add(tf1.matmul(x, _weights([size, units], size)), bias)
 
   def norm(self, x, name):
     """Batch norm; statistics and weights are random but tame."""

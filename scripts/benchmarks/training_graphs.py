@@ -7,9 +7,9 @@ in TensorFlow takes minutes.
 from __future__ import annotations
 
 import numpy as np
-import tensorflow.compat.v1 as tf1
 
 from benchmarks import networks
+from bnexport.tf1 import session, tf1
 
 # What blocks read of the rest of the graph.
 _X, _PHASE = "x", "is_training"
@@ -128,18 +128,19 @@ def _save_values(prefix, variables):
   """Writes a checkpoint of random values."""
   names, values = [], []
   random = np.random.RandomState(1)
-  with tf1.Graph().as_default(), tf1.Session() as session:
+  graph = tf1.Graph()
+  with graph.as_default():
     for shape in sorted(set(map(tuple, variables.values()))):
       alike = [k for k, of in variables.items() if tuple(of) == shape]
       array = random.uniform(0.5, 1.5, (len(alike),) + shape)
       # Unstacked, because a node for each value would take minutes.
       values += tf1.unstack(array.astype(np.float32), len(alike))
       names += alike
-    session.run(
-      tf1.raw_ops.SaveV2(
-        prefix=prefix,
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=values,
-      )
+    save_all = tf1.raw_ops.SaveV2(
+      prefix=prefix,
+      tensor_names=names,
+      shape_and_slices=[""] * len(names),
+      tensors=values,
     )
+  with session(graph) as running:
+    running.run(save_all)

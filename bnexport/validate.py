@@ -1,0 +1,158 @@
+"""Proves that a graph answers right, whoever made it.
+
+Against the checkpoint that it was made from, another graph, or model code:
+
+  python -m bnexport.validate --graph=frozen.pb --reference=run/model.ckpt
+  python -m bnexport.validate --graph=small.pb --reference=frozen.pb
+  python -m bnexport.validate --graph=frozen.pb --checkpoint=run/model.ckpt
+      --model=my_net.py:build --input=x:float32:?,224,224,3
+
+The graph is imported and run: its outputs are compared, and where they differ
+the first tensor that does is named; an answer must not depend on the rest of
+its batch, and not change from run to run. With --feeds=FILE.npz, the stored
+statistics of its norms are held against the data. Without a reference the rest
+is looked at. Exit status: 0 it holds, 2 it does not, 3 can't be done.
+"""
+
+from __future__ import annotations
+
+import json
+
+from absl import flags
+
+from bnexport import cli
+from bnexport.errors import ComparisonError, SourceError
+
+_GRAPH = flags.DEFINE_string(
+  "graph",
+  None,
+  "Graph to prove: a GraphDef, .pb or .pbtxt, or a SavedModel's directory.",
+)
+_REFERENCE = flags.DEFINE_string(
+  "reference",
+  None,
+  "What is right: another graph, or a checkpoint with its training graph.",
+)
+_SAMPLES = flags.DEFINE_integer(
+  "samples", None, "How many rows of input to make up.", lower_bound=1
+)
+
+
+def main():
+  _refuse_flags()
+  feeds = cli.feeds()
+  stated = cli.settings()
+  # Only now: importing TensorFlow takes seconds.
+  from bnexport.validation import opening, text
+
+  try:
+    found = _validate(feeds, stated)
+  except opening.NotImported as error:
+    from bnexport.validation.proof import Validation
+
+    found = Validation(_GRAPH.value, refused=str(error))
+  if cli.FORMAT.value == "json":
+    print(json.dumps(text.facts(found), indent=2))
+  else:
+    print(text.text(found))
+  return cli.DONE if found.holds else cli.NOT_PROVEN
+
+
+def _refuse_flags():
+  if not _GRAPH.value:
+    raise SourceError("cannot validate: no graph is given; pass --graph=FILE")
+  if _REFERENCE.value and cli.MODEL.value:
+    raise SourceError(
+      "cannot compare with two references: --reference and --model are given; "
+      "pass one"
+    )
+  if cli.MODEL.value and not cli.CHECKPOINT.value:
+    raise SourceError(
+      "cannot rebuild --model=%s: no values are given for its variables; pass "
+      "--checkpoint=PREFIX" % cli.MODEL.value
+    )
+  if cli.CHECKPOINT.value and not cli.MODEL.value:
+    raise SourceError(
+      "cannot use --checkpoint: it goes with --model, which is not given; pass "
+      "--reference=%s to compare with its training graph" % cli.CHECKPOINT.value
+    )
+  if _SAMPLES.value and cli.FEEDS.value:
+    raise SourceError(
+      "cannot make up input: --samples and --feeds are given; pass one"
+    )
+
+
+def _validate(feeds, stated):
+  from bnexport.validation import opening, proof
+
+  cli.progress("reading %s" % _GRAPH.value)
+  model, graph_def, is_guessed = opening.open_graph(
+    _GRAPH.value,
+    [name for name in cli.OUTPUT_NODE.value if name],
+    cli.TAGS.value,
+    cli.SIGNATURE.value,
+  )
+  opening.refuse_reaching_out(model, cli.ALLOW_UNSAFE_OPS.value)
+  reference = _reference(model, stated)
+  settings, notes = opening.settings_of(
+    model, stated, {} if reference is None else reference.decided
+  )
+  cli.progress("importing it again")
+  try:
+    runner = opening.Running(model, graph_def, settings)
+  except ComparisonError as error:
+    raise opening.NotImported(str(error).partition(": ")[2]) from error
+  try:
+    found = proof.validate(
+      model,
+      runner,
+      reference,
+      feeds,
+      _SAMPLES.value,
+      bool(cli.KEEP_BATCH_STATISTICS.value),
+      cli.progress,
+    )
+  finally:
+    runner.close()
+  found.is_guessed = is_guessed
+  found.proof.notes[:0] = notes
+  return found
+
+
+def _reference(model, stated):
+  """What the flags name to compare with, or None."""
+  from bnexport.validation import opening
+
+  outputs = [str(ref) for ref in model.outputs]
+  is_allowed = cli.ALLOW_UNSAFE_OPS.value
+  if cli.MODEL.value:
+    cli.progress("building %s" % cli.MODEL.value)
+    return opening.against_code(
+      cli.MODEL.value,
+      cli.CHECKPOINT.value,
+      outputs,
+      cli.INPUT.value,
+      cli.model_kwargs(),
+      cli.MOVING_AVERAGES.value,
+      is_allowed,
+    )
+  path = _REFERENCE.value
+  if not path:
+    return None
+  if not opening.is_checkpoint(path):
+    return opening.against_graph(
+      path, outputs, stated, cli.TAGS.value, cli.SIGNATURE.value, is_allowed
+    )
+  return opening.against_checkpoint(
+    path,
+    cli.META_GRAPH.value,
+    outputs,
+    cli.inputs() or model.placeholders(),
+    cli.options(),
+    is_allowed,
+    cli.progress,
+  )
+
+
+if __name__ == "__main__":
+  cli.run(main)

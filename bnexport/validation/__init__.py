@@ -1,0 +1,1 @@
+"""Proof that a graph answers right, whoever made it."""

@@ -1,0 +1,172 @@
+"""Whether stored statistics of norms are those of some data.
+
+For each channel, with m and v the stored mean and variance, and M and V those
+of the data at the norm's input:
+
+  shift = (M - m) / sqrt(v + epsilon)     ratio = (V + epsilon) / (v + epsilon)
+
+Of data like those of the training both are near 0 and 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List
+
+import numpy as np
+
+from bnexport.batchnorm import STORED
+from bnexport.divergence import always_run, stream
+from bnexport.freezing.calibration_moments import Moments
+from bnexport.freezing.calibration_statistics import channel_axis, kept_axes
+
+FEWEST_ROWS = 32
+# Of 32 samples a mean is 0.18 standard deviations off by chance and a variance
+# a factor of 1.3, so that half of the channels are beyond these for a reason.
+_SHIFT, _RATIO = 0.5, 2.0
+# One channel of thousands is further off than most, and values that are seldom
+# large make it more; this far is none.
+_LARGEST_SHIFT, _LARGEST_RATIO = 5.0, 25.0
+# Of that many values a variance is 0.
+_FEWEST_SAMPLES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+  """How far a norm's stored statistics are from the data's.
+
+  Attributes:
+    norm: the norm's name.
+    samples: how many values each channel's statistics are of.
+    shift: median over the channels of |shift|.
+    ratio: median over the channels of the ratio.
+    largest_shift: the largest |shift|.
+    extreme_ratio: the ratio that is furthest from 1, as a factor.
+  """
+
+  norm: str
+  samples: int
+  shift: float
+  ratio: float
+  largest_shift: float
+  extreme_ratio: float
+
+  @property
+  def is_far(self):
+    """Whether chance does not explain it; see the limits above."""
+    return not (
+      self.shift <= _SHIFT
+      and _factor(self.ratio) <= _RATIO
+      and self.largest_shift <= _LARGEST_SHIFT
+      and _factor(self.extreme_ratio) <= _LARGEST_RATIO
+    )
+
+  def __str__(self):
+    return (
+      "norm '%s': means %.2g standard deviations off (at most %.2g), variances "
+      "%.2g times the stored (at most %.2g)"
+      % (
+        self.norm,
+        self.shift,
+        self.largest_shift,
+        self.ratio,
+        self.extreme_ratio,
+      )
+    )
+
+
+def _factor(ratio):
+  return max(ratio, 1 / ratio) if ratio > 0 else np.inf
+
+
+class DataStatistics:
+  """Collects the data's statistics at each stored norm, batch by batch.
+
+  Attributes:
+    left_out: names of the norms that can't be looked at: nothing tells what
+      they normalise, or it can't be fetched.
+  """
+
+  def __init__(self, runner, graph, norms):
+    """Runs nothing.
+
+    Args:
+      runner: a comparison.Runner.
+      graph: its Graph.
+      norms: its BatchNorms; those that use the batch are left alone.
+    """
+    runs = always_run(graph)
+    stored = [norm for norm in norms if norm.statistics == STORED]
+    self._runner, self._graph = runner, graph
+    self._norms = [
+      norm
+      for norm in stored
+      if norm.x is not None
+      and norm.mean is not None
+      and norm.name in runs
+      and norm.x.node in runs
+    ]
+    self.left_out = [n.name for n in stored if n not in self._norms]
+    self._moments = {norm.name: Moments() for norm in self._norms}
+    self._stored = {}
+
+  def add(self, feeds):
+    """Takes in a batch.
+
+    Raises:
+      ComparisonError: TensorFlow can't run the graph.
+    """
+    if not self._stored:
+      self._read_stored(feeds)
+    by_x = {}
+    for norm in self._norms:
+      by_x.setdefault(str(norm.x), []).append(norm)
+    for x, value in stream(self._runner, by_x, feeds):
+      for norm in by_x[x]:
+        kept = self._kept(norm, value)
+        if kept is not None:
+          self._moments[norm.name].add(value, kept)
+
+  def _read_stored(self, feeds):
+    names = [str(r) for n in self._norms for r in (n.mean, n.variance)]
+    arrays = [value for _, value in stream(self._runner, names, feeds)]
+    for i, norm in enumerate(self._norms):
+      self._stored[norm.name] = arrays[2 * i : 2 * i + 2]
+
+  def _kept(self, norm, x):
+    if norm.form != "arithmetic":
+      return (channel_axis(self._graph.node(norm.name), x.ndim),)
+    return kept_axes(x.shape, self._stored[norm.name][0].shape)
+
+  def distances(self) -> List[Distance]:
+    """A Distance for each norm that was looked at, the furthest first."""
+    found = []
+    for norm in self._norms:
+      moments = self._moments[norm.name]
+      stored = self._stored.get(norm.name, ())
+      if moments.samples < _FEWEST_SAMPLES or not moments.is_finite:
+        continue
+      if all(a.size == moments.mean.size for a in stored):
+        found.append(_distance(norm, moments, *stored))
+    return sorted(
+      found, key=lambda d: (not d.is_far, -max(d.shift, _factor(d.ratio)))
+    )
+
+
+def _distance(norm, moments, mean, variance):
+  mean, variance = (
+    np.asarray(a).astype(np.float64).reshape(-1) for a in (mean, variance)
+  )
+  with np.errstate(all="ignore"):  # stored variances may be anything
+    shift = np.abs(moments.mean - mean) / np.sqrt(variance + norm.epsilon)
+    ratio = (moments.variance + norm.epsilon) / (variance + norm.epsilon)
+    factors = np.maximum(ratio, 1 / ratio)
+  extreme = ratio[np.argmax(np.where(np.isnan(factors), np.inf, factors))]
+  return Distance(
+    norm.name,
+    moments.samples,
+    float(np.median(shift)),
+    float(np.median(ratio)),
+    float(np.max(shift)),
+    float(extreme),
+  )
