@@ -7,13 +7,14 @@ from bnexport.freezing import pipeline
 from bnexport.sources import meta_graph
 
 
-def export(case, prefix=None, rename=lambda name: name):
+def export(case, prefix=None, rename=lambda name: name, folds=True):
   """Exports a case as the freeze command would.
 
   Args:
     case: a zoo.Case.
     prefix: of another checkpoint with the same model, or None.
     rename: from the case's names to those of that model.
+    folds: whether norms are folded, as they are where nobody says otherwise.
   """
   prefix = prefix or case.prefix
   outputs = [rename(name) for name in [case.output] + list(case.also)]
@@ -26,6 +27,7 @@ def export(case, prefix=None, rename=lambda name: name):
       keep_batch_statistics=tuple(rename(s) for s in case.keep_scopes),
       moving_averages=case.ema,
       data_format="NHWC" if case.no_run_115 else None,
+      fold_batch_norms=folds,
     ),
   )
 

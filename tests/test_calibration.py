@@ -370,7 +370,7 @@ def test_lost_averages(norm, data, tmp_path):
       tf1.train.Saver().save(run, prefix)
       expected = run.run("y:0", {"x:0": X})
   model = meta_graph.load(prefix + ".meta", prefix, ["y"])
-  exported = pipeline.export_training_graph(model, pipeline.Options())
+  exported = pipeline.export_training_graph(model, pipeline.Options(fold_batch_norms=False))
   assert [n.statistics for n in exported.norms] == [BATCH]
   assert any("keeps computing" in line for line in model.warnings)
   (done,) = recalibrate(model, exported.norms, data(x=X), "broken")
@@ -445,7 +445,7 @@ def test_names_that_are_none(data):
 
 def test_rows_with_norms_of_their_own(cases, data):
   case = cases("keep_layer_fused")
-  exported = export(case)
+  exported = export(case, folds=False)
   model = exported.model
   assert recalibrate(model, exported.norms, data(**{case.input: case.x})) == []
   assert_answers_stay(case, model)
@@ -461,7 +461,7 @@ def assert_answers_stay(case, model):
 )
 def test_norms_that_can_not_be_looked_into(cases, data, name, said):
   case = cases(name)
-  exported = export(case)
+  exported = export(case, folds=False)
   given = data(**{case.input: case.x})
   with pytest.raises(TransformError, match="norm '.*" + said):
     recalibrate(exported.model, exported.norms, given)
@@ -494,10 +494,10 @@ def test_destroyed(cases, data, name, how):
   """Statistics once computed are found again; they are their inputs'."""
   case = cases(name)
   given = data(rows=4, **{case.input: case.x})
-  whole = export(case)
+  whole = export(case, folds=False)
   recalibrate(whole.model, whole.norms, given)
   expected = answers(whole.model, {case.input: case.x})[0]
-  broken = export(case)
+  broken = export(case, folds=False)
   destroy(broken.model.graph, broken.norms, how)
   # Nothing tells that statistics are another channel's.
   which = "all" if how == "rolled" else "broken"

@@ -1374,7 +1374,7 @@ def test_zoo(name, cases):
   case = cases(name)
   if case.expect == "refuse":
     pytest.skip("it is not exported")
-  exported = export(case)
+  exported = export(case, folds=False)
   model = exported.model
   before = len(find(model.graph, model.outputs))
   lines = fold(model)

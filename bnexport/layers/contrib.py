@@ -14,6 +14,8 @@ from bnexport.layers.parameters import collect, input_tensor, refusal
 from bnexport.layers.tf_layers import normalize
 from bnexport.tf1 import tf1
 
+_TRAINED = ("beta", "gamma")
+_AVERAGED = ("moving_mean", "moving_variance")
 _INITIALIZERS = {
   "beta": tf1.zeros_initializer(),
   "gamma": tf1.ones_initializer(),
@@ -144,6 +146,7 @@ def batch_norm(
         tf1.float32 if by_fused_op else inputs.dtype,
       )
       outputs = (fused_op if by_fused_op else spelled_out)(layer, variables)
+      order = _TRAINED + _AVERAGED
     else:
       outputs, variables = normalize(
         inputs,
@@ -165,7 +168,8 @@ def batch_norm(
           collections=MODEL_COLLECTIONS,
         ),
       )
-    _collect_variables(variables, variables_collections)
+      order = _AVERAGED + _TRAINED
+    _collect_variables(variables, variables_collections, order)
     if activation_fn is not None:
       outputs = activation_fn(outputs)
     if outputs_collections:
@@ -173,8 +177,8 @@ def batch_norm(
   return outputs
 
 
-def _collect_variables(variables, collections):
-  for name in ("beta", "gamma", "moving_mean", "moving_variance"):
+def _collect_variables(variables, collections, order):
+  for name in order:
     variable = getattr(variables, name)
     names = collections
     if isinstance(collections, dict):

@@ -8,7 +8,7 @@ from typing import List, Optional
 import numpy as np
 
 from bnexport import comparison, ops
-from bnexport.batchnorm import BatchNorm
+from bnexport.batchnorm import STORED, BatchNorm
 from bnexport.batchnorm.forms import find
 from bnexport.comparison import Comparison, Difference, difference, tolerance
 from bnexport.divergence import (
@@ -286,15 +286,39 @@ def _part(found, model, runner, running, feeds):
   except ComparisonError as error:
     found.proof.notes.append("where they part was not looked for: %s" % error)
     return None
-  first = first_real(differences, graph)
+  at_fault = _at_fault(graph, found.outputs, differences)
+  first = first_real(
+    [d for d in differences if d.holds or _node(d.output) in at_fault], graph
+  )
   if first is None:
     return None
   values = [
     _words(side.fetch([first.output], feeds)[0]) for side in (runner, running)
   ]
-  op = graph.op(TensorRef.parse(first.output).node)
+  op = graph.op(_node(first.output))
   norm = norm_behind(graph, found.norms, differences, first)
   return Parting(first, op, norm, *values)
+
+
+def _at_fault(graph, outputs, differences):
+  """Nodes whose differences reach an output.
+
+  Where a norm was folded, a layer has other values and what reads it agrees
+  again: nothing that differs behind that comes from there.
+  """
+  agree = {_node(one.output) for one in differences if one.holds}
+  stack = [_node(name) for name in outputs if _node(name) not in agree]
+  seen = set(stack)
+  while stack:
+    for ref in graph.inputs(stack.pop()):
+      if ref.node not in seen and ref.node not in agree:
+        seen.add(ref.node)
+        stack.append(ref.node)
+  return seen
+
+
+def _node(name):
+  return TensorRef.parse(name).node
 
 
 def _words(array):
@@ -319,6 +343,12 @@ def _look_at_statistics(found, model, runner, batches):
     notes.append(
       "statistics of the data were not looked at: %d rows are fewer than %d"
       % (rows, FEWEST_ROWS)
+    )
+    return
+  if not any(norm.statistics == STORED for norm in found.norms):
+    notes.append(
+      "statistics of the data were not looked at: no norm has stored ones; "
+      "where norms were folded, freeze with --nofold_batch_norms to see them"
     )
     return
   collected = DataStatistics(runner, model.graph, found.norms)
