@@ -60,8 +60,16 @@ class Difference:
     )
 
 
-def difference(output, value, reference):
-  """Compares two arrays."""
+def difference(output, value, reference, least=0.0):
+  """Compares two arrays.
+
+  Args:
+    output: the tensor's name.
+    value: an array.
+    reference: what it should be.
+    least: largest relative difference that is rounding where arrays of this
+      dtype were computed from coarser ones.
+  """
   value, reference = np.asarray(value), np.asarray(reference)
   if value.shape != reference.shape or value.dtype != reference.dtype:
     return Difference(output, np.inf, 1.0, 0.0)
@@ -88,7 +96,7 @@ def difference(output, value, reference):
   scale = max(1.0, magnitude)
   largest = float(np.max(np.abs(a[finite] - b[finite])))
   largest = largest if largest == largest else np.inf
-  limit = tolerance(value.dtype) * scale
+  limit = max(tolerance(value.dtype), least) * scale
   return Difference(output, largest, scale, limit, magnitude)
 
 
@@ -155,6 +163,17 @@ class Runner:
       raise ComparisonError(
         "cannot import the graph: %s" % first_line(error)
       ) from error
+
+  @property
+  def rounding(self):
+    """Relative rounding of the coarsest numbers the graph computes with."""
+    dtypes = {
+      output.dtype
+      for operation in self._graph.get_operations()
+      for output in operation.outputs
+    }
+    coarse = dtypes & {tf1.float16, tf1.bfloat16}
+    return max((tolerance(d.as_numpy_dtype) for d in coarse), default=0.0)
 
   def answers(self, feeds):
     """The outputs for feeds by node name.
@@ -357,7 +376,7 @@ def examine(
     for o, a, b in zip(outputs, runner.answers(feeds), answers)
   ]
   proof.repeats = all(d.holds for d in again)
-  _compare_with(reference, outputs, feeds, answers, proof)
+  _compare_with(reference, outputs, feeds, answers, proof, runner.rounding)
   if keeps_batch:
     proof.notes.append(
       "rows were not looked at alone: norms keep their batch statistics"
@@ -431,7 +450,7 @@ def first_that_runs(runner, tried, proof):
   return None, None
 
 
-def _compare_with(reference, outputs, feeds, answers, proof):
+def _compare_with(reference, outputs, feeds, answers, proof, rounding):
   if reference is None:
     proof.reference = "nothing"
     return
@@ -442,7 +461,8 @@ def _compare_with(reference, outputs, feeds, answers, proof):
     return
   proof.reference = reference.what
   proof.differences = [
-    difference(str(o), a, b) for o, a, b in zip(outputs, answers, expected)
+    difference(str(o), a, b, rounding)
+    for o, a, b in zip(outputs, answers, expected)
   ]
 
 
