@@ -553,3 +553,18 @@ def test_process_refuses(literal):
   assert len(errors) == 1 and "--checkpoint" in errors[0]
   assert "Traceback" not in result.err
   assert not os.path.exists(literal.fixed)
+
+
+def test_norms_of_a_fine_graph_stay(capsys, cases, tmp_path):
+  """What is fine comes back as it is: not even its norms are folded."""
+  case = cases("layers_fused_literal")
+  fine, again = str(tmp_path / "fine.pb"), str(tmp_path / "again.pb")
+  freeze = run(capsys, "--checkpoint=" + case.prefix, "--nofold_batch_norms",
+               "--output_node=" + case.output, "--output_graph=" + fine)
+  assert freeze.status == 0, freeze
+  result = run(capsys, "--graph_def=" + fine, "--output_node=" + case.output,
+               "--output_graph=" + again, command="repair")
+  assert result.status == 0, result
+  assert "the graph is fine" in result.out
+  with open(fine, "rb") as a, open(again, "rb") as b:
+    assert a.read() == b.read()

@@ -172,8 +172,14 @@ def mend_frozen_graph(model, options, progress=lambda text: None):
   lost = _lost(export, options.keep_batch_statistics)
   if lost and not model.has_training_graph:
     _refuse_lost(model, lost)
-  if not told and not export.recalibrated and _is_same(export.original, model):
+  if (
+    not told
+    and not options.transforms
+    and not export.recalibrated
+    and _is_same(export.original, export.before_folding().model)
+  ):
     export.is_unchanged = True
+    model.graph = export.unfolded
     export.reference = None  # it would be the graph itself
   return export
 
