@@ -16,8 +16,9 @@ from bnexport.transforms.freeze_variables import refuse_unusable
 from bnexport.variables import read
 
 TAGS = (tf1.saved_model.tag_constants.SERVING,)
-_SIGNATURE = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-_METHOD = tf1.saved_model.signature_constants.PREDICT_METHOD_NAME
+_CONSTANTS = tf1.saved_model.signature_constants
+_SIGNATURE = _CONSTANTS.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+_METHOD = _CONSTANTS.PREDICT_METHOD_NAME
 # So many bytes of variables are in memory at a time.
 _AT_ONCE = 1 << 26
 
