@@ -175,6 +175,7 @@ def mend_frozen_graph(model, options, progress=lambda text: None):
   if (
     not told
     and not options.transforms
+    and not options.target_tf
     and not export.recalibrated
     and _is_same(export.original, export.before_folding().model)
   ):
