@@ -9,6 +9,11 @@ from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.tf1 import op_def, tf1
 
+FLOATS = frozenset(
+  dtype.as_datatype_enum
+  for dtype in (tf1.float16, tf1.bfloat16, tf1.float32, tf1.float64)
+)
+
 
 def type_attr(dtype):
   """An AttrValue of a DType or of a DataType enum."""

@@ -35,6 +35,14 @@ MERGES = frozenset(("Merge", "RefMerge"))
 ENTERS = frozenset(("Enter", "RefEnter"))
 EXITS = frozenset(("Exit", "RefExit"))
 
+CONTROL_FLOW = (
+  SWITCHES
+  | MERGES
+  | ENTERS
+  | EXITS
+  | {"NextIteration", "RefNextIteration", "LoopCond"}
+)
+
 # First output equals first input, bit for bit.
 IDENTITIES = frozenset(
   (

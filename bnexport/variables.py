@@ -7,6 +7,7 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import bool_attr, identity, type_attr
 from bnexport.tf1 import tf1
 
+_CONSTANTS = frozenset(("Const",))
 _HANDOVERS = frozenset(
   (
     "Identity",
@@ -30,11 +31,21 @@ def variable_dtype(graph: Graph, variable):
 
 def variable_of(graph: Graph, ref: TensorRef):
   """Name of the variable whose handle, reference or value a tensor is."""
+  return holder_of(graph, ref, ops.VARIABLES)
+
+
+def constant_of(graph: Graph, ref: TensorRef):
+  """Name of the Const whose value a tensor is, or None."""
+  return holder_of(graph, ref, _CONSTANTS)
+
+
+def holder_of(graph: Graph, ref: TensorRef, kinds):
+  """Name of the node of some ops that a tensor is handed on from, or None."""
   seen = set()
   while ref.node not in seen:
     seen.add(ref.node)
     op = graph.op(ref.node)
-    if op in ops.VARIABLES:
+    if op in kinds:
       return ref.node
     if (
       op in ops.CARRIERS
@@ -57,17 +68,42 @@ def read(graph: Graph, variable) -> TensorRef:
       TensorRef(variable)
     ]:
       return TensorRef(reader)
-  dtype = variable_dtype(graph, variable)
   if is_resource:
-    return TensorRef(
-      graph.add(
-        wanted,
-        variable + "/Read/ReadVariableOp",
-        [TensorRef(variable)],
-        {"dtype": type_attr(dtype)},
-      ).name
-    )
+    return own_read(graph, variable)
+  dtype = variable_dtype(graph, variable)
   return identity(graph, variable + "/read", TensorRef(variable), dtype)
+
+
+def own_read(graph: Graph, variable) -> TensorRef:
+  """The read of a handle by the name that tf.Variable gives it; added if new.
+
+  TensorFlow's graph_util and its loaders look for that one.
+  """
+  name = variable + "/Read/ReadVariableOp"
+  if name not in graph:
+    dtype = {"dtype": type_attr(variable_dtype(graph, variable))}
+    graph.add("ReadVariableOp", name, [TensorRef(variable)], dtype)
+  return TensorRef(name)
+
+
+def become_resource(graph: Graph, name, dtype, shape) -> None:
+  """Makes a node a resource variable; what read its value reads it still.
+
+  Args:
+    graph: the graph.
+    name: the node.
+    dtype: DType or DataType enum of the value.
+    shape: a TensorShapeProto.
+  """
+  readers = graph.readers_of(TensorRef(name))
+  attrs = {
+    "dtype": type_attr(dtype),
+    "shape": tf1.AttrValue(shape=shape),
+    # Handles without a shared name would all be one variable.
+    "shared_name": tf1.AttrValue(s=name.encode()),
+  }
+  graph.become(name, "VarHandleOp", graph.control_inputs(name), attrs)
+  graph.redirect(TensorRef(name), read(graph, name), readers)
 
 
 def is_reference(graph, ref):

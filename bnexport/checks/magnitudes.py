@@ -20,9 +20,8 @@ import numpy as np
 from bnexport import ops
 from bnexport.batchnorm import STORED, stored_name
 from bnexport.batchnorm.dependence import FREE
-from bnexport.batchnorm.fixed_points import source_of
 from bnexport.graph import TensorRef
-from bnexport.inspection.branches import unswitched
+from bnexport.inspection.branches import viewed
 
 # Taken for the rms of what nothing is known of. Images of 16 bits stay below
 # 65536, and columns of a table are seldom larger than this.
@@ -78,15 +77,6 @@ def product_of(graph, ref):
   ):
     ref = viewed(graph, graph.data_inputs(ref.node)[0])
   return ref.node if graph.op(ref.node) in _PRODUCTS else None
-
-
-def viewed(graph, ref):
-  """The tensor that a tensor is a view of, outside of conditionals."""
-  before = None
-  while ref != before:
-    before = ref
-    ref = source_of(graph, unswitched(graph, ref))
-  return ref
 
 
 class Magnitudes:

@@ -13,7 +13,7 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import constant, static_shape, type_attr
 from bnexport.tf1 import SavedModelProto, VariableDef, session, tf1
 from bnexport.transforms.freeze_variables import refuse_unusable
-from bnexport.variables import read
+from bnexport.variables import become_resource, own_read
 
 TAGS = (tf1.saved_model.tag_constants.SERVING,)
 _CONSTANTS = tf1.saved_model.signature_constants
@@ -133,13 +133,16 @@ def _groups(model, names):
 def _meta_graph(model, names):
   """The graph with resource variables, a Saver and a signature."""
   graph = Graph(to_graph_def(model), copy=False)
-  for name in names:
-    _make_resource(graph, name, model.values.shape(name))
+  reads = [
+    (name, _make_resource(graph, name, model.values.shape(name)))
+    for name in names
+  ]
   imported = tf1.Graph()
   with imported.as_default():
     tf1.import_graph_def(graph.to_graph_def(), name="")
     values = {
-      name: imported.get_tensor_by_name(name + _READ + ":0") for name in names
+      name: imported.get_tensor_by_name("%s:0" % read.node)
+      for name, read in reads
     }
     if model.initializers:
       main = tf1.group(*model.initializers, name="init_tables")
@@ -149,7 +152,7 @@ def _meta_graph(model, names):
       graph=imported, saver_def=saver and saver.as_saver_def()
     )
     variables = meta.collection_def[tf1.GraphKeys.GLOBAL_VARIABLES].bytes_list
-    variables.value.extend(_definition(name) for name in names)
+    variables.value.extend(_definition(*pair) for pair in reads)
     meta.meta_info_def.tags.extend(TAGS)
     inputs = [TensorRef(name) for name in model.placeholders()]
     signature = tf1.saved_model.signature_def_utils.build_signature_def(
@@ -162,25 +165,19 @@ def _meta_graph(model, names):
 
 
 def _make_resource(graph, name, shape):
-  """Makes a variable a resource variable with what loaders ask for."""
+  """Makes a variable a resource variable with what loaders ask for.
+
+  Returns:
+    The read that they take for its value.
+  """
   node = graph.node(name)
   dtype = node.attr["dtype"].type
+  stated = tf1.TensorShape(shape).as_proto()
   if node.op != "VarHandleOp":
-    readers = graph.readers_of(TensorRef(name))
-    attrs = {
-      "dtype": type_attr(dtype),
-      "shape": tf1.AttrValue(shape=tf1.TensorShape(shape).as_proto()),
-      "shared_name": tf1.AttrValue(s=name.encode()),
-    }
-    graph.become(name, "VarHandleOp", (), attrs)
-    value = read(graph, name)
-    graph.redirect(TensorRef(name), value, readers)
-  if static_shape(graph, TensorRef(name)) is None:
-    node.attr["shape"].shape.CopyFrom(tf1.TensorShape(shape).as_proto())
-  read_name = name + _READ
-  if read_name not in graph:
-    attrs = {"dtype": type_attr(dtype)}
-    graph.add("ReadVariableOp", read_name, [TensorRef(name)], attrs)
+    become_resource(graph, name, dtype, stated)
+  elif static_shape(graph, TensorRef(name)) is None:
+    node.attr["shape"].shape.CopyFrom(stated)
+  value = own_read(graph, name)
   # An initializer is asked for, and never run: values come from the files.
   zero = constant(graph, name + _ZERO, 0, dtype)
   sizes = constant(graph, name + _ZERO + "/shape", list(shape), tf1.int32)
@@ -192,20 +189,20 @@ def _make_resource(graph, name, shape):
     [TensorRef(name), TensorRef(filled.name)],
     {"dtype": type_attr(dtype)},
   )
+  return value
 
 
-_READ = "/Read/ReadVariableOp"
 _ZERO = "/zero"
 _INITIALIZE = "/initialize"
 
 
-def _definition(name):
+def _definition(name, read):
   """What tells a loader of TF 2 that there is a variable."""
   return VariableDef(
     variable_name=name + ":0",
     initial_value_name=name + _ZERO + "/filled:0",
     initializer_name=name + _INITIALIZE,
-    snapshot_name=name + _READ + ":0",
+    snapshot_name="%s:0" % read.node,
     is_resource=True,
     trainable=False,
   ).SerializeToString()

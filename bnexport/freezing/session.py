@@ -5,12 +5,10 @@ from __future__ import annotations
 from bnexport import ops
 from bnexport.errors import SourceError
 from bnexport.freezing.stream import to_graph_def
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.freeze_variables import refuse_unusable
-from bnexport.variables import assignment
-
-_READ = "/Read/ReadVariableOp"
+from bnexport.variables import assignment, own_read
 
 
 def freeze(model, denylist=()):
@@ -37,7 +35,8 @@ def freeze(model, denylist=()):
   frozen = [name for name in variables if name not in denylist]
   refuse_unusable(model, frozen)
   for name in frozen:
-    _add_read(graph, name)
+    if graph.op(name) == "VarHandleOp":
+      own_read(graph, name)
   graph_def = to_graph_def(model)
   # TensorFlow writes defaults of attributes into what it imports.
   taken = tf1.GraphDef()
@@ -61,11 +60,3 @@ def freeze(model, denylist=()):
   model.graph = Graph(converted, copy=False)
   model.graph.versions.CopyFrom(graph.versions)
   return ["froze %d variables in a session" % len(frozen)]
-
-
-def _add_read(graph, name):
-  """The read that graph_util asks for: the one that variables make."""
-  node = graph.node(name)
-  if node.op == "VarHandleOp" and name + _READ not in graph:
-    dtype = {"dtype": node.attr["dtype"]}
-    graph.add("ReadVariableOp", name + _READ, [TensorRef(name)], dtype)

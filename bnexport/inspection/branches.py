@@ -56,6 +56,20 @@ class Branches:
     return sides | {(root.node, bool(ref.index))}
 
 
+def viewed(graph, ref: TensorRef) -> TensorRef:
+  """The tensor that a tensor is a view of, outside of conditionals."""
+  while True:
+    op = graph.op(ref.node)
+    if not (
+      op in ops.IDENTITIES
+      or op in ops.RESHAPES
+      or op in ops.SWITCHES
+      or op == "Cast"
+    ):
+      return ref
+    ref = graph.inputs(ref.node)[0]
+
+
 def unswitched(graph, ref: TensorRef) -> TensorRef:
   """The tensor that a tensor is, outside of the conditionals it is read in."""
   while True:

@@ -13,7 +13,7 @@ from bnexport import ops
 from bnexport.batchnorm import stored_name
 from bnexport.batchnorm.dependence import DATA, Dependence
 from bnexport.graph import Graph, TensorRef
-from bnexport.nodes import element_count, static_shape
+from bnexport.nodes import FLOATS, element_count, static_shape
 from bnexport.tf1 import tf1
 from bnexport.variables import Frames
 
@@ -50,10 +50,6 @@ _SCALINGS = frozenset(("Mul", "Add", "AddV2", "Sub", "RealDiv"))
 # The bit of random numbers: no data, and no weights either.
 _NOISE = 1
 _COMPARISONS = frozenset(("Equal", "NotEqual"))
-_FLOATS = frozenset(
-  d.as_datatype_enum
-  for d in (tf1.float32, tf1.float16, tf1.bfloat16, tf1.float64)
-)
 
 
 def is_sink(op):
@@ -259,8 +255,8 @@ def _is_call(graph, op):
 
 def _holds_weights(node):
   if node.op in ops.VARIABLES:
-    return node.attr["dtype"].type in _FLOATS
-  if node.op == "Const" and node.attr["dtype"].type in _FLOATS:
+    return node.attr["dtype"].type in FLOATS
+  if node.op == "Const" and node.attr["dtype"].type in FLOATS:
     return element_count(node.attr["value"].tensor) > 1
   return False
 

@@ -20,7 +20,7 @@ from bnexport.batchnorm.forms import find_among
 from bnexport.batchnorm.health import health
 from bnexport.batchnorm.twins import Twins
 from bnexport.graph import TensorRef
-from bnexport.inspection.branches import Branches, unswitched
+from bnexport.inspection.branches import Branches, unswitched, viewed
 from bnexport.inspection.flow import Flow, is_setting
 from bnexport.nodes import constant_value, static_shape
 from bnexport.variables import variable_of
@@ -252,7 +252,7 @@ class _Norms:
   def _is_same(self, a, b):
     """Whether two norms are one layer's: by what they norm, or hold."""
     if a.x is not None and b.x is not None:
-      if _source(self.graph, a.x) == _source(self.graph, b.x):
+      if viewed(self.graph, a.x) == viewed(self.graph, b.x):
         return True
     return bool(self._variables(a) & self._variables(b))
 
@@ -287,15 +287,6 @@ def _one_of(layer):
   if len({n.statistics for n in layer}) > 1:
     norm = dataclasses.replace(norm, statistics=SWITCHED)
   return norm
-
-
-def _source(graph, ref):
-  """The tensor that a tensor is a view of, outside of conditionals."""
-  before = None
-  while ref != before:
-    before = ref
-    ref = source_of(graph, unswitched(graph, ref))
-  return ref
 
 
 def _holder(graph, ref):

@@ -7,8 +7,7 @@ from typing import Optional
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.batchnorm import STORED
+from bnexport.batchnorm import STORED, is_chosen
 from bnexport.batchnorm.forms import find
 from bnexport.divergence import always_run, conditional_depth, stream
 from bnexport.errors import ComparisonError
@@ -57,23 +56,9 @@ def used_before(original):
   depth = conditional_depth(graph, order)
   found = {}
   for norm in find(graph, original.outputs):
-    is_switched = depth.get(norm.name) or _is_chosen(graph, norm.variance)
+    is_switched = depth.get(norm.name) or is_chosen(graph, norm.variance)
     found[norm.name] = SWITCHED if is_switched else norm.statistics
   return found
-
-
-def _is_chosen(graph, ref):
-  """Whether a tensor is what a conditional hands out."""
-  seen = set()
-  while ref.node not in seen:
-    seen.add(ref.node)
-    op = graph.op(ref.node)
-    if op in ops.MERGES or op in ("Select", "SelectV2"):
-      return True
-    if op not in ops.CARRIERS | ops.RESHAPES | {"Cast"}:
-      return False
-    ref = graph.inputs(ref.node)[0]
-  return False
 
 
 def collect(export, running, feeds):

@@ -22,13 +22,6 @@ from bnexport.tf1 import op_def, session, tf1
 from bnexport.transforms.names import protected
 from bnexport.transforms.state_shapes import StateShapes
 
-_CONTROL_FLOW = (
-  ops.SWITCHES
-  | ops.MERGES
-  | ops.ENTERS
-  | ops.EXITS
-  | {"NextIteration", "RefNextIteration", "LoopCond"}
-)
 _SAME = ("Identity", "StopGradient", "PreventGradient", "Snapshot")
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
 _HANDLES = frozenset(
@@ -206,7 +199,7 @@ class _Folding:
       and op_def(node.op) is not None
       and not signatures[node.op].is_stateful
       and not ops.is_random(node.op)
-      and node.op not in _CONTROL_FLOW
+      and node.op not in ops.CONTROL_FLOW
       and node.op not in ops.PLACEHOLDERS
       and node.op not in self.options.exclude_op
       and not any(f in self.graph.library for f in functions_of(node))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Tuple
 
-from bnexport.tf1 import tf1
+from bnexport.nodes import FLOATS
 from bnexport.transforms.shapes import data_format, flag
 
 
@@ -38,15 +38,11 @@ _OPS = {
   "MatMul": Linear(0, 1, 2, 0, (1,)),
 }
 _FORMATS = {None: -1, b"NHWC": -1, b"NDHWC": -1, b"NCHW": 1, b"NCDHW": 1}
-_FLOATS = frozenset(
-  t.as_datatype_enum
-  for t in (tf1.float16, tf1.bfloat16, tf1.float32, tf1.float64)
-)
 
 
 def is_float(node):
   """Whether a node works on floating numbers that folding can round to."""
-  return "T" in node.attr and node.attr["T"].type in _FLOATS
+  return "T" in node.attr and node.attr["T"].type in FLOATS
 
 
 def linear(graph, constants, name):

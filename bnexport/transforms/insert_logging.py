@@ -12,15 +12,6 @@ from bnexport.nodes import int_attr, type_attr
 from bnexport.tf1 import tf1
 
 _SUFFIX = "__print__"
-# A Print would get between what belongs together; of a Switch, one side is
-# never there to be printed.
-_CONTROL_FLOW = (
-  ops.SWITCHES
-  | ops.MERGES
-  | ops.ENTERS
-  | ops.EXITS
-  | {"NextIteration", "RefNextIteration", "LoopCond"}
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +57,9 @@ class InsertLogging:
     return (
       (node.op in self.op if self.op else node.op != "Const")
       and (not self.prefix or node.name.startswith(self.prefix))
-      and node.op not in _CONTROL_FLOW
+      # A Print would get between what belongs together; of a Switch, one side
+      # is never there to be printed.
+      and node.op not in ops.CONTROL_FLOW
       and not (node.op == "Print" and node.name.endswith(_SUFFIX))
       and node.name + _SUFFIX not in graph
     )

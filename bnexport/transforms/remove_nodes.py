@@ -13,14 +13,6 @@ from bnexport.nodes import arg_dtypes
 from bnexport.tf1 import tf1
 from bnexport.transforms.names import protected
 
-_CONTROL_FLOW = (
-  ops.SWITCHES
-  | ops.MERGES
-  | ops.ENTERS
-  | ops.EXITS
-  | {"NextIteration", "RefNextIteration", "LoopCond"}
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class RemoveNodes:
@@ -56,7 +48,7 @@ class RemoveNodes:
 
   def apply(self, model):
     for op in self.op:
-      if op in _CONTROL_FLOW:
+      if op in ops.CONTROL_FLOW:
         raise TransformError(
           "cannot remove nodes of op '%s': what they hand on depends on a "
           "branch or a loop; run decide, which settles branches" % op

@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar, FrozenSet, Tuple
 
 from bnexport import ops
-from bnexport.batchnorm import BATCH
+from bnexport.batchnorm import BATCH, is_chosen, parameter_of
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.dependence import STATISTIC
 from bnexport.batchnorm.forms import find
@@ -92,20 +92,9 @@ def _is_bare(graph, averages, norm):
   if norm.form == "fused":
     return not averages.of_fused(graph.node(norm.name), "mean")
   return all(
-    not averages.of(ref) and not _is_choice(graph, ref)
+    not averages.of(ref) and not is_chosen(graph, ref)
     for ref in (norm.mean, norm.variance)
   )
-
-
-def _is_choice(graph, ref):
-  """Whether a statistic is chosen, between the batch's and another."""
-  while True:
-    op = graph.op(ref.node)
-    if op in ops.MERGES or op in ("Select", "SelectV2"):
-      return True
-    if op not in ops.CARRIERS and op not in ops.RESHAPES and op != "Cast":
-      return False
-    ref = graph.inputs(ref.node)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,8 +199,7 @@ def _operands(graph, norm):
 
 def _parameter(graph, ref):
   """Squeezed shape of a variable or constant, and the names it has."""
-  while graph.op(ref.node) in ops.CARRIERS | ops.RESHAPES | {"Cast"}:
-    ref = graph.inputs(ref.node)[0]
+  ref = parameter_of(graph, ref)
   op = graph.op(ref.node)
   if op == "ConcatV2":  # a partitioned variable
     parts = [_parameter(graph, r) for r in graph.data_inputs(ref.node)[:-1]]

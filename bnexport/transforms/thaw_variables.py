@@ -8,9 +8,9 @@ from typing import ClassVar
 from bnexport import ops
 from bnexport.faults import clashes
 from bnexport.graph import TensorRef
-from bnexport.nodes import static_shape, type_attr
+from bnexport.nodes import FLOATS, static_shape, type_attr
 from bnexport.tf1 import tf1
-from bnexport.variables import read
+from bnexport.variables import become_resource, constant_of
 
 # What renaming makes of updates, so that a frozen graph imports.
 _RENAMED = {
@@ -24,12 +24,6 @@ _RENAMED = {
 _ARITHMETIC = frozenset(("Add", "AddV2", "AddN", "Sub", "Mul"))
 _ARITHMETIC |= (
   ops.CARRIERS | ops.SWITCHES | ops.MERGES | ops.RESHAPES | {"Cast"}
-)
-
-
-_FLOATS = frozenset(
-  d.as_datatype_enum
-  for d in (tf1.float32, tf1.float16, tf1.bfloat16, tf1.float64)
 )
 
 
@@ -69,25 +63,6 @@ class ThawVariables:
       if _is_saved(model, name):
         _thaw(model, name, False)
     return told
-
-
-def constant_of(graph, ref):
-  """Name of the Const whose value a tensor is, or None."""
-  seen = set()
-  while ref.node not in seen:
-    seen.add(ref.node)
-    op = graph.op(ref.node)
-    if op == "Const":
-      return ref.node
-    if op in ops.VARIABLES or not (
-      op in ops.CARRIERS
-      or op in ops.SWITCHES
-      or op in ops.MERGES
-      or op in ops.RESOURCE_READS
-    ):
-      return None
-    ref = graph.inputs(ref.node)[0]
-  return None
 
 
 def _clashes(graph, signatures, node):
@@ -132,7 +107,7 @@ def _vector_behind(graph, ref):
   seen, stack, found = set(), [ref.node], set()
   for name in stack:
     op = graph.op(name)
-    if op == "Const" and graph.node(name).attr["dtype"].type in _FLOATS:
+    if op == "Const" and graph.node(name).attr["dtype"].type in FLOATS:
       if static_shape(graph, TensorRef(name)):
         found.add(name)
     if name in seen or op not in _ARITHMETIC:
@@ -161,15 +136,11 @@ def _thaw(model, name, wants_handle):
     return
   tensor = node.attr["value"].tensor
   model.values.hold(name, tensor)
-  shape = tf1.AttrValue(shape=tensor.tensor_shape)
-  attrs = {"dtype": type_attr(tensor.dtype), "shape": shape}
-  control = graph.control_inputs(name)
-  if not wants_handle:
-    graph.become(name, "VariableV2", control, attrs)
+  if wants_handle:
+    become_resource(graph, name, tensor.dtype, tensor.tensor_shape)
     return
-  # Handles without a shared name would all be one variable.
-  attrs["shared_name"] = tf1.AttrValue(s=name.encode())
-  readers = graph.readers_of(TensorRef(name))
-  graph.become(name, "VarHandleOp", control, attrs)
-  value = read(graph, name)
-  graph.redirect(TensorRef(name), value, readers)
+  attrs = {
+    "dtype": type_attr(tensor.dtype),
+    "shape": tf1.AttrValue(shape=tensor.tensor_shape),
+  }
+  graph.become(name, "VariableV2", graph.control_inputs(name), attrs)
