@@ -6,7 +6,6 @@ Importing it does not import TensorFlow, so `--help` answers at once.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 
@@ -358,7 +357,7 @@ def destination(source, extension, prefix):
     saved_model.refuse_directory(SAVED_MODEL_OUT.value, OVERWRITE.value)
     return SAVED_MODEL_OUT.value
   kind = ".pbtxt" if AS_TEXT.value else ".pb"
-  path = OUTPUT_GRAPH.value or os.path.normpath(source) + extension + kind
+  path = OUTPUT_GRAPH.value or source.rstrip("/") + extension + kind
   writing.refuse_existing(path, OVERWRITE.value)
   writing.refuse_source(path, prefix, META_GRAPH.value, GRAPH_DEF.value)
   return path
@@ -391,67 +390,57 @@ def options():
   )
 
 
-def deliver(export, path, feeds, data):
-  """Writes a graph, proves it and reports; returns the exit status.
+def deliver(export, path, feeds, data=None, watched=lambda data: data):
+  """Writes an export, proves it and reports; returns the exit status.
 
-  The graph gets its name once it has been proven importable.
+  What is written gets its name once it has been proven importable.
 
   Args:
     export: an Export.
-    path: the file to write.
+    path: the file to write, or the directory of a SavedModel.
     feeds: arrays by input name, or None.
-    data: the graph's bytes, piece by piece.
+    data: the graph's bytes, piece by piece; None for those of the export.
+    watched: is handed the graph's bytes, and hands them on.
   """
-  from bnexport import comparison
-  from bnexport.freezing import stream, writing
+  from bnexport.freezing import saved_model, writing
   from bnexport.sources.files import read_proto
   from bnexport.tf1 import tf1
 
   proof = None
-  with writing.whole_file(path, data) as written:
-    if VALIDATE.value:
-      progress("importing it again and comparing")
-      if stream.weight_bytes(export.model) > _MOST_PROVEN and not (
-        flags.FLAGS["validate"].present or feeds
-      ):
-        proof = comparison.import_only(stream.skeleton(export.model))
-      else:
-        proof = comparison.prove(
-          read_proto(written, tf1.GraphDef, "the graph"),
-          export.model.outputs,
-          export.reference,
-          feeds,
-          export.model.initializers,
-          export.keeps_batch,
+  if SAVED_MODEL_OUT.value:
+    with saved_model.written(export.model, path) as (meta, prefix):
+      if VALIDATE.value:
+        restore = saved_model.restorer(meta, prefix)
+        proof = _prove(export, lambda: meta.graph_def, feeds, restore)
+  else:
+    data = data or writing.serialize(export.model, AS_TEXT.value)
+    with writing.whole_file(path, watched(data)) as written:
+      if VALIDATE.value:
+        proof = _prove(
+          export, lambda: read_proto(written, tf1.GraphDef, "the graph"), feeds
         )
   return _say(export, proof, path)
 
 
-def deliver_saved_model(export, path, feeds):
-  """Writes a SavedModel, proves it and reports; returns the exit status.
-
-  Args:
-    export: an Export with variables.
-    path: the directory to make.
-    feeds: arrays by input name, or None.
-  """
+def _prove(export, read, feeds, restore=None):
+  """A Comparison of what was written, which `read` reads again."""
   from bnexport import comparison
-  from bnexport.freezing import saved_model
+  from bnexport.freezing import stream
 
-  proof = None
-  with saved_model.written(export.model, path) as (meta, prefix):
-    if VALIDATE.value:
-      progress("restoring it again and comparing")
-      proof = comparison.prove(
-        meta.graph_def,
-        export.model.outputs,
-        export.reference,
-        feeds,
-        export.model.initializers,
-        export.keeps_batch,
-        saved_model.restorer(meta, prefix),
-      )
-  return _say(export, proof, path)
+  progress("importing it again and comparing")
+  if stream.weight_bytes(export.model) > _MOST_PROVEN and not (
+    flags.FLAGS["validate"].present or feeds
+  ):
+    return comparison.import_only(stream.skeleton(export.model))
+  return comparison.prove(
+    read(),
+    export.model.outputs,
+    export.reference,
+    feeds,
+    export.model.initializers,
+    export.keeps_batch,
+    restore,
+  )
 
 
 def _say(export, proof, path):

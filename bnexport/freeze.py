@@ -66,7 +66,6 @@ def _freeze(outputs, watched=lambda data: data):
     watched: is handed the graph's bytes, piece by piece, and hands them on.
   """
   from bnexport import checkpoint
-  from bnexport.freezing import writing
 
   prefix = None
   if cli.CHECKPOINT.value is not None:
@@ -74,10 +73,7 @@ def _freeze(outputs, watched=lambda data: data):
   path = cli.destination(prefix or cli.SAVED_MODEL.value, ".frozen", prefix)
   feeds = cli.feeds()
   export = _export(prefix, outputs)
-  if cli.SAVED_MODEL_OUT.value:
-    return cli.deliver_saved_model(export, path, feeds)
-  data = writing.serialize(export.model, cli.AS_TEXT.value)
-  return cli.deliver(export, path, feeds, watched(data))
+  return cli.deliver(export, path, feeds, watched=watched)
 
 
 def _freeze_several(given):

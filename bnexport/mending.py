@@ -12,7 +12,7 @@ from bnexport.nodes import type_attr
 _UNUSABLE = (faulty.DANGLING, faulty.ARITY, faulty.PORT, faulty.FUNCTION)
 
 
-def mend(graph_def, signatures, outputs=(), inputs=()):
+def mend(graph_def, signatures, outputs=(), inputs=(), found=None):
   """Mends a GraphDef in place, so that `Graph` opens it.
 
   Repeated nodes go where they are equal. Control inputs move behind data
@@ -25,6 +25,7 @@ def mend(graph_def, signatures, outputs=(), inputs=()):
     signatures: OpDefs by name.
     outputs: TensorRefs that have to be kept.
     inputs: TensorRefs that the user feeds.
+    found: its Faults, where they have been looked for.
 
   Returns:
     What was done, a line each.
@@ -33,7 +34,8 @@ def mend(graph_def, signatures, outputs=(), inputs=()):
     GraphError: an output needs a node that can't be mended, or two nodes of
       one name are different ones.
   """
-  found = faulty.find(graph_def, signatures)
+  if found is None:
+    found = faulty.find(graph_def, signatures)
   told = _drop_repeated(graph_def, found)
   nodes = {node.name: node for node in graph_def.node}
   fed = {ref.node for ref in inputs}

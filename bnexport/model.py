@@ -87,6 +87,42 @@ class Model:
     ]
 
 
+def open_model(
+  graph,
+  signatures,
+  values,
+  origin,
+  outputs,
+  inputs=(),
+  flags=("--output_node", "--input_node"),
+  **more,
+):
+  """A Model of a graph, with its ends by the names that a user gives them.
+
+  Args:
+    graph: the Graph.
+    signatures: OpDefs, those the file brings along included.
+    values: Values of the variables, or None.
+    origin: what the graph was read from.
+    outputs: names of the tensors to keep.
+    inputs: names of the tensors to feed, or none.
+    flags: how a user names outputs and inputs, for messages.
+    **more: other attributes of Model.
+
+  Raises:
+    SourceError: a name is not in the graph.
+  """
+  return Model(
+    graph=graph,
+    values=values,
+    inputs=find_tensors(graph, signatures, inputs, flags[1]),
+    outputs=find_tensors(graph, signatures, outputs, flags[0]),
+    origin=origin,
+    signatures=signatures,
+    **more,
+  )
+
+
 def find_tensors(graph, signatures, names, flag):
   """Turns names a user typed into refs; `name` and `name:0` are the same.
 

@@ -35,7 +35,7 @@ def main():
     )
   # Only now: importing TensorFlow takes seconds.
   from bnexport import checkpoint
-  from bnexport.freezing import pipeline, writing
+  from bnexport.freezing import pipeline
   from bnexport.sources import files, frozen_graph
   from bnexport.tf1 import tf1
 
@@ -56,13 +56,11 @@ def main():
     for warning in model.warnings:  # they may say why
       cli.warn(warning)
     raise
-  is_text = cli.GRAPH_DEF.value.endswith(".pbtxt")
+  data = None
   if export.is_unchanged:
     export.model.history = ["none: the graph is fine, and written as it is"]
-  if export.is_unchanged and is_text == cli.AS_TEXT.value:
-    data = [files.read(cli.GRAPH_DEF.value, "the graph")]
-  else:
-    data = writing.serialize(export.model, cli.AS_TEXT.value)
+    if cli.GRAPH_DEF.value.endswith(".pbtxt") == cli.AS_TEXT.value:
+      data = [files.read(cli.GRAPH_DEF.value, "the graph")]
   return cli.deliver(export, path, feeds, data)
 
 

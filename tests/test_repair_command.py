@@ -568,3 +568,13 @@ def test_norms_of_a_fine_graph_stay(capsys, cases, tmp_path):
   assert "the graph is fine" in result.out
   with open(fine, "rb") as a, open(again, "rb") as b:
     assert a.read() == b.read()
+
+
+def test_repaired_into_a_saved_model(capsys, cases, tmp_path):
+  case, folder = cases("layers_fused_literal"), str(tmp_path / "saved")
+  result = run(capsys, "--graph_def=" + case.naive,
+               "--checkpoint=" + case.prefix, "--output_node=" + case.output,
+               "--saved_model_out=" + folder, command="repair")
+  assert result.status == 0, result
+  assert "\n  holds" in result.out
+  assert sorted(os.listdir(folder)) == ["saved_model.pb", "variables"]

@@ -143,7 +143,9 @@ class Subject:
       if fault.kind == faults.DANGLING
     ]
     try:
-      mending.mend(graph_def, self.signatures, inputs=missing)
+      mending.mend(
+        graph_def, self.signatures, inputs=missing, found=self.faults
+      )
       graph = Graph(graph_def, copy=False)
       graph.lint()
     except GraphError as error:

@@ -11,7 +11,7 @@ import time
 
 from bnexport import checkpoint
 from bnexport.errors import Error, SourceError
-from bnexport.freezing import record, workers
+from bnexport.freezing import record, workers, writing
 from bnexport.tf1 import tf1
 
 # What a verdict may be, in the order of the summary.
@@ -194,10 +194,9 @@ def _verdict(result):
 
 def _clear(process, job):
   """Removes what a process left that was killed or has crashed."""
-  for path in (job.output, job.report, record.path(job.output)):
-    # As writing.whole_file names it.
-    part = "%s.part-%d" % (path, process)
-    if path and tf1.gfile.Exists(part):
+  for path in filter(None, (job.output, job.report, record.path(job.output))):
+    part = writing.part_of(path, process)
+    if tf1.gfile.Exists(part):
       tf1.gfile.Remove(part)
   record.clear(job.output)
 

@@ -97,7 +97,7 @@ class Export:
 
   @property
   def keeps_batch(self):
-    return any(norm.statistics == "batch" for norm in self.norms)
+    return any(norm.statistics == BATCH for norm in self.norms)
 
   def before_folding(self):
     """The Export with its norms in it, which can be looked at one by one."""
@@ -245,9 +245,7 @@ def _refuse_lost(model, lost):
   )
 
 
-def export_rebuilt_graph(
-  model, options, reference, progress=lambda text: None
-):
+def export_rebuilt_graph(model, options, reference, progress=lambda text: None):
   """Freezes a model that was rebuilt for inference.
 
   Args:

@@ -8,7 +8,7 @@ import os
 from bnexport import ops
 from bnexport.errors import SourceError
 from bnexport.freezing.stream import to_graph_def
-from bnexport.freezing.writing import refuse_existing
+from bnexport.freezing.writing import part_of, refuse_existing
 from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import constant, static_shape, type_attr
 from bnexport.tf1 import SavedModelProto, VariableDef, session, tf1
@@ -41,7 +41,7 @@ def written(model, path):
     SourceError: it can't be written, or a variable has no value. Nothing is
       left then.
   """
-  part = "%s.part-%d" % (path.rstrip("/"), os.getpid())
+  part = part_of(path, os.getpid())
   names = [node.name for node in model.graph if node.op in ops.VARIABLES]
   refuse_unusable(model, names, is_frozen=False)
   try:

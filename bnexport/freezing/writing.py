@@ -51,6 +51,11 @@ def refuse_source(path, prefix, *files):
 _AT_ONCE = 1 << 18
 
 
+def part_of(path, process):
+  """What `process` writes to before it is whole and gets the name `path`."""
+  return "%s.part-%d" % (path.rstrip("/"), process)
+
+
 @contextlib.contextmanager
 def whole_file(path, data):
   """Writes beside `path`; puts the file there when the block has ended well.
@@ -66,7 +71,7 @@ def whole_file(path, data):
     SourceError: it can't be written. Nothing is left then, and what was at
       `path` stays.
   """
-  part = "%s.part-%d" % (path, os.getpid())
+  part = part_of(path, os.getpid())
   try:
     with tf1.gfile.GFile(part, "wb") as f:
       for piece in data:

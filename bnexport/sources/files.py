@@ -129,6 +129,25 @@ def _varint(data, at):
       raise message.DecodeError("a number of more than 64 bits")
 
 
+def read_graph_def(path):
+  """Reads a GraphDef that has nodes, binary or text.
+
+  Raises:
+    SourceError: see `read_proto`; or it is empty.
+  """
+  return refuse_empty(read_proto(path, tf1.GraphDef, "the graph"), path)
+
+
+def refuse_empty(graph_def, path):
+  """Returns a GraphDef; raises SourceError where it has no nodes."""
+  if not graph_def.node:
+    raise SourceError(
+      "cannot use '%s': the graph is empty; give the file "
+      "that TensorFlow wrote" % path
+    )
+  return graph_def
+
+
 def _reason(path, error):
   if isinstance(error, tf1.errors.NotFoundError):
     folder = os.path.dirname(path) or "."

@@ -6,10 +6,10 @@ from bnexport import mending
 from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
 from bnexport.graph import TensorRef
-from bnexport.model import Model, find_tensors
+from bnexport.model import open_model
 from bnexport.nodes import Signatures
 from bnexport.sources.completion import complete, scope_of
-from bnexport.sources.files import read_proto
+from bnexport.sources.files import read_graph_def, read_proto
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import tf1
 
@@ -31,12 +31,7 @@ def load(path, checkpoint, training, outputs, inputs=()):
     SourceError: a file is missing or unsound, or a name is not in the graph.
     GraphError: an output needs what can't be mended.
   """
-  graph_def = read_proto(path, tf1.GraphDef, "the graph")
-  if not graph_def.node:
-    raise SourceError(
-      "cannot use '%s': the graph is empty; give the file "
-      "that TensorFlow wrote" % path
-    )
+  graph_def = read_graph_def(path)
   signatures, held, told, warnings = Signatures(), {}, [], []
   has_training_graph = False
   placed = sum(bool(node.device) for node in graph_def.node)
@@ -68,7 +63,7 @@ def load(path, checkpoint, training, outputs, inputs=()):
     [TensorRef.parse(name) for name in inputs],
   )
   inputs = [missing.get(name, name) for name in inputs]
-  graph = open_graph(graph_def)
+  graph = open_graph(graph_def, copy=False)
   saved = None
   if checkpoint is not None:
     # A training graph has Savers, which know the keys.
@@ -77,13 +72,13 @@ def load(path, checkpoint, training, outputs, inputs=()):
       if has_training_graph
       else _ByName(checkpoint, graph)
     )
-  return Model(
-    graph=graph,
-    values=Values(saved, graph, held),
-    inputs=find_tensors(graph, signatures, inputs, "--input_node"),
-    outputs=find_tensors(graph, signatures, outputs, "--output_node"),
-    origin=path,
-    signatures=signatures,
+  return open_model(
+    graph,
+    signatures,
+    Values(saved, graph, held),
+    path,
+    outputs,
+    inputs,
     has_training_graph=has_training_graph,
     history=told,
     warnings=warnings,

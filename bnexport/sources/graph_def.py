@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bnexport.errors import SourceError
 from bnexport.nodes import Signatures
-from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_model
-from bnexport.tf1 import tf1
+from bnexport.sources.files import read_graph_def
+from bnexport.sources.meta_graph import open_trained
 
 
 def load(path, checkpoint, outputs, inputs=()):
@@ -21,10 +19,5 @@ def load(path, checkpoint, outputs, inputs=()):
   Raises:
     SourceError: a file is missing or unsound, or a name is not in the graph.
   """
-  proto = read_proto(path, tf1.GraphDef, "the graph")
-  if not proto.node:
-    raise SourceError(
-      "cannot use '%s': the graph is empty; give the file "
-      "that TensorFlow wrote" % path
-    )
-  return open_model(proto, Signatures(), path, checkpoint, outputs, inputs)
+  proto = read_graph_def(path)
+  return open_trained(proto, Signatures(), path, checkpoint, outputs, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
-from bnexport.model import Model, find_tensors
+from bnexport.model import open_model
 from bnexport.nodes import Signatures
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
@@ -30,25 +30,18 @@ def load(path, checkpoint, outputs, inputs=()):
       "wrote, or a GraphDef with --graph_def" % path
     )
   signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
-  return open_model(
+  return open_trained(
     meta.graph_def, signatures, path, checkpoint, outputs, inputs
   )
 
 
-def open_model(graph_def, signatures, path, checkpoint, outputs, inputs):
+def open_trained(graph_def, signatures, path, checkpoint, outputs, inputs):
   """A Model of a graph that was read from `path`; see `load`."""
   graph = open_graph(graph_def, copy=False)
   values = None
   if checkpoint is not None:
     values = Values(Checkpoint(checkpoint), graph)
-  return Model(
-    graph=graph,
-    values=values,
-    inputs=find_tensors(graph, signatures, inputs, "--input_node"),
-    outputs=find_tensors(graph, signatures, outputs, "--output_node"),
-    origin=path,
-    signatures=signatures,
-  )
+  return open_model(graph, signatures, values, path, outputs, inputs)
 
 
 def open_graph(graph_def, copy=True):

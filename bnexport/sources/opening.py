@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 
-from bnexport.checkpoint import Checkpoint, Values, find_prefix
+from bnexport.checkpoint import find_prefix
 from bnexport.errors import SourceError
 from bnexport.graph import Graph, TensorRef
-from bnexport.model import Model, find_tensors
 from bnexport.nodes import Signatures, tensor_attr
 from bnexport.ops import RESOURCE_READS, VARIABLES
 from bnexport.sources import plain_graph, saved_model
 from bnexport.tf1 import tf1
 
+# How a caller names outputs and inputs.
+_ARGUMENTS = ("outputs", "inputs")
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 
 
@@ -57,29 +58,31 @@ def _of_proto(proto, prefix, outputs, inputs):
   if isinstance(proto, tf1.MetaGraphDef):
     signatures = Signatures(proto.meta_info_def.stripped_op_list.op)
     graph_def = proto.graph_def
-  return _model(graph_def, signatures, prefix, outputs, inputs, "a GraphDef")
+  return plain_graph.plain_model(
+    Graph(graph_def),
+    signatures,
+    prefix,
+    "a GraphDef",
+    outputs,
+    inputs,
+    _ARGUMENTS,
+  )
 
 
 def _of_graph(tf_graph, prefix, outputs, inputs, session):
-  graph_def = tf_graph.as_graph_def(add_shapes=True)
-  model = _model(graph_def, Signatures(), prefix, outputs, inputs, "a tf.Graph")
+  model = plain_graph.plain_model(
+    Graph(tf_graph.as_graph_def(add_shapes=True), copy=False),
+    Signatures(),
+    prefix,
+    "a tf.Graph",
+    outputs,
+    inputs,
+    _ARGUMENTS,
+  )
   if session is not None:
     for name, value in _values(model.graph, session).items():
       model.values.hold(name, tensor_attr(value).tensor)
   return model
-
-
-def _model(graph_def, signatures, prefix, outputs, inputs, origin):
-  graph = Graph(graph_def)
-  saved = None if prefix is None else Checkpoint(prefix)
-  return Model(
-    graph=graph,
-    values=Values(saved, graph),
-    inputs=find_tensors(graph, signatures, inputs, "inputs"),
-    outputs=find_tensors(graph, signatures, outputs, "outputs"),
-    origin=origin,
-    signatures=signatures,
-  )
 
 
 def _values(graph, session):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from bnexport.checkpoint import Checkpoint, Values
-from bnexport.errors import SourceError
 from bnexport.graph import Graph
-from bnexport.model import Model, find_tensors
+from bnexport.model import open_model
 from bnexport.nodes import Signatures
-from bnexport.sources.files import read_proto
+from bnexport.sources.files import read_graph_def, read_proto, refuse_empty
 from bnexport.tf1 import tf1
 
 
@@ -28,21 +27,22 @@ def load(path, outputs, inputs=(), checkpoint=None):
   if path.endswith(".meta"):
     meta = read_proto(path, tf1.MetaGraphDef, "the graph")
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
-    graph_def = meta.graph_def
+    graph_def = refuse_empty(meta.graph_def, path)
   else:
-    graph_def = read_proto(path, tf1.GraphDef, "the graph")
-  if not graph_def.node:
-    raise SourceError(
-      "cannot use '%s': the graph is empty; give the file "
-      "that TensorFlow wrote" % path
-    )
-  graph = Graph(graph_def, copy=False)
-  saved = None if checkpoint is None else Checkpoint(checkpoint)
-  return Model(
-    graph=graph,
-    values=Values(saved, graph),
-    inputs=find_tensors(graph, signatures, inputs, "--inputs"),
-    outputs=find_tensors(graph, signatures, outputs, "--outputs"),
-    origin=path,
-    signatures=signatures,
+    graph_def = read_graph_def(path)
+  return plain_model(
+    Graph(graph_def, copy=False),
+    signatures,
+    checkpoint,
+    path,
+    outputs,
+    inputs,
+    ("--outputs", "--inputs"),
   )
+
+
+def plain_model(graph, signatures, prefix, origin, outputs, inputs, flags):
+  """A Model of a graph that holds values also without a checkpoint."""
+  saved = None if prefix is None else Checkpoint(prefix)
+  values = Values(saved, graph)
+  return open_model(graph, signatures, values, origin, outputs, inputs, flags)

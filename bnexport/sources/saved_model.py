@@ -9,7 +9,7 @@ from typing import Dict, Optional, Tuple
 from bnexport.errors import SourceError, nearest
 from bnexport.nodes import Signatures
 from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_model
+from bnexport.sources.meta_graph import open_trained
 from bnexport.tf1 import SavedModelProto, tf1
 
 _SERVE = tf1.saved_model.tag_constants.SERVING
@@ -63,7 +63,7 @@ def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
       "cannot export SavedModel '%s': no signature names its outputs; pass "
       "--output_node=NAME" % path
     )
-  return open_model(
+  return open_trained(
     saved.graph_def,
     saved.signatures,
     path,
