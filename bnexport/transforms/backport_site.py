@@ -6,6 +6,7 @@ from bnexport.graph import TensorRef
 from bnexport.nodes import constant, int_attr, type_attr
 from bnexport.tf1 import tf1
 from bnexport.transforms.shapes import BROADCASTING, UNARY
+from bnexport.transforms.static_shapes import inferred
 
 
 class Site:
@@ -169,21 +170,9 @@ def covers(wide, shape):
 
 
 def _inferred_shapes(graph):
-  graph_def = graph.to_graph_def()
-  for node in graph_def.node:
-    node.attr.pop("_output_shapes", None)
-  shapes = {}
-  with tf1.Graph().as_default() as imported:
-    try:
-      tf1.import_graph_def(graph_def, name="")
-    except (tf1.errors.OpError, ValueError, KeyError, TypeError):
-      # Ops that are not registered here: rules do without shapes.
-      return shapes
-    for op in imported.get_operations():
-      for i, tensor in enumerate(op.outputs):
-        if tensor.shape.ndims is not None:
-          sizes = tensor.shape.as_list()
-          shapes[TensorRef(op.name, i)] = tuple(
-            -1 if size is None else size for size in sizes
-          )
-  return shapes
+  # Ops that are not registered here: rules do without shapes.
+  return {
+    ref: tuple(-1 if size is None else size for size in shape.as_list())
+    for ref, shape in (inferred(graph) or {}).items()
+    if shape.ndims is not None
+  }

@@ -5,12 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from bnexport.nodes import element_count, type_attr
-from bnexport.tf1 import tf1
-
-# Shape inference reads the values of small constants, such as axes.
-_LARGEST = 1024
-_SHAPES = "_output_shapes"
+from bnexport.transforms.static_shapes import STATED, inferred
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,34 +23,12 @@ class StateShapes:
 
   def apply(self, model):
     graph = model.graph
-    if any(_SHAPES in node.attr for node in graph):
+    if any(STATED in node.attr for node in graph):
       return []
-    imported = tf1.Graph()
-    try:
-      with imported.as_default():
-        tf1.import_graph_def(_skeleton(model), name="")
-    except (tf1.errors.OpError, ValueError, KeyError, TypeError):
+    shapes = inferred(graph, model.needed(control=True))
+    if shapes is None:
       return []  # it can be looked at without
-    for operation in imported.get_operations():
-      shapes = graph.node(operation.name).attr[_SHAPES].list
-      shapes.shape.extend(o.shape.as_proto() for o in operation.outputs)
+    for ref, shape in shapes.items():
+      stated = graph.node(ref.node).attr[STATED].list
+      stated.shape.add().CopyFrom(shape.as_proto())
     return []
-
-
-def _skeleton(model):
-  """What the outputs need, with placeholders for large constants."""
-  graph = model.graph
-  skeleton = tf1.GraphDef()
-  skeleton.library.function.extend(graph.library.values())
-  skeleton.versions.CopyFrom(graph.versions)
-  for name in model.needed(control=True):
-    node = graph.node(name)
-    tensor = node.attr["value"].tensor if node.op == "Const" else None
-    if tensor is None or element_count(tensor) <= _LARGEST:
-      skeleton.node.add().CopyFrom(node)
-      continue
-    holder = skeleton.node.add()
-    holder.name, holder.op = name, "Placeholder"
-    holder.attr["dtype"].CopyFrom(type_attr(tensor.dtype))
-    holder.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
-  return skeleton

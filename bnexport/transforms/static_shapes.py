@@ -2,8 +2,59 @@
 
 from __future__ import annotations
 
-from bnexport.errors import GraphError
-from bnexport.nodes import static_shape
+from bnexport.graph import TensorRef
+from bnexport.nodes import element_count, static_shape, type_attr
+from bnexport.tf1 import tf1
+
+# Shape inference reads the values of small constants, such as axes.
+_LARGEST = 1024
+STATED = "_output_shapes"
+
+
+def inferred(graph, names=None):
+  """TensorShapes by TensorRef; nothing of the graph is run.
+
+  What the graph itself states may be stale, and is not looked at.
+
+  Args:
+    graph: a Graph; stays as it is.
+    names: nodes, with all that they need; all where it is None.
+
+  Returns:
+    A dict; None where TensorFlow does not take the graph.
+  """
+  imported = tf1.Graph()
+  try:
+    with imported.as_default():
+      tf1.import_graph_def(
+        _skeleton(graph, graph.names() if names is None else names), name=""
+      )
+  except (tf1.errors.OpError, ValueError, KeyError, TypeError):
+    return None
+  return {
+    TensorRef(operation.name, i): output.shape
+    for operation in imported.get_operations()
+    for i, output in enumerate(operation.outputs)
+  }
+
+
+def _skeleton(graph, names):
+  """A GraphDef with placeholders for large constants."""
+  skeleton = tf1.GraphDef()
+  graph.copy_rest(skeleton)
+  for name in names:
+    node = graph.node(name)
+    tensor = node.attr["value"].tensor if node.op == "Const" else None
+    copy = skeleton.node.add()
+    if tensor is None or element_count(tensor) <= _LARGEST:
+      copy.CopyFrom(node)
+      for key in (STATED, "_class"):  # nothing is placed
+        copy.attr.pop(key, None)
+      continue
+    copy.name, copy.op = name, "Placeholder"
+    copy.attr["dtype"].CopyFrom(type_attr(tensor.dtype))
+    copy.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
+  return skeleton
 
 
 class StaticShapes:
@@ -14,26 +65,15 @@ class StaticShapes:
 
   def __init__(self, graph):
     self._graph = graph
-    self._tf_graph = None
-    self._is_imported = False
+    self._inferred = None
 
   def of(self, ref):
     """A list with None for open sizes; None where the rank is unknown."""
-    self._import()
-    try:
-      tensor = self._tf_graph.get_tensor_by_name(
-        "%s:%d" % (ref.node, ref.index)
-      )
-    except (AttributeError, KeyError):
-      shape = static_shape(self._graph, ref)
-      return shape and [None if size < 0 else size for size in shape]
-    return None if tensor.shape.dims is None else tensor.shape.as_list()
-
-  def _import(self):
-    if self._is_imported:
-      return
-    self._is_imported = True
-    try:
-      self._tf_graph = self._graph.to_tf_graph()
-    except GraphError:
-      pass  # an op TensorFlow does not know: what the graph states is left
+    if self._inferred is None:
+      # An op TensorFlow does not know: what the graph states is left.
+      self._inferred = inferred(self._graph) or {}
+    shape = self._inferred.get(ref)
+    if shape is not None:
+      return None if shape.dims is None else shape.as_list()
+    stated = static_shape(self._graph, ref)
+    return stated and [None if size < 0 else size for size in stated]
