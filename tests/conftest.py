@@ -25,3 +25,13 @@ def cases(tmp_path_factory):
     return loaded[name]
 
   return load
+
+
+@pytest.fixture
+def prefix(case, tmp_path):
+  """A copy of a file's `case` in an own directory; its checkpoint's prefix."""
+  from commands import copy_of
+
+  folder = tmp_path / "run"
+  folder.mkdir()
+  return copy_of(case, folder)

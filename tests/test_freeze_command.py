@@ -26,14 +26,6 @@ def case(cases):
 
 
 @pytest.fixture
-def prefix(case, tmp_path):
-  """A copy of the case in an own directory; the prefix of its checkpoint."""
-  folder = tmp_path / "run"
-  folder.mkdir()
-  return copy_of(case, folder)
-
-
-@pytest.fixture
 def phased(cases, tmp_path):
   """A case whose phase is a placeholder, and its copy."""
   case = cases("layers_fused_phase")

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from commands import ROOT, assert_refused, contents, copy_of, run_process
+from commands import ROOT, assert_refused, contents, run_process
 from commands import run as run_command
 from exporting import export
 from google.protobuf import text_format
@@ -38,13 +38,6 @@ def run(capsys, *arguments):
 @pytest.fixture
 def case(cases):
   return cases("layers_fused_phase")
-
-
-@pytest.fixture
-def prefix(case, tmp_path):
-  folder = tmp_path / "run"
-  folder.mkdir()
-  return copy_of(case, folder)
 
 
 @pytest.fixture

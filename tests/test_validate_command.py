@@ -70,13 +70,6 @@ def case(cases):
 
 
 @pytest.fixture
-def prefix(case, tmp_path):
-  folder = tmp_path / "run"
-  folder.mkdir()
-  return copy_of(case, folder)
-
-
-@pytest.fixture
 def frozen(case, tmp_path):
   """A right export of the case: the path of its file."""
   path = str(tmp_path / "frozen.pb")

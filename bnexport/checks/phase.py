@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from bnexport import ops
 from bnexport.batchnorm import BATCH
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
 from bnexport.phase import value_text
 from bnexport.transforms.decide import training_constants
 
-_STORED_NORM = """
+_AFFINE = """\
 x = Placeholder() {shape=[?,2,2,3]}
 gamma = Const() {value=<float [3] 1.5 0.5 2>}
 beta = Const() {value=<float [3] 0.1 0.2 0.3>}
+"""
+_AVERAGES = """\
 mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
 variance = Const() {value=<float [3] 1.3 0.7 2.1>}
+"""
+_STORED_NORM = (
+  _AFFINE
+  + _AVERAGES
+  + """\
 n = FusedBatchNorm(x, gamma, beta, mean, variance) {is_training=false}
 y = Relu(n)
 """
+)
+
+
+def _switched_norm(phase):
+  """A norm on both sides of a conditional; `phase` are the nodes that choose.
+
+  The last of them is the predicate.
+  """
+  phase = textwrap.dedent(phase).strip()
+  predicate = phase.splitlines()[-1].partition(" ")[0]
+  return (
+    _AFFINE
+    + _AVERAGES
+    + phase
+    + """
+none = Const() {value=<float [0]>}
+s = Switch(x, %s)
+i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
+t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
+m = Merge(i, t)
+y = Relu(m)
+"""
+    % predicate
+  )
 
 
 def _training_mode(subject):
@@ -106,14 +139,12 @@ RULES = (
     """,
     look=_training_mode,
     bad=Example(
-      """
-      x = Placeholder() {shape=[?,2,2,3]}
-      gamma = Const() {value=<float [3] 1.5 0.5 2>}
-      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
-      none = Const() {value=<float [0]>}
-      n = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
-      y = Relu(n)
-      """,
+      _AFFINE
+      + """\
+none = Const() {value=<float [0]>}
+n = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
+y = Relu(n)
+""",
       checkpoint={
         "moving_mean": [0.4, -0.2, 0.1],
         "moving_variance": [1.3, 0.7, 2.1],
@@ -143,20 +174,7 @@ RULES = (
     """,
     look=_open_phase,
     bad=Example(
-      """
-      x = Placeholder() {shape=[?,2,2,3]}
-      is_training = Placeholder() {dtype=bool, shape=[]}
-      gamma = Const() {value=<float [3] 1.5 0.5 2>}
-      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
-      mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
-      variance = Const() {value=<float [3] 1.3 0.7 2.1>}
-      none = Const() {value=<float [0]>}
-      s = Switch(x, is_training)
-      i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
-      t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
-      m = Merge(i, t)
-      y = Relu(m)
-      """,
+      _switched_norm("is_training = Placeholder() {dtype=bool, shape=[]}"),
     ),
     good=Example(_STORED_NORM),
   ),
@@ -215,21 +233,10 @@ RULES = (
     cure="Decide it, as any phase: freeze and repair do.",
     look=_default_phase,
     bad=Example(
-      """
-      x = Placeholder() {shape=[?,2,2,3]}
-      false = Const() {value=<bool [] false>}
-      learning_phase = PlaceholderWithDefault(false) {dtype=bool, shape=[]}
-      gamma = Const() {value=<float [3] 1.5 0.5 2>}
-      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
-      mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
-      variance = Const() {value=<float [3] 1.3 0.7 2.1>}
-      none = Const() {value=<float [0]>}
-      s = Switch(x, learning_phase)
-      i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
-      t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
-      m = Merge(i, t)
-      y = Relu(m)
-      """,
+      _switched_norm("""
+        false = Const() {value=<bool [] false>}
+        learning_phase = PlaceholderWithDefault(false) {dtype=bool, shape=[]}
+      """),
     ),
     good=Example(_STORED_NORM),
   ),
@@ -252,20 +259,7 @@ RULES = (
     """,
     look=_literal_phase,
     bad=Example(
-      """
-      x = Placeholder() {shape=[?,2,2,3]}
-      is_training = Const() {value=<bool [] true>}
-      gamma = Const() {value=<float [3] 1.5 0.5 2>}
-      beta = Const() {value=<float [3] 0.1 0.2 0.3>}
-      mean = Const() {value=<float [3] 0.4 -0.2 0.1>}
-      variance = Const() {value=<float [3] 1.3 0.7 2.1>}
-      none = Const() {value=<float [0]>}
-      s = Switch(x, is_training)
-      i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
-      t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
-      m = Merge(i, t)
-      y = Relu(m)
-      """,
+      _switched_norm("is_training = Const() {value=<bool [] true>}"),
     ),
     good=Example(_STORED_NORM),
   ),

@@ -371,7 +371,10 @@ class _Folding:
     check_shift(lacking, node)
     key = ("inputs", found.in_axis, affine.scale.tobytes())
     if is_deferred:
-      kernel = lambda: make()[0]  # noqa: E731
+
+      def kernel():
+        return make()[0]
+
     if not (affine.scale == 1).all():
       plan.kernels.append((name, found.kernel, kernel, key))
     plan.absorbed.append((run, name, found.data, lacking))
