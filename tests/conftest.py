@@ -1,6 +1,7 @@
 """Shared by all tests: paths, quiet TensorFlow, the zoo."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -9,6 +10,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if ROOT not in sys.path:
   sys.path.insert(0, ROOT)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A shell's background job ignores it, and so would every process started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
