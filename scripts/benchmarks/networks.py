@@ -27,12 +27,13 @@ class Layers:
     self.training = training
     self.updates = []
 
-  def conv(self, x, channels, size, stride, name):
-    """A convolution without bias."""
+  def conv(self, x, channels, size, stride, name, padding="SAME"):
+    """A convolution without bias; `size` may be (height, width)."""
     with tf1.variable_scope(name):
-      shape = [size, size, int(x.shape[-1]), channels]
+      height, width = (size, size) if isinstance(size, int) else size
+      shape = [height, width, int(x.shape[-1]), channels]
       kernel = _weights(shape, fan_in=shape[0] * shape[1] * shape[2])
-      return tf1.nn.conv2d(x, kernel, [1, stride, stride, 1], "SAME")
+      return tf1.nn.conv2d(x, kernel, [1, stride, stride, 1], padding)
 
   def depthwise(self, x, stride, name):
     """A 3x3 depthwise convolution without bias."""
@@ -160,6 +161,88 @@ def mobilenet(layers, x, width):
       x = layers.conv(x, factor * width, 1, 1, "pointwise")
       x = tf1.nn.relu6(layers.norm(x, "pointwise_norm"))
   return _head(layers, x)
+
+
+_AVERAGE, _MAX = "average", "max"
+_ROW, _COLUMN = (1, 7), (7, 1)
+
+
+def _inception_a(pooled):
+  return [
+    [(64, 1)],
+    [(48, 1), (64, 5)],
+    [(64, 1), (96, 3), (96, 3)],
+    [_AVERAGE, (pooled, 1)],
+  ]
+
+
+def _inception_c(inner):
+  twice = [(inner, _COLUMN), (inner, _ROW)]
+  return [
+    [(192, 1)],
+    [(inner, 1), (inner, _ROW), (192, _COLUMN)],
+    [(inner, 1)] + twice + [(inner, _COLUMN), (192, _ROW)],
+    [_AVERAGE, (192, 1)],
+  ]
+
+
+_FORK = [[(384, (1, 3))], [(384, (3, 1))]]
+_INCEPTION_E = [
+  [(320, 1)],
+  [(384, 1), _FORK],
+  [(448, 1), (384, 3), _FORK],
+  [_AVERAGE, (192, 1)],
+]
+# (channels, size) is a convolution that keeps the image's size, (channels,
+# size, stride) one without padding; a list is branches that are concatenated.
+_INCEPTION_V3 = [
+  *[(32, 3, 2), (32, 3, 1), (64, 3), _MAX, (80, 1, 1), (192, 3, 1), _MAX],
+  *[_inception_a(pooled) for pooled in (32, 64, 64)],
+  [[(384, 3, 2)], [(64, 1), (96, 3), (96, 3, 2)], [_MAX]],
+  *[_inception_c(inner) for inner in (128, 160, 160, 192)],
+  [
+    [(192, 1), (320, 3, 2)],
+    [(192, 1), (192, _ROW), (192, _COLUMN), (192, 3, 2)],
+    [_MAX],
+  ],
+  _INCEPTION_E,
+  _INCEPTION_E,
+]
+
+
+def inception_v3(layers, x, width):
+  """Inception v3 without its auxiliary head; the published one has width 32.
+
+  Images have to be of 75 x 75 or more.
+  """
+  return _head(layers, _inception(layers, x, _INCEPTION_V3, width))
+
+
+def _inception(layers, x, steps, width):
+  for i, step in enumerate(steps):
+    with tf1.variable_scope("step%d" % (i + 1)):
+      x = _inception_step(layers, x, step, width)
+  return x
+
+
+def _inception_step(layers, x, step, width):
+  if step == _MAX:
+    return tf1.nn.max_pool2d(x, [1, 3, 3, 1], [1, 2, 2, 1], "VALID")
+  if step == _AVERAGE:
+    return tf1.nn.avg_pool2d(x, [1, 3, 3, 1], [1, 1, 1, 1], "SAME")
+  if isinstance(step, list):
+    branches = []
+    for i, steps in enumerate(step):
+      with tf1.variable_scope("branch%d" % (i + 1)):
+        branches.append(_inception(layers, x, steps, width))
+    return tf1.concat(branches, 3)
+  channels, size, *stride = step
+  channels = max(1, channels * width // 32)
+  if stride:
+    x = layers.conv(x, channels, size, stride[0], "conv", "VALID")
+  else:
+    x = layers.conv(x, channels, size, 1, "conv")
+  return tf1.nn.relu(layers.norm(x, "norm"))
 
 
 def chain(layers, x, count, width):
