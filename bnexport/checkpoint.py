@@ -9,11 +9,13 @@ import re
 import numpy as np
 
 from bnexport import ops
-from bnexport.errors import SourceError, nearest
+from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import TensorRef
 from bnexport.nodes import constant_value
 from bnexport.tf1 import session, tf1
 
+# So many elements take longer to read than to start a session.
+_LARGE = 1 << 20
 _SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 
 
@@ -100,8 +102,8 @@ class Checkpoint:
       SourceError: the bytes are not there or not sound.
     """
     try:
-      if slice_spec:
-        return self._read_slice(key, slice_spec)
+      if slice_spec or self._is_large(key):
+        return self._restore(key, slice_spec)
       return np.asarray(self._reader.get_tensor(key))
     except (
       tf1.errors.OpError,
@@ -111,8 +113,12 @@ class Checkpoint:
     ) as error:
       raise self._unreadable(error, key) from error
 
-  def _read_slice(self, key, slice_spec):
-    # Only the op reads slices, of V1 files too.
+  def _is_large(self, key):
+    return np.prod(self.shapes[key], dtype=np.int64) >= _LARGE
+
+  def _restore(self, key, slice_spec):
+    # Only the op reads slices, of V1 files too. The reader keeps Python's lock
+    # while it reads, so nothing could be written meanwhile.
     graph = tf1.Graph()
     with graph.as_default(), tf1.device("/cpu:0"):
       dtype = self._reader.get_variable_to_dtype_map()[key]
@@ -127,10 +133,9 @@ class Checkpoint:
 
   def _unreadable(self, error, key=None):
     what = "'%s' of " % key if key else ""
-    said = str(error).strip().splitlines()
     return SourceError(
       "cannot read %scheckpoint '%s': %s; copy all files of the checkpoint "
-      "again" % (what, self.prefix, said[0] if said else type(error).__name__)
+      "again" % (what, self.prefix, first_line(error))
     )
 
 
@@ -242,7 +247,7 @@ def saver_keys(graph):
   """
   keys = {}
   for node in graph:
-    if node.op not in ("SaveV2", "SaveSlices", "Save"):
+    if node.op not in ops.SAVES:
       continue
     refs = graph.data_inputs(node.name)
     names = constant_value(graph, refs[1], largest=1 << 20)

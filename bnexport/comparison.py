@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from bnexport import ops
-from bnexport.errors import ComparisonError
+from bnexport.errors import ComparisonError, first_line
 from bnexport.nodes import functions_of
 from bnexport.tf1 import session, tf1
 
@@ -206,20 +206,6 @@ class Runner:
 def _tensor_name(ref):
   text = str(ref)
   return text if ":" in text else text + ":0"
-
-
-def first_line(error):
-  """The first line of an error's message that says something."""
-  lines = [line.strip() for line in str(error).splitlines()]
-  lines = [
-    line
-    for line in lines
-    if line
-    and not line.startswith(
-      ("Graph execution error", "Detected at node", "Node: ")
-    )
-  ]
-  return lines[0] if lines else type(error).__name__
 
 
 def refuse_unsafe(graph, names, is_allowed=False):

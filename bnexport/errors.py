@@ -27,6 +27,18 @@ class ComparisonError(Error):
   """A graph can't be run, so nothing can be said about its answers."""
 
 
+# What TF 2 says ahead of the reason: where the node is and who made it.
+_NO_REASON = ("Graph execution error", "Detected at node", "Node: ", 'File "')
+
+
+def first_line(error):
+  """The first line of an exception's message that says something."""
+  for line in map(str.strip, str(error).splitlines()):
+    if line and not line.startswith(_NO_REASON):
+      return line
+  return type(error).__name__
+
+
 def nearest(name, names, otherwise="; check the name", most=3):
   """Returns `; did you mean 'a' or 'b'?`.
 

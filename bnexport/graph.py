@@ -6,7 +6,7 @@ import functools
 from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
 
 from bnexport import placement
-from bnexport.errors import GraphError, nearest
+from bnexport.errors import GraphError, first_line, nearest
 
 
 class TensorRef(NamedTuple):
@@ -389,7 +389,7 @@ class Graph:
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise GraphError(
         "cannot import the graph: %s; see what python -m bnexport.inspect "
-        "finds in it" % str(error).strip().splitlines()[0]
+        "finds in it" % first_line(error)
       ) from error
     return graph
 

@@ -5,6 +5,7 @@ import pytest
 import zoo
 from commands import assert_refused, run
 
+from bnexport import checkpoint
 from bnexport.errors import Error
 from bnexport.freezing import pipeline, stream
 from bnexport.nodes import DEFERRED
@@ -43,6 +44,8 @@ def streamed(model):
 def test_engines_give_the_same_nodes(cases, name, monkeypatch):
   """Kernels are deferred; there is no larger variable in the zoo."""
   monkeypatch.setattr(freeze_variables, "_MOST_ELEMENTS", 16)
+  monkeypatch.setattr(checkpoint, "_LARGE", 32)
+  monkeypatch.setattr(stream, "_MOST_WAITING", 100)
   case = cases(name)
   by_stream = export(case, "stream")
   written = streamed(by_stream.model)

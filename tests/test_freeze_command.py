@@ -11,7 +11,7 @@ import pytest
 from commands import assert_refused, contents, copy_of, run, run_process
 from exporting import assert_close
 
-from bnexport import comparison
+from bnexport import checkpoint, comparison
 from bnexport.comparison import Runner
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -459,7 +459,10 @@ def test_truncated_file(capsys, prefix, end, left):
     ["--checkpoint=" + prefix, "--output_node=prob"], "model.ckpt")
 
 
-def test_damaged_values(capsys, prefix):
+@pytest.mark.parametrize("large", [1, 1 << 20])
+def test_damaged_values(capsys, prefix, large, monkeypatch):
+  """Large values are read by another way, which has to see it too."""
+  monkeypatch.setattr(checkpoint, "_LARGE", large)
   path = prefix + DATA_FILE[len("model.ckpt"):]
   with open(path, "rb") as f:
     data = bytearray(f.read())

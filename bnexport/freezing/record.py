@@ -13,7 +13,7 @@ import json
 import os
 
 import bnexport
-from bnexport.errors import SourceError
+from bnexport.errors import SourceError, first_line
 from bnexport.freezing import writing
 from bnexport.tf1 import tf1
 
@@ -75,7 +75,7 @@ def digest(name):
   except tf1.errors.OpError as error:
     raise SourceError(
       "cannot read '%s': %s; check the file's permissions"
-      % (name, str(error).strip().splitlines()[0])
+      % (name, first_line(error))
     ) from error
   return hashed.hexdigest()
 

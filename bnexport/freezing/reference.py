@@ -12,8 +12,7 @@ import copy
 import numpy as np
 
 from bnexport import ops
-from bnexport.comparison import first_line
-from bnexport.errors import ComparisonError, Error
+from bnexport.errors import ComparisonError, Error, first_line
 from bnexport.graph import TensorRef
 from bnexport.nodes import bool_attr, static_shape
 from bnexport.tf1 import session, tf1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnexport import ops
-from bnexport.errors import SourceError
+from bnexport.errors import SourceError, first_line
 from bnexport.freezing.stream import to_graph_def
 from bnexport.graph import Graph
 from bnexport.tf1 import session, tf1
@@ -54,8 +54,7 @@ def freeze(model, denylist=()):
         )
   except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
     raise SourceError(
-      "cannot freeze in a session: %s; pass --engine=stream"
-      % str(error).strip().splitlines()[0]
+      "cannot freeze in a session: %s; pass --engine=stream" % first_line(error)
     ) from error
   model.graph = Graph(converted, copy=False)
   model.graph.versions.CopyFrom(graph.versions)

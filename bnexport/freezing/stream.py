@@ -1,4 +1,4 @@
-"""A graph's file, node by node: one large tensor is in memory at a time.
+"""A graph's file, node by node: few large tensors are in memory at a time.
 
 The nodes of a GraphDef are a repeated field, so a file is what its nodes give
 one after another. See the encoding of protocol buffers,
@@ -18,6 +18,8 @@ from bnexport.tf1 import tf1
 
 # What can be read of a protobuf, in bytes.
 MOST_BYTES = (1 << 31) - 1
+# As many bytes are read before they are needed.
+_MOST_WAITING = 1 << 27
 # Field numbers, all of them of what is preceded by its length.
 _GRAPH_NODE = 1
 _NODE_ATTR = 5
@@ -39,28 +41,37 @@ def pieces(model):
   graph = model.graph
   names = graph.topological()
   _refuse_too_large(model)
-  large = collections.deque(
-    name for name in names if DEFERRED in graph.node(name).attr
+  arrays = _read_ahead(
+    model, [n for n in names if DEFERRED in graph.node(n).attr]
   )
-  with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    # Reading takes as long as writing, so the next is read meanwhile.
-    ahead = _read_first(pool, model, large)
-    for name in names:
-      node = plain(graph.node(name))
-      if ahead is None or name != large[0]:
-        yield _field(_GRAPH_NODE, node.SerializeToString(deterministic=True))
-        continue
-      array = ahead.result()
-      large.popleft()
-      ahead = _read_first(pool, model, large)
-      yield from _constant(node, array)
+  for name in names:
+    node = plain(graph.node(name))
+    if DEFERRED in graph.node(name).attr:
+      yield from _constant(node, next(arrays))
+    else:
+      yield _field(_GRAPH_NODE, node.SerializeToString(deterministic=True))
   rest = tf1.GraphDef()
   graph.copy_rest(rest)
   yield rest.SerializeToString(deterministic=True)
 
 
-def _read_first(pool, model, names):
-  return pool.submit(model.array, names[0]) if names else None
+def _read_ahead(model, names):
+  """Yields the arrays of deferred constants; the next are read meanwhile.
+
+  Reading a tensor takes longer than writing it, so two are read at a time.
+  """
+  waiting = collections.deque()
+  size = 0
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    for name in names:
+      waiting.append((name, pool.submit(model.array, name)))
+      size += _value_bytes(model.graph.node(name))
+      while size > _MOST_WAITING:
+        first, array = waiting.popleft()
+        size -= _value_bytes(model.graph.node(first))
+        yield array.result()
+    while waiting:
+      yield waiting.popleft()[1].result()
 
 
 def to_graph_def(model):
@@ -111,9 +122,13 @@ def weight_bytes(model):
   total = 0
   for node in model.graph:
     if DEFERRED in node.attr:
-      tensor = node.attr["value"].tensor
-      total += element_count(tensor) * tf1.as_dtype(tensor.dtype).size
+      total += _value_bytes(node)
   return total
+
+
+def _value_bytes(node):
+  tensor = node.attr["value"].tensor
+  return element_count(tensor) * tf1.as_dtype(tensor.dtype).size
 
 
 def _refuse_too_large(model):

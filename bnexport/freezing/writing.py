@@ -7,7 +7,7 @@ import os
 
 from google.protobuf import text_format
 
-from bnexport.errors import SourceError
+from bnexport.errors import SourceError, first_line
 from bnexport.freezing.stream import pieces, to_graph_def
 from bnexport.tf1 import tf1
 
@@ -80,10 +80,9 @@ def whole_file(path, data):
     yield part
     tf1.gfile.Rename(part, path, overwrite=True)
   except (tf1.errors.OpError, OSError) as error:
-    said = str(error).strip().splitlines()
     raise SourceError(
       "cannot write '%s': %s; free space or give another path"
-      % (path, said[0] if said else type(error).__name__)
+      % (path, first_line(error))
     ) from error
   finally:
     if tf1.gfile.Exists(part):

@@ -11,8 +11,13 @@ import numpy as np
 
 from bnexport import ops
 from bnexport.checkpoint import Checkpoint, Values
-from bnexport.comparison import first_line
-from bnexport.errors import ComparisonError, Error, SourceError, nearest
+from bnexport.errors import (
+  ComparisonError,
+  Error,
+  SourceError,
+  first_line,
+  nearest,
+)
 from bnexport.graph import Graph
 from bnexport.model import Model, find_tensors
 from bnexport.nodes import Signatures

@@ -6,7 +6,7 @@ import os
 
 from google.protobuf import message, text_format
 
-from bnexport.errors import SourceError, nearest
+from bnexport.errors import SourceError, first_line, nearest
 from bnexport.tf1 import tf1
 
 # Bytes to read at once; a field that is longer is read whole.
@@ -157,6 +157,4 @@ def _reason(path, error):
     )
   if tf1.gfile.IsDirectory(path):
     return "it is a directory; give the file in it"
-  return (
-    "%s; check the file's permissions" % (str(error).strip().splitlines()[0])
-  )
+  return "%s; check the file's permissions" % (first_line(error))

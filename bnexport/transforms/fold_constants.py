@@ -8,7 +8,7 @@ from typing import ClassVar, Tuple
 import numpy as np
 
 from bnexport import ops
-from bnexport.errors import TransformError
+from bnexport.errors import TransformError, first_line
 from bnexport.graph import TensorRef
 from bnexport.nodes import (
   DEFERRED,
@@ -269,7 +269,7 @@ class _Folding:
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise TransformError(
         "cannot fold constants: TensorFlow does not import them: %s; leave "
-        "what it names out with exclude_node" % _first_line(error)
+        "what it names out with exclude_node" % first_line(error)
       ) from error
     return imported
 
@@ -322,7 +322,7 @@ class _Folding:
       return list(zip(names, run.run([list(o) for o in outputs])))
     except (tf1.errors.OpError, ValueError) as error:
       if len(names) == 1:
-        self.left[names[0]] = _first_line(error)
+        self.left[names[0]] = first_line(error)
         return []
     half = len(names) // 2
     return self._run(run, names[:half]) + self._run(run, names[half:])
@@ -355,8 +355,3 @@ def _measure(op, shape):
   if op == "Rank":
     return len(shape)
   return int(np.prod(shape, dtype=np.int64)) if op == "Size" else list(shape)
-
-
-def _first_line(error):
-  lines = [line.strip() for line in str(error).splitlines()]
-  return next((line for line in lines if line), type(error).__name__)
