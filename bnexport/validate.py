@@ -7,6 +7,10 @@ Against the checkpoint that it was made from, another graph, or model code:
   python -m bnexport.validate --graph=frozen.pb --checkpoint=run/model.ckpt
       --model=my_net.py:build --input=x:float32:?,224,224,3
 
+What is to load the graph is asked for its answers too:
+
+  python -m bnexport.validate --graph=frozen.pb --consumers=tflite,onnx
+
 The graph is imported and run: its outputs are compared, and where they differ
 the first tensor that does is named; an answer must not depend on the rest of
 its batch, and not change from run to run. With --feeds=FILE.npz, the stored
@@ -22,6 +26,7 @@ from absl import flags
 
 from bnexport import cli
 from bnexport.errors import ComparisonError, SourceError
+from bnexport.validation import consumers
 
 _GRAPH = flags.DEFINE_string(
   "graph",
@@ -36,10 +41,18 @@ _REFERENCE = flags.DEFINE_string(
 _SAMPLES = flags.DEFINE_integer(
   "samples", None, "How many rows of input to make up.", lower_bound=1
 )
+_ASKED = flags.DEFINE_list(
+  "consumers",
+  [],
+  "What has to load the graph and answer as TensorFlow does: tflite, onnx (by "
+  "tf2onnx and ONNX Runtime), opencv, openvino; pip install 'bnexport[onnx]' "
+  "installs what onnx takes. Each runs in a process of its own.",
+)
 
 
 def main():
   _refuse_flags()
+  consumers.refuse_missing(_ASKED.value)
   feeds = cli.feeds()
   stated = cli.settings()
   # Only now: importing TensorFlow takes seconds.
@@ -84,6 +97,7 @@ def _refuse_flags():
 
 def _validate(feeds, stated):
   from bnexport.validation import opening, proof
+  from bnexport.validation.consumers import verdicts
 
   cli.progress("reading %s" % _GRAPH.value)
   model, graph_def, is_guessed = opening.open_graph(
@@ -93,6 +107,8 @@ def _validate(feeds, stated):
     cli.SIGNATURE.value,
   )
   opening.refuse_reaching_out(model, cli.ALLOW_UNSAFE_OPS.value)
+  if _ASKED.value:
+    verdicts.refuse_variables(model)
   reference = _reference(model, stated)
   settings, notes = opening.settings_of(
     model, stated, {} if reference is None else reference.decided
@@ -112,6 +128,15 @@ def _validate(feeds, stated):
       bool(cli.KEEP_BATCH_STATISTICS.value),
       cli.progress,
     )
+    if _ASKED.value:
+      found.verdicts = verdicts.ask(
+        _ASKED.value,
+        model,
+        graph_def,
+        runner,
+        found.batches,
+        cli.progress,
+      )
   finally:
     runner.close()
   found.is_guessed = is_guessed

@@ -120,11 +120,12 @@ def _walk(walk):
     "note": walk.note,
     "first_real_difference": None if first is None else first.output,
     "norm": walk.norm,
-    "tensors": [_difference(d) for d in walk.differences],
+    "tensors": [difference_facts(d) for d in walk.differences],
   }
 
 
-def _difference(d):
+def difference_facts(d):
+  """A Difference as plain values."""
   return {
     "name": d.output,
     "largest_difference": d.largest,
@@ -168,7 +169,7 @@ def proof_facts(proof):
     "compared_with": proof.reference,
     "fed": {name: list(shape) for name, shape in proof.feeds.items()},
     "fed_is_made_up": proof.is_made_up,
-    "outputs": [_difference(d) for d in proof.differences],
+    "outputs": [difference_facts(d) for d in proof.differences],
     "one_row_answers_alone": proof.batch,
     "second_run_answers_the_same": proof.repeats,
     "notes": list(proof.notes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef
 from bnexport.nodes import static_shape
 from bnexport.tf1 import tf1
+from bnexport.validation.consumers.verdicts import Verdict
 from bnexport.validation.data_statistics import (
   FEWEST_ROWS,
   DataStatistics,
@@ -84,6 +85,8 @@ class Validation:
     norms: the graph's BatchNorms.
     distances: of norms' stored statistics from the data's; None where they
       were not looked at.
+    batches: what was fed, each a dict of arrays by input name.
+    verdicts: consumers' verdicts.Verdict, for those that were asked.
   """
 
   path: str
@@ -96,10 +99,16 @@ class Validation:
   agreements: List[Agreement] = dataclasses.field(default_factory=list)
   norms: List[BatchNorm] = dataclasses.field(default_factory=list)
   distances: Optional[List[Distance]] = None
+  batches: List[Dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+  verdicts: List[Verdict] = dataclasses.field(default_factory=list)
 
   @property
   def holds(self):
-    return self.refused is None and self.proof.holds
+    return (
+      self.refused is None
+      and self.proof.holds
+      and all(verdict.holds for verdict in self.verdicts)
+    )
 
 
 def validate(
@@ -141,6 +150,7 @@ def validate(
   else:
     comparison.refuse_other_names(_placeholders(model.graph), feeds)
     batches = _cut(model, feeds, found.proof)
+  found.batches = batches
   running = reference and reference.running
   if running is not None:
     _open(running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bnexport.batchnorm import STORED
-from bnexport.report.facts import proof_facts
+from bnexport.report.facts import difference_facts, proof_facts
 from bnexport.report.text import proof_lines
 
 # Norms that are listed; the furthest come first.
@@ -34,6 +34,17 @@ def facts(found):
       dict(dataclasses.asdict(one), is_far=one.is_far)
       for one in found.distances
     ],
+    "consumers": [_verdict_facts(one) for one in found.verdicts],
+  }
+
+
+def _verdict_facts(verdict):
+  return {
+    "name": verdict.name,
+    "version": verdict.version,
+    "holds": verdict.holds,
+    "fault": verdict.fault,
+    "outputs": [difference_facts(one) for one in verdict.differences],
   }
 
 
@@ -80,6 +91,8 @@ def text(found):
   at = 2 + len(found.proof.differences)
   said[at:at] = _parting_lines(found.parting) + _agreement_lines(found)
   said += _statistics_lines(found.distances)
+  for one in found.verdicts:
+    said += _verdict_lines(one)
   return "\n".join(lines + [""] + ["  " + line for line in said])
 
 
@@ -145,3 +158,13 @@ def _statistics_lines(distances):
   if len(far) > len(shown):
     lines.append("  and %d more" % (len(far) - len(shown)))
   return lines
+
+
+def _verdict_lines(verdict):
+  if verdict.fault is not None:
+    return ["%s: FAILS: it %s" % (verdict.version, verdict.fault)]
+  answers = "answers as TensorFlow" if verdict.holds else "answers DIFFERENTLY"
+  return ["%s loads it and %s" % (verdict.version, answers)] + [
+    "  %s%s" % (one, "" if one.holds else "  <- differs")
+    for one in verdict.differences
+  ]

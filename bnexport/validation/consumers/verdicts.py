@@ -1,0 +1,137 @@
+"""What consumers of a frozen graph answer, against TensorFlow's answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from typing import List, Optional
+
+import numpy as np
+
+from bnexport import ops
+from bnexport.comparison import Difference, difference
+from bnexport.errors import SourceError
+from bnexport.freezing import workers
+from bnexport.graph import TensorRef
+from bnexport.validation import consumers
+
+# Loading the largest networks takes minutes; what takes longer hangs.
+_SECONDS = 900
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What one consumer makes of a graph.
+
+  Attributes:
+    name: the consumer's.
+    version: its name and version as its makers write them.
+    fault: why there is no answer of it, or None.
+    differences: from TensorFlow's answers, one for each output.
+  """
+
+  name: str
+  version: str
+  fault: Optional[str] = None
+  differences: List[Difference] = dataclasses.field(default_factory=list)
+
+  @property
+  def holds(self):
+    return self.fault is None and all(one.holds for one in self.differences)
+
+
+def refuse_variables(model):
+  """Raises SourceError where a model is more than its graph."""
+  for name in model.needed(control=True):
+    if model.graph.op(name) in ops.VARIABLES:
+      raise SourceError(
+        "cannot ask consumers about '%s': it has variables, like '%s', and "
+        "they take frozen graphs; freeze it first with python -m "
+        "bnexport.freeze" % (model.origin, name)
+      )
+
+
+def ask(names, model, graph_def, runner, batches, progress):
+  """Has consumers load and run a graph, each in a process of its own.
+
+  Args:
+    names: of the consumers.
+    model: the Model of the graph; see `refuse_variables`.
+    graph_def: the graph.
+    runner: an opening.Running of the graph.
+    batches: feeds, each a dict of arrays by node name.
+    progress: called with what is being done.
+
+  Returns:
+    A Verdict for each name.
+  """
+  batches = [dict(runner.settings, **feeds) for feeds in batches]
+  outputs = [_names(model.graph, ref) for ref in model.outputs]
+  expected = [runner.answers(feeds) for feeds in batches]
+  verdicts = []
+  with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
+    path = os.path.join(folder, "graph.pb")
+    with open(path, "wb") as f:
+      f.write(graph_def.SerializeToString())
+    for name in names:
+      progress("asking %s" % name)
+      question = consumers.Question(name, path, outputs, batches)
+      said = _answer(question)
+      verdicts.append(_verdict(question, said, expected, runner.rounding))
+  return verdicts
+
+
+def _names(graph, ref):
+  """The names that a tensor goes by where copies and biases are merged."""
+  names = ["%s:%d" % (ref.node, ref.index)]
+  while graph.op(ref.node) in ops.IDENTITIES | {"BiasAdd"}:
+    ref = graph.data_inputs(ref.node)[0]
+    names.append("%s:%d" % (ref.node, ref.index))
+  return names
+
+
+def _answer(question):
+  """The consumer's Answer; also where it brings its process down."""
+  started = time.monotonic()
+  process = workers.run(
+    [question], consumers.answer, 1, lambda process, item: None
+  )
+  try:
+    for found in process:
+      if found is not None:
+        break
+      if time.monotonic() - started > _SECONDS:
+        fault = "takes longer than %d seconds" % _SECONDS
+        return consumers.Answer(question.name, fault, [])
+  finally:
+    process.close()
+  _, said = found
+  if isinstance(said, workers.Died):
+    fault = "ends its process with %s: %s" % (said.how, said.last_words)
+    return consumers.Answer(question.name, fault.rstrip(": "), [])
+  return said
+
+
+def _verdict(question, said, expected, rounding):
+  if said.fault is not None:
+    return Verdict(question.name, said.version, said.fault)
+  outputs = [str(TensorRef.parse(names[0])) for names in question.outputs]
+  worst = {}
+  for arrays, right in zip(said.arrays, expected):
+    for name, value, other in zip(outputs, arrays, right):
+      one = _difference(name, np.asarray(value), np.asarray(other), rounding)
+      worst[name] = max(worst.get(name, one), one, key=_excess)
+  return Verdict(question.name, said.version, None, list(worst.values()))
+
+
+def _difference(name, value, expected, rounding):
+  # Some know only float32; it is the numbers that are asked for.
+  if value.dtype.kind in "fiu" and expected.dtype.kind in "fiu":
+    value = value.astype(expected.dtype)
+  return difference(name, value, expected, rounding)
+
+
+def _excess(one):
+  return one.largest - one.limit
