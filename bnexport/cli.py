@@ -427,6 +427,9 @@ def _prove(export, read, feeds, restore=None):
   from bnexport import comparison
   from bnexport.freezing import stream
 
+  unknown = comparison.unknown_op(export.model.graph)
+  if unknown is not None:
+    return unknown
   progress("importing it again and comparing")
   if stream.weight_bytes(export.model) > _MOST_PROVEN and not (
     flags.FLAGS["validate"].present or feeds
@@ -453,10 +456,13 @@ def _say(export, proof, path):
     report.write(REPORT.value, export, proof, path)
   for warning in export.model.warnings:
     warn(warning)
-  if proof is not None and not proof.holds:
+  if proof is None or proof.holds:
+    return DONE
+  if proof.is_imported:
     warn(
       "the exported graph does not answer as its reference; see the report "
       "above"
     )
-    return NOT_PROVEN
-  return DONE
+  else:
+    warn("the exported graph is not proven; see the report above")
+  return NOT_PROVEN

@@ -10,7 +10,7 @@ import numpy as np
 from bnexport import ops
 from bnexport.errors import ComparisonError, first_line
 from bnexport.nodes import functions_of
-from bnexport.tf1 import session, tf1
+from bnexport.tf1 import op_def, session, tf1
 
 # How far two right answers may be apart, relative to the largest element (at
 # least 1): rounding in sums of some thousands of products.
@@ -113,6 +113,7 @@ class Comparison:
     feeds: shapes of what was fed.
     arrays: what was fed, by node name; None where nothing was.
     is_made_up: whether it was made up rather than given.
+    is_imported: whether this TensorFlow knows all ops of the graph.
     notes: what else to know, a line each.
   """
 
@@ -123,12 +124,14 @@ class Comparison:
   feeds: Dict[str, tuple] = dataclasses.field(default_factory=dict)
   arrays: Optional[Dict[str, np.ndarray]] = None
   is_made_up: bool = False
+  is_imported: bool = True
   notes: List[str] = dataclasses.field(default_factory=list)
 
   @property
   def holds(self):
     return (
-      all(d.holds for d in self.differences)
+      self.is_imported
+      and all(d.holds for d in self.differences)
       and self.batch is not False
       and self.repeats is not False
     )
@@ -388,6 +391,19 @@ def run_given(runner, feeds):
     raise ComparisonError(
       "%s; give feeds of the inputs' shapes and dtypes" % error
     ) from error
+
+
+def unknown_op(graph):
+  """A Comparison of a Graph with an op that is not registered, or None."""
+  for node in graph:
+    if node.op not in graph.library and op_def(node.op) is None:
+      return Comparison(
+        reference="nothing: this TensorFlow does not know op %s of '%s'; prove "
+        "the graph with python -m bnexport.validate where it is registered"
+        % (node.op, node.name),
+        is_imported=False,
+      )
+  return None
 
 
 def import_only(graph_def):

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import zoo
-from commands import assert_refused, run
+from commands import assert_refused, copy_of, run
 
 from bnexport import checkpoint
 from bnexport.errors import Error
 from bnexport.freezing import pipeline, stream
 from bnexport.nodes import DEFERRED
 from bnexport.sources import meta_graph
+from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 from bnexport.transforms import freeze_variables
 
@@ -112,6 +113,38 @@ def test_too_large_by_command(monkeypatch, cases, capsys, tmp_path):
     "--output_graph=%s" % out)
   assert_refused(result, "2 GB", "--saved_model_out")
   assert not out.exists()
+
+
+def test_op_that_is_not_registered(capsys, cases, tmp_path):
+  """Is frozen like any other; only the proof is left to who knows the op."""
+  case = cases("layers_fused_literal")
+  prefix = copy_of(case, tmp_path)
+  run(capsys, "--checkpoint=" + prefix, "--output_node=prob",
+      "--output_graph=" + str(tmp_path / "known.pb"))
+  with open(prefix + ".meta", "rb") as f:
+    meta = tf1.MetaGraphDef.FromString(f.read())
+  for node in meta.graph_def.node:
+    node.op = {"Relu": "ReluOfOurs"}.get(node.op, node.op)
+  with open(prefix + ".meta", "wb") as f:
+    f.write(meta.SerializeToString())
+  result = run(capsys, "--checkpoint=" + prefix, "--output_node=prob",
+               "--output_graph=" + str(tmp_path / "other.pb"))
+  assert result.status == 2
+  assert "NOT PROVEN\n" in result.out
+  assert "does not know op ReluOfOurs of 'Relu'; prove" in result.out
+  known, other = (
+    read_proto(str(tmp_path / name), tf1.GraphDef, "the graph")
+    for name in ("known.pb", "other.pb"))
+  changed = [n for n in other.node if n.op == "ReluOfOurs"]
+  for node in changed:
+    node.op = "Relu"
+  assert changed and nodes(known) == nodes(other)
+  result = run(capsys, "--checkpoint=" + prefix, "--output_node=prob",
+               "--novalidate", "--overwrite")
+  assert result.status == 0
+  result = run(capsys, "--checkpoint=" + prefix, "--output_node=prob",
+               "--engine=session", "--overwrite")
+  assert_refused(result, "pass --engine=stream")
 
 
 def test_engine_flag(cases, capsys, tmp_path):

@@ -64,6 +64,11 @@ def _verdict(proof):
       "state": "unproven",
       "says": "Written, and not proven: --novalidate",
     }
+  if not proof.is_imported:
+    return {
+      "state": "unproven",
+      "says": "Written, and not proven: this TensorFlow does not import it",
+    }
   if not proof.holds:
     return {
       "state": "differs",
@@ -166,6 +171,7 @@ def proof_facts(proof):
     return None
   return {
     "holds": proof.holds,
+    "imported": proof.is_imported,
     "compared_with": proof.reference,
     "fed": {name: list(shape) for name, shape in proof.feeds.items()},
     "fed_is_made_up": proof.is_made_up,

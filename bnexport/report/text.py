@@ -56,7 +56,7 @@ def proof_lines(proof):
   if proof is None:
     return ["not looked for: --novalidate"]
   lines = [
-    "holds" if proof["holds"] else "DOES NOT HOLD",
+    _verdict(proof),
     "compared with %s" % proof["compared_with"],
   ]
   lines += [
@@ -88,3 +88,9 @@ def proof_lines(proof):
       "fed: " + ", ".join("%s %s" % item for item in proof["fed"].items())
     )
   return lines + proof["notes"]
+
+
+def _verdict(proof):
+  if not proof["imported"]:
+    return "NOT PROVEN"
+  return "holds" if proof["holds"] else "DOES NOT HOLD"
