@@ -26,6 +26,8 @@ class Model:
     outputs: tensors whose names and values every transform keeps.
     origin: what the graph was read from, for messages.
     signatures: OpDefs, those the file brings along included.
+    input_keys: what a SavedModel's signature calls inputs, by node name.
+    output_keys: what it calls the outputs, in their order.
     initializers: nodes to keep that a user runs once before the outputs.
     decided: values given to placeholders and flags, by node name.
     stored: variables by the batch statistic whose place they took.
@@ -44,6 +46,8 @@ class Model:
   outputs: Tuple[TensorRef, ...]
   origin: str
   signatures: Signatures
+  input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
+  output_keys: Tuple[str, ...] = ()
   deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
   initializers: Tuple[str, ...] = ()
   decided: Dict[str, object] = dataclasses.field(default_factory=dict)

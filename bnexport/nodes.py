@@ -186,3 +186,17 @@ def functions_of(node):
       names.append(attr.func.name)
     names.extend(func.name for func in attr.list.func)
   return names
+
+
+def called_ops(graph, node):
+  """Ops in the functions that a node calls, and in those that these call."""
+  found, seen, stack = set(), set(), functions_of(node)
+  while stack:
+    name = stack.pop()
+    if name in seen or name not in graph.library:
+      continue
+    seen.add(name)
+    for inner in graph.library[name].node_def:
+      found.add(inner.op)
+      stack.extend(functions_of(inner))
+  return found

@@ -21,6 +21,37 @@ ASSIGN = frozenset(("Assign", "AssignVariableOp"))
 ASSIGN_ADD = frozenset(("AssignAdd", "AssignAddVariableOp"))
 ASSIGN_SUB = frozenset(("AssignSub", "AssignSubVariableOp"))
 UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB
+# What a Saver writes a checkpoint with.
+SAVES = frozenset(("SaveV2", "SaveSlices", "Save"))
+
+# Calls of functions that are named in an attribute.
+CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+
+# What gives lookup tables their entries.
+TABLE_INITIALIZERS = frozenset(
+  (
+    "InitializeTable",
+    "InitializeTableV2",
+    "InitializeTableFromTextFile",
+    "InitializeTableFromTextFileV2",
+    "LookupTableImport",
+    "LookupTableImportV2",
+  )
+)
+# Tables that a program fills while it runs; a checkpoint holds the entries.
+MUTABLE_TABLES = frozenset(
+  (
+    "MutableHashTable",
+    "MutableHashTableV2",
+    "MutableHashTableOfTensors",
+    "MutableHashTableOfTensorsV2",
+    "MutableDenseHashTable",
+    "MutableDenseHashTableV2",
+    "AnonymousMutableHashTable",
+    "AnonymousMutableHashTableOfTensors",
+    "AnonymousMutableDenseHashTable",
+  )
+)
 
 FUSED_NORMS = frozenset(
   (

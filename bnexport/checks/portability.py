@@ -8,6 +8,7 @@ from bnexport import op_history, ops
 from bnexport.checks.rule import ERROR, NOTE, WARNING, Example, Rule
 from bnexport.graph import TensorRef
 from bnexport.nodes import functions_of, static_shape
+from bnexport.sources import assets
 from bnexport.tf1 import op_def, tf1
 
 # A protobuf is read up to 2 GB, names, shapes and signatures of whatever wraps
@@ -193,7 +194,7 @@ def _unregistered(subject):
 
 def _outside(subject):
   def reaches_out(node):
-    return ops.reaches(node) or _looks_up_in_file(subject.graph, node)
+    return ops.reaches(node) or _looks_up_in_file(subject, node)
 
   for op, found, fix in _to_cut(subject, _needed(subject), reaches_out):
     what = ops.reaches(subject.graph.node(found[0])) or ops.FILES
@@ -205,11 +206,16 @@ def _needed(subject):
   return [n for n in subject.needed_at_inference if n in subject.needed]
 
 
-def _looks_up_in_file(graph, node):
-  """Whether a node uses a table that a file fills."""
-  return _LOOKUPS.search(node.op) is not None and any(
+def _looks_up_in_file(subject, node):
+  """Whether a node uses a table that a file fills, also once it is frozen."""
+  graph = subject.graph
+  if _LOOKUPS.search(node.op) is None:
+    return False
+  fillers = graph.readers(graph.inputs(node.name)[0].node)
+  return any(
     ops.reaches(graph.node(reader)) == ops.FILES
-    for reader in graph.readers(graph.inputs(node.name)[0].node)
+    and not assets.is_held(graph, reader, subject.source.assets)
+    for reader in fillers
   )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from typing import Optional
+from typing import Mapping, Optional
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Source:
     checkpoint: the checkpoint's prefix, or None.
     meta_graph: the training graph where it is not beside the checkpoint.
     saved_model: the SavedModel's directory, or None.
+    assets: the SavedModel's files by the tensor that is fed their paths.
     size: bytes of the graph's file.
   """
 
@@ -55,6 +56,7 @@ class Source:
   checkpoint: Optional[str] = None
   meta_graph: Optional[str] = None
   saved_model: Optional[str] = None
+  assets: Mapping[str, str] = dataclasses.field(default_factory=dict)
   size: int = 0
 
   @property

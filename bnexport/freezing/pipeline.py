@@ -18,7 +18,7 @@ from bnexport.freezing.calibration import Recalibrated, recalibrate
 from bnexport.freezing.calibration_data import CalibrationData
 from bnexport.freezing.reference import TrainingGraph
 from bnexport.freezing.stream import to_graph_def
-from bnexport.freezing.tables import keep_initializers
+from bnexport.freezing.tables import keep_initializers, refuse_mutable
 from bnexport.graph import Graph
 from bnexport.model import Model
 from bnexport.transforms.backport import Backport
@@ -122,9 +122,10 @@ def export_training_graph(model, options, progress=lambda text: None):
     An Export, with the training graph itself as the reference.
   """
   progress("rewriting %d nodes of %s" % (len(model.graph), model.origin))
-  keep_initializers(model, options.initializers)
   _refuse_unknown_variables(model, options.denylist)
   _run(model, [ReplaceInputs(), InlineFunctions()])
+  refuse_mutable(model)
+  keep_initializers(model, options.initializers)
   if options.moving_averages:
     _run(model, [UseMovingAverages()])
   original = copy.copy(model)

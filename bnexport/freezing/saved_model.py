@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from bnexport import ops
-from bnexport.errors import SourceError
+from bnexport.errors import SourceError, first_line
 from bnexport.freezing.stream import to_graph_def
 from bnexport.freezing.writing import part_of, refuse_existing
 from bnexport.graph import Graph, TensorRef
@@ -60,7 +60,7 @@ def written(model, path):
   except (tf1.errors.OpError, OSError) as error:
     raise SourceError(
       "cannot write SavedModel '%s': %s; free space or give another path"
-      % (path, str(error).strip().splitlines()[0])
+      % (path, first_line(error))
     ) from error
   finally:
     if tf1.gfile.Exists(part):
@@ -154,14 +154,22 @@ def _meta_graph(model, names):
     variables = meta.collection_def[tf1.GraphKeys.GLOBAL_VARIABLES].bytes_list
     variables.value.extend(_definition(*pair) for pair in reads)
     meta.meta_info_def.tags.extend(TAGS)
-    inputs = [TensorRef(name) for name in model.placeholders()]
-    signature = tf1.saved_model.signature_def_utils.build_signature_def(
-      {ref.node: _info(imported, ref) for ref in inputs},
-      {str(ref): _info(imported, ref) for ref in model.outputs},
-      _METHOD,
-    )
+    signature = _signature(imported, model)
     meta.signature_def[_SIGNATURE].CopyFrom(signature)
   return meta
+
+
+def _signature(imported, model):
+  """The ends by the names that the source's signature gave, or their own."""
+  outputs = dict(zip(model.outputs, model.output_keys))
+  return tf1.saved_model.signature_def_utils.build_signature_def(
+    {
+      model.input_keys.get(name, name): _info(imported, TensorRef(name))
+      for name in model.placeholders()
+    },
+    {outputs.get(r, str(r)): _info(imported, r) for r in model.outputs},
+    _METHOD,
+  )
 
 
 def _make_resource(graph, name, shape):

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
+from bnexport import ops
 from bnexport.errors import SourceError, nearest
-
-_INITIALIZERS = (
-  "InitializeTable",
-  "InitializeTableV2",
-  "InitializeTableFromTextFile",
-  "InitializeTableFromTextFileV2",
-  "LookupTableImport",
-  "LookupTableImportV2",
-)
 
 
 def keep_initializers(model, names):
@@ -33,9 +25,10 @@ def keep_initializers(model, names):
         "no such node%s" % (name, nearest(name, graph.names()))
       )
     kept.append(name)
-  needed = model.needed()
+  # What an output only waits for is run as well by the training graph.
+  needed = model.needed(control=True)
   for node in graph:
-    if node.op in _INITIALIZERS and any(
+    if node.op in ops.TABLE_INITIALIZERS and any(
       ref.node in needed for ref in graph.data_inputs(node.name)[:1]
     ):
       kept.append(node.name)
@@ -45,3 +38,15 @@ def keep_initializers(model, names):
       "run %s once after importing the graph: it fills lookup tables"
       % ", ".join("'%s'" % name for name in model.initializers)
     )
+
+
+def refuse_mutable(model):
+  """Raises SourceError where a table of the outputs is not filled by nodes."""
+  for name in model.needed():
+    op = model.graph.op(name)
+    if op in ops.MUTABLE_TABLES:
+      raise SourceError(
+        "cannot freeze lookup table '%s': it is a %s, whose entries are not in "
+        "the graph; look up before the graph, and pass --input_node=TENSOR to "
+        "feed what was found" % (name, op)
+      )

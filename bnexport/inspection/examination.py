@@ -19,6 +19,7 @@ from bnexport.model import find_tensors
 from bnexport.nodes import Signatures
 from bnexport.sources import saved_model
 from bnexport.sources.files import read_proto
+from bnexport.sources.signature import by_signature
 from bnexport.tf1 import tf1
 
 # Tensors with more elements are abbreviated where nodes are shown.
@@ -105,19 +106,22 @@ def look(
     SourceError: a file is missing or unsound, or an output is not in the graph.
     GraphError: the graph does not open, and no rule tells why.
   """
-  signatures, inputs, kind = Signatures(), (), None
+  signatures, inputs, kind, assets = Signatures(), (), None, {}
   named = [name.strip() for name in outputs]
   prefix = None if checkpoint is None else find_prefix(checkpoint)
   if saved_model_dir is not None:
-    saved = saved_model.read(saved_model_dir, tags, signature)
+    saved = by_signature(
+      saved_model.read(saved_model_dir, tags, signature), named
+    )
     proto, signatures, prefix = (
       saved.graph_def,
       saved.signatures,
       saved.variables,
     )
-    path, kind = saved_model_dir, "SavedModel"
+    path, kind, assets = saved_model_dir, "SavedModel", saved.assets
     inputs = list(saved.inputs.values())
-    outputs = named or list(saved.outputs.values())
+    outputs = list(saved.outputs.values())
+    named = outputs if named else named
   elif graph_def is not None:
     path = graph_def
     proto = read_proto(path, tf1.GraphDef, "the graph")
@@ -137,6 +141,7 @@ def look(
     checkpoint=None if saved_model_dir else prefix,
     meta_graph=meta_graph,
     saved_model=saved_model_dir,
+    assets=assets,
     size=_size(path),
   )
   subject = Subject(proto, source, signatures, prefix, outputs, target_tf)

@@ -6,16 +6,25 @@ import dataclasses
 import os
 from typing import Dict, Optional, Tuple
 
+from bnexport import ops
+from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError, nearest
-from bnexport.nodes import Signatures
+from bnexport.graph import TensorRef
+from bnexport.inspection.flow import is_setting
+from bnexport.inspection.inlining import inlined
+from bnexport.model import open_model
+from bnexport.nodes import Signatures, called_ops
+from bnexport.sources.assets import hold_entries
 from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_trained
+from bnexport.sources.meta_graph import open_graph
+from bnexport.sources.signature import by_signature
 from bnexport.tf1 import SavedModelProto, tf1
 
 _SERVE = tf1.saved_model.tag_constants.SERVING
 _DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # These start up a model; nobody asks them for an answer.
 _INTERNAL = "__saved_model_"
+_ASSETS = tf1.saved_model.constants.ASSETS_KEY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +39,7 @@ class SavedModel:
     signature: the signature's name, or None where the graph has none.
     tags: the graph's tags.
     variables: prefix of the checkpoint with its variables, or None.
+    assets: paths of its files, by the tensor that is fed them.
   """
 
   graph_def: object
@@ -39,6 +49,7 @@ class SavedModel:
   signature: Optional[str]
   tags: Tuple[str, ...]
   variables: Optional[str]
+  assets: Dict[str, str]
 
 
 def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
@@ -47,9 +58,9 @@ def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
   Args:
     path: the directory.
     checkpoint: prefix of other values for its variables, or None.
-    outputs: names of the nodes or tensors to export; none for those of the
-      signature.
-    inputs: names of the tensors to feed; none for those of the signature.
+    outputs: names of the nodes or tensors to export, or what the signature
+      calls them; none for all of the signature.
+    inputs: the same of the tensors to feed.
     tags: see `read`.
     signature: see `read`.
 
@@ -57,20 +68,55 @@ def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
     SourceError: see `read`; or neither the user nor a signature names outputs.
   """
   saved = read(path, tags, signature)
-  outputs = list(outputs) or list(saved.outputs.values())
-  if not outputs:
+  return open_saved(saved, path, checkpoint, outputs, inputs)
+
+
+def open_saved(saved, path, checkpoint, outputs=(), inputs=()):
+  """A Model of a SavedModel that was read from `path`; see `load`."""
+  saved = by_signature(saved, outputs, inputs)
+  if not saved.outputs:
     raise SourceError(
       "cannot export SavedModel '%s': no signature names its outputs; pass "
       "--output_node=NAME" % path
     )
-  return open_trained(
-    saved.graph_def,
+  graph = _without_calls(open_graph(saved.graph_def, copy=False), saved)
+  hold_entries(graph, saved.assets)
+  prefix = checkpoint or saved.variables
+  fed = list(saved.inputs.values())
+  return open_model(
+    graph,
     saved.signatures,
+    None if prefix is None else Values(Checkpoint(prefix), graph),
     path,
-    checkpoint or saved.variables,
-    outputs,
-    list(inputs) or list(saved.inputs.values()),
+    list(saved.outputs.values()),
+    fed if inputs else [name for name in fed if not _is_phase(graph, name)],
+    input_keys={
+      TensorRef.parse(name).node: key for key, name in saved.inputs.items()
+    },
+    output_keys=tuple(saved.outputs),
   )
+
+
+def _is_phase(graph, name):
+  """Whether a signature's input may be decided; a user's own never is."""
+  node = graph.node(TensorRef.parse(name).node)
+  return (
+    is_setting(graph, node)
+    and node.attr["dtype"].type == tf1.bool.as_datatype_enum
+  )
+
+
+def _without_calls(graph, saved):
+  """A Graph in which what saves variables and fills tables is plain nodes.
+
+  TensorFlow 2 keeps the keys of a checkpoint in a function, and the entries of
+  tables in others.
+  """
+  for node in graph:
+    node.attr.pop("debug_name", None)  # older TensorFlow does not know it
+  wanted = ops.SAVES | ops.TABLE_INITIALIZERS
+  others = [n.name for n in graph if not wanted & called_ops(graph, n)]
+  return inlined(graph, saved.signatures, leaving=others)
 
 
 def read(path, tags=(), signature=None):
@@ -103,6 +149,7 @@ def read(path, tags=(), signature=None):
     signature=name,
     tags=tuple(meta.meta_info_def.tags),
     variables=_variables(folder),
+    assets=_assets(meta, folder),
   )
 
 
@@ -192,3 +239,26 @@ def _tensors(infos):
 def _variables(folder):
   prefix = os.path.join(folder, "variables", "variables")
   return prefix if tf1.gfile.Exists(prefix + ".index") else None
+
+
+def _assets(meta, folder):
+  """Paths by the name of the tensor that a loader feeds them to.
+
+  Raises:
+    SourceError: a file is outside of the SavedModel.
+  """
+  found = {}
+  definitions = list(meta.asset_file_def)
+  for packed in meta.collection_def[_ASSETS].any_list.value:  # as of TF 1
+    definition = meta.asset_file_def.add()
+    packed.Unpack(definition)
+    definitions.append(definition)
+  for definition in definitions:
+    name = definition.filename
+    if os.path.isabs(name) or ".." in name.split("/"):
+      raise SourceError(
+        "cannot use SavedModel '%s': its file '%s' is not in it; export it "
+        "again" % (folder, name)
+      )
+    found[definition.tensor_info.name] = os.path.join(folder, "assets", name)
+  return found

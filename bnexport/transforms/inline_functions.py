@@ -16,6 +16,7 @@ from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.nodes import (
   Signatures,
+  called_ops,
   constant,
   functions_of,
   int_attr,
@@ -23,7 +24,6 @@ from bnexport.nodes import (
 )
 from bnexport.tf1 import tf1
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _IFS = ("If", "StatelessIf")
 _CASES = ("Case", "StatelessCase")
 _WHILES = ("While", "StatelessWhile")
@@ -53,7 +53,7 @@ class InlineFunctions:
     writers = graph.ancestors(
       node.name
       for node in graph
-      if node.op in ops.UPDATES or _writes(graph, node)
+      if node.op in ops.UPDATES or ops.UPDATES & called_ops(graph, node)
     )
     inliner = _Inliner(graph, model.signatures, model.outputs)
     for name in {**needed, **writers}:
@@ -62,28 +62,15 @@ class InlineFunctions:
     return inliner.changes
 
 
-def _writes(graph, node):
-  """Whether a function that the node calls updates a variable."""
-  seen, stack = set(), functions_of(node)
-  while stack:
-    name = stack.pop()
-    if name in seen or name not in graph.library:
-      continue
-    seen.add(name)
-    for inner in graph.library[name].node_def:
-      if inner.op in ops.UPDATES:
-        return True
-      stack.extend(functions_of(inner))
-  return False
-
-
 class _Inliner:
   """Inlines calls of one graph; nested ones as they appear."""
 
   def __init__(self, graph: Graph, signatures: Signatures, outputs):
     self.graph = graph
     self.signatures = signatures
-    self.outputs = {ref.node for ref in outputs}
+    self.outputs = {}
+    for ref in outputs:
+      self.outputs.setdefault(ref.node, set()).add(ref.index)
     self.changes = []
     self._added = []  # calls may be among the nodes of the body just added
 
@@ -108,7 +95,7 @@ class _Inliner:
       self.inline(inner, stack + tuple(functions))
 
   def _kind(self, node):
-    if node.op in self.graph.library or node.op in _CALLS:
+    if node.op in self.graph.library or node.op in ops.CALLS:
       return self._call
     if node.op in _IFS:
       return self._if
@@ -131,8 +118,17 @@ class _Inliner:
       graph.set_inputs(reader, kept + [TensorRef(c, 0, True) for c in context])
     graph.remove([name])
     if name in self.outputs and outputs:
-      dtype = self._dtype(outputs[0])
-      graph.add("Identity", name, [outputs[0]], {"T": type_attr(dtype)})
+      self._hand_on(name, outputs)
+
+  def _hand_on(self, name, refs):
+    """Adds a node of a call's name that gives what the call gave."""
+    dtypes = [self._dtype(ref) for ref in refs]
+    if self.outputs[name] == {0}:
+      attrs = {"T": type_attr(dtypes[0])}
+      self.graph.add("Identity", name, refs[:1], attrs)
+      return
+    attrs = {"T": tf1.AttrValue(list=tf1.AttrValue.ListValue(type=dtypes))}
+    self.graph.add("IdentityN", name, refs, attrs)
 
   def _dtype(self, ref):
     node = self.graph.node(ref.node)
@@ -142,7 +138,7 @@ class _Inliner:
 
   def _call(self, node):
     function = node.op
-    if function in _CALLS:
+    if function in ops.CALLS:
       function = node.attr["f"].func.name
     args = self.graph.data_inputs(node.name)
     pivots = self.graph.control_inputs(node.name)

@@ -8,7 +8,7 @@ from typing import Dict
 import numpy as np
 
 from bnexport import ops
-from bnexport.checkpoint import Checkpoint, Values, find_prefix
+from bnexport.checkpoint import find_prefix
 from bnexport.comparison import Runner, refuse_unsafe
 from bnexport.divergence import always_run
 from bnexport.errors import ComparisonError, Error, GraphError, SourceError
@@ -122,11 +122,10 @@ def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
       does not have an output.
     NotImported: its nodes do not make a graph.
   """
-  signatures, values, prefix = Signatures(), None, None
+  saved = None
   if is_saved_model(path):
     saved = saved_model.read(path, tags, signature)
-    graph_def, signatures = saved.graph_def, saved.signatures
-    prefix, outputs = saved.variables, outputs or list(saved.outputs.values())
+    graph_def = saved.graph_def
   else:
     _refuse_training_graph(path, which)
     graph_def = read_proto(path, tf1.GraphDef, "the graph")
@@ -138,29 +137,40 @@ def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
   try:
     # The Graph is not edited, so what is imported is what is looked at.
     graph = Graph(graph_def, copy=False)
-    is_guessed = not outputs
-    outputs = outputs or _likely_output(graph)
+    is_guessed = not outputs and not (saved and saved.outputs)
+    outputs = _likely_output(graph) if is_guessed else outputs
   except GraphError as error:
     raise NotImported(str(error).partition(": ")[2]) from error
-  if not outputs:
+  if is_guessed and not outputs:
     raise SourceError(
       "cannot tell the output of %s=%s: nothing in it looks like one; pass "
       "--output_node=NAME" % (which, path)
     )
-  refs = find_tensors(graph, signatures, outputs, "output of %s" % which)
-  if prefix is not None:
-    values = Values(Checkpoint(prefix), graph)
-  model = Model(
-    graph=graph,
-    values=values,
-    inputs=(),
-    outputs=refs,
-    origin=path,
-    signatures=signatures,
-  )
+  if saved is not None:
+    model = _of_saved_model(saved, path, outputs)
+    graph_def = model.graph.to_graph_def()
+  else:
+    model = Model(
+      graph=graph,
+      values=None,
+      inputs=(),
+      outputs=find_tensors(graph, Signatures(), outputs, "output of " + which),
+      origin=path,
+      signatures=Signatures(),
+    )
+    keep_initializers(model, ())
   _refuse_variables(model, which)
-  keep_initializers(model, ())
   return model, graph_def, is_guessed
+
+
+def _of_saved_model(saved, path, outputs):
+  """A Model of what a loader would run for the outputs."""
+  model = saved_model.open_saved(saved, path, None, outputs)
+  model.inputs = ()
+  keep_initializers(model, ())
+  roots = [ref.node for ref in model.outputs] + list(model.initializers)
+  model.graph.keep(model.graph.ancestors(roots))
+  return model
 
 
 def _likely_output(graph):
