@@ -6,12 +6,12 @@ Where TF 1.15 is, its tf.contrib.graph_editor is asked for the same.
 import os
 import random
 import re
-import time
 
 import documented
 import numpy as np
 import pytest
 from commands import ROOT
+from counting import assert_linear
 from test_graph import assert_sound
 
 from bnexport import copies, editing, patterns, pieces, selection, text
@@ -153,14 +153,18 @@ def test_enclosed_refuses_a_beginning_of_the_border(graph):
 
 
 def test_walk_to_what_waits_for_all_is_linear():
-  count = 4000
-  made = ["a%d = NoOp()" % i for i in range(count)]
-  waits = ", ".join("^a%d" % i for i in range(count))
-  graph = graph_of("\n".join(made) + "\nall = NoOp(%s)" % waits)
-  begin = time.time()
-  names = graph.names()[:count]
-  assert len(selection.forward(graph, names, stop=["a1"])) == count + 1
-  assert time.time() - begin < 5  # quadratic takes minutes
+  def prepare(count):
+    made = ["a%d = NoOp()" % i for i in range(count)]
+    waits = ", ".join("^a%d" % i for i in range(count))
+    graph = graph_of("\n".join(made) + "\nall = NoOp(%s)" % waits)
+    names = graph.names()[:count]
+
+    def work():
+      assert len(selection.forward(graph, names, stop=["a1"])) == count + 1
+
+    return work
+
+  assert_linear(prepare, 200, 1000)
 
 
 # Rewiring.
@@ -487,19 +491,20 @@ def test_any_sequence_of_verbs_leaves_a_sound_graph(seed):
 
 
 def test_inserting_behind_every_node_is_linear():
-  def took(count):
+  def prepare(count):
     graph = graph_of("one = Const() {value=<float 1>}   a0 = Placeholder()\n"
                      + "\n".join("a%d = Neg(a%d)" % (i + 1, i)
                                  for i in range(count)))
-    begin = time.time()
-    for i in range(count):
-      editing.insert(graph, "a%d" % i, "Mul", "m%d" % i, more=["one"])
-    for i in range(count):
-      editing.bypass(graph, "m%d" % i)
-    return time.time() - begin
 
-  took(50)
-  assert took(4000) < 8 * 4 * took(500)
+    def work():
+      for i in range(count):
+        editing.insert(graph, "a%d" % i, "Mul", "m%d" % i, more=["one"])
+      for i in range(count):
+        editing.bypass(graph, "m%d" % i)
+
+    return work
+
+  assert_linear(prepare, 100, 500)
 
 
 # What tf.contrib.graph_editor does.
