@@ -78,8 +78,9 @@ def load(
 
   Args:
     source: a GraphDef's file, binary or text; a training graph, `.meta`; a
-      checkpoint with its `.meta` beside it; a SavedModel's directory; a
-      GraphDef, a MetaGraphDef or a tf.compat.v1.Graph, which stay as they are.
+      checkpoint with its `.meta` beside it; a SavedModel's directory; a Keras
+      file, which Keras loads; a GraphDef, a MetaGraphDef or a
+      tf.compat.v1.Graph, which stay as they are.
     checkpoint: prefix or directory of the checkpoint with the variables; that
       beside a `.meta`, or in a SavedModel, where it is None.
     outputs: names of the tensors that have to stay; a SavedModel's signature
@@ -277,8 +278,11 @@ def _source(model):
     return Source(checkpoint=prefix, meta_graph=path)
   if os.path.basename(path) in ("saved_model.pb", "saved_model.pbtxt"):
     path = os.path.dirname(path) or "."
+  from bnexport.sources.keras_file import is_keras
   if tf1.gfile.IsDirectory(path):
     return Source(saved_model=path)
   # What never was in a file has to be saved before a command can read it.
   is_file = tf1.gfile.Exists(path)
   return Source(graph_def=path if is_file else "GRAPH.pb", checkpoint=prefix)
+  if is_keras(path):
+    return Source(keras=path)

@@ -70,6 +70,9 @@ GRAPH_DEF = flags.DEFINE_string(
 SAVED_MODEL = flags.DEFINE_string(
   "saved_model", None, "SavedModel directory, with its variables."
 )
+KERAS = flags.DEFINE_string(
+  "keras", None, "Keras file with the whole model, .keras or .h5."
+)
 TAGS = flags.DEFINE_list(
   "tags", [], "Tags of the SavedModel's graph; default: serve, or the only one."
 )
@@ -359,7 +362,8 @@ def destination(source, extension, prefix):
   kind = ".pbtxt" if AS_TEXT.value else ".pb"
   path = OUTPUT_GRAPH.value or source.rstrip("/") + extension + kind
   writing.refuse_existing(path, OVERWRITE.value)
-  writing.refuse_source(path, prefix, META_GRAPH.value, GRAPH_DEF.value)
+  read = (META_GRAPH.value, GRAPH_DEF.value, KERAS.value)
+  writing.refuse_source(path, prefix, *read)
   return path
 
 

@@ -54,8 +54,10 @@ def main():
 
 
 def _outputs():
-  # A SavedModel's signature names its outputs.
-  return cli.outputs() if not cli.SAVED_MODEL.value else ()
+  # These name their outputs themselves.
+  if cli.SAVED_MODEL.value or cli.KERAS.value:
+    return [name for name in cli.OUTPUT_NODE.value if name]
+  return cli.outputs()
 
 
 def _freeze(outputs, watched=lambda data: data):
@@ -70,7 +72,8 @@ def _freeze(outputs, watched=lambda data: data):
   prefix = None
   if cli.CHECKPOINT.value is not None:
     prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
-  path = cli.destination(prefix or cli.SAVED_MODEL.value, ".frozen", prefix)
+  named = prefix or cli.SAVED_MODEL.value or cli.KERAS.value
+  path = cli.destination(named, ".frozen", prefix)
   feeds = cli.feeds()
   export = _export(prefix, outputs)
   return cli.deliver(export, path, feeds, watched=watched)
@@ -204,7 +207,13 @@ def _warnings(said):
 def _refuse_two_sources():
   named = [
     flag.name
-    for flag in (cli.MODEL, cli.META_GRAPH, cli.GRAPH_DEF, cli.SAVED_MODEL)
+    for flag in (
+      cli.MODEL,
+      cli.META_GRAPH,
+      cli.GRAPH_DEF,
+      cli.SAVED_MODEL,
+      cli.KERAS,
+    )
     if flag.value
   ]
   if len(named) > 1:
@@ -217,7 +226,14 @@ def _refuse_two_sources():
       "cannot use --input: it is handed to --model, which is not given; pass "
       "--input_node to name what a training graph is fed"
     )
-  if cli.CHECKPOINT.value is None and not cli.SAVED_MODEL.value:
+  if cli.CHECKPOINT.value and cli.KERAS.value:
+    raise SourceError(
+      "cannot use --checkpoint with --keras: the file holds its weights; leave "
+      "one out"
+    )
+  if cli.CHECKPOINT.value is None and not (
+    cli.SAVED_MODEL.value or cli.KERAS.value
+  ):
     raise SourceError(
       "cannot freeze: no values are given for the variables; pass "
       "--checkpoint=PREFIX_OR_DIRECTORY"
@@ -245,13 +261,19 @@ def _export(prefix, outputs):
     return pipeline.export_rebuilt_graph(
       model, options, reference, cli.progress
     )
-  if cli.SAVED_MODEL.value:
+  own = None
+  if cli.KERAS.value:
+    from bnexport.sources import keras_model
+
+    cli.progress("loading %s" % cli.KERAS.value)
+    model, own = keras_model.load(cli.KERAS.value, outputs, inputs)
+  elif cli.SAVED_MODEL.value:
     from bnexport.sources import saved_model
 
     model = saved_model.load(
       cli.SAVED_MODEL.value,
       prefix,
-      cli.OUTPUT_NODE.value,
+      outputs,
       inputs,
       cli.TAGS.value,
       cli.SIGNATURE.value,
@@ -266,7 +288,7 @@ def _export(prefix, outputs):
     model = meta_graph.load(
       cli.META_GRAPH.value or prefix + ".meta", prefix, outputs, inputs
     )
-  return pipeline.export_training_graph(model, options, cli.progress)
+  return pipeline.export_training_graph(model, options, cli.progress, own)
 
 
 if __name__ == "__main__":

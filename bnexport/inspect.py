@@ -1,14 +1,15 @@
 """Says what is in a TF1 graph, and what is wrong with it.
 
-Of a frozen graph, of a checkpoint with its training graph, or a SavedModel:
+Of a frozen graph, of a checkpoint with its training graph, a SavedModel or a
+Keras file:
 
   python -m bnexport.inspect --graph_def=model.pb
   python -m bnexport.inspect --checkpoint=run/model.ckpt
   python -m bnexport.inspect --explain=BN101
 
-Nothing of the graph is run. Inputs and outputs are guessed where
---output_node names none. Exit status: 0 nothing stands against the graph, 2
-findings do, 3 can't be done.
+Nothing of the graph is run; a Keras file is loaded by Keras. Inputs and outputs
+are guessed where --output_node names none. Exit status: 0 nothing stands
+against the graph, 2 findings do, 3 can't be done.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main():
     checkpoint=cli.CHECKPOINT.value,
     meta_graph=cli.META_GRAPH.value,
     saved_model_dir=cli.SAVED_MODEL.value,
+    keras_file=cli.KERAS.value,
     tags=cli.TAGS.value,
     signature=cli.SIGNATURE.value,
     outputs=[name for name in cli.OUTPUT_NODE.value if name],
@@ -61,22 +63,17 @@ def main():
 
 
 def _refuse_other_than_one_source():
-  if cli.SAVED_MODEL.value and (
-    cli.GRAPH_DEF.value or cli.CHECKPOINT.value or cli.META_GRAPH.value
-  ):
+  trained = [cli.GRAPH_DEF.value or cli.CHECKPOINT.value, cli.META_GRAPH.value]
+  whole = [flag for flag in (cli.SAVED_MODEL, cli.KERAS) if flag.value]
+  if len(whole) > 1 or (whole and any(trained)):
     raise SourceError(
-      "cannot inspect two sources: --saved_model and another are given; pass "
-      "one"
+      "cannot inspect two sources: --%s and another are given; pass one"
+      % whole[0].name
     )
-  if not (
-    cli.SAVED_MODEL.value
-    or cli.GRAPH_DEF.value
-    or cli.META_GRAPH.value
-    or cli.CHECKPOINT.value
-  ):
+  if not whole and not any(trained):
     raise SourceError(
       "cannot inspect: nothing is named; pass --graph_def=FILE, "
-      "--checkpoint=PREFIX or --saved_model=DIRECTORY"
+      "--checkpoint=PREFIX, --saved_model=DIRECTORY or --keras=FILE"
     )
 
 

@@ -5,6 +5,7 @@ Modules take `tf1`, which is `tf.compat.v1`, from here.
 Everything that depends on the version of TensorFlow is here.
 """
 
+import importlib
 import importlib.util
 import os
 
@@ -63,3 +64,27 @@ def session(graph):
   config = tf1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
   config.graph_options.rewrite_options.disable_meta_optimizer = True
   return tf1.Session(graph=graph, config=config)
+
+
+def keras(major):
+  """The Keras that reads what Keras of a major version wrote.
+
+  Up to 2 that is tf.keras of TensorFlow up to 2.15, and tf_keras beside newer
+  ones.
+
+  Returns:
+    The module, or None where it is not installed.
+  """
+  try:
+    if major >= 3:
+      os.environ["KERAS_BACKEND"] = "tensorflow"
+      found = importlib.import_module("keras")
+      is_there = found.backend.backend() == "tensorflow"
+    elif importlib.util.find_spec("tf_keras") is not None:
+      found, is_there = importlib.import_module("tf_keras"), True
+    else:
+      found, is_there = tf1.keras, True
+    version = int(found.__version__.partition(".")[0])
+    return found if is_there and (version >= 3) == (major >= 3) else None
+  except (ImportError, AttributeError):
+    return None

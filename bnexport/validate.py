@@ -36,7 +36,8 @@ _GRAPH = flags.DEFINE_string(
 _REFERENCE = flags.DEFINE_string(
   "reference",
   None,
-  "What is right: another graph, or a checkpoint with its training graph.",
+  "What is right: another graph, a Keras file, or a checkpoint with its "
+  "training graph.",
 )
 _SAMPLES = flags.DEFINE_integer(
   "samples", None, "How many rows of input to make up.", lower_bound=1
@@ -164,6 +165,17 @@ def _reference(model, stated):
   path = _REFERENCE.value
   if not path:
     return None
+  from bnexport.sources.keras_file import is_keras
+
+  if is_keras(path):
+    return opening.against_keras(
+      path,
+      outputs,
+      cli.inputs() or model.placeholders(),
+      cli.options(),
+      is_allowed,
+      cli.progress,
+    )
   if not opening.is_checkpoint(path):
     return opening.against_graph(
       path, outputs, stated, cli.TAGS.value, cli.SIGNATURE.value, is_allowed

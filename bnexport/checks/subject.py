@@ -39,6 +39,9 @@ def _once(method):
   return property(value)
 
 
+_FLAGS = ("graph_def", "saved_model", "keras", "checkpoint", "meta_graph")
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
   """The files that a graph comes from, as the user named them.
@@ -48,6 +51,7 @@ class Source:
     checkpoint: the checkpoint's prefix, or None.
     meta_graph: the training graph where it is not beside the checkpoint.
     saved_model: the SavedModel's directory, or None.
+    keras: the Keras file, or None.
     assets: the SavedModel's files by the tensor that is fed their paths.
     size: bytes of the graph's file.
   """
@@ -56,6 +60,7 @@ class Source:
   checkpoint: Optional[str] = None
   meta_graph: Optional[str] = None
   saved_model: Optional[str] = None
+  keras: Optional[str] = None
   assets: Mapping[str, str] = dataclasses.field(default_factory=dict)
   size: int = 0
 
@@ -70,11 +75,13 @@ class Source:
   def command(self, is_frozen):
     """The command that exports or mends what is in these files."""
     flags = []
-    for flag in ("graph_def", "saved_model", "checkpoint", "meta_graph"):
+    for flag in _FLAGS:
       path = getattr(self, flag)
       if path is not None:
         flags.append("--%s=%s" % (flag, shlex.quote(path)))
-    if not is_frozen and not self.saved_model and not self.checkpoint:
+    if not is_frozen and not (
+      self.saved_model or self.keras or self.checkpoint
+    ):
       flags.append("--checkpoint=PREFIX")
     name = "repair" if is_frozen else "freeze"
     return " ".join(["python -m bnexport." + name] + flags)

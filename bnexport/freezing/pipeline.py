@@ -110,7 +110,7 @@ class Export:
     return to_graph_def(self.model)
 
 
-def export_training_graph(model, options, progress=lambda text: None):
+def export_training_graph(model, options, progress=lambda text: None, own=None):
   """Rewrites a model with variables into an inference graph.
 
   Args:
@@ -124,6 +124,8 @@ def export_training_graph(model, options, progress=lambda text: None):
   progress("rewriting %d nodes of %s" % (len(model.graph), model.origin))
   _refuse_unknown_variables(model, options.denylist)
   _run(model, [ReplaceInputs(), InlineFunctions()])
+    own: a reference of the source's own, which is asked where no statistic
+      had to be replaced: it would answer with those of the batch.
   refuse_mutable(model)
   keep_initializers(model, options.initializers)
   if options.moving_averages:
@@ -146,6 +148,11 @@ def export_training_graph(model, options, progress=lambda text: None):
 def mend_frozen_graph(model, options, progress=lambda text: None):
   """Makes a graph that was frozen wrongly an inference graph.
 
+    unsafe = _unsafe(original)
+    if unsafe is not None:
+      model.warnings.append("the training graph is not run: %s" % unsafe)
+  if reference is not None and own is not None and not model.stored:
+    reference = own.beside(reference)
   Args:
     model: from sources.frozen_graph; is edited.
     options: Options.

@@ -17,7 +17,7 @@ from bnexport.inspection import text as terminal
 from bnexport.inspection.overview import overview
 from bnexport.model import find_tensors
 from bnexport.nodes import Signatures
-from bnexport.sources import saved_model
+from bnexport.sources import keras_model, saved_model
 from bnexport.sources.files import read_proto
 from bnexport.sources.signature import by_signature
 from bnexport.tf1 import tf1
@@ -82,6 +82,7 @@ def look(
   checkpoint=None,
   meta_graph=None,
   saved_model_dir=None,
+  keras_file=None,
   tags=(),
   signature=None,
   outputs=(),
@@ -94,6 +95,7 @@ def look(
     checkpoint: prefix, file or directory of a checkpoint, or None.
     meta_graph: the training graph where it is not beside the checkpoint.
     saved_model_dir: a SavedModel, or None.
+    keras_file: a Keras file, or None.
     tags: of the SavedModel's graph.
     signature: of the SavedModel.
     outputs: names of the outputs; guessed where there are none.
@@ -106,6 +108,7 @@ def look(
     SourceError: a file is missing or unsound, or an output is not in the graph.
     GraphError: the graph does not open, and no rule tells why.
   """
+  values = None
   signatures, inputs, kind, assets = Signatures(), (), None, {}
   named = [name.strip() for name in outputs]
   prefix = None if checkpoint is None else find_prefix(checkpoint)
@@ -121,6 +124,12 @@ def look(
     path, kind, assets = saved_model_dir, "SavedModel", saved.assets
     inputs = list(saved.inputs.values())
     outputs = list(saved.outputs.values())
+    named = outputs if named else named
+  elif keras_file is not None:
+    model, _ = keras_model.load(keras_file, named)
+    proto, values = model.graph.to_graph_def(), model.values
+    path, kind, inputs = keras_file, "Keras model", list(model.input_keys)
+    outputs = [str(ref) for ref in model.outputs]
     named = outputs if named else named
   elif graph_def is not None:
     path = graph_def
@@ -141,10 +150,13 @@ def look(
     checkpoint=None if saved_model_dir else prefix,
     meta_graph=meta_graph,
     saved_model=saved_model_dir,
+    keras=keras_file,
     assets=assets,
     size=_size(path),
   )
   subject = Subject(proto, source, signatures, prefix, outputs, target_tf)
+  if values is not None:
+    subject.values = values
   if subject.graph is not None:
     # What can't be mended is not in it, and is a finding.
     there = [n for n in named if TensorRef.parse(n).node in subject.graph]

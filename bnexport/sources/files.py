@@ -15,15 +15,15 @@ _PIECE = 1 << 20
 _FIXED = {1: 8, 5: 4}
 
 
-def read(path, what):
-  """Returns the bytes of a file; `what` names it in messages.
+def read(path, what, most=-1):
+  """Returns the bytes of a file, or its first ones; `what` is for messages.
 
   Raises:
     SourceError: it is missing or unreadable.
   """
   try:
     with tf1.gfile.GFile(path, "rb") as f:
-      return f.read()
+      return f.read(most)
   except tf1.errors.OpError as error:
     raise SourceError(
       "cannot read %s '%s': %s" % (what, path, _reason(path, error))

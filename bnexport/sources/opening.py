@@ -6,10 +6,15 @@ import os
 
 from bnexport.checkpoint import find_prefix
 from bnexport.errors import SourceError
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph
 from bnexport.nodes import Signatures, tensor_attr
-from bnexport.ops import RESOURCE_READS, VARIABLES
-from bnexport.sources import plain_graph, saved_model
+from bnexport.sources import (
+  keras_model,
+  plain_graph,
+  saved_model,
+  session_values,
+)
+from bnexport.sources.keras_file import is_keras
 from bnexport.tf1 import tf1
 
 # How a caller names outputs and inputs.
@@ -30,6 +35,8 @@ def load(source, checkpoint, outputs, inputs, tags, signature, session):
       "MetaGraphDef or a tf.compat.v1.Graph" % type(source).__name__
     )
   path = os.fspath(source)
+  if is_keras(path):
+    return keras_model.load(path, outputs, inputs)[0]
   if _is_saved_model(path):
     return saved_model.load(path, prefix, outputs, inputs, tags, signature)
   if not path.endswith(".meta") and _is_checkpoint(path):
@@ -80,34 +87,6 @@ def _of_graph(tf_graph, prefix, outputs, inputs, session):
     _ARGUMENTS,
   )
   if session is not None:
-    for name, value in _values(model.graph, session).items():
+    for name, value in session_values.read(model.graph, session).items():
       model.values.hold(name, tensor_attr(value).tensor)
   return model
-
-
-def _values(graph, session):
-  """Arrays by variable, of the variables that the session has initialized."""
-  tensors = {}
-  for node in graph:
-    if node.op == "VarHandleOp":
-      reads = [
-        reader
-        for reader in graph.readers_of(TensorRef(node.name))
-        if graph.op(reader) in RESOURCE_READS
-      ]
-      # Nothing is added to the caller's graph to read the others.
-      if reads:
-        tensors[node.name] = reads[0] + ":0"
-    elif node.op in VARIABLES:
-      tensors[node.name] = node.name + ":0"
-  try:
-    return session.run(tensors)
-  except tf1.errors.FailedPreconditionError:
-    pass  # one of them is not initialized
-  found = {}
-  for name, tensor in tensors.items():
-    try:
-      found[name] = session.run(tensor)
-    except tf1.errors.FailedPreconditionError:
-      continue
-  return found

@@ -20,7 +20,7 @@ from bnexport.inspection.flow import Flow, is_setting
 from bnexport.model import Model, find_tensors
 from bnexport.nodes import Signatures
 from bnexport.phase import stated_value
-from bnexport.sources import builder, meta_graph, saved_model
+from bnexport.sources import builder, keras_model, meta_graph, saved_model
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 from bnexport.variables import assignment
@@ -306,6 +306,19 @@ def against_checkpoint(
   """
   prefix = find_prefix(path)
   model = meta_graph.load(training or prefix + ".meta", prefix, outputs)
+  return _exported_anew(model, path, inputs, options, is_allowed, progress)
+
+
+def against_keras(path, outputs, inputs, options, is_allowed, progress):
+  """A Reference of a Keras file; see `against_checkpoint`."""
+  model, own = keras_model.load(path, outputs)
+  return _exported_anew(model, path, inputs, options, is_allowed, progress, own)
+
+
+def _exported_anew(
+  model, path, inputs, options, is_allowed, progress, own=None
+):
+  """A Reference of a model that is rewritten for inference."""
   graph = model.graph
   cut = [
     n for n in inputs if n in graph and graph.op(n) not in ops.PLACEHOLDERS
@@ -313,7 +326,8 @@ def against_checkpoint(
   if cut:
     names = [n for n in inputs if n in graph and not _is_setting(graph, n)]
     model.inputs = find_tensors(graph, model.signatures, names, "input")
-  export = pipeline.export_training_graph(model, options, progress)
+    own = None
+  export = pipeline.export_training_graph(model, options, progress, own)
   reference = export.reference
   if reference is None:  # no other way is left to make an inference graph
     refuse_reaching_out(export.model, is_allowed)

@@ -1,0 +1,308 @@
+"""A Keras file: loaded by the Keras that wrote it, traced for inference."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+
+import numpy as np
+from absl import logging
+
+from bnexport import ops
+from bnexport.checkpoint import Values
+from bnexport.errors import ComparisonError, SourceError, first_line
+from bnexport.graph import TensorRef
+from bnexport.model import open_model
+from bnexport.nodes import Signatures, identity, tensor_attr
+from bnexport.sources import saved_model, session_values
+from bnexport.sources.keras_file import describe
+from bnexport.sources.meta_graph import open_graph
+from bnexport.tf1 import keras, session, tf1
+
+
+class KerasModel:
+  """Keras' own model, called for inference.
+
+  Attributes:
+    inputs: names of its inputs, in order.
+    outputs: names of its outputs, in order.
+  """
+
+  what = "the Keras model, which Keras runs with training=False"
+
+  def __init__(self, keras_module, file):
+    """Loads the model.
+
+    Args:
+      keras_module: the Keras that wrote it.
+      file: a KerasFile.
+
+    Raises:
+      SourceError: Keras does not load it, or it is not made of layers whose
+        inputs are known.
+    """
+    self._keras = keras_module
+    self._file = file
+    self._path = file.path
+    self._flat = self._load()
+    self.inputs = _names(self._flat.inputs)
+    self.outputs = _names(self._flat.outputs)
+
+  def _load(self):
+    load_model = self._keras.models.load_model
+    loaded = self._by_keras(lambda: load_model(self._path, compile=False))
+    if not getattr(loaded, "inputs", None) or not loaded.outputs:
+      raise SourceError(
+        "cannot trace Keras file '%s': its inputs are not in the file; call "
+        "the model once, save a SavedModel with model.export(DIR), and pass "
+        "--saved_model=DIR" % self._path
+      )
+    for tensor in loaded.inputs:
+      if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
+        raise SourceError(
+          "cannot trace Keras file '%s': its input '%s' is no plain tensor; "
+          "save a SavedModel with model.export(DIR), and pass "
+          "--saved_model=DIR" % (self._path, tensor.name)
+        )
+    return self._keras.Model(list(loaded.inputs), list(loaded.outputs))
+
+  def _by_keras(self, do):
+    """Calls Keras; what it raises, which may be anything, is one line."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+      return do()
+    except Exception as error:
+      raise SourceError(
+        "cannot load Keras file '%s' of Keras %s: Keras %s says %s: %s; load "
+        "it with the Keras that wrote it, or, where the model has code of "
+        "yours, save a SavedModel with model.export(DIR), and pass "
+        "--saved_model=DIR"
+        % (
+          self._path,
+          self._file.version,
+          self._keras.__version__,
+          type(error).__name__,
+          first_line(error),
+        )
+      ) from error
+    finally:
+      logging.set_verbosity(verbosity)
+
+  def trace(self, folder):
+    """Writes a SavedModel with the forward pass and the variables."""
+    self._by_keras(lambda: self._trace(folder))
+
+  def _trace(self, folder):
+    specs = [
+      tf1.TensorSpec(tensor.shape, tensor.dtype, name)
+      for tensor, name in zip(self._flat.inputs, self.inputs)
+    ]
+
+    @tf1.function(input_signature=specs)
+    def serve(*tensors):
+      return dict(zip(self.outputs, self._call(tensors)))
+
+    traced = serve.get_concrete_function()
+    module = tf1.Module()
+    module.serve = serve
+    module.kept = list(traced.variables)
+    tf1.saved_model.save(module, folder, {"serving_default": traced})
+
+  def _call(self, tensors):
+    answers = self._flat(list(tensors), training=False)
+    return answers if isinstance(answers, (list, tuple)) else [answers]
+
+  def answers(self, names, feeds):
+    """Arrays of outputs by name, for feeds by name of input.
+
+    Raises:
+      ComparisonError: Keras can't run it.
+    """
+    rows = max(len(np.atleast_1d(value)) for value in feeds.values())
+    fed = [
+      np.asarray(
+        feeds.get(name, _ones(tensor.shape, rows)),
+        tf1.as_dtype(tensor.dtype).as_numpy_dtype,
+      )
+      for name, tensor in zip(self.inputs, self._flat.inputs)
+    ]
+    try:
+      given = dict(zip(self.outputs, self._run(fed)))
+    except Exception as error:  # layers raise whatever they like
+      raise ComparisonError(
+        "the Keras model does not run (%s)" % first_line(error)
+      ) from error
+    return [given[name] for name in names]
+
+  def _run(self, fed):
+    return [np.asarray(y) for y in self._call(map(tf1.constant, fed))]
+
+
+class GraphKerasModel(KerasModel):
+  """The same where TensorFlow builds graphs and runs them in sessions."""
+
+  def __init__(self, keras_module, file):
+    self.graph = tf1.Graph()
+    self._session = session(self.graph)
+    with self.graph.as_default(), self._session.as_default():
+      keras_module.backend.set_learning_phase(0)
+      super().__init__(keras_module, file)
+
+  def ends(self):
+    """Tensor names of inputs and outputs, by what they are called."""
+    flat = self._flat
+    return [
+      dict(zip(names, (tensor.name for tensor in tensors)))
+      for names, tensors in (
+        (self.inputs, flat.inputs),
+        (self.outputs, flat.outputs),
+      )
+    ]
+
+  def values(self, graph):
+    return session_values.read(graph, self._session)
+
+  def _run(self, fed):
+    with self.graph.as_default(), self._session.as_default():
+      given = self._flat.predict_on_batch(fed)
+    return given if isinstance(given, list) else [given]
+
+
+class KerasAnswers:
+  """Answers of Keras, with the tensors of the traced graph behind them."""
+
+  def __init__(self, run, model):
+    """Prepares.
+
+    Args:
+      run: a KerasModel.
+      model: the Model of its graph, whose outputs `answers` gives.
+    """
+    self.what = run.what
+    self._run = run
+    self._outputs, self._inputs = model.output_keys, model.input_keys
+    self._traced = None
+
+  def beside(self, traced):
+    """Takes the reference that runs the traced graph; returns itself."""
+    self._traced = traced
+    return self
+
+  @property
+  def graph(self):
+    return self._traced.graph
+
+  def open(self):
+    self._traced.open()
+
+  def fetch(self, names, feeds):
+    return self._traced.fetch(names, feeds)
+
+  def answers(self, feeds):
+    """Outputs for feeds by node name; see comparison.Runner."""
+    fed = {self._inputs.get(name, name): v for name, v in feeds.items()}
+    return self._run.answers(self._outputs, fed)
+
+
+def load(path, outputs=(), inputs=()):
+  """Loads a Keras model; the layers' own code makes the graph.
+
+  Args:
+    path: a .keras or .h5 file with a whole model.
+    outputs: names of the tensors to export; none for the model's outputs, by
+      the names of the layers that give them.
+    inputs: names of the tensors to feed; none for the model's inputs.
+
+  Returns:
+    A Model that holds its variables' values, and a KerasAnswers to compare
+    with; None where the ends are other tensors than the model's.
+
+  Raises:
+    SourceError: see `describe`; or the Keras that wrote it is not installed
+      or does not load it.
+  """
+  run = _opened(describe(path))
+  if isinstance(run, GraphKerasModel):
+    model = _of_graph(run, path, outputs, inputs)
+  else:
+    model = _of_function(run, path, outputs, inputs)
+  names = list(model.output_keys)
+  fed = [ref.node for ref in model.inputs]
+  is_whole = set(names) <= set(run.outputs) and set(fed) <= set(run.inputs)
+  return model, KerasAnswers(run, model) if is_whole else None
+
+
+def _opened(file):
+  """Has the Keras that wrote a file load it."""
+  found, is_eager = keras(file.major), tf1.executing_eagerly()
+  fact = None
+  if found is None:
+    fact = "that is not installed beside TensorFlow %s" % tf1.__version__
+    step = "pip install tf_keras"
+    if file.major >= 3:
+      step = "pip install keras tensorflow, 2.16 or newer"
+  elif file.is_zip and not is_eager:
+    fact = "this TensorFlow %s runs without eager execution" % tf1.__version__
+    step = "load it in a process of its own, with TensorFlow 2.16 or newer"
+  if fact is not None:
+    raise SourceError(
+      "cannot load Keras file '%s': Keras %s wrote it, and %s; %s"
+      % (file.path, file.version, fact, step)
+    )
+  return (KerasModel if is_eager else GraphKerasModel)(found, file)
+
+
+def _ones(shape, rows):
+  """What an input gets that the outputs do not need."""
+  sizes = list(tf1.TensorShape(shape).as_list())
+  return np.ones([rows] + [size or 1 for size in sizes[1:]])
+
+
+def _names(tensors):
+  """Names of the layers that give the tensors, each once."""
+  found = []
+  for tensor in tensors:
+    layer = tensor._keras_history[0].name
+    name, count = re.sub(r"\W", "_", layer), 0
+    while name in found:
+      count += 1
+      name = "%s_%d" % (re.sub(r"\W", "_", layer), count)
+    found.append(name)
+  return found
+
+
+def _of_function(run, path, outputs, inputs):
+  with tempfile.TemporaryDirectory() as folder:
+    run.trace(folder)
+    model = saved_model.load(folder, None, outputs, inputs)
+    held = {
+      node.name: tensor_attr(model.values[node.name]).tensor
+      for node in model.graph
+      if node.op in ops.VARIABLES and node.name in model.values
+    }
+  model.values = Values(None, model.graph, held)
+  model.origin = path
+  return model
+
+
+def _of_graph(run, path, outputs, inputs):
+  graph = open_graph(run.graph.as_graph_def(add_shapes=True), copy=False)
+  fed, given = run.ends()
+  for key, text in given.items():
+    if TensorRef.parse(text) != TensorRef(key):
+      dtype = run.graph.get_tensor_by_name(text).dtype
+      given[key] = str(identity(graph, key, TensorRef.parse(text), dtype))
+  held = {
+    name: tensor_attr(value).tensor for name, value in run.values(graph).items()
+  }
+  return open_model(
+    graph,
+    Signatures(),
+    Values(None, graph, held),
+    path,
+    [given.get(name, name) for name in outputs or given],
+    list(inputs) or list(fed.values()),
+    output_keys=tuple(outputs) or tuple(run.outputs),
+    input_keys={TensorRef.parse(text).node: key for key, text in fed.items()},
+  )
