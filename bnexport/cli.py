@@ -391,6 +391,7 @@ def options():
     target_tf=TARGET_TF.value,
     calibration_data=data,
     recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
+    allow_unsafe_ops=ALLOW_UNSAFE_OPS.value,
   )
 
 
@@ -447,6 +448,7 @@ def _prove(export, read, feeds, restore=None):
     export.model.initializers,
     export.keeps_batch,
     restore,
+    export.model.is_trusted,
   )
 
 
@@ -462,7 +464,7 @@ def _say(export, proof, path):
     warn(warning)
   if proof is None or proof.holds:
     return DONE
-  if proof.is_imported:
+  if proof.is_run:
     warn(
       "the exported graph does not answer as its reference; see the report "
       "above"

@@ -9,6 +9,7 @@ import numpy as np
 
 from bnexport import ops
 from bnexport.errors import ComparisonError, first_line
+from bnexport.graph import Graph
 from bnexport.nodes import functions_of
 from bnexport.tf1 import op_def, session, tf1
 
@@ -113,7 +114,7 @@ class Comparison:
     feeds: shapes of what was fed.
     arrays: what was fed, by node name; None where nothing was.
     is_made_up: whether it was made up rather than given.
-    is_imported: whether this TensorFlow knows all ops of the graph.
+    is_run: whether the graph was imported and may be run here.
     notes: what else to know, a line each.
   """
 
@@ -124,13 +125,13 @@ class Comparison:
   feeds: Dict[str, tuple] = dataclasses.field(default_factory=dict)
   arrays: Optional[Dict[str, np.ndarray]] = None
   is_made_up: bool = False
-  is_imported: bool = True
+  is_run: bool = True
   notes: List[str] = dataclasses.field(default_factory=list)
 
   @property
   def holds(self):
     return (
-      self.is_imported
+      self.is_run
       and all(d.holds for d in self.differences)
       and self.batch is not False
       and self.repeats is not False
@@ -219,21 +220,42 @@ def refuse_unsafe(graph, names, is_allowed=False):
     names: of the nodes that would run; the functions they call count too.
     is_allowed: whether the user trusts the graph.
   """
-  if is_allowed:
-    return
+  said = None if is_allowed else _unsafe_op(graph, names)
+  if said is not None:
+    raise ComparisonError("cannot run the graph: %s" % said)
+
+
+def unsafe_op(graph, outputs, initializers):
+  """Says which op keeps a graph of the user's from being run, or None.
+
+  Files that fill lookup tables are part of a model.
+
+  Args:
+    graph: a Graph.
+    outputs: TensorRefs that a run would give.
+    initializers: nodes that are run before.
+  """
+  names = graph.ancestors([ref.node for ref in outputs] + list(initializers))
+  return _unsafe_op(
+    graph, [n for n in names if graph.op(n) not in ops.TABLE_INITIALIZERS]
+  )
+
+
+def _unsafe_op(graph, names):
+  """Says which op of some nodes reaches out of the graph, or None."""
   waiting, seen = [graph.node(name) for name in names], set()
   for node in waiting:
     what = ops.reaches(node)
     if what is not None:
-      raise ComparisonError(
-        "cannot run the graph: '%s' is a %s and reaches %s; pass "
-        "--allow_unsafe_ops if you trust the graph, or cut it out with "
-        "--input_node" % (node.name, node.op, what)
+      return (
+        "'%s' is a %s and reaches %s; pass --allow_unsafe_ops if you trust the "
+        "graph, or cut it out with --input_node" % (node.name, node.op, what)
       )
     for name in functions_of(node):
       if name in graph.library and name not in seen:
         seen.add(name)
         waiting.extend(graph.library[name].node_def)
+  return None
 
 
 def made_up_feeds(graph_def, rows=_ROWS):
@@ -287,6 +309,7 @@ def prove(
   initializers=(),
   keeps_batch=False,
   restore=None,
+  is_trusted=False,
 ):
   """Imports a graph again and compares what it answers.
 
@@ -298,10 +321,17 @@ def prove(
     initializers: nodes to run first.
     keeps_batch: whether norms use the batch on purpose.
     restore: gives a session's variables their values, or None.
+    is_trusted: whether to run it also where ops reach out of the graph.
 
   Raises:
     ComparisonError: the exported graph can't be imported.
   """
+  if not is_trusted:
+    graph = Graph(graph_def, copy=False)
+    unsafe = unsafe_op(graph, outputs, initializers)
+    if unsafe is not None:
+      Runner(graph_def, ()).close()
+      return Comparison(reference="nothing: " + unsafe, is_run=False)
   runner = Runner(graph_def, outputs, initializers, restore)
   proof = Comparison()
   try:
@@ -401,7 +431,7 @@ def unknown_op(graph):
         reference="nothing: this TensorFlow does not know op %s of '%s'; prove "
         "the graph with python -m bnexport.validate where it is registered"
         % (node.op, node.name),
-        is_imported=False,
+        is_run=False,
       )
   return None
 

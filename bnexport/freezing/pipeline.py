@@ -11,7 +11,13 @@ from bnexport.batchnorm import BATCH, STORED, BatchNorm
 from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
-from bnexport.errors import SourceError, TransformError, nearest
+from bnexport.comparison import unsafe_op
+from bnexport.errors import (
+  ComparisonError,
+  SourceError,
+  TransformError,
+  nearest,
+)
 from bnexport.evaluation import in_scope
 from bnexport.freezing import session
 from bnexport.freezing.calibration import Recalibrated, recalibrate
@@ -64,6 +70,7 @@ class Options:
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
   recalibrate: Union[str, Tuple[str, ...]] = "broken"
+  allow_unsafe_ops: bool = False
 
 
 @dataclasses.dataclass
@@ -117,15 +124,16 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
     model: is edited.
     options: Options.
     progress: called with what is being done.
+    own: a reference of the source's own, which is asked where no statistic
+      had to be replaced: it would answer with those of the batch.
 
   Returns:
     An Export, with the training graph itself as the reference.
   """
   progress("rewriting %d nodes of %s" % (len(model.graph), model.origin))
+  model.is_trusted = options.allow_unsafe_ops
   _refuse_unknown_variables(model, options.denylist)
   _run(model, [ReplaceInputs(), InlineFunctions()])
-    own: a reference of the source's own, which is asked where no statistic
-      had to be replaced: it would answer with those of the batch.
   refuse_mutable(model)
   keep_initializers(model, options.initializers)
   if options.moving_averages:
@@ -140,19 +148,26 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
   reference = None
   if not keep and options.data_format is None:
     reference = TrainingGraph(original, model)
-  export = _finish(model, options, reference, progress)
-  export.original = original
-  return export
-
-
-def mend_frozen_graph(model, options, progress=lambda text: None):
-  """Makes a graph that was frozen wrongly an inference graph.
-
     unsafe = _unsafe(original)
     if unsafe is not None:
       model.warnings.append("the training graph is not run: %s" % unsafe)
   if reference is not None and own is not None and not model.stored:
     reference = own.beside(reference)
+  export = _finish(model, options, reference, progress)
+  export.original = original
+  return export
+
+
+def _unsafe(model):
+  """Says which op keeps a model from being run, or None."""
+  if model.is_trusted:
+    return None
+  return unsafe_op(model.graph, model.outputs, model.initializers)
+
+
+def mend_frozen_graph(model, options, progress=lambda text: None):
+  """Makes a graph that was frozen wrongly an inference graph.
+
   Args:
     model: from sources.frozen_graph; is edited.
     options: Options.
@@ -262,6 +277,7 @@ def export_rebuilt_graph(model, options, reference, progress=lambda text: None):
     reference: what to prove it against.
     progress: called with what is being done.
   """
+  model.is_trusted = True  # it is made by the user's own code
   _run(model, [ReplaceInputs(), InlineFunctions(), Decide(options.settings)])
   _tidy(model, options)
   progress("reading the variables")
@@ -355,6 +371,9 @@ def _recalibrate(model, options, progress):
   """Gives norms the statistics of the calibration data, if there is any."""
   if options.calibration_data is None:
     return []
+  unsafe = _unsafe(model)
+  if unsafe is not None:
+    raise ComparisonError("cannot recalibrate: %s" % unsafe)
   done = recalibrate(
     model,
     find(model.graph, model.outputs),

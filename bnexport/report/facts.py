@@ -64,10 +64,10 @@ def _verdict(proof):
       "state": "unproven",
       "says": "Written, and not proven: --novalidate",
     }
-  if not proof.is_imported:
+  if not proof.is_run:
     return {
       "state": "unproven",
-      "says": "Written, and not proven: this TensorFlow does not import it",
+      "says": "Written, and not proven: it was not run here",
     }
   if not proof.holds:
     return {
@@ -171,7 +171,7 @@ def proof_facts(proof):
     return None
   return {
     "holds": proof.holds,
-    "imported": proof.is_imported,
+    "run": proof.is_run,
     "compared_with": proof.reference,
     "fed": {name: list(shape) for name, shape in proof.feeds.items()},
     "fed_is_made_up": proof.is_made_up,

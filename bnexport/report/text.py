@@ -91,6 +91,6 @@ def proof_lines(proof):
 
 
 def _verdict(proof):
-  if not proof["imported"]:
+  if not proof["run"]:
     return "NOT PROVEN"
   return "holds" if proof["holds"] else "DOES NOT HOLD"
