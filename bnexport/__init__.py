@@ -174,16 +174,23 @@ def save(model, path, as_text=False, overwrite=False):
 
   Args:
     model: a Model. Variables that it still has are variables in the file.
-    path: the file.
+    path: the file. A model that was loaded from a SavedModel becomes one
+      again, with values of variables, where it ends in neither .pb nor .pbtxt.
     as_text: whether to write text.
     overwrite: whether a file that is there may be replaced.
 
   Raises:
     SourceError: the file is there, or can't be written.
+    GraphError: TensorFlow does not take the graph of a SavedModel.
   """
-  from bnexport.freezing import writing
+  from bnexport.freezing import saved_model, writing
 
   path = os.fspath(path)
+  if model.served is not None and not path.endswith((".pb", ".pbtxt")):
+    writing.refuse_source(path, None, model.origin)
+    saved_model.refuse_directory(path, overwrite)
+    with saved_model.written(model, path):
+      return
   writing.refuse_existing(path, overwrite)
   writing.refuse_source(path, _prefix(model), model.origin)
   with writing.whole_file(path, writing.serialize(model, as_text)):
@@ -271,18 +278,18 @@ def _prefix(model):
 def _source(model):
   """The files that a model comes from, for commands that clear findings."""
   from bnexport.checks.subject import Source
+  from bnexport.sources.keras_file import is_keras
   from bnexport.tf1 import tf1
 
   path, prefix = model.origin, _prefix(model)
   if path.endswith(".meta"):
     return Source(checkpoint=prefix, meta_graph=path)
+  if is_keras(path):
+    return Source(keras=path)
   if os.path.basename(path) in ("saved_model.pb", "saved_model.pbtxt"):
     path = os.path.dirname(path) or "."
-  from bnexport.sources.keras_file import is_keras
   if tf1.gfile.IsDirectory(path):
     return Source(saved_model=path)
   # What never was in a file has to be saved before a command can read it.
   is_file = tf1.gfile.Exists(path)
   return Source(graph_def=path if is_file else "GRAPH.pb", checkpoint=prefix)
-  if is_keras(path):
-    return Source(keras=path)

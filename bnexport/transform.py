@@ -7,12 +7,17 @@
 Transforms are run one after another. --transforms=help lists them, and
 --transforms='help(fold_constants)' prints the page of one. Where the graph
 still has variables, --checkpoint gives their values to transforms that ask for
-them. What was done goes to stdout. Exit status: 0 done, 2 written but this
+them. --in_graph may also be a SavedModel: its signatures tell inputs and
+outputs where these are not given. A SavedModel is made of it, with its tags,
+its signatures and its files, where --out_graph does not end in .pb or .pbtxt.
+
+What was done goes to stdout. Exit status: 0 done, 2 written but this
 TensorFlow does not import it, 3 can't be done.
 """
 
 from __future__ import annotations
 
+import os
 import re
 
 from absl import flags
@@ -36,26 +41,13 @@ def main():
     return cli.DONE
   _refuse_missing(specs)
   # Only now: importing TensorFlow takes seconds.
-  from bnexport import checkpoint
-  from bnexport.freezing import writing
-  from bnexport.sources import plain_graph
   from bnexport.transforms import table
 
   transforms = table.parse(specs)
-  prefix = None
-  if cli.CHECKPOINT.value:
-    prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
-  path = cli.OUTPUT_GRAPH.value
-  writing.refuse_existing(path, cli.OVERWRITE.value)
-  writing.refuse_source(path, prefix, cli.GRAPH_DEF.value)
-  model = plain_graph.load(
-    cli.GRAPH_DEF.value, cli.outputs(), cli.inputs(), prefix
-  )
+  model, path, is_served = _open()
   before = len(model.graph)
   table.apply_specs(model, transforms, cli.progress)
-  data = writing.serialize(model, cli.AS_TEXT.value)
-  with writing.whole_file(path, data) as written:
-    reason = _reason_against(written) if cli.VALIDATE.value else None
+  reason = (_write_saved_model if is_served else _write_graph)(model, path)
   print("\n".join(model.history))
   print("wrote %s: %d nodes, there were %d" % (path, len(model.graph), before))
   for warning in model.warnings:
@@ -73,13 +65,77 @@ def _refuse_missing(specs):
       "--transforms=help lists them"
     )
   for flag, value in (
-    ("in_graph", cli.GRAPH_DEF.value),
-    ("out_graph", cli.OUTPUT_GRAPH.value),
+    ("in_graph", cli.GRAPH_DEF.value or cli.SAVED_MODEL.value),
+    ("out_graph", cli.OUTPUT_GRAPH.value or cli.SAVED_MODEL_OUT.value),
   ):
     if not value:
       raise SourceError(
         "cannot transform: no --%s is given; pass --%s=FILE.pb" % (flag, flag)
       )
+
+
+def _open():
+  """A Model, where it goes, and whether it becomes a SavedModel there."""
+  from bnexport import checkpoint
+  from bnexport.freezing import saved_model, writing
+  from bnexport.sources import opening, plain_graph, plain_saved_model
+
+  source = cli.SAVED_MODEL.value or cli.GRAPH_DEF.value
+  path = cli.SAVED_MODEL_OUT.value or cli.OUTPUT_GRAPH.value
+  is_read_served = cli.SAVED_MODEL.value or opening.is_saved_model(source)
+  is_served = bool(
+    cli.SAVED_MODEL_OUT.value
+    or (is_read_served and not path.endswith((".pb", ".pbtxt")))
+  )
+  prefix = None
+  if cli.CHECKPOINT.value:
+    prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
+  writing.refuse_source(path, prefix, source)
+  if is_served:
+    saved_model.refuse_directory(path, cli.OVERWRITE.value)
+  else:
+    writing.refuse_existing(path, cli.OVERWRITE.value)
+  if not is_read_served:
+    model = plain_graph.load(source, cli.outputs(), cli.inputs(), prefix)
+    return model, path, is_served
+  model = plain_saved_model.load(
+    source,
+    prefix,
+    [name for name in cli.OUTPUT_NODE.value if name],
+    cli.inputs(),
+    cli.TAGS.value,
+    cli.SIGNATURE.value,
+    is_served,
+  )
+  return model, path, is_served
+
+
+def _write_graph(model, path):
+  """Writes a GraphDef; returns why TensorFlow does not import it, or None."""
+  from bnexport.freezing import writing
+
+  data = writing.serialize(model, cli.AS_TEXT.value)
+  with writing.whole_file(path, data) as written:
+    return _reason_against(written) if cli.VALIDATE.value else None
+
+
+def _write_saved_model(model, path):
+  """Writes a SavedModel; returns why TensorFlow does not load it, or None."""
+  from bnexport.errors import first_line
+  from bnexport.freezing import saved_model
+  from bnexport.tf1 import session, tf1
+
+  with saved_model.written(model, path) as (meta, prefix):
+    if not cli.VALIDATE.value:
+      return None
+    cli.progress("loading it again")
+    folder = os.path.dirname(os.path.dirname(prefix))
+    with tf1.Graph().as_default() as graph, session(graph) as running:
+      try:
+        tf1.saved_model.load(running, meta.meta_info_def.tags, folder)
+      except (tf1.errors.OpError, ValueError) as error:
+        return first_line(error)
+  return None
 
 
 def _reason_against(path):

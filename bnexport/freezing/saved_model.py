@@ -10,7 +10,8 @@ from bnexport.errors import SourceError, first_line
 from bnexport.freezing.stream import to_graph_def
 from bnexport.freezing.writing import part_of, refuse_existing
 from bnexport.graph import Graph, TensorRef
-from bnexport.nodes import constant, static_shape, type_attr
+from bnexport.model import tensor_fields
+from bnexport.nodes import constant, static_shape, tensor_attr, type_attr
 from bnexport.tf1 import SavedModelProto, VariableDef, session, tf1
 from bnexport.transforms.freeze_variables import refuse_unusable
 from bnexport.variables import become_resource, own_read
@@ -28,10 +29,12 @@ def written(model, path):
   """Writes a SavedModel; it gets its name when the block has ended well.
 
   Its variables are resource variables, which every loader takes:
-  tf.compat.v1.saved_model.load and tf.saved_model.load.
+  tf.compat.v1.saved_model.load and tf.saved_model.load. Of the graph it has
+  what the inputs, the outputs and the initializers need.
 
   Args:
-    model: a Model for inference that still has its variables.
+    model: a Model for inference that still has its variables. What it was
+      read from tells tags, signatures and files, where that was a SavedModel.
     path: the directory to make.
 
   Yields:
@@ -40,15 +43,18 @@ def written(model, path):
   Raises:
     SourceError: it can't be written, or a variable has no value. Nothing is
       left then.
+    GraphError: TensorFlow does not take the graph.
   """
   part = part_of(path, os.getpid())
-  names = [node.name for node in model.graph if node.op in ops.VARIABLES]
+  names = _saved_variables(model)
   refuse_unusable(model, names, is_frozen=False)
   try:
     tf1.gfile.MakeDirs(os.path.join(part, "variables"))
     prefix = os.path.join(part, "variables", "variables")
-    _save_variables(model, names, prefix)
+    if names:
+      _save_variables(model, names, prefix)
     meta = _meta_graph(model, names)
+    _copy_assets(model, meta, part)
     proto = SavedModelProto(saved_model_schema_version=1)
     proto.meta_graphs.add().CopyFrom(meta)
     with tf1.gfile.GFile(os.path.join(part, "saved_model.pb"), "wb") as f:
@@ -86,6 +92,22 @@ def restorer(meta, prefix):
   saver = meta.saver_def
   feeds = {saver.filename_tensor_name: prefix}
   return lambda running: running.run(saver.restore_op_name, feeds)
+
+
+def _needed(model):
+  roots = [ref.node for ref in model.inputs + model.outputs]
+  return model.graph.ancestors(roots + list(model.initializers))
+
+
+def _saved_variables(model):
+  """Variables whose values are files; initializers may give others theirs."""
+  begun = model.graph.ancestors(model.initializers)
+  return [
+    name
+    for name in _needed(model)
+    if model.graph.op(name) in ops.VARIABLES
+    and (name not in begun or name in (model.values or ()))
+  ]
 
 
 def _save_variables(model, names, prefix):
@@ -133,19 +155,24 @@ def _groups(model, names):
 def _meta_graph(model, names):
   """The graph with resource variables, a Saver and a signature."""
   graph = Graph(to_graph_def(model), copy=False)
+  graph.keep(_needed(model))
   reads = [
     (name, _make_resource(graph, name, model.values.shape(name)))
     for name in names
   ]
-  imported = tf1.Graph()
+  imported = graph.to_tf_graph()
   with imported.as_default():
-    tf1.import_graph_def(graph.to_graph_def(), name="")
     values = {
       name: imported.get_tensor_by_name("%s:0" % read.node)
       for name, read in reads
     }
-    if model.initializers:
-      main = tf1.group(*model.initializers, name="init_tables")
+    started = [
+      imported.get_operation_by_name(name)
+      for name in model.initializers
+      if graph.op(name) != "Const"  # the name of a file
+    ]
+    if started:
+      main = tf1.group(*started, name="init_tables")
       tf1.add_to_collection("saved_model_main_op", main)
     saver = tf1.train.Saver(values, sharded=True) if names else None
     meta = tf1.train.export_meta_graph(
@@ -153,10 +180,54 @@ def _meta_graph(model, names):
     )
     variables = meta.collection_def[tf1.GraphKeys.GLOBAL_VARIABLES].bytes_list
     variables.value.extend(_definition(*pair) for pair in reads)
-    meta.meta_info_def.tags.extend(TAGS)
-    signature = _signature(imported, model)
-    meta.signature_def[_SIGNATURE].CopyFrom(signature)
+    if model.served is None:
+      meta.meta_info_def.tags.extend(TAGS)
+      signature = _signature(imported, model)
+      meta.signature_def[_SIGNATURE].CopyFrom(signature)
+    else:
+      meta.meta_info_def.tags.extend(model.served.tags)
+      _keep_signatures(imported, model, meta)
   return meta
+
+
+def _keep_signatures(imported, model, meta):
+  """Gives a MetaGraphDef the signatures that the model was read with.
+
+  Raises:
+    SourceError: the model has other ends by now.
+  """
+  served, ends = model.served, model.inputs + model.outputs
+  if len(ends) != len(served.ends):
+    raise SourceError(
+      "cannot write SavedModel: '%s' was read with %d inputs and outputs, and "
+      "there are %d by now; load it with those you mean"
+      % (model.origin, len(served.ends), len(ends))
+    )
+  called = dict(zip(served.ends, ends))
+  for name, definition in served.signatures.items():
+    made = meta.signature_def[name]
+    made.CopyFrom(definition)
+    for info in list(made.inputs.values()) + list(made.outputs.values()):
+      for part, field in tensor_fields(info):
+        ref = called[TensorRef.parse(getattr(part, field))]
+        setattr(part, field, "%s:%d" % (ref.node, ref.index))
+      if info.name:
+        info.CopyFrom(_info(imported, TensorRef.parse(info.name)))
+
+
+def _copy_assets(model, meta, folder):
+  """Puts the files that a graph names into a SavedModel."""
+  files = {} if model.served is None else model.served.assets
+  for node in meta.graph_def.node:
+    if node.name not in files:
+      continue
+    path = files[node.name]
+    name = os.path.basename(path)
+    tf1.gfile.MakeDirs(os.path.join(folder, "assets"))
+    target = os.path.join(folder, "assets", name)
+    tf1.gfile.Copy(path, target, overwrite=True)
+    meta.asset_file_def.add(filename=name).tensor_info.name = node.name + ":0"
+    node.attr["value"].CopyFrom(tensor_attr(name, tf1.string))
 
 
 def _signature(imported, model):

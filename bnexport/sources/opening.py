@@ -11,7 +11,7 @@ from bnexport.nodes import Signatures, tensor_attr
 from bnexport.sources import (
   keras_model,
   plain_graph,
-  saved_model,
+  plain_saved_model,
   session_values,
 )
 from bnexport.sources.keras_file import is_keras
@@ -37,8 +37,10 @@ def load(source, checkpoint, outputs, inputs, tags, signature, session):
   path = os.fspath(source)
   if is_keras(path):
     return keras_model.load(path, outputs, inputs)[0]
-  if _is_saved_model(path):
-    return saved_model.load(path, prefix, outputs, inputs, tags, signature)
+  if is_saved_model(path):
+    return plain_saved_model.load(
+      path, prefix, outputs, inputs, tags, signature
+    )
   if not path.endswith(".meta") and _is_checkpoint(path):
     path = find_prefix(path) + ".meta"
   beside = path[: -len(".meta")]
@@ -47,7 +49,8 @@ def load(source, checkpoint, outputs, inputs, tags, signature, session):
   return plain_graph.load(path, outputs, inputs, prefix)
 
 
-def _is_saved_model(path):
+def is_saved_model(path):
+  """Whether a path of a model is that of a SavedModel."""
   if not tf1.gfile.IsDirectory(path):
     return os.path.basename(path) in _SAVED_MODELS
   # Of a directory that is neither, the SavedModel's error tells more.

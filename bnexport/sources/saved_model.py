@@ -24,6 +24,7 @@ _SERVE = tf1.saved_model.tag_constants.SERVING
 _DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # These start up a model; nobody asks them for an answer.
 _INTERNAL = "__saved_model_"
+_START = _INTERNAL + "init_op"
 _ASSETS = tf1.saved_model.constants.ASSETS_KEY
 
 
@@ -40,6 +41,8 @@ class SavedModel:
     tags: the graph's tags.
     variables: prefix of the checkpoint with its variables, or None.
     assets: paths of its files, by the tensor that is fed them.
+    definitions: SignatureDefs by name, those that start up a model left out.
+    initializer: the op that a loader runs once, or None.
   """
 
   graph_def: object
@@ -50,6 +53,8 @@ class SavedModel:
   tags: Tuple[str, ...]
   variables: Optional[str]
   assets: Dict[str, str]
+  definitions: Dict[str, object]
+  initializer: Optional[str]
 
 
 def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
@@ -79,7 +84,7 @@ def open_saved(saved, path, checkpoint, outputs=(), inputs=()):
       "cannot export SavedModel '%s': no signature names its outputs; pass "
       "--output_node=NAME" % path
     )
-  graph = _without_calls(open_graph(saved.graph_def, copy=False), saved)
+  graph = without_calls(open_graph(saved.graph_def, copy=False), saved)
   hold_entries(graph, saved.assets)
   prefix = checkpoint or saved.variables
   fed = list(saved.inputs.values())
@@ -106,7 +111,7 @@ def _is_phase(graph, name):
   )
 
 
-def _without_calls(graph, saved):
+def without_calls(graph, saved):
   """A Graph in which what saves variables and fills tables is plain nodes.
 
   TensorFlow 2 keeps the keys of a checkpoint in a function, and the entries of
@@ -150,6 +155,8 @@ def read(path, tags=(), signature=None):
     tags=tuple(meta.meta_info_def.tags),
     variables=_variables(folder),
     assets=_assets(meta, folder),
+    definitions={key: meta.signature_def[key] for key in _names(meta)},
+    initializer=_initializer(meta),
   )
 
 
@@ -201,8 +208,12 @@ def _pick_graph(proto, tags, folder):
   )
 
 
+def _names(meta):
+  return sorted(n for n in meta.signature_def if not n.startswith(_INTERNAL))
+
+
 def _pick_signature(meta, wanted, folder):
-  names = sorted(n for n in meta.signature_def if not n.startswith(_INTERNAL))
+  names = _names(meta)
   if wanted is not None:
     if wanted in meta.signature_def:
       return wanted
@@ -234,6 +245,15 @@ def _tensors(infos):
     elif info.name:
       found[key] = info.name
   return found
+
+
+def _initializer(meta):
+  if _START in meta.signature_def:
+    return TensorRef.parse(meta.signature_def[_START].outputs[_START].name).node
+  for key in ("saved_model_main_op", "legacy_init_op"):
+    for name in meta.collection_def[key].node_list.value:
+      return name
+  return None
 
 
 def _variables(folder):
