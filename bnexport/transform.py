@@ -17,7 +17,6 @@ TensorFlow does not import it, 3 can't be done.
 
 from __future__ import annotations
 
-import os
 import re
 
 from absl import flags
@@ -113,41 +112,37 @@ def _open():
 def _write_graph(model, path):
   """Writes a GraphDef; returns why TensorFlow does not import it, or None."""
   from bnexport.freezing import writing
+  from bnexport.sources.files import read_proto
+  from bnexport.tf1 import tf1
 
   data = writing.serialize(model, cli.AS_TEXT.value)
   with writing.whole_file(path, data) as written:
-    return _reason_against(written) if cli.VALIDATE.value else None
+    if not cli.VALIDATE.value:
+      return None
+    return _reason_against(read_proto(written, tf1.GraphDef, "the graph"))
 
 
 def _write_saved_model(model, path):
-  """Writes a SavedModel; returns why TensorFlow does not load it, or None."""
-  from bnexport.errors import first_line
+  """Writes a SavedModel; returns why it does not restore, or None."""
   from bnexport.freezing import saved_model
-  from bnexport.tf1 import session, tf1
 
   with saved_model.written(model, path) as (meta, prefix):
     if not cli.VALIDATE.value:
       return None
-    cli.progress("loading it again")
-    folder = os.path.dirname(os.path.dirname(prefix))
-    with tf1.Graph().as_default() as graph, session(graph) as running:
-      try:
-        tf1.saved_model.load(running, meta.meta_info_def.tags, folder)
-      except (tf1.errors.OpError, ValueError) as error:
-        return first_line(error)
-  return None
+    restore = None
+    if meta.HasField("saver_def"):
+      restore = saved_model.restorer(meta, prefix)
+    return _reason_against(meta.graph_def, restore)
 
 
-def _reason_against(path):
+def _reason_against(graph_def, restore=None):
   """Why TensorFlow does not import a graph, or None."""
   from bnexport.comparison import Runner
   from bnexport.errors import ComparisonError
-  from bnexport.sources.files import read_proto
-  from bnexport.tf1 import tf1
 
   cli.progress("importing it again")
   try:
-    Runner(read_proto(path, tf1.GraphDef, "the graph"), ()).close()
+    Runner(graph_def, (), restore=restore).close()
   except ComparisonError as error:
     return str(error).partition(": ")[2]
   return None
