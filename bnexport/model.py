@@ -65,7 +65,6 @@ class Model:
   def needed(self, control=False):
     """Names of the nodes whose values the outputs need."""
     return self.graph.ancestors((ref.node for ref in self.outputs), control)
-    is_trusted: whether it may be run also where ops reach out of the graph.
 
   def array(self, name):
     """The array of a Const; one that is deferred is read now."""
@@ -88,7 +87,6 @@ class Model:
   def placeholders(self):
     """The placeholders that the outputs need, in order of execution."""
     return [
-  is_trusted: bool = False
       name
       for name in self.graph.topological(self.needed())
       if self.graph.op(name) in ops.PLACEHOLDERS
