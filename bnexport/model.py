@@ -13,6 +13,36 @@ from bnexport.nodes import DEFERRED, Signatures
 from bnexport.tf1 import tf1
 
 
+@dataclasses.dataclass(frozen=True)
+class Served:
+  """What a SavedModel says of its graph, as it was when it was read.
+
+  Attributes:
+    tags: of the graph.
+    signatures: SignatureDefs by name; the tensors they name are among `ends`.
+    ends: the inputs and the outputs that the Model had then.
+    assets: paths of the SavedModel's files, by the Const that names them.
+  """
+
+  tags: Tuple[str, ...]
+  signatures: Dict[str, object]
+  ends: Tuple[TensorRef, ...]
+  assets: Dict[str, str]
+
+
+def tensor_fields(info):
+  """Yields where a TensorInfo names tensors: a message and a field of it."""
+  kind = info.WhichOneof("encoding")
+  if kind == "coo_sparse":
+    for part in ("values", "indices", "dense_shape"):
+      yield info.coo_sparse, part + "_tensor_name"
+  elif kind == "composite_tensor":
+    for part in info.composite_tensor.components:
+      yield from tensor_fields(part)
+  elif kind == "name":
+    yield info, "name"
+
+
 @dataclasses.dataclass
 class Model:
   """What a source loads and transforms edit.
@@ -28,6 +58,7 @@ class Model:
     signatures: OpDefs, those the file brings along included.
     input_keys: what a SavedModel's signature calls inputs, by node name.
     output_keys: what it calls the outputs, in their order.
+    served: what a SavedModel said that the graph was read from, or None.
     initializers: nodes to keep that a user runs once before the outputs.
     decided: values given to placeholders and flags, by node name.
     stored: variables by the batch statistic whose place they took.
@@ -50,6 +81,7 @@ class Model:
   input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
   output_keys: Tuple[str, ...] = ()
   deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
+  served: Optional[Served] = None
   initializers: Tuple[str, ...] = ()
   decided: Dict[str, object] = dataclasses.field(default_factory=dict)
   stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
