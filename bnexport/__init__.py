@@ -215,7 +215,8 @@ def compare(a, b, feeds=None):
 
   Raises:
     ComparisonError: nothing can be said: one of them does not run, draws
-      random numbers, or has other outputs.
+      random numbers, or has other outputs; or it reaches out of its graph and
+      its `is_trusted` is not set.
     SourceError: a variable has no value.
   """
   from bnexport import comparison
@@ -226,11 +227,18 @@ def compare(a, b, feeds=None):
       "cannot compare %d outputs with %d: load both with the same outputs"
       % (len(a.outputs), len(b.outputs))
     )
+  _refuse_unsafe(a)
+  _refuse_unsafe(b)
   reference = comparison.Runner(_runnable(b), b.outputs, b.initializers)
   reference.what = b.origin
   try:
     found = comparison.prove(
-      _runnable(a), a.outputs, reference, feeds, a.initializers
+      _runnable(a),
+      a.outputs,
+      reference,
+      feeds,
+      a.initializers,
+      is_trusted=True,
     )
   finally:
     reference.close()
@@ -240,6 +248,18 @@ def compare(a, b, feeds=None):
       % (a.origin, b.origin, "; ".join([found.reference] + found.notes))
     )
   return found
+
+
+def _refuse_unsafe(model):
+  from bnexport.comparison import unsafe_op
+  from bnexport.errors import ComparisonError
+
+  unsafe = unsafe_op(model.graph, model.outputs, model.initializers)
+  if unsafe is not None and not model.is_trusted:
+    raise ComparisonError(
+      "cannot compare '%s': %s; set is_trusted of the model if you trust it"
+      % (model.origin, unsafe)
+    )
 
 
 def _runnable(model):

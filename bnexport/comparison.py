@@ -21,6 +21,11 @@ _ROWS = 4
 # Sizes tried for dimensions that a graph leaves open: networks halve images
 # some times, and crop or flatten to fixed sizes.
 _SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
+# What to do about an op that reaches out of its graph.
+ALLOW = (
+  "pass --allow_unsafe_ops if you trust the graph, or cut it out with "
+  "--input_node"
+)
 
 
 def tolerance(dtype):
@@ -222,7 +227,7 @@ def refuse_unsafe(graph, names, is_allowed=False):
   """
   said = None if is_allowed else _unsafe_op(graph, names)
   if said is not None:
-    raise ComparisonError("cannot run the graph: %s" % said)
+    raise ComparisonError("cannot run the graph: %s; %s" % (said, ALLOW))
 
 
 def unsafe_op(graph, outputs, initializers):
@@ -247,10 +252,7 @@ def _unsafe_op(graph, names):
   for node in waiting:
     what = ops.reaches(node)
     if what is not None:
-      return (
-        "'%s' is a %s and reaches %s; pass --allow_unsafe_ops if you trust the "
-        "graph, or cut it out with --input_node" % (node.name, node.op, what)
-      )
+      return "'%s' is a %s and reaches %s" % (node.name, node.op, what)
     for name in functions_of(node):
       if name in graph.library and name not in seen:
         seen.add(name)
@@ -331,7 +333,8 @@ def prove(
     unsafe = unsafe_op(graph, outputs, initializers)
     if unsafe is not None:
       Runner(graph_def, ()).close()
-      return Comparison(reference="nothing: " + unsafe, is_run=False)
+      said = "nothing: %s; %s" % (unsafe, ALLOW)
+      return Comparison(reference=said, is_run=False)
   runner = Runner(graph_def, outputs, initializers, restore)
   proof = Comparison()
   try:

@@ -57,6 +57,7 @@ def main():
   feeds = cli.feeds()
   stated = cli.settings()
   # Only now: importing TensorFlow takes seconds.
+  from bnexport import report
   from bnexport.validation import opening, text
 
   try:
@@ -66,7 +67,8 @@ def main():
 
     found = Validation(_GRAPH.value, refused=str(error))
   if cli.FORMAT.value == "json":
-    print(json.dumps(text.facts(found), indent=2))
+    said = report.finite(text.facts(found))
+    print(json.dumps(said, indent=2, allow_nan=False))
   else:
     print(text.text(found))
   return cli.DONE if found.holds else cli.NOT_PROVEN

@@ -7,7 +7,9 @@ import pytest
 from commands import assert_refused
 from commands import run as run_command
 
+import bnexport
 from bnexport import text
+from bnexport.errors import ComparisonError
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 
@@ -91,3 +93,16 @@ def test_training_graph_is_not_run(capsys, case, prefix, tmp_path):
   assert result.status == 0, result
   assert "compared with the training graph" in result.out
   assert os.path.exists(written)
+
+
+def test_comparison_of_models(tmp_path):
+  written = tmp_path / "reached"
+  model = bnexport.load(text.loads(WRITES % written), outputs=["y"])
+  other = bnexport.load(
+    text.loads("x = Placeholder() {shape=[?,3]}\ny = Relu(x)"), outputs=["y"])
+  for pair in ((model, other), (other, model)):
+    with pytest.raises(ComparisonError, match="'file' is a WriteFile"):
+      bnexport.compare(*pair)
+  assert not written.exists()
+  model.is_trusted = True
+  assert bnexport.compare(other, model).holds

@@ -145,6 +145,18 @@ def test_rounding_is_no_difference(capsys, net, write):
   assert "first tensor" not in result.out
 
 
+def test_rounding_of_coarser_numbers_is_no_difference(capsys, write):
+  one = write("""
+  x = Placeholder() {shape=[?,3]}
+  half = Cast(x) {DstT=half}
+  y = Cast(half) {DstT=float}
+  """, "one.pb")
+  exact = write("x = Placeholder() {shape=[?,3]}\ny = Identity(x)")
+  arguments = ["--graph=" + one, "--output_node=y"]
+  result = run(capsys, *arguments, "--reference=" + exact)
+  assert result.status == 0, result
+
+
 def test_other_shape_differs(capsys, write):
   one = write("x = Placeholder() {shape=[?,3]}\ny = Relu(x)", "one.pb")
   other = write(
@@ -157,6 +169,11 @@ def test_other_shape_differs(capsys, write):
   assert "'y' (Relu), by inf" in result.out
   assert "float32 [4, 3] from" in result.out
   assert "float32 [4, 1, 3] from" in result.out
+  result = run(
+    capsys, "--graph=" + one, "--reference=" + other, "--output_node=y",
+    "--format=json")
+  said = json.loads(result.out, parse_constant=pytest.fail)
+  assert said["first_difference"]["largest_difference"] == "inf"
 
 
 def test_difference_that_is_made_good_is_not_named(capsys, write):

@@ -11,7 +11,7 @@ from bnexport.batchnorm import BATCH, STORED, BatchNorm
 from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
-from bnexport.comparison import unsafe_op
+from bnexport.comparison import ALLOW, unsafe_op
 from bnexport.errors import (
   ComparisonError,
   SourceError,
@@ -150,7 +150,9 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
     reference = TrainingGraph(original, model)
     unsafe = _unsafe(original)
     if unsafe is not None:
-      model.warnings.append("the training graph is not run: %s" % unsafe)
+      model.warnings.append(
+        "the training graph is not run: %s; %s" % (unsafe, ALLOW)
+      )
   if reference is not None and own is not None and not model.stored:
     reference = own.beside(reference)
   export = _finish(model, options, reference, progress)
@@ -373,7 +375,7 @@ def _recalibrate(model, options, progress):
     return []
   unsafe = _unsafe(model)
   if unsafe is not None:
-    raise ComparisonError("cannot recalibrate: %s" % unsafe)
+    raise ComparisonError("cannot recalibrate: %s; %s" % (unsafe, ALLOW))
   done = recalibrate(
     model,
     find(model.graph, model.outputs),

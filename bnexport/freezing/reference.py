@@ -12,7 +12,7 @@ import copy
 import numpy as np
 
 from bnexport import ops
-from bnexport.comparison import unsafe_op
+from bnexport.comparison import ALLOW, unsafe_op
 from bnexport.errors import ComparisonError, Error, first_line
 from bnexport.graph import TensorRef
 from bnexport.nodes import bool_attr, static_shape
@@ -130,7 +130,7 @@ class TrainingGraph:
     graph.keep(graph.ancestors(roots + list(original.initializers)))
     unsafe = unsafe_op(graph, original.outputs, original.initializers)
     if unsafe is not None and not original.is_trusted:
-      raise ComparisonError(unsafe)
+      raise ComparisonError("%s; %s" % (unsafe, ALLOW))
     graph_def = graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)

@@ -11,21 +11,29 @@ from bnexport.errors import SourceError
 from bnexport.report.facts import facts
 from bnexport.report.text import norm_line, proof_lines, text
 
-__all__ = ("facts", "norm_line", "proof_lines", "text", "write", "writer")
+__all__ = (
+  "facts",
+  "finite",
+  "norm_line",
+  "proof_lines",
+  "text",
+  "write",
+  "writer",
+)
 
 _NEEDED_BY_HTML = ("jinja2", "matplotlib")
 
 
 def _json(export, said, evidence):
-  return json.dumps(_finite(said), indent=2, allow_nan=False) + "\n"
+  return json.dumps(finite(said), indent=2, allow_nan=False) + "\n"
 
 
-def _finite(value):
+def finite(value):
   """Plain values with what is not finite as text: JSON has no number for it."""
   if isinstance(value, dict):
-    return {key: _finite(item) for key, item in value.items()}
+    return {key: finite(item) for key, item in value.items()}
   if isinstance(value, list):
-    return [_finite(item) for item in value]
+    return [finite(item) for item in value]
   if isinstance(value, float) and not math.isfinite(value):
     return str(value)
   return value

@@ -254,7 +254,7 @@ def _compare(found, runner, running, batches):
   for feeds in batches:
     answers, expected = runner.answers(feeds), running.answers(feeds)
     for name, value, other in zip(found.outputs, answers, expected):
-      one = difference(name, value, other)
+      one = difference(name, value, other, runner.rounding)
       if one.largest - one.limit > worst[name].largest - worst[name].limit:
         worst[name] = one
       if not one.holds and apart is None:
