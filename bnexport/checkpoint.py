@@ -12,8 +12,10 @@ from bnexport import ops
 from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import TensorRef
 from bnexport.nodes import constant_value
-from bnexport.tf1 import session, tf1
+from bnexport.tf1 import ObjectGraph, session, tf1
 
+# The key of what object-based checkpoints say of their objects.
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # So many elements take longer to read than to start a session.
 _LARGE = 1 << 20
 _SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
@@ -75,6 +77,7 @@ class Checkpoint:
     Raises:
       SourceError: it is missing, truncated or not a checkpoint.
     """
+    self._keys = None
     self.prefix = find_prefix(path)
     pattern = self.prefix
     if not tf1.gfile.Exists(self.prefix + ".index") and not tf1.gfile.Exists(
@@ -90,6 +93,23 @@ class Checkpoint:
 
   def __contains__(self, key):
     return key in self.shapes
+
+  def key_of(self, name):
+    """The key of the one object that had a variable of this name, or None.
+
+    tf.train.Checkpoint and Keras call keys after attributes of objects, and
+    note the names that the variables had.
+    """
+    if self._keys is None:
+      found = {}
+      if _OBJECTS in self:
+        # No array: NumPy takes zeros from the end of a text.
+        packed = self._reader.get_tensor(_OBJECTS)
+        for node in ObjectGraph.FromString(packed).nodes:
+          for saved in node.attributes:
+            found.setdefault(saved.full_name, set()).add(saved.checkpoint_key)
+      self._keys = {n: keys.pop() for n, keys in found.items() if len(keys) < 2}
+    return self._keys.get(name)
 
   def read(self, key, slice_spec=""):
     """Returns a tensor, or the slice of it that `slice_spec` names.
@@ -148,7 +168,8 @@ class Values:
   """The values of a graph's variables, by the variable's node name.
 
   What the graph's file itself holds comes first. In the checkpoint, a
-  variable's key is what the graph's own Savers call it, else its name.
+  variable's key is what the graph's own Savers call it, else its name, else
+  that of the object which had a variable of this name.
   Reading is lazy; nothing is kept.
   """
 
@@ -189,6 +210,8 @@ class Values:
       return None
     candidates = list(self._saved.get(variable, ()))
     candidates += [Saved(variable, ""), Saved(self._shared.get(variable), "")]
+    if variable not in self._saved:  # where they know keys, they know best
+      candidates.append(Saved(self.checkpoint.key_of(variable), ""))
     for saved in candidates:
       if saved.key in self.checkpoint:
         return saved

@@ -17,13 +17,17 @@ if importlib.util.find_spec("tf_keras") is not None:
 
 import tensorflow.compat.v1 as tf1
 from tensorflow.core.framework import variable_pb2
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import (
+  saved_model_pb2,
+  trackable_object_graph_pb2,
+)
 from tensorflow.python.framework import op_def_registry, smart_cond
 
 tf1.logging.set_verbosity(tf1.logging.ERROR)
 
 # tf1 does not have these.
 SavedModelProto = saved_model_pb2.SavedModel
+ObjectGraph = trackable_object_graph_pb2.TrackableObjectGraph
 VariableDef = variable_pb2.VariableDef
 smart_constant_value = smart_cond.smart_constant_value
 
