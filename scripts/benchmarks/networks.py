@@ -8,7 +8,7 @@ from __future__ import annotations
 from bnexport.tf1 import tf1
 
 # What a bias can take the place of a norm behind.
-_LINEAR = ("Conv2D", "DepthwiseConv2dNative")
+_LINEAR = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul")
 _RATE = 0.01
 _CLASSES = 100
 _STAGES = ((1, 3), (2, 4), (4, 6), (8, 3))
@@ -43,11 +43,28 @@ class Layers:
         x, kernel, [1, stride, stride, 1], "SAME"
       )
 
-  def dense(self, x, units, name):
+  def conv_transpose(self, x, channels, size, stride, name):
+    """A transposed convolution without bias, which makes images larger."""
+    with tf1.variable_scope(name):
+      depth = int(x.shape[-1])
+      fan_in = depth * size * size // stride**2
+      kernel = _weights([size, size, channels, depth], fan_in)
+      rows = tf1.shape(x)[0]
+      height, width = (int(side) * stride for side in x.shape[1:3])
+      return tf1.nn.conv2d_transpose(
+        x, kernel, [rows, height, width, channels], [1, stride, stride, 1]
+      )
+
+  def matmul(self, x, units, name):
+    """A dense layer without bias."""
     with tf1.variable_scope(name):
       size = int(x.shape[-1])
-      bias = _vector("bias", units, tf1.zeros_initializer())
-      return tf1.nn.bias_add(tf1.matmul(x, _weights([size, units], size)), bias)
+      return tf1.matmul(x, _weights([size, units], size))
+
+  def dense(self, x, units, name):
+    y = self.matmul(x, units, name)
+    with tf1.variable_scope(name):
+      return tf1.nn.bias_add(y, _vector("bias", units, tf1.zeros_initializer()))
 
   def norm(self, x, name):
     """Batch norm; statistics and weights are random but tame."""
@@ -65,12 +82,10 @@ class Layers:
 
   def _norm(self, x, gamma, beta, mean, variance):
     def by_batch():
-      return tf1.nn.fused_batch_norm(x, gamma, beta)
+      return _normalized(x, gamma, beta)
 
     def by_averages():
-      y = tf1.nn.fused_batch_norm(
-        x, gamma, beta, mean, variance, is_training=False
-      )[0]
+      y = _normalized(x, gamma, beta, mean, variance)[0]
       return y, tf1.identity(mean), tf1.identity(variance)
 
     if isinstance(self.training, bool):
@@ -83,6 +98,18 @@ class Layers:
         for average, value in zip((mean, variance), statistics)
       ]
     return y
+
+
+def _normalized(x, gamma, beta, mean=None, variance=None):
+  """The norm of x by given statistics or the batch's, and the statistics."""
+  if len(x.shape) == 4:
+    return tf1.nn.fused_batch_norm(
+      x, gamma, beta, mean, variance, is_training=mean is None
+    )
+  if mean is None:
+    mean, variance = tf1.nn.moments(x, list(range(len(x.shape) - 1)))
+  y = tf1.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-3)
+  return y, mean, variance
 
 
 def _weights(shape, fan_in):
@@ -252,3 +279,78 @@ def chain(layers, x, count, width):
       x = layers.conv(x, width, 3, 1, "conv")
       x = tf1.nn.relu(layers.norm(x, "norm"))
   return _head(layers, x)
+
+
+def generator(layers, x, width):
+  """Images of 32 x 32 from noise by transposed convolutions, as in DCGAN."""
+  x = layers.matmul(x, 4 * 4 * 8 * width, "project")
+  x = tf1.reshape(x, [-1, 4, 4, 8 * width])
+  x = tf1.nn.relu(layers.norm(x, "norm"))
+  for i, factor in enumerate((4, 2)):
+    with tf1.variable_scope("layer%d" % (i + 1)):
+      x = layers.conv_transpose(x, factor * width, 5, 2, "conv")
+      x = tf1.nn.relu(layers.norm(x, "norm"))
+  return tf1.nn.tanh(layers.conv_transpose(x, 3, 5, 2, "image"))
+
+
+def dense_stack(layers, x, width):
+  """Matrix products, norms and ReLU."""
+  for i in range(3):
+    with tf1.variable_scope("layer%d" % (i + 1)):
+      x = tf1.nn.relu(layers.norm(layers.matmul(x, width, "dense"), "norm"))
+  return layers.dense(x, _CLASSES, "classifier")
+
+
+def unrolled_lstm(layers, x, width):
+  """An LSTM as a chain of nodes; each step has a norm of its own."""
+  state = _no_state(x, width)
+  for i, inputs in enumerate(tf1.unstack(x, axis=1)):
+    inputs = layers.norm(inputs, "norm%d" % (i + 1))
+    with tf1.variable_scope("cell", reuse=i > 0):
+      state = _lstm_cell(layers, inputs, state)
+  return layers.dense(layers.norm(state[1], "norm"), _CLASSES, "classifier")
+
+
+def looped_lstm(layers, x, width):
+  """An LSTM as a `while` over tensor arrays, as tf.nn.dynamic_rnn makes it."""
+  x = layers.norm(x, "input_norm")
+  steps = int(x.shape[1])
+  inputs = tf1.TensorArray(tf1.float32, steps)
+  inputs = inputs.unstack(tf1.transpose(x, [1, 0, 2]))
+  # Variables are made outside of loops.
+  size = int(x.shape[-1])
+  with tf1.variable_scope("cell"):
+    kernel = _weights([size + width, 4 * width], size + width)
+
+  def step(i, memory, output, outputs):
+    row = tf1.concat([inputs.read(i), output], 1)
+    memory, output = _gates(tf1.matmul(row, kernel), memory)
+    return i + 1, memory, output, outputs.write(i, output)
+
+  *_, outputs = tf1.while_loop(
+    lambda i, *_: i < steps,
+    step,
+    (0, *_no_state(x, width), tf1.TensorArray(tf1.float32, steps)),
+  )
+  y = tf1.reduce_mean(outputs.stack(), 0)
+  y.set_shape([None, width])
+  return layers.dense(layers.norm(y, "norm"), _CLASSES, "classifier")
+
+
+def _no_state(x, width):
+  nothing = tf1.zeros([tf1.shape(x)[0], width])
+  return nothing, nothing
+
+
+def _lstm_cell(layers, x, state):
+  memory, output = state
+  width = int(output.shape[-1])
+  gates = layers.matmul(tf1.concat([x, output], 1), 4 * width, "gates")
+  return _gates(gates, memory)
+
+
+def _gates(gates, memory):
+  forget, write, new, read = tf1.split(gates, 4, 1)
+  memory = tf1.sigmoid(forget + 1.0) * memory
+  memory += tf1.sigmoid(write) * tf1.tanh(new)
+  return memory, tf1.sigmoid(read) * tf1.tanh(memory)

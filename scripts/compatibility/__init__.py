@@ -1,0 +1,1 @@
+"""Exported graphs where people deploy them; `scripts/compat` runs it."""
