@@ -18,7 +18,9 @@ from bnexport.tf1 import ObjectGraph, session, tf1
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # So many elements take longer to read than to start a session.
 _LARGE = 1 << 20
-_SUFFIX = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
+# What the files of a checkpoint have behind its prefix; the last is what
+# Saver.save returns of one in format V1 with shards.
+_SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
 
 
 def find_prefix(path):
@@ -31,6 +33,10 @@ def find_prefix(path):
   Raises:
     SourceError: there is none.
   """
+  prefix = _SUFFIX.sub("", path)
+  # First: some file systems have no directories and call anything one.
+  if tf1.gfile.Exists(prefix + ".index"):
+    return prefix
   if tf1.gfile.IsDirectory(path):
     latest = tf1.train.latest_checkpoint(path)
     if latest is None:
@@ -39,9 +45,6 @@ def find_prefix(path):
         "names none; give the prefix of one" % path
       )
     return latest
-  prefix = _SUFFIX.sub("", path)
-  if tf1.gfile.Exists(prefix + ".index"):
-    return prefix
   if tf1.gfile.Exists(prefix) and prefix == path:
     if os.path.basename(path) == "checkpoint":
       return find_prefix(os.path.dirname(path) or ".")
@@ -79,14 +82,12 @@ class Checkpoint:
     """
     self._keys = None
     self.prefix = find_prefix(path)
-    pattern = self.prefix
-    if not tf1.gfile.Exists(self.prefix + ".index") and not tf1.gfile.Exists(
-      self.prefix
-    ):
-      pattern += "-?????-of-?????"
-    self._pattern = pattern
+    self._is_v1 = not tf1.gfile.Exists(self.prefix + ".index")
+    self._pattern = self.prefix
+    if self._is_v1 and not tf1.gfile.Exists(self.prefix):
+      self._pattern += "-?????-of-?????"
     try:
-      self._reader = tf1.train.NewCheckpointReader(pattern)
+      self._reader = tf1.train.NewCheckpointReader(self._pattern)
       self.shapes = self._reader.get_variable_to_shape_map()
     except (tf1.errors.OpError, ValueError, RuntimeError) as error:
       raise self._unreadable(error) from error
@@ -122,7 +123,9 @@ class Checkpoint:
       SourceError: the bytes are not there or not sound.
     """
     try:
-      if slice_spec or self._is_large(key):
+      # Only the op reads slices, and joins those of V1. The reader keeps
+      # Python's lock while it reads, so nothing could be written meanwhile.
+      if slice_spec or self._is_v1 or self._is_large(key):
         return self._restore(key, slice_spec)
       return np.asarray(self._reader.get_tensor(key))
     except (
@@ -137,8 +140,6 @@ class Checkpoint:
     return np.prod(self.shapes[key], dtype=np.int64) >= _LARGE
 
   def _restore(self, key, slice_spec):
-    # Only the op reads slices, of V1 files too. The reader keeps Python's lock
-    # while it reads, so nothing could be written meanwhile.
     graph = tf1.Graph()
     with graph.as_default(), tf1.device("/cpu:0"):
       dtype = self._reader.get_variable_to_dtype_map()[key]

@@ -387,7 +387,7 @@ def options():
     engine=ENGINE.value,
     fold_batch_norms=FOLD_BATCH_NORMS.value,
     transforms=TRANSFORMS.value or "",
-    keep_variables=SAVED_MODEL_OUT.value is not None,
+    keep_variables=bool(SAVED_MODEL_OUT.value),
     target_tf=TARGET_TF.value,
     calibration_data=data,
     recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),

@@ -11,7 +11,7 @@ from bnexport.freezing import pipeline, stream
 from bnexport.nodes import DEFERRED
 from bnexport.sources import meta_graph
 from bnexport.sources.files import read_proto
-from bnexport.tf1 import tf1
+from bnexport.tf1 import session, tf1
 from bnexport.transforms import freeze_variables
 
 # Every fifth: a sweep over all takes a minute.
@@ -145,6 +145,50 @@ def test_op_that_is_not_registered(capsys, cases, tmp_path):
   result = run(capsys, "--checkpoint=" + prefix, "--output_node=prob",
                "--engine=session", "--overwrite")
   assert_refused(result, "pass --engine=stream")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("version", [tf1.train.SaverDef.V1,
+                                     tf1.train.SaverDef.V2])
+def test_formats_of_checkpoints(tmp_path, monkeypatch, version, sharded):
+  """Whole tensors and slices, by each of the two ways to read them."""
+  value = np.arange(12, dtype="f").reshape(6, 2)
+  with tf1.Graph().as_default() as graph, session(graph) as running:
+    tf1.Variable(value, name="whole", use_resource=False)
+    parts = tf1.get_variable(
+      "parts", [6, 2], use_resource=False,
+      partitioner=tf1.fixed_size_partitioner(3))
+    running.run(tf1.global_variables_initializer())
+    joined = running.run(tf1.identity(parts))
+    saver = tf1.train.Saver(write_version=version, sharded=sharded)
+    prefix = saver.save(running, str(tmp_path / "model.ckpt"))
+  for large in (1, 1 << 20):
+    monkeypatch.setattr(checkpoint, "_LARGE", large)
+    there = checkpoint.Checkpoint(prefix)
+    np.testing.assert_array_equal(there.read("whole"), value)
+    np.testing.assert_array_equal(there.read("parts"), joined)
+    np.testing.assert_array_equal(
+      there.read("parts", "6 2 2,2:-"), joined[2:4])
+
+
+@pytest.mark.skipif(
+  tf1.__version__ < "2",
+  reason="this TensorFlow has no file system of which nothing is on disk")
+def test_remote_paths(cases, capsys, tmp_path):
+  """All that is read and written goes through TensorFlow's file systems."""
+  case = cases("layers_fused_literal")
+  for end in (".meta", ".index", ".data-00000-of-00001"):
+    tf1.gfile.Copy(case.prefix + end, "ram://run/model.ckpt" + end)
+  result = run(capsys, "--checkpoint=ram://run/model.ckpt",
+               "--output_node=prob", "--report=ram://run/report.md")
+  assert result.status == 0, result.err
+  local = str(tmp_path / "local.pb")
+  assert run(capsys, "--checkpoint=" + case.prefix, "--output_node=prob",
+             "--output_graph=" + local).status == 0
+  with tf1.gfile.GFile("ram://run/model.ckpt.frozen.pb", "rb") as remote:
+    with open(local, "rb") as f:
+      assert remote.read() == f.read()
+  assert tf1.gfile.Exists("ram://run/report.md")
 
 
 def test_engine_flag(cases, capsys, tmp_path):
