@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 
 import numpy as np
-from absl import logging
 
 from bnexport import ops
 from bnexport.checkpoint import Values
@@ -68,8 +68,9 @@ class KerasModel:
 
   def _by_keras(self, do):
     """Calls Keras; what it raises, which may be anything, is one line."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logger = logging.getLogger("absl")  # what TensorFlow tells of its files
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
       return do()
     except Exception as error:
@@ -87,7 +88,7 @@ class KerasModel:
         )
       ) from error
     finally:
-      logging.set_verbosity(verbosity)
+      logger.setLevel(level)
 
   def trace(self, folder):
     """Writes a SavedModel with the forward pass and the variables."""
@@ -107,7 +108,23 @@ class KerasModel:
     module = tf1.Module()
     module.serve = serve
     module.kept = list(traced.variables)
+    module.tables = [
+      layer.lookup_table
+      for layer in self._layers()
+      if getattr(layer, "lookup_table", None) is not None
+    ]
     tf1.saved_model.save(module, folder, {"serving_default": traced})
+
+  @property
+  def stateful(self):
+    """Layers that go on where the last call of the model ended."""
+    return [x for x in self._layers() if getattr(x, "stateful", False)]
+
+  def _layers(self):
+    """The layers, those in layers and in models in the model included."""
+    flatten = getattr(self._flat, "_flatten_layers", None)
+    layers = flatten() if flatten else self._flat.submodules
+    return [layer for layer in layers if not hasattr(layer, "layers")]
 
   def _call(self, tensors):
     answers = self._flat(list(tensors), training=False)
@@ -128,6 +145,8 @@ class KerasModel:
       for name, tensor in zip(self.inputs, self._flat.inputs)
     ]
     try:
+      for layer in self.stateful:
+        _reset(layer)
       given = dict(zip(self.outputs, self._run(fed)))
     except Exception as error:  # layers raise whatever they like
       raise ComparisonError(
@@ -227,6 +246,11 @@ def load(path, outputs=(), inputs=()):
     model = _of_graph(run, path, outputs, inputs)
   else:
     model = _of_function(run, path, outputs, inputs)
+  for layer in run.stateful:
+    model.warnings.append(
+      "layer '%s' goes on where the last call ended; in the export every call "
+      "begins anew" % layer.name
+    )
   names = list(model.output_keys)
   fed = [ref.node for ref in model.inputs]
   is_whole = set(names) <= set(run.outputs) and set(fed) <= set(run.inputs)
@@ -251,6 +275,14 @@ def _opened(file):
       % (file.path, file.version, fact, step)
     )
   return (KerasModel if is_eager else GraphKerasModel)(found, file)
+
+
+def _reset(layer):
+  """Lets a recurrent layer begin anew."""
+  if hasattr(layer, "reset_states"):
+    layer.reset_states()
+  elif hasattr(layer, "reset_state"):
+    layer.reset_state()
 
 
 def _ones(shape, rows):
