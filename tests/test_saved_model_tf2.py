@@ -197,6 +197,23 @@ def test_keras(unpacked, name):
   assert len(given) == len(expected)
   for (_, y), meant in zip(sorted(given.items()), expected):
     assert_close(y, meant, _TOLERANCE)
+  # The graph as it was, run by this TensorFlow, has them too.
+  for y, again in zip(given.values(), exported.reference.answers(feeds)):
+    assert_close(y, again, _TOLERANCE)
   # Keras 3 exports no names of outputs.
   if name != "keras3":
     assert sorted(given) == sorted({"head", "score"} & set(truth))
+
+
+def test_checkpoint_of_training(unpacked, tmp_path):
+  """Values of another step, which Keras saved by itself."""
+  folder, truth = unpacked("keras")
+  copy = str(tmp_path / "copy")
+  shutil.copytree(os.path.join(folder, "saved"), copy)
+  shutil.rmtree(os.path.join(copy, "variables"))
+  with pytest.raises(SourceError, match="no checkpoint is given"):
+    export(copy)
+  model = saved_model.load(copy, os.path.join(folder, "weights"))
+  exported = pipeline.export_training_graph(model, pipeline.Options())
+  given = answers(exported, {"image": truth["image"]})
+  assert_close(given["head"], truth["head"], _TOLERANCE)

@@ -173,6 +173,8 @@ class TrainingGraph:
       node = graph.node(ref.node)
       if node.op in ops.FUSED_NORMS:
         node.attr["is_training"].CopyFrom(bool_attr(False))
+        # Counts in training only, and TensorFlow 1 does not know it.
+        node.attr.pop("exponential_avg_factor", None)
         graph.set_input(ref.node, ref.index + 2, read(graph, variable))
 
   def _phase(self, value):
