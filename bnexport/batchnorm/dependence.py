@@ -92,10 +92,16 @@ def uses_batch(node):
 
 
 def reduces_batch(graph, node):
-  """Whether a node reduces over axis 0, as far as its axes are known."""
+  """Whether a node reduces over axis 0, as far as its axes are known.
+
+  Where the first axis is open after it as well, that is the batch, and what
+  was reduced is something else, such as time.
+  """
   if node.op in _WHOLE:
     return True
   if node.op not in ops.REDUCTIONS:
+    return False
+  if (static_shape(graph, TensorRef(node.name)) or (1,))[0] < 0:
     return False
   x, axes = graph.data_inputs(node.name)
   axes = constant_value(graph, axes, largest=16)
