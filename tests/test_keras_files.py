@@ -89,6 +89,7 @@ def asked(tmp_path_factory):
     ["freeze", "--keras=" + model, "--checkpoint=x"],
     ["freeze", "--keras=" + model, "--saved_model=x"],
     ["inspect", "--keras=" + model, "--saved_model=x"],
+    ["validate", "--graph=" + model],
     ["freeze", "--keras=" + model, "--output_node=head",
      "--output_graph=%s/named.pb" % base],
   ]
@@ -165,6 +166,8 @@ def test_refusals(asked):
   assert_refused(two, "two sources", "--keras")
   two, = found["inspect", "keras/model.h5", 3]
   assert_refused(two, "two sources")
+  graph, = found["validate", "keras/model.h5", 2]
+  assert_refused(graph, "is a Keras file", "bnexport.freeze --keras=")
   assert not os.path.exists(os.path.join(base, "broken", "cut.h5.frozen.pb"))
 
 

@@ -15,8 +15,8 @@ from bnexport.comparison import Runner
 from bnexport.errors import SourceError
 from bnexport.freezing import pipeline
 from bnexport.sources import saved_model
-from bnexport.sources.files import read_graph_def
-from bnexport.tf1 import session, tf1
+from bnexport.sources.files import read_graph_def, read_proto
+from bnexport.tf1 import SavedModelProto, session, tf1
 
 _TOLERANCE = 1e-5
 
@@ -217,3 +217,20 @@ def test_checkpoint_of_training(unpacked, tmp_path):
   exported = pipeline.export_training_graph(model, pipeline.Options())
   given = answers(exported, {"image": truth["image"]})
   assert_close(given["head"], truth["head"], _TOLERANCE)
+
+
+@pytest.mark.parametrize("left, words", [
+  ((), ["without signatures", "signatures=FUNCTION"]),
+  (("train", "named"), ["several signatures", "--signature=named or train"]),
+])
+def test_no_signature_names_the_outputs(capsys, module, tmp_path, left, words):
+  copy = str(tmp_path / "copy")
+  shutil.copytree(module[0], copy)
+  path = os.path.join(copy, "saved_model.pb")
+  proto = read_proto(path, SavedModelProto, "it")
+  signatures = proto.meta_graphs[0].signature_def
+  for name in set(signatures) - set(left):
+    del signatures[name]
+  with open(path, "wb") as f:
+    f.write(proto.SerializeToString())
+  assert_refused(run(capsys, "--saved_model=" + copy), *words)

@@ -80,10 +80,7 @@ def open_saved(saved, path, checkpoint, outputs=(), inputs=()):
   """A Model of a SavedModel that was read from `path`; see `load`."""
   saved = by_signature(saved, outputs, inputs)
   if not saved.outputs:
-    raise SourceError(
-      "cannot export SavedModel '%s': no signature names its outputs; pass "
-      "--output_node=NAME" % path
-    )
+    raise _no_outputs(saved, path)
   graph = without_calls(open_graph(saved.graph_def, copy=False), saved)
   hold_entries(graph, saved.assets)
   prefix = checkpoint or saved.variables
@@ -99,6 +96,22 @@ def open_saved(saved, path, checkpoint, outputs=(), inputs=()):
       TensorRef.parse(name).node: key for key, name in saved.inputs.items()
     },
     output_keys=tuple(saved.outputs),
+  )
+
+
+def _no_outputs(saved, path):
+  fact, step = "no signature names its outputs", "pass --output_node=NAME"
+  if saved.definitions:
+    fact = "it has several signatures, and none of them is '%s'" % _DEFAULT
+    step = "pass --signature=%s" % " or ".join(sorted(saved.definitions))
+  elif saved.graph_def.library.function:
+    # What nobody called is in no graph: there is nothing to name.
+    fact = "TensorFlow 2 saved it without signatures"
+    step = (
+      "save it again with tf.saved_model.save(MODEL, DIR, signatures=FUNCTION)"
+    )
+  return SourceError(
+    "cannot export SavedModel '%s': %s; %s" % (path, fact, step)
   )
 
 

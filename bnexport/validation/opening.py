@@ -22,6 +22,7 @@ from bnexport.nodes import Signatures
 from bnexport.phase import stated_value
 from bnexport.sources import builder, keras_model, meta_graph, saved_model
 from bnexport.sources.files import read_proto
+from bnexport.sources.keras_file import is_keras
 from bnexport.tf1 import tf1
 from bnexport.variables import assignment
 
@@ -201,6 +202,12 @@ def _refuse_training_graph(path, which):
     raise SourceError(
       "cannot use %s=%s: it is a training graph; freeze it first with python "
       "-m bnexport.freeze, and pass it as --reference" % (which, path)
+    )
+  if is_keras(path):
+    raise SourceError(
+      "cannot use %s=%s: it is a Keras file; freeze it first with python -m "
+      "bnexport.freeze --keras=%s, and pass it as --reference"
+      % (which, path, path)
     )
 
 
