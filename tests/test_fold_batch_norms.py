@@ -10,6 +10,7 @@ import pytest
 import zoo
 from counting import assert_linear
 from exporting import assert_answers, assert_close, export
+from graph_transform_tool import old_tool
 
 from bnexport import ops, text
 from bnexport.batchnorm import folding
@@ -1315,10 +1316,9 @@ def test_library_and_versions_are_kept():
 ])
 def test_ops_are_those_of_the_old_tool(build, transform):
   """Where it folds, and is right."""
-  tools = pytest.importorskip("tensorflow.tools.graph_transforms")
   model, script = built(build)
-  old = model_of(tools.TransformGraph(
-    model.graph.to_graph_def(), ["x"], ["y"], [transform]))
+  graph_def = model.graph.to_graph_def()
+  old = model_of(old_tool(graph_def, transform, inputs=["x"]))
   fold(model)
   assert sorted(ops_of(model)) == sorted(ops_of(old))
   x = feed(script)
