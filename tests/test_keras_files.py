@@ -92,6 +92,9 @@ def asked(tmp_path_factory):
     ["validate", "--graph=" + model],
     ["freeze", "--keras=" + model, "--output_node=head",
      "--output_graph=%s/named.pb" % base],
+    ["freeze", "--keras=" + os.path.join(folders["tf_keras"], "model.keras"),
+     "--keep_batch_statistics=StatefulPartitionedCall/StatefulPartitionedCall/"
+     "model/hot", "--output_graph=%s/kept.pb" % base],
   ]
   # Beside the script, directories called keras would be taken for packages.
   (base / "script").mkdir()
@@ -169,6 +172,17 @@ def test_refusals(asked):
   graph, = found["validate", "keras/model.h5", 2]
   assert_refused(graph, "is a Keras file", "bnexport.freeze --keras=")
   assert not os.path.exists(os.path.join(base, "broken", "cut.h5.frozen.pb"))
+
+
+def test_norm_that_keeps_the_batch(asked):
+  """Keras itself says what the answers are then."""
+  result, = asked[1]["freeze", "tf_keras/model.keras", 4]
+  if _IS_TF1:
+    assert_refused(result)
+    return
+  assert result.status == 0, result
+  assert "compared with the Keras model" in result.out
+  assert "hot/FusedBatchNormV3 (fused): batch statistics" in result.out
 
 
 def test_named_output_and_api(asked):

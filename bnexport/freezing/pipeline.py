@@ -153,8 +153,8 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
       model.warnings.append(
         "the training graph is not run: %s; %s" % (unsafe, ALLOW)
       )
-  if reference is not None and own is not None and not model.stored:
-    reference = own.beside(reference)
+  if own is not None and not model.stored:
+    reference = own.beside(TrainingGraph(original, model))
   export = _finish(model, options, reference, progress)
   export.original = original
   return export

@@ -64,7 +64,9 @@ class KerasModel:
           "save a SavedModel with model.export(DIR), and pass "
           "--saved_model=DIR" % (self._path, tensor.name)
         )
-    return self._keras.Model(list(loaded.inputs), list(loaded.outputs))
+    ends = list(loaded.inputs), list(loaded.outputs)
+    # With a name, so that those of the nodes are the same in every process.
+    return self._keras.Model(*ends, name=loaded.name)
 
   def _by_keras(self, do):
     """Calls Keras; what it raises, which may be anything, is one line."""
