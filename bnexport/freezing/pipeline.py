@@ -156,8 +156,20 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
   if own is not None and not model.stored:
     reference = own.beside(TrainingGraph(original, model))
   export = _finish(model, options, reference, progress)
+  _refuse_lost_inputs(original, model)
   export.original = original
   return export
+
+
+def _refuse_lost_inputs(original, model):
+  """What was rewritten has to answer to some input, as it did before."""
+  lost = [n for n in original.placeholders() if n not in model.decided]
+  if lost and not model.placeholders():
+    raise TransformError(
+      "cannot export: the answers no longer depend on '%s', nor on any other "
+      "input; report it, and pass --keep_batch_statistics=SCOPE for the norms "
+      "that replaced it" % lost[0]
+    )
 
 
 def _unsafe(model):

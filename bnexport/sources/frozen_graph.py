@@ -97,3 +97,6 @@ class _ByName(Checkpoint):
 
   def read(self, key, slice_spec=""):
     return super().read(key[len(self._scope) :], slice_spec)
+
+  def _is_large(self, key):
+    return super()._is_large(self._scope + key)
