@@ -169,8 +169,9 @@ class Values:
   """The values of a graph's variables, by the variable's node name.
 
   What the graph's file itself holds comes first. In the checkpoint, a
-  variable's key is what the graph's own Savers call it, else its name, else
-  that of the object which had a variable of this name.
+  variable's key is what the graph's own Savers call it, else its name, else,
+  in a graph without Savers, that of the object which had a variable of this
+  name.
   Reading is lazy; nothing is kept.
   """
 
@@ -211,7 +212,7 @@ class Values:
       return None
     candidates = list(self._saved.get(variable, ()))
     candidates += [Saved(variable, ""), Saved(self._shared.get(variable), "")]
-    if variable not in self._saved:  # where they know keys, they know best
+    if not self._saved:  # TF 2 saves graphs in which variables are renamed
       candidates.append(Saved(self.checkpoint.key_of(variable), ""))
     for saved in candidates:
       if saved.key in self.checkpoint:

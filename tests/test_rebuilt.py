@@ -12,8 +12,9 @@ import saved
 from commands import ROOT, assert_refused, run
 from exporting import assert_close
 
-from bnexport.checkpoint import Checkpoint
+from bnexport.checkpoint import Checkpoint, Values
 from bnexport.comparison import Runner
+from bnexport.graph import Graph
 from bnexport.sources.files import read_graph_def
 from bnexport.tf1 import tf1
 
@@ -76,3 +77,19 @@ def test_name_of_several_variables_tells_no_key(tmp_path):
   assert "norms/0/a/.ATTRIBUTES/VARIABLE_VALUE" in keys
   assert checkpoint.key_of("average") is None
   assert checkpoint.key_of("Variable") == "weights/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def test_savers_know_best(tmp_path):
+  """TF 2 renames variables in what it saves, and notes what they were called.
+
+  There, `Variable` may be another one than that which had this name.
+  """
+  folder, _ = saved.load("module", tmp_path)
+  prefix = os.path.join(folder, "saved", "variables", "variables")
+  with tf1.Graph().as_default() as graph:
+    kept = tf1.get_variable("kept", [], use_resource=True)
+    tf1.get_variable("Variable", [3, 2], use_resource=True)
+    assert "Variable" in Values(Checkpoint(prefix), Graph(graph.as_graph_def()))
+    tf1.train.Saver([kept])
+    values = Values(Checkpoint(prefix), Graph(graph.as_graph_def()))
+  assert "Variable" not in values
