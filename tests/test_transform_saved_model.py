@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import saved
 from commands import assert_refused, contents, run, run_process
 
 import bnexport
@@ -183,6 +184,40 @@ def test_the_newest_loader(capsys, folder, tmp_path):
   assert transform(capsys, folder, out, "fold_constants").status == 0
   done = run_process("-c", _LOAD, out)
   assert done.status == 0, done.err
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory):
+  """A SavedModel of TF 2, and what its signature `named` answers."""
+  folder, truth = saved.load("module", tmp_path_factory.mktemp("saved"))
+  return os.path.join(folder, "saved"), truth
+
+
+@pytest.mark.skipif(tf1.VERSION.startswith("1."), reason="it lacks attributes")
+@pytest.mark.parametrize("transforms", [
+  "remove_device", "inline_functions fold_constants merge_duplicate_nodes"])
+def test_functions_of_tf_2(capsys, newer, tmp_path, transforms):
+  folder, truth = newer
+  out = str(tmp_path / "out")
+  result = transform(capsys, folder, out, transforms, "--signature=named")
+  assert result.status == 0, result
+  with tf1.Graph().as_default() as graph, session(graph) as running:
+    meta = tf1.saved_model.load(running, ["serve"], out)
+    assert list(meta.signature_def) == ["named"]
+    ends = meta.signature_def["named"]
+    found = running.run(
+      {key: info.name for key, info in ends.outputs.items()},
+      {ends.inputs["x"].name: truth["x"]})
+  assert sorted(found) == ["cost", "logits", "name"]
+  np.testing.assert_allclose(found["logits"], truth["logits"], atol=1e-4)
+  np.testing.assert_array_equal(found["cost"], truth["cost"])
+  assert [n.decode() for n in found["name"]] == list(truth["name"])
+
+
+def test_entries_that_are_nowhere_else_are_not_lost(capsys, newer, tmp_path):
+  result = transform(capsys, newer[0], str(tmp_path / "out"), "remove_device")
+  assert_refused(result, "lookup table", "--signature")
+  assert os.listdir(str(tmp_path)) == []
 
 
 def test_a_signature_that_feeds_inner_tensors_is_not_lost_silently(

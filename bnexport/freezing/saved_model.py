@@ -41,12 +41,13 @@ def written(model, path):
     The SavedModel's MetaGraphDef, and the prefix of its variables for now.
 
   Raises:
-    SourceError: it can't be written, or a variable has no value. Nothing is
-      left then.
+    SourceError: it can't be written, a variable has no value, or a table's
+      entries are not in the graph. Nothing is left then.
     GraphError: TensorFlow does not take the graph.
   """
   part = part_of(path, os.getpid())
   names = _saved_variables(model)
+  _refuse_mutable_tables(model)
   refuse_unusable(model, names, is_frozen=False)
   try:
     tf1.gfile.MakeDirs(os.path.join(part, "variables"))
@@ -108,6 +109,17 @@ def _saved_variables(model):
     if model.graph.op(name) in ops.VARIABLES
     and (name not in begun or name in (model.values or ()))
   ]
+
+
+def _refuse_mutable_tables(model):
+  """Raises SourceError where a checkpoint holds what no variable does."""
+  for name in _needed(model):
+    if model.graph.op(name) in ops.MUTABLE_TABLES:
+      raise SourceError(
+        "cannot write SavedModel: lookup table '%s' is a %s, whose entries are "
+        "not in the graph; pass --signature=NAME of one that does not read it"
+        % (name, model.graph.op(name))
+      )
 
 
 def _save_variables(model, names, prefix):

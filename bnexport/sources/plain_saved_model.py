@@ -6,7 +6,7 @@ from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
 from bnexport.graph import Graph, TensorRef
 from bnexport.model import Served, open_model, tensor_fields
-from bnexport.nodes import tensor_attr
+from bnexport.nodes import tensor_attr, type_attr
 from bnexport.sources import saved_model
 from bnexport.sources.assets import hold_entries
 from bnexport.sources.signature import by_signature
@@ -14,6 +14,8 @@ from bnexport.tf1 import tf1
 
 _CONSTANTS = tf1.saved_model.signature_constants
 _DEFAULT = _CONSTANTS.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+# What the name of a file is in: TensorFlow 2 has a placeholder for it.
+_NAMING = ("Const", "Placeholder")
 
 
 def load(
@@ -44,7 +46,9 @@ def load(
   """
   read = saved_model.read(path, tags, signature)
   saved = by_signature(read, outputs, inputs)
-  graph = saved_model.without_calls(Graph(saved.graph_def, copy=False), saved)
+  graph = Graph(saved.graph_def, copy=False)
+  flat = saved_model.without_calls(graph, saved)  # has keys and entries in it
+  graph = graph if is_served else flat
   definitions = {}
   if saved.outputs:
     name = saved.signature or _DEFAULT
@@ -66,7 +70,7 @@ def load(
   model = open_model(
     graph,
     saved.signatures,
-    None if prefix is None else Values(Checkpoint(prefix), graph),
+    None if prefix is None else Values(Checkpoint(prefix), flat),
     path,
     _tensors(d.outputs for d in definitions.values()),
     _tensors(d.inputs for d in definitions.values()),
@@ -127,8 +131,12 @@ def _open_assets(graph, files, is_served):
   found = {}
   for text, path in files.items():
     name = TensorRef.parse(text).node
-    if name in graph and graph.op(name) == "Const":
-      graph.node(name).attr["value"].CopyFrom(tensor_attr(path, tf1.string))
+    if name in graph and graph.op(name) in _NAMING:
+      attrs = {
+        "dtype": type_attr(tf1.string),
+        "value": tensor_attr(path, tf1.string),
+      }
+      graph.become(name, "Const", graph.control_inputs(name), attrs)
       found[name] = path
   if is_served:
     return found
