@@ -35,11 +35,11 @@ NETWORKS = {
     functools.partial(networks.generator, width=8),
   ),
   "dense": ((64,), functools.partial(networks.dense_stack, width=64)),
-  "LSTM, unrolled": (
+  "unrolled LSTM": (
     _SEQUENCES,
     functools.partial(networks.unrolled_lstm, width=32),
   ),
-  "LSTM, `while`": (
+  "looped LSTM": (
     _SEQUENCES,
     functools.partial(networks.looped_lstm, width=32),
   ),
