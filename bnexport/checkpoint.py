@@ -127,7 +127,9 @@ class Checkpoint:
       # Python's lock while it reads, so nothing could be written meanwhile.
       if slice_spec or self._is_v1 or self._is_large(key):
         return self._restore(key, slice_spec)
-      return np.asarray(self._reader.get_tensor(key))
+      value = self._reader.get_tensor(key)
+      # An array of bytes would lose the zeros at their end.
+      return np.asarray(value, object if isinstance(value, bytes) else None)
     except (
       tf1.errors.OpError,
       ValueError,
