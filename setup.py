@@ -35,6 +35,10 @@ setuptools.setup(
     "keras": ["tf_keras"],
     # What --report=FILE.html takes, in versions for Python 3.7 as well.
     "report": ["jinja2>=3.1", "matplotlib>=3.5"],
+    # What validate --consumers asks for answers.
+    "onnx": ["tf2onnx>=1.16", "onnxruntime"],
+    "opencv": ["opencv-python-headless>=5"],
+    "openvino": ["openvino>=2024"],
     "test": ["pytest"],
   },
 )

@@ -382,10 +382,13 @@ class Graph:
     # Only now: a Graph is also used where TensorFlow is not needed.
     from bnexport.tf1 import tf1
 
-    graph = tf1.Graph()
+    graph, graph_def = tf1.Graph(), self.to_graph_def()
+    for node in graph_def.node:
+      # TensorFlow infers shapes, and refuses noted ones that are stale.
+      node.attr.pop("_output_shapes", None)
     try:
       with graph.as_default():
-        tf1.import_graph_def(self.to_graph_def(), name="")
+        tf1.import_graph_def(graph_def, name="")
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise GraphError(
         "cannot import the graph: %s; see what python -m bnexport.inspect "

@@ -16,8 +16,7 @@ from transforming import (
 
 from bnexport import text
 from bnexport.errors import TransformError
-from bnexport.freezing.stream import to_graph_def
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import TensorRef
 from bnexport.tf1 import session
 from bnexport.transforms import spec, table
 
@@ -183,7 +182,7 @@ def test_every_model_meets_transforms(cases, place, name):
 
 
 def _assert_truth(case, model):
-  graph = Graph(to_graph_def(model)).to_tf_graph()  # as it is written
+  graph = model.graph.to_tf_graph()
   tensors = ["%s:%d" % (ref.node, ref.index) for ref in model.outputs]
   with session(graph) as running:
     running.run(list(model.initializers))
