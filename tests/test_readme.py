@@ -22,7 +22,7 @@ import tensorflow.compat.v1 as tf
 
 
 def build(x, is_training):
-  h = tf.nn.conv2d(x, tf.get_variable("kernel", [7, 7, 3, 8]), [1, 8, 8, 1],
+  h = tf.nn.conv2d(x, tf.get_variable("kernel", [7, 7, 3, 8]), [1, 4, 4, 1],
                    "SAME")
   shape = {"shape": [8]}
   gamma = tf.get_variable("gamma", initializer=tf.ones_initializer(), **shape)
