@@ -177,3 +177,17 @@ def test_half_read_nodes_were_printed_wrongly():
     Graph(old).to_tf_graph()
   ours = transformed(graph, spec, inputs=["x"])
   assert_same_answers(answers(ours, {"x": ROWS}), [-ROWS[:1]])
+
+
+@pytest.mark.parametrize("spec", [
+  "remove_training_nodes", "optimize_for_inference"])
+def test_a_reader_lost_its_input(spec):
+  """TensorFlow's remove_training_nodes left the Mul with one input."""
+  graph = """
+    x = Placeholder() {shape=[2,2]}   k = Const() {value=<float 3>}
+    c = CheckNumerics(x) {message="bad"}
+    y = Mul(c, k)
+  """
+  ours = transformed(graph, spec, inputs=["x"])
+  assert "CheckNumerics" not in {node.op for node in ours.graph}
+  assert_same_answers(answers(ours, {"x": ROWS}), [3 * ROWS])
