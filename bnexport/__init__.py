@@ -186,7 +186,7 @@ def save(model, path, as_text=False, overwrite=False):
   from bnexport.freezing import saved_model, writing
 
   path = os.fspath(path)
-  if model.served is not None and not path.endswith((".pb", ".pbtxt")):
+  if model.served is not None and not writing.is_graph(path):
     writing.refuse_source(path, None, model.origin)
     saved_model.refuse_directory(path, overwrite)
     with saved_model.written(model, path):
@@ -251,11 +251,11 @@ def compare(a, b, feeds=None):
 
 
 def _refuse_unsafe(model):
-  from bnexport.comparison import unsafe_op
+  from bnexport.comparison import unsafe_model
   from bnexport.errors import ComparisonError
 
-  unsafe = unsafe_op(model.graph, model.outputs, model.initializers)
-  if unsafe is not None and not model.is_trusted:
+  unsafe = unsafe_model(model)
+  if unsafe is not None:
     raise ComparisonError(
       "cannot compare '%s': %s; set is_trusted of the model if you trust it"
       % (model.origin, unsafe)

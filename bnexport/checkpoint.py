@@ -104,8 +104,7 @@ class Checkpoint:
     if self._keys is None:
       found = {}
       if _OBJECTS in self:
-        # No array: NumPy takes zeros from the end of a text.
-        packed = self._reader.get_tensor(_OBJECTS)
+        packed = self.read(_OBJECTS).item()
         for node in ObjectGraph.FromString(packed).nodes:
           for saved in node.attributes:
             found.setdefault(saved.full_name, set()).add(saved.checkpoint_key)

@@ -319,13 +319,18 @@ def _without_port(name):
   return name[:-2] if name.endswith(":0") else name
 
 
+def named_outputs():
+  """The --output_node flag, which may name none."""
+  return [name for name in OUTPUT_NODE.value if name]
+
+
 def outputs():
   """The --output_node flag.
 
   Raises:
     SourceError: it names none.
   """
-  names = [name for name in OUTPUT_NODE.value if name]
+  names = named_outputs()
   if not names:
     raise SourceError(
       "cannot export: no output is named; pass --output_node=NAME; "

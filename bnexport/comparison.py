@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Dict, List, Optional
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from bnexport import ops
 from bnexport.errors import ComparisonError, first_line
 from bnexport.graph import Graph
-from bnexport.nodes import functions_of
+from bnexport.nodes import called_functions
 from bnexport.tf1 import op_def, session, tf1
 
 # How far two right answers may be apart, relative to the largest element (at
@@ -248,16 +249,20 @@ def unsafe_op(graph, outputs, initializers):
 
 def _unsafe_op(graph, names):
   """Says which op of some nodes reaches out of the graph, or None."""
-  waiting, seen = [graph.node(name) for name in names], set()
-  for node in waiting:
+  nodes = [graph.node(name) for name in names]
+  bodies = (f.node_def for f in called_functions(graph, nodes))
+  for node in itertools.chain(nodes, *bodies):
     what = ops.reaches(node)
     if what is not None:
       return "'%s' is a %s and reaches %s" % (node.name, node.op, what)
-    for name in functions_of(node):
-      if name in graph.library and name not in seen:
-        seen.add(name)
-        waiting.extend(graph.library[name].node_def)
   return None
+
+
+def unsafe_model(model):
+  """Says which op keeps a Model from being run, or None; see `unsafe_op`."""
+  if model.is_trusted:
+    return None
+  return unsafe_op(model.graph, model.outputs, model.initializers)
 
 
 def made_up_feeds(graph_def, rows=_ROWS):

@@ -56,7 +56,7 @@ def main():
 def _outputs():
   # These name their outputs themselves.
   if cli.SAVED_MODEL.value or cli.KERAS.value:
-    return [name for name in cli.OUTPUT_NODE.value if name]
+    return cli.named_outputs()
   return cli.outputs()
 
 

@@ -49,7 +49,7 @@ def main():
     keras_file=cli.KERAS.value,
     tags=cli.TAGS.value,
     signature=cli.SIGNATURE.value,
-    outputs=[name for name in cli.OUTPUT_NODE.value if name],
+    outputs=cli.named_outputs(),
     target_tf=cli.TARGET_TF.value,
   )
   if _SHOW.value is not None:

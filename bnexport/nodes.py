@@ -188,15 +188,20 @@ def functions_of(node):
   return names
 
 
-def called_ops(graph, node):
-  """Ops in the functions that a node calls, and in those that these call."""
-  found, seen, stack = set(), set(), functions_of(node)
-  while stack:
-    name = stack.pop()
+def called_functions(graph, nodes):
+  """Yields what nodes call, and what that calls: FunctionDefs, each once."""
+  names, seen = [name for node in nodes for name in functions_of(node)], set()
+  for name in names:
     if name in seen or name not in graph.library:
       continue
     seen.add(name)
-    for inner in graph.library[name].node_def:
-      found.add(inner.op)
-      stack.extend(functions_of(inner))
-  return found
+    function = graph.library[name]
+    yield function
+    for inner in function.node_def:
+      names.extend(functions_of(inner))
+
+
+def called_ops(graph, node):
+  """Ops in the functions that a node calls, and in those that these call."""
+  called = called_functions(graph, [node])
+  return {inner.op for function in called for inner in function.node_def}

@@ -83,8 +83,7 @@ def _open():
   path = cli.SAVED_MODEL_OUT.value or cli.OUTPUT_GRAPH.value
   is_read_served = cli.SAVED_MODEL.value or opening.is_saved_model(source)
   is_served = bool(
-    cli.SAVED_MODEL_OUT.value
-    or (is_read_served and not path.endswith((".pb", ".pbtxt")))
+    cli.SAVED_MODEL_OUT.value or (is_read_served and not writing.is_graph(path))
   )
   prefix = None
   if cli.CHECKPOINT.value:
@@ -100,7 +99,7 @@ def _open():
   model = plain_saved_model.load(
     source,
     prefix,
-    [name for name in cli.OUTPUT_NODE.value if name],
+    cli.named_outputs(),
     cli.inputs(),
     cli.TAGS.value,
     cli.SIGNATURE.value,

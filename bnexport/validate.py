@@ -105,7 +105,7 @@ def _validate(feeds, stated):
   cli.progress("reading %s" % _GRAPH.value)
   model, graph_def, is_guessed = opening.open_graph(
     _GRAPH.value,
-    [name for name in cli.OUTPUT_NODE.value if name],
+    cli.named_outputs(),
     cli.TAGS.value,
     cli.SIGNATURE.value,
   )

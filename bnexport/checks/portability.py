@@ -7,7 +7,7 @@ import re
 from bnexport import op_history, ops
 from bnexport.checks.rule import ERROR, NOTE, WARNING, Example, Rule
 from bnexport.graph import TensorRef
-from bnexport.nodes import functions_of, static_shape
+from bnexport.nodes import called_functions, static_shape
 from bnexport.sources import assets
 from bnexport.tf1 import op_def, tf1
 
@@ -45,19 +45,17 @@ def _newer(subject):
 def _newer_parts(subject):
   """Of what is in a frozen file, or of what a training graph's outputs need."""
   graph, version = subject.graph, subject.target_tf
-  stack, seen = [], set()
-  for node in graph:
-    if subject.is_frozen or subject.is_needed(node.name):
-      stack.append((node.name, node))
-  for path, node in stack:
+  nodes = [
+    node for node in graph if subject.is_frozen or subject.is_needed(node.name)
+  ]
+  paths = [(node.name, node) for node in nodes]
+  for function in called_functions(graph, nodes):
+    within = function.signature.name + "/"
+    paths += [(within + inner.name, inner) for inner in function.node_def]
+  for path, node in paths:
     if node.op not in graph.library:
       newer = op_history.newer_in_node(node, version)
       yield from (found._replace(node=path) for found in newer)
-    for name in functions_of(node):
-      if name in graph.library and name not in seen:
-        seen.add(name)
-        body = graph.library[name].node_def
-        stack.extend(("%s/%s" % (name, inner.name), inner) for inner in body)
 
 
 def _newer_ops(subject):

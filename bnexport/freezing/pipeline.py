@@ -11,7 +11,7 @@ from bnexport.batchnorm import BATCH, STORED, BatchNorm
 from bnexport.batchnorm.dependence import uses_batch
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
-from bnexport.comparison import ALLOW, unsafe_op
+from bnexport.comparison import ALLOW, unsafe_model
 from bnexport.errors import (
   ComparisonError,
   SourceError,
@@ -134,7 +134,13 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
   model.is_trusted = options.allow_unsafe_ops
   _refuse_unknown_variables(model, options.denylist)
   _run(model, [ReplaceInputs(), InlineFunctions()])
-  refuse_mutable(model)
+  refuse_mutable(
+    model.graph,
+    model.needed(),
+    "freeze",
+    "look up before the graph, and pass --input_node=TENSOR to feed what was "
+    "found",
+  )
   keep_initializers(model, options.initializers)
   if options.moving_averages:
     _run(model, [UseMovingAverages()])
@@ -145,16 +151,16 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
   _tidy(model, options)
   progress("reading the variables")
   _freeze(model, options, in_session=options.engine == "session")
-  reference = None
+  traced, reference = TrainingGraph(original, model), None
   if not keep and options.data_format is None:
-    reference = TrainingGraph(original, model)
-    unsafe = _unsafe(original)
+    reference = traced
+    unsafe = unsafe_model(original)
     if unsafe is not None:
       model.warnings.append(
         "the training graph is not run: %s; %s" % (unsafe, ALLOW)
       )
   if own is not None and not model.stored:
-    reference = own.beside(TrainingGraph(original, model))
+    reference = own.beside(traced)
   export = _finish(model, options, reference, progress)
   _refuse_lost_inputs(original, model)
   export.original = original
@@ -170,13 +176,6 @@ def _refuse_lost_inputs(original, model):
       "input; report it, and pass --keep_batch_statistics=SCOPE for the norms "
       "that replaced it" % lost[0]
     )
-
-
-def _unsafe(model):
-  """Says which op keeps a model from being run, or None."""
-  if model.is_trusted:
-    return None
-  return unsafe_op(model.graph, model.outputs, model.initializers)
 
 
 def mend_frozen_graph(model, options, progress=lambda text: None):
@@ -385,7 +384,7 @@ def _recalibrate(model, options, progress):
   """Gives norms the statistics of the calibration data, if there is any."""
   if options.calibration_data is None:
     return []
-  unsafe = _unsafe(model)
+  unsafe = unsafe_model(model)
   if unsafe is not None:
     raise ComparisonError("cannot recalibrate: %s; %s" % (unsafe, ALLOW))
   done = recalibrate(

@@ -8,6 +8,7 @@ import os
 from bnexport import ops
 from bnexport.errors import SourceError, first_line
 from bnexport.freezing.stream import to_graph_def
+from bnexport.freezing.tables import refuse_mutable
 from bnexport.freezing.writing import part_of, refuse_existing
 from bnexport.graph import Graph, TensorRef
 from bnexport.model import tensor_fields
@@ -47,7 +48,12 @@ def written(model, path):
   """
   part = part_of(path, os.getpid())
   names = _saved_variables(model)
-  _refuse_mutable_tables(model)
+  refuse_mutable(
+    model.graph,
+    _needed(model),
+    "write SavedModel with",
+    "pass --signature=NAME of one that does not read it",
+  )
   refuse_unusable(model, names, is_frozen=False)
   try:
     tf1.gfile.MakeDirs(os.path.join(part, "variables"))
@@ -109,17 +115,6 @@ def _saved_variables(model):
     if model.graph.op(name) in ops.VARIABLES
     and (name not in begun or name in (model.values or ()))
   ]
-
-
-def _refuse_mutable_tables(model):
-  """Raises SourceError where a checkpoint holds what no variable does."""
-  for name in _needed(model):
-    if model.graph.op(name) in ops.MUTABLE_TABLES:
-      raise SourceError(
-        "cannot write SavedModel: lookup table '%s' is a %s, whose entries are "
-        "not in the graph; pass --signature=NAME of one that does not read it"
-        % (name, model.graph.op(name))
-      )
 
 
 def _save_variables(model, names, prefix):

@@ -64,12 +64,12 @@ def _read_ahead(model, names):
   size = 0
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     for name in names:
-      waiting.append((name, pool.submit(model.array, name)))
-      size += _value_bytes(model.graph.node(name))
+      own = _value_bytes(model.graph.node(name))
+      waiting.append((own, pool.submit(model.array, name)))
+      size += own
       while size > _MOST_WAITING:
-        first, array = waiting.popleft()
-        size -= _value_bytes(model.graph.node(first))
-        yield array.result()
+        size -= waiting[0][0]
+        yield waiting.popleft()[1].result()
     while waiting:
       yield waiting.popleft()[1].result()
 
@@ -119,11 +119,7 @@ def plain(node):
 
 def weight_bytes(model):
   """Size of the deferred constants."""
-  total = 0
-  for node in model.graph:
-    if DEFERRED in node.attr:
-      total += _value_bytes(node)
-  return total
+  return sum(_value_bytes(n) for n in model.graph if DEFERRED in n.attr)
 
 
 def _value_bytes(node):

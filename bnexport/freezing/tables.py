@@ -40,13 +40,19 @@ def keep_initializers(model, names):
     )
 
 
-def refuse_mutable(model):
-  """Raises SourceError where a table of the outputs is not filled by nodes."""
-  for name in model.needed():
-    op = model.graph.op(name)
+def refuse_mutable(graph, names, what, step):
+  """Raises SourceError where one of the nodes is a table nodes do not fill.
+
+  Args:
+    graph: a Graph.
+    names: of its nodes.
+    what: can't be done, for the message.
+    step: what to do instead.
+  """
+  for name in names:
+    op = graph.op(name)
     if op in ops.MUTABLE_TABLES:
       raise SourceError(
-        "cannot freeze lookup table '%s': it is a %s, whose entries are not in "
-        "the graph; look up before the graph, and pass --input_node=TENSOR to "
-        "feed what was found" % (name, op)
+        "cannot %s lookup table '%s': it is a %s, whose entries are not in the "
+        "graph; %s" % (what, name, op, step)
       )

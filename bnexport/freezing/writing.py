@@ -12,6 +12,11 @@ from bnexport.freezing.stream import pieces, to_graph_def
 from bnexport.tf1 import tf1
 
 
+def is_graph(path):
+  """Whether a path is that of a GraphDef rather than a SavedModel's."""
+  return path.endswith((".pb", ".pbtxt"))
+
+
 def refuse_existing(path, overwrite):
   """Raises SourceError where a file would be lost or can't be made."""
   if tf1.gfile.IsDirectory(path):

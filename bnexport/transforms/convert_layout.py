@@ -8,7 +8,7 @@ from typing import ClassVar
 from bnexport import ops
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
-from bnexport.nodes import functions_of
+from bnexport.nodes import called_functions
 from bnexport.transforms import layout_rules as rules
 from bnexport.transforms.layout_twins import Twins
 
@@ -188,12 +188,8 @@ class _Conversion(Twins):
 
 def _channels_first_in_functions(graph, node):
   """Name of an NCHW node in the functions that a node calls, or None."""
-  called = [f for f in functions_of(node) if f in graph.library]
-  for function in called:
-    for inner in graph.library[function].node_def:
+  for function in called_functions(graph, [node]):
+    for inner in function.node_def:
       if rules.is_channels_first(inner):
         return inner.name
-      called.extend(
-        f for f in functions_of(inner) if f in graph.library and f not in called
-      )
   return None

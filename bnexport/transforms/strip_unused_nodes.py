@@ -7,7 +7,7 @@ from typing import ClassVar, Optional, Tuple
 
 from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef
-from bnexport.nodes import functions_of, type_attr
+from bnexport.nodes import called_functions, type_attr
 from bnexport.tf1 import tf1
 from bnexport.transforms import spec
 from bnexport.transforms.replace_inputs import ReplaceInputs
@@ -52,12 +52,7 @@ class StripUnusedNodes:
     graph = model.graph
     roots = [ref.node for ref in model.inputs + model.outputs]
     gone = graph.keep(graph.ancestors(roots + list(model.initializers)))
-    called, stack = set(), list(graph)
-    while stack:
-      for name in functions_of(stack.pop()):
-        if name in graph.library and name not in called:
-          called.add(name)
-          stack.extend(graph.library[name].node_def)
+    called = {f.signature.name for f in called_functions(graph, graph)}
     graph.library = {
       name: f for name, f in graph.library.items() if name in called
     }

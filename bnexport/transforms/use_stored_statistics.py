@@ -137,8 +137,6 @@ class _Replacement:
     node.attr["is_training"].CopyFrom(bool_attr(False))
     # Counts in training only, and TensorFlow 1 does not know it.
     node.attr.pop("exponential_avg_factor", None)
-    if "exponential_avg_factor" in node.attr:
-      del node.attr["exponential_avg_factor"]
 
   def _fed_averages(self, ref):
     return (

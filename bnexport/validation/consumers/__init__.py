@@ -82,7 +82,7 @@ def answer(question):
     verb = "run"
     for feeds in question.batches:
       arrays.append(run(feeds))
-  except Exception as error:  # noqa: BLE001
+  except Exception as error:
     return Answer(said, "does not %s: %s" % (verb, _line(error)), [])
   return Answer(said, None, arrays)
 
