@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packaging of bnexport."""
 
 import os
@@ -17,7 +18,7 @@ setuptools.setup(
   name="bnexport",
   # Read as text: importing the package is for its users.
   version=re.search(
-    r'^__version__ = "(.+)"', _read("bnexport", "__init__.py"), re.M
+    r'^__version__ = "(.+)"', _read("bnexport", "version.py"), re.M
   ).group(1),
   description="Freezes TF1 models with batch norm into proven inference graphs",
   long_description=_read("README.md"),
@@ -25,7 +26,7 @@ setuptools.setup(
   license="Apache-2.0",
   packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
   package_data={
-    "bnexport": ["op_history.json"],
+    "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.html.j2"],
   },
   python_requires=">=3.7",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""bnexport: TF1 models with batch norm, as inference graphs that are right.
 
 Five verbs:
@@ -27,11 +28,14 @@ import copy
 import importlib
 import os
 
-__version__ = "0.1.0"
+from bnexport import aliases
+from bnexport.version import __version__
+
+aliases.install()
 
 _NOUNS = {
-  "BatchNorm": "bnexport.batchnorm",
-  "Comparison": "bnexport.comparison",
+  "BatchNorm": "bnexport.batchnorm.norm",
+  "Comparison": "bnexport.proof.comparison",
   "ComparisonError": "bnexport.errors",
   "Error": "bnexport.errors",
   "Finding": "bnexport.checks.rule",
@@ -43,10 +47,18 @@ _NOUNS = {
   "TensorRef": "bnexport.graph",
   "TransformError": "bnexport.errors",
 }
-_MODULES = ("copies", "editing", "patterns", "pieces", "selection", "text")
+_MODULES = (
+  "copies",
+  "editing",
+  "layers",
+  "patterns",
+  "pieces",
+  "selection",
+  "text",
+)
 _VERBS = ("load", "check", "apply", "save", "compare")
 
-__all__ = sorted(_NOUNS) + list(_MODULES) + list(_VERBS)
+__all__ = [*sorted(_NOUNS), *_MODULES, *_VERBS, "__version__"]
 
 
 def __getattr__(name):
@@ -54,7 +66,7 @@ def __getattr__(name):
     return getattr(importlib.import_module(_NOUNS[name]), name)
   if name in _MODULES:
     return importlib.import_module("bnexport." + name)
-  raise AttributeError("module 'bnexport' has no attribute '%s'" % name)
+  raise AttributeError(f"module 'bnexport' has no attribute '{name}'")
 
 
 def __dir__():
@@ -183,7 +195,7 @@ def save(model, path, as_text=False, overwrite=False):
     SourceError: the file is there, or can't be written.
     GraphError: TensorFlow does not take the graph of a SavedModel.
   """
-  from bnexport.freezing import saved_model, writing
+  from bnexport.exporting import saved_model, writing
 
   path = os.fspath(path)
   if model.served is not None and not writing.is_graph(path):
@@ -219,13 +231,13 @@ def compare(a, b, feeds=None):
       its `is_trusted` is not set.
     SourceError: a variable has no value.
   """
-  from bnexport import comparison
   from bnexport.errors import ComparisonError
+  from bnexport.proof import comparison
 
   if len(a.outputs) != len(b.outputs) or not a.outputs:
     raise ComparisonError(
-      "cannot compare %d outputs with %d: load both with the same outputs"
-      % (len(a.outputs), len(b.outputs))
+      f"cannot compare {len(a.outputs)} outputs with {len(b.outputs)}: load "
+      "both with the same outputs"
     )
   _refuse_unsafe(a)
   _refuse_unsafe(b)
@@ -244,27 +256,27 @@ def compare(a, b, feeds=None):
     reference.close()
   if not found.differences:
     raise ComparisonError(
-      "cannot compare '%s' with '%s': %s"
-      % (a.origin, b.origin, "; ".join([found.reference] + found.notes))
+      f"cannot compare '{a.origin}' with '{b.origin}': "
+      f"{'; '.join([found.reference] + found.notes)}"
     )
   return found
 
 
 def _refuse_unsafe(model):
-  from bnexport.comparison import unsafe_model
   from bnexport.errors import ComparisonError
+  from bnexport.proof.comparison import unsafe_model
 
   unsafe = unsafe_model(model)
   if unsafe is not None:
     raise ComparisonError(
-      "cannot compare '%s': %s; set is_trusted of the model if you trust it"
-      % (model.origin, unsafe)
+      f"cannot compare '{model.origin}': {unsafe}; set is_trusted of the "
+      "model if you trust it"
     )
 
 
 def _runnable(model):
   """A GraphDef of what the outputs need, with the variables' values in it."""
-  from bnexport.freezing.stream import to_graph_def
+  from bnexport.model.stream import to_graph_def
   from bnexport.transforms import table
 
   made = _clone(model)

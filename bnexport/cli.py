@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands share: flags, exit statuses, progress.
 
 Importing it does not import TensorFlow, so `--help` answers at once.
@@ -234,8 +235,8 @@ def status_of(main, argv):
   if len(argv) > 1:
     return fail(
       SourceError(
-        "cannot use argument '%s': every argument is a --flag=value; see --help"
-        % argv[1]
+        f"cannot use argument '{argv[1]}': every argument is a --flag=value; "
+        "see --help"
       )
     )
   try:
@@ -249,18 +250,18 @@ def status_of(main, argv):
 
 
 def fail(error):
-  sys.stderr.write("bnexport: %s\n" % " ".join(str(error).split()))
+  sys.stderr.write(f"bnexport: {' '.join(str(error).split())}\n")
   return REFUSED
 
 
 def progress(text):
   """Says on stderr what is being done."""
-  sys.stderr.write("bnexport: %s\n" % text)
+  sys.stderr.write(f"bnexport: {text}\n")
   sys.stderr.flush()
 
 
 def warn(text):
-  sys.stderr.write("bnexport: warning: %s\n" % text)
+  sys.stderr.write(f"bnexport: warning: {text}\n")
 
 
 def settings():
@@ -274,8 +275,8 @@ def settings():
     name, equals, value = item.partition("=")
     if not equals or not name:
       raise SourceError(
-        "cannot read --set item '%s': its form is another; write NAME=VALUE"
-        % item
+        f"cannot read --set item '{item}': its form is another; write "
+        "NAME=VALUE"
       )
     found[_without_port(name)] = value
   return found
@@ -291,8 +292,8 @@ def model_kwargs():
     kwargs = json.loads(MODEL_KWARGS.value)
   except ValueError as error:
     raise SourceError(
-      "cannot read --model_kwargs: %s; write a JSON object, "
-      "like '{\"depth\": 50}'" % error
+      f"cannot read --model_kwargs: {error}; write a JSON object, like "
+      "'{\"depth\": 50}'"
     ) from error
   if not isinstance(kwargs, dict):
     raise SourceError(
@@ -356,7 +357,7 @@ def destination(source, extension, prefix):
     SourceError: a graph or a report can't be written there.
   """
   from bnexport import report
-  from bnexport.freezing import saved_model, writing
+  from bnexport.exporting import saved_model, writing
 
   if REPORT.value is not None:
     report.writer(REPORT.value)
@@ -374,11 +375,12 @@ def destination(source, extension, prefix):
 
 def options():
   """The flags that say what a user may ask of an export."""
-  from bnexport.freezing import calibration_data, pipeline
+  from bnexport.calibration import data
+  from bnexport.exporting import pipeline
 
-  data = None
+  population = None
   if CALIBRATION_DATA.value is not None:
-    data = calibration_data.read_data(CALIBRATION_DATA.value)
+    population = data.read_data(CALIBRATION_DATA.value)
   chosen = RECALIBRATE.value
   if chosen in (["all"], ["broken"]):
     chosen = chosen[0]
@@ -394,7 +396,7 @@ def options():
     transforms=TRANSFORMS.value or "",
     keep_variables=bool(SAVED_MODEL_OUT.value),
     target_tf=TARGET_TF.value,
-    calibration_data=data,
+    calibration_data=population,
     recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
     allow_unsafe_ops=ALLOW_UNSAFE_OPS.value,
   )
@@ -412,7 +414,7 @@ def deliver(export, path, feeds, data=None, watched=lambda data: data):
     data: the graph's bytes, piece by piece; None for those of the export.
     watched: is handed the graph's bytes, and hands them on.
   """
-  from bnexport.freezing import saved_model, writing
+  from bnexport.exporting import saved_model, writing
   from bnexport.sources.files import read_proto
   from bnexport.tf1 import tf1
 
@@ -434,8 +436,8 @@ def deliver(export, path, feeds, data=None, watched=lambda data: data):
 
 def _prove(export, read, feeds, restore=None):
   """A Comparison of what was written, which `read` reads again."""
-  from bnexport import comparison
-  from bnexport.freezing import stream
+  from bnexport.model import stream
+  from bnexport.proof import comparison
 
   unknown = comparison.unknown_op(export.model.graph)
   if unknown is not None:

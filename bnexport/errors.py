@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What bnexport raises: one line each, `cannot WHAT: FACT; NEXT STEP`.
 
 A doubt about the user's model is a Finding, not an error; a broken invariant
@@ -61,4 +62,4 @@ def nearest(name, names, otherwise="; check the name", most=3):
   near += [by_tail[t] for t in tail if by_tail[t] not in near]
   if not near:
     return otherwise
-  return "; did you mean %s?" % " or ".join("'%s'" % n for n in near[:most])
+  return "; did you mean %s?" % " or ".join(f"'{n}'" for n in near[:most])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Freezes a TF1 model with batch norm into a proven inference graph.
 
 From the training graph beside a checkpoint:
@@ -46,7 +47,7 @@ def main():
   given = cli.CHECKPOINT.value
   if given is not None:
     # Only now: importing TensorFlow takes seconds.
-    from bnexport.freezing import batch
+    from bnexport.exporting import batch
 
     if cli.RESUME.value or batch.is_several(given):
       return _freeze_several(given)
@@ -67,7 +68,7 @@ def _freeze(outputs, watched=lambda data: data):
     outputs: names of the tensors to export.
     watched: is handed the graph's bytes, piece by piece, and hands them on.
   """
-  from bnexport import checkpoint
+  from bnexport.model import checkpoint
 
   prefix = None
   if cli.CHECKPOINT.value is not None:
@@ -82,7 +83,7 @@ def _freeze(outputs, watched=lambda data: data):
 def _freeze_several(given):
   """Freezes all checkpoints that are meant; returns the worst exit status."""
   from bnexport import report
-  from bnexport.freezing import batch
+  from bnexport.exporting import batch
 
   if cli.SAVED_MODEL_OUT.value:
     raise SourceError(
@@ -125,8 +126,8 @@ def _resumed(jobs):
 
   Jobs whose graphs were made from something else may replace them.
   """
-  from bnexport import checkpoint
-  from bnexport.freezing import record
+  from bnexport.exporting import record
+  from bnexport.model import checkpoint
   from bnexport.tf1 import tf1
 
   looked_at, skipped = [], []
@@ -145,7 +146,7 @@ def _resumed(jobs):
 
 def _origin(prefix):
   """What the graph of a checkpoint is made from; see record.origin."""
-  from bnexport.freezing import record
+  from bnexport.exporting import record
 
   named = (cli.MODEL, cli.GRAPH_DEF, cli.SAVED_MODEL, cli.META_GRAPH)
   read = [flag.value for flag in named]
@@ -170,8 +171,8 @@ def _freeze_in_worker(values, job):
     values: of `_flags`, in the process that the user started.
     job: a batch.Job.
   """
-  from bnexport import checkpoint
-  from bnexport.freezing import batch, record
+  from bnexport.exporting import batch, record
+  from bnexport.model import checkpoint
 
   flags.FLAGS.mark_as_parsed()
   values = dict(values, checkpoint=(job.checkpoint, True))
@@ -200,7 +201,7 @@ def _warnings(said):
   """What a command has warned of on stderr; the first, and how many more."""
   start = "bnexport: warning: "
   lines = [x for x in said.getvalue().splitlines() if x.startswith(start)]
-  more = ["and %d more warnings" % (len(lines) - 1)] if lines[1:] else []
+  more = [f"and {len(lines) - 1} more warnings"] if lines[1:] else []
   return ["warning: " + line[len(start) :] for line in lines[:1]] + more
 
 
@@ -242,13 +243,13 @@ def _refuse_two_sources():
 
 def _export(prefix, outputs):
   """Loads the model as the flags say and rewrites it."""
-  from bnexport.freezing import pipeline
+  from bnexport.exporting import pipeline
 
   options, inputs = cli.options(), cli.inputs()
   if cli.MODEL.value:
     from bnexport.sources import builder
 
-    cli.progress("building %s" % cli.MODEL.value)
+    cli.progress(f"building {cli.MODEL.value}")
     model, reference = builder.load(
       cli.MODEL.value,
       prefix,
@@ -265,7 +266,7 @@ def _export(prefix, outputs):
   if cli.KERAS.value:
     from bnexport.sources import keras_model
 
-    cli.progress("loading %s" % cli.KERAS.value)
+    cli.progress(f"loading {cli.KERAS.value}")
     model, own = keras_model.load(cli.KERAS.value, outputs, inputs)
   elif cli.SAVED_MODEL.value:
     from bnexport.sources import saved_model

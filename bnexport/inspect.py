@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Says what is in a TF1 graph, and what is wrong with it.
 
 Of a frozen graph, of a checkpoint with its training graph, a SavedModel or a
@@ -39,7 +40,7 @@ def main():
     return cli.DONE
   _refuse_other_than_one_source()
   # Only now: importing TensorFlow takes seconds.
-  from bnexport.inspection import examination
+  from bnexport.report import examination
 
   looked = examination.look(
     graph_def=cli.GRAPH_DEF.value,
@@ -67,8 +68,8 @@ def _refuse_other_than_one_source():
   whole = [flag for flag in (cli.SAVED_MODEL, cli.KERAS) if flag.value]
   if len(whole) > 1 or (whole and any(trained)):
     raise SourceError(
-      "cannot inspect two sources: --%s and another are given; pass one"
-      % whole[0].name
+      f"cannot inspect two sources: --{whole[0].name} and another are given; "
+      "pass one"
     )
   if not whole and not any(trained):
     raise SourceError(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mends a frozen TF1 graph that does not import, or answers wrongly.
 
 With the checkpoint that it was frozen from, and its .meta beside it:
@@ -30,12 +31,12 @@ def main():
   if cli.MODEL.value or cli.INPUT.value:
     raise SourceError(
       "cannot use --model to repair a graph: with the model's code there is "
-      "nothing to mend; run python -m bnexport.freeze --model=%s"
-      % (cli.MODEL.value or "FILE.py:FUNCTION")
+      "nothing to mend; run python -m bnexport.freeze "
+      f"--model={cli.MODEL.value or 'FILE.py:FUNCTION'}"
     )
   # Only now: importing TensorFlow takes seconds.
-  from bnexport import checkpoint
-  from bnexport.freezing import pipeline
+  from bnexport.exporting import pipeline
+  from bnexport.model import checkpoint
   from bnexport.sources import files, frozen_graph
   from bnexport.tf1 import tf1
 

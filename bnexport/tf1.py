@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorFlow as this package sees it, and what its versions differ in.
 
 Modules take `tf1`, which is `tf.compat.v1`, from here.

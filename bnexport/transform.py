@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites a graph as the Graph Transform Tool did.
 
   python -m bnexport.transform --in_graph=model.pb --out_graph=small.pb
@@ -48,11 +49,11 @@ def main():
   table.apply_specs(model, transforms, cli.progress)
   reason = (_write_saved_model if is_served else _write_graph)(model, path)
   print("\n".join(model.history))
-  print("wrote %s: %d nodes, there were %d" % (path, len(model.graph), before))
+  print(f"wrote {path}: {len(model.graph)} nodes, there were {before}")
   for warning in model.warnings:
     cli.warn(warning)
   if reason is not None:
-    cli.warn("this TensorFlow does not import the graph: %s" % reason)
+    cli.warn(f"this TensorFlow does not import the graph: {reason}")
     return cli.NOT_PROVEN
   return cli.DONE
 
@@ -69,14 +70,14 @@ def _refuse_missing(specs):
   ):
     if not value:
       raise SourceError(
-        "cannot transform: no --%s is given; pass --%s=FILE.pb" % (flag, flag)
+        f"cannot transform: no --{flag} is given; pass --{flag}=FILE.pb"
       )
 
 
 def _open():
   """A Model, where it goes, and whether it becomes a SavedModel there."""
-  from bnexport import checkpoint
-  from bnexport.freezing import saved_model, writing
+  from bnexport.exporting import saved_model, writing
+  from bnexport.model import checkpoint
   from bnexport.sources import opening, plain_graph, plain_saved_model
 
   source = cli.SAVED_MODEL.value or cli.GRAPH_DEF.value
@@ -110,7 +111,7 @@ def _open():
 
 def _write_graph(model, path):
   """Writes a GraphDef; returns why TensorFlow does not import it, or None."""
-  from bnexport.freezing import writing
+  from bnexport.exporting import writing
   from bnexport.sources.files import read_proto
   from bnexport.tf1 import tf1
 
@@ -123,7 +124,7 @@ def _write_graph(model, path):
 
 def _write_saved_model(model, path):
   """Writes a SavedModel; returns why it does not restore, or None."""
-  from bnexport.freezing import saved_model
+  from bnexport.exporting import saved_model
 
   with saved_model.written(model, path) as (meta, prefix):
     if not cli.VALIDATE.value:
@@ -136,8 +137,8 @@ def _write_saved_model(model, path):
 
 def _reason_against(graph_def, restore=None):
   """Why TensorFlow does not import a graph, or None."""
-  from bnexport.comparison import Runner
   from bnexport.errors import ComparisonError
+  from bnexport.proof.comparison import Runner
 
   cli.progress("importing it again")
   try:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proves that a graph answers right, whoever made it.
 
 Against the checkpoint that it was made from, another graph, or model code:
@@ -58,19 +59,20 @@ def main():
   stated = cli.settings()
   # Only now: importing TensorFlow takes seconds.
   from bnexport import report
-  from bnexport.validation import opening, text
+  from bnexport.report import validation_text
+  from bnexport.validation import opening
 
   try:
     found = _validate(feeds, stated)
   except opening.NotImported as error:
-    from bnexport.validation.proof import Validation
+    from bnexport.validation.questions import Validation
 
     found = Validation(_GRAPH.value, refused=str(error))
   if cli.FORMAT.value == "json":
-    said = report.finite(text.facts(found))
+    said = report.finite(validation_text.facts(found))
     print(json.dumps(said, indent=2, allow_nan=False))
   else:
-    print(text.text(found))
+    print(validation_text.text(found))
   return cli.DONE if found.holds else cli.NOT_PROVEN
 
 
@@ -84,13 +86,14 @@ def _refuse_flags():
     )
   if cli.MODEL.value and not cli.CHECKPOINT.value:
     raise SourceError(
-      "cannot rebuild --model=%s: no values are given for its variables; pass "
-      "--checkpoint=PREFIX" % cli.MODEL.value
+      f"cannot rebuild --model={cli.MODEL.value}: no values are given for its "
+      "variables; pass --checkpoint=PREFIX"
     )
   if cli.CHECKPOINT.value and not cli.MODEL.value:
     raise SourceError(
-      "cannot use --checkpoint: it goes with --model, which is not given; pass "
-      "--reference=%s to compare with its training graph" % cli.CHECKPOINT.value
+      "cannot use --checkpoint: it goes with --model, which is not given; "
+      f"pass --reference={cli.CHECKPOINT.value} to compare with its training "
+      "graph"
     )
   if _SAMPLES.value and cli.FEEDS.value:
     raise SourceError(
@@ -99,10 +102,10 @@ def _refuse_flags():
 
 
 def _validate(feeds, stated):
-  from bnexport.validation import opening, proof
+  from bnexport.validation import opening, questions
   from bnexport.validation.consumers import verdicts
 
-  cli.progress("reading %s" % _GRAPH.value)
+  cli.progress(f"reading {_GRAPH.value}")
   model, graph_def, is_guessed = opening.open_graph(
     _GRAPH.value,
     cli.named_outputs(),
@@ -122,7 +125,7 @@ def _validate(feeds, stated):
   except ComparisonError as error:
     raise opening.NotImported(str(error).partition(": ")[2]) from error
   try:
-    found = proof.validate(
+    found = questions.validate(
       model,
       runner,
       reference,
@@ -154,7 +157,7 @@ def _reference(model, stated):
   outputs = [str(ref) for ref in model.outputs]
   is_allowed = cli.ALLOW_UNSAFE_OPS.value
   if cli.MODEL.value:
-    cli.progress("building %s" % cli.MODEL.value)
+    cli.progress(f"building {cli.MODEL.value}")
     return opening.against_code(
       cli.MODEL.value,
       cli.CHECKPOINT.value,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small TF1 network with batch norm, and a training script for it.
 
   python scripts/demo_model.py DIRECTORY

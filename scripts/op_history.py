@@ -1,4 +1,5 @@
-"""Adds the ops of the TensorFlow it runs in to bnexport/op_history.json.
+# SPDX-License-Identifier: Apache-2.0
+"""Adds the ops of the TensorFlow it runs in to bnexport/graph/op_history.json.
 
 Run it once in each TensorFlow, oldest first, with that TensorFlow's Python:
 
@@ -21,6 +22,7 @@ from tensorflow.core.framework import op_def_pb2
 _FILE = os.path.join(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
   "bnexport",
+  "graph",
   "op_history.json",
 )
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared by all tests: paths, quiet TensorFlow, the zoo."""
 
 import os
@@ -33,7 +34,7 @@ def cases(tmp_path_factory):
 @pytest.fixture
 def prefix(case, tmp_path):
   """A copy of a file's `case` in an own directory; its checkpoint's prefix."""
-  from commands import copy_of
+  from judges.commands import copy_of
 
   folder = tmp_path / "run"
   folder.mkdir()

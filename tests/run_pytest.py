@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs one test file, as the targets in BUILD do."""
 
 import sys

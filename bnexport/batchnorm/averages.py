@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which variable is the moving average of which batch statistic.
 
 Found by what updates compute, not by names. An update is read as an equation:
@@ -17,11 +18,10 @@ from typing import FrozenSet
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.batchnorm.dependence import DATA, FREE, STATISTIC, Dependence
+from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
 from bnexport.batchnorm.fixed_points import KNOWN, Reader, source_of
-from bnexport.graph import Graph, TensorRef
-from bnexport.variables import variable_of
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.variables import variable_of
 
 
 @dataclasses.dataclass(frozen=True)

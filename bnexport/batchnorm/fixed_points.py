@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an update settles at, in numbers.
 
 An update is read as an equation for its variable: the value that repeating it
@@ -8,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.batchnorm.dependence import DATA, FREE, STATISTIC, uses_batch
-from bnexport.nodes import constant_value, uniform_value
-from bnexport.variables import variable_of
+from bnexport.analysis.dependence import DATA, FREE, STATISTIC, uses_batch
+from bnexport.graph import ops
+from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.graph.variables import variable_of
 
 # What a non-data scalar of unknown value, such as a decay, is taken for.
 _UNKNOWN = 0.9

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arithmetic of folding: kernels that do what scale * x + shift did.
 
 All of it is done in float64 and rounded once, to the dtype of the kernel.
@@ -73,15 +74,15 @@ def per_channel(array, rank, axis, width):
     CannotFold: it tells more apart than channels, or has another number.
   """
   if array.ndim > rank:
-    raise CannotFold("its operand has %d axes and x %d" % (array.ndim, rank))
+    raise CannotFold(f"its operand has {array.ndim} axes and x {rank}")
   shape = (1,) * (rank - array.ndim) + array.shape
   if any(size != 1 for i, size in enumerate(shape) if i != axis):
     raise CannotFold(
-      "its operand of shape %s is not one number a channel" % list(array.shape)
+      f"its operand of shape {list(array.shape)} is not one number a channel"
     )
   if array.size not in (1, width):
     raise CannotFold(
-      "its operand has %d numbers for %d channels" % (array.size, width)
+      f"its operand has {array.size} numbers for {width} channels"
     )
   return np.broadcast_to(array.reshape(-1), (width,))
 
@@ -92,7 +93,7 @@ def check_finite(affine):
     wrong = np.flatnonzero(~np.isfinite(vector))
     if wrong.size:
       raise CannotFold(
-        "its %s is %s in channel %d" % (what, vector[wrong[0]], wrong[0])
+        f"its {what} is {vector[wrong[0]]} in channel {wrong[0]}"
       )
 
 
@@ -106,8 +107,8 @@ def check_cancellation(affine, dtype):
   ratio = float(np.max(np.abs(affine.shift) / spread, initial=0.0))
   if ratio * _PRECISION[dtype][0] > _LARGEST_ERROR.get(dtype, 1e-9):
     raise CannotFold(
-      "it takes away %.2g times what it leaves, which %s can't do behind a "
-      "kernel" % (ratio, dtype)
+      f"it takes away {ratio:.2g} times what it leaves, which {dtype} can't "
+      "do behind a kernel"
     )
 
 
@@ -177,9 +178,7 @@ def _by_taps(vector, shape, in_axis, out_axes):
     or in_axis > out_axis
     or shape[out_axis] % groups
   ):
-    raise CannotFold(
-      "x has %d channels and the kernel %d" % (len(vector), taps)
-    )
+    raise CannotFold(f"x has {len(vector)} channels and the kernel {taps}")
   # Output channels of a group stand together, as its input channels do.
   table = np.repeat(
     vector.reshape(groups, taps).T, shape[out_axis] // groups, axis=1
@@ -217,7 +216,7 @@ def narrow(wide, dtype, axes, before=None):
     -np.min(wide, axis=others, initial=0.0),
   )
   if not np.isfinite(_rounded(peak, dtype)).all():
-    raise CannotFold("%s can't hold the numbers it would take" % dtype)
+    raise CannotFold(f"{dtype} can't hold the numbers it would take")
   small = (peak < tiny / epsilon) & (peak > 0)
   if not small.any():
     return rounded
@@ -230,7 +229,7 @@ def narrow(wide, dtype, axes, before=None):
   if before is not None:
     lost &= np.max(np.abs(before), axis=others) >= tiny
   if lost.any():
-    raise CannotFold("%s can't hold a kernel as small as it makes it" % dtype)
+    raise CannotFold(f"{dtype} can't hold a kernel as small as it makes it")
   return rounded
 
 

@@ -1,18 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recognising batch norms in the three forms they are written in."""
 
 from __future__ import annotations
 
-from bnexport import ops
-from bnexport.batchnorm import BATCH, STORED, UNKNOWN, BatchNorm, stored_name
-from bnexport.batchnorm.dependence import (
+from bnexport.analysis.dependence import (
   DATA,
   FREE,
   STATISTIC,
   Dependence,
   uses_batch,
 )
-from bnexport.graph import TensorRef
-from bnexport.nodes import constant_value, static_shape, uniform_value
+from bnexport.analysis.origins import stored_name
+from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import constant_value, static_shape, uniform_value
 
 # Nobody adds more than this to a variance to keep it from zero.
 _LARGEST_EPSILON = 0.11

@@ -1,13 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether stored statistics can be right."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bnexport.batchnorm import STORED
+from bnexport.batchnorm.norm import STORED
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
-from bnexport.nodes import constant_value
+from bnexport.graph.nodes import constant_value
 
 OK = "ok"
 NEVER_UPDATED = "never updated: mean 0 and variance 1 throughout"
@@ -62,15 +63,15 @@ def examine(model, norms):
     state = states.get(norm.name, OK)
     if state in (NOT_FINITE, NEGATIVE):
       raise TransformError(
-        "cannot export norm '%s': its stored statistics '%s' and '%s' are "
-        "no use (%s); export an earlier checkpoint, or pass "
-        "--keep_batch_statistics=%s"
-        % (norm.name, norm.moving_mean, norm.moving_variance, state, norm.name)
+        f"cannot export norm '{norm.name}': its stored statistics "
+        f"'{norm.moving_mean}' and '{norm.moving_variance}' are no use "
+        f"({state}); export an earlier checkpoint, or pass "
+        f"--keep_batch_statistics={norm.name}"
       )
     if state != OK:
       model.warnings.append(
-        "norm '%s': %s in '%s' and '%s'; the export answers as the rebuilt "
-        "model does; check that training ran the update operations"
-        % (norm.name, state, norm.moving_mean, norm.moving_variance)
+        f"norm '{norm.name}': {state} in '{norm.moving_mean}' and "
+        f"'{norm.moving_variance}'; the export answers as the rebuilt model "
+        "does; check that training ran the update operations"
       )
   return states

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which keys of a checkpoint are a norm's averages, told by their names.
 
 The last resort, for graphs whose updates were cut away: where these are still
@@ -43,7 +44,7 @@ class Pairing:
     keys = self._by_shape.get(shape, ())
     own = [
       # ExponentialMovingAverage names a shadow for the tensor, in its scope.
-      [key for key in keys if "/%s/" % name in "/" + key]
+      [key for key in keys if f"/{name}/" in "/" + key]
       for name in statistics
     ]
     if statistics and all(len(found) == 1 for found in own):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The catalogue of what can be wrong with a graph, and looking for it."""
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 """BN2xx: the stored averages are not what the norm needs."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.batchnorm import BATCH, stored_name
+from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.health import NEGATIVE, NEVER_UPDATED, NOT_FINITE, ZERO
+from bnexport.batchnorm.norm import BATCH
 from bnexport.checks.magnitudes import Magnitudes, product_of
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
-from bnexport.graph import TensorRef
-from bnexport.nodes import static_shape
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import static_shape
 
 _DATA = "--calibration_data=calibration.npz"
 # So many times larger than it can be, a variance is wrong: averages lag
@@ -65,7 +66,7 @@ def _trained(**values):
   """A training graph and its checkpoint; None leaves a variable out."""
   saved = dict(_TRAINED_VALUES, **values)
   saved = {name: value for name, value in saved.items() if value is not None}
-  told = ["%s [%d]" % (name, len(value)) for name, value in saved.items()]
+  told = [f"{name} [{len(value)}]" for name, value in saved.items()]
   return Example(
     _TRAINED_GRAPH + "# the checkpoint: " + ", ".join(told),
     checkpoint=saved,
@@ -103,9 +104,11 @@ def _never_updated(subject):
   for norm in _in_state(subject, (NEVER_UPDATED,)):
     yield (
       norm.name,
-      "has mean 0 and variance 1 in every channel ('%s' and '%s'), as they "
-      "are before the first update: it does not normalise at all"
-      % (norm.moving_mean, norm.moving_variance),
+      (
+        f"has mean 0 and variance 1 in every channel ('{norm.moving_mean}' "
+        f"and '{norm.moving_variance}'), as they are before the first update: "
+        "it does not normalise at all"
+      ),
       subject.fix(_DATA),
     )
 
@@ -205,9 +208,10 @@ def _misfitting(subject):
         continue
       yield (
         norm.name,
-        "has %s channels, and its '%s' is that of a norm with %s: it is of "
-        "another model, or of another layer"
-        % (_size(wanted), name, _size(there)),
+        (
+          f"has {_size(wanted)} channels, and its '{name}' is that of a norm "
+          f"with {_size(there)}: it is of another model, or of another layer"
+        ),
         subject.fix(*flags),
       )
       break

@@ -1,11 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
 """BN3xx: the form of the graph keeps it from being imported or run."""
 
 from __future__ import annotations
 
-from bnexport import faults, ops
+from bnexport.analysis.branches import Branches
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
-from bnexport.inspection.branches import Branches
-from bnexport.variables import variable_of
+from bnexport.graph import ops
+from bnexport.graph.variables import variable_of
+from bnexport.mending import faults
 
 # Of more nodes than these with one fault, only the first is told.
 _MOST = 10
@@ -28,7 +30,7 @@ def _update(subject):
       name,
       "writes %s%s whenever the graph is run: answers depend on what was run "
       "before, and TensorFlow's freeze_graph makes a graph of it that does "
-      "not import" % ("'%s'" % variable if variable else "a variable", more),
+      "not import" % (f"'{variable}'" if variable else "a variable", more),
       subject.fix(),
     )
 
@@ -37,8 +39,10 @@ def _clash(subject):
   for fault, more in _told(_of_kind(subject, faults.REFERENCE)):
     yield (
       fault.node,
-      "%s%s: freezing made a constant of a variable that is still written, "
-      "and TensorFlow refuses to import the graph" % (fault.fact, more),
+      (
+        f"{fault.fact}{more}: freezing made a constant of a variable that is "
+        "still written, and TensorFlow refuses to import the graph"
+      ),
       subject.mend(),
     )
 
@@ -50,7 +54,7 @@ def _dangling(subject):
       flags = _cut(subject, fault.subject)
     yield (
       fault.node,
-      "%s%s: TensorFlow refuses to import the graph" % (fault.fact, more),
+      f"{fault.fact}{more}: TensorFlow refuses to import the graph",
       subject.mend(*flags),
     )
 
@@ -77,7 +81,7 @@ def _function(subject):
   for fault, more in _told(_of_kind(subject, faults.FUNCTION)):
     yield (
       fault.node,
-      "%s%s: TensorFlow refuses to import the graph" % (fault.fact, more),
+      f"{fault.fact}{more}: TensorFlow refuses to import the graph",
       subject.mend(*_cut(subject, fault.node)),
     )
 
@@ -114,7 +118,7 @@ def _malformed(subject):
       flags = _cut(subject, fault.node)
     yield (
       fault.node,
-      "%s%s: TensorFlow refuses to import the graph" % (fault.fact, more),
+      f"{fault.fact}{more}: TensorFlow refuses to import the graph",
       subject.mend(*flags),
     )
 
@@ -126,13 +130,13 @@ def _of_kind(subject, *kinds):
 def _told(found):
   """Pairs of what is told of a list, and words on the rest of it."""
   if len(found) > _MOST:
-    return [(found[0], " (and so %d more nodes)" % (len(found) - 1))]
+    return [(found[0], f" (and so {len(found) - 1} more nodes)")]
   return [(item, "") for item in found]
 
 
 def _cut(subject, tensor):
   """Without a training graph to restore it from, it has to be fed."""
-  return () if subject.source.training else ("--input_node=%s" % tensor,)
+  return () if subject.source.training else (f"--input_node={tensor}",)
 
 
 def _is_optional(subject, branches, ref):

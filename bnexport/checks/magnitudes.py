@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How large a layer's values can be, as the norms before it leave them.
 
 Nothing is run: what is known is that a norm's output has mean beta and
@@ -17,11 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.batchnorm import STORED, stored_name
-from bnexport.batchnorm.dependence import FREE
-from bnexport.graph import TensorRef
-from bnexport.inspection.branches import viewed
+from bnexport.analysis.branches import viewed
+from bnexport.analysis.dependence import FREE
+from bnexport.analysis.origins import stored_name
+from bnexport.batchnorm.norm import STORED
+from bnexport.graph import TensorRef, ops
 
 # Taken for the rms of what nothing is known of. Images of 16 bits stay below
 # 65536, and columns of a table are seldom larger than this.

@@ -1,14 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """BN1xx: training is still in the graph."""
 
 from __future__ import annotations
 
 import textwrap
 
-from bnexport import ops
-from bnexport.batchnorm import BATCH
+from bnexport.analysis.phase import value_text
+from bnexport.batchnorm.norm import BATCH
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
-from bnexport.phase import value_text
-from bnexport.transforms.decide import training_constants
+from bnexport.graph import ops
+from bnexport.transforms.inference.decide import training_constants
 
 _AFFINE = """\
 x = Placeholder() {shape=[?,2,2,3]}
@@ -40,15 +41,12 @@ def _switched_norm(phase):
     _AFFINE
     + _AVERAGES
     + phase
-    + """
-none = Const() {value=<float [0]>}
-s = Switch(x, %s)
-i = FusedBatchNorm(s, gamma, beta, mean, variance) {is_training=false}
-t = FusedBatchNorm(s:1, gamma, beta, none, none) {is_training=true}
-m = Merge(i, t)
-y = Relu(m)
-"""
-    % predicate
+    + (
+      f"\nnone = Const() {{value=<float [0]>}}\ns = Switch(x, {predicate})\ni "
+      "= FusedBatchNorm(s, gamma, beta, mean, variance) "
+      "{is_training=false}\nt = FusedBatchNorm(s:1, gamma, beta, none, "
+      "none) {is_training=true}\nm = Merge(i, t)\ny = Relu(m)\n"
+    )
   )
 
 
@@ -72,7 +70,7 @@ def _open_phase(subject):
       continue
     flags = ()
     if subject.inference is None:
-      flags = ("--set=%s=%s" % (leaf.name, value_text(leaf.candidates[0])),)
+      flags = (f"--set={leaf.name}={value_text(leaf.candidates[0])}",)
     yield (
       leaf.name,
       "chooses between training and inference when the graph runs: both are "
@@ -99,8 +97,10 @@ def _default_phase(subject):
     if leaf.op == "PlaceholderWithDefault":
       yield (
         leaf.name,
-        "is a learning phase with default %s: training is still in the graph, "
-        "and runs as soon as somebody feeds it" % leaf.default,
+        (
+          f"is a learning phase with default {leaf.default}: training is "
+          "still in the graph, and runs as soon as somebody feeds it"
+        ),
         subject.fix(),
       )
 
@@ -111,9 +111,11 @@ def _literal_phase(subject):
   for leaf in training_constants(subject.model):
     yield (
       leaf.name,
-      "is the constant %s, and with it conditionals take the side of training"
-      % leaf.default,
-      subject.fix("--set=%s=%s" % (leaf.name, not leaf.default)),
+      (
+        f"is the constant {leaf.default}, and with it conditionals take the "
+        "side of training"
+      ),
+      subject.fix(f"--set={leaf.name}={not leaf.default}"),
     )
 
 

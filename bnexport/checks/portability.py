@@ -1,13 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
 """BN4xx: the graph does not go everywhere."""
 
 from __future__ import annotations
 
 import re
 
-from bnexport import op_history, ops
 from bnexport.checks.rule import ERROR, NOTE, WARNING, Example, Rule
-from bnexport.graph import TensorRef
-from bnexport.nodes import called_functions, static_shape
+from bnexport.graph import TensorRef, op_history, ops
+from bnexport.graph.nodes import called_functions, static_shape
 from bnexport.sources import assets
 from bnexport.tf1 import op_def, tf1
 
@@ -63,9 +63,10 @@ def _newer_ops(subject):
     if attribute is None and op_history.since(op) is not None:
       yield (
         newer[0].node,
-        "has op %s%s, which TensorFlow %s lacks (%s has it): the graph is not "
-        "imported there"
-        % (op, _more(newer), subject.target_tf, newer[0].since),
+        (
+          f"has op {op}{_more(newer)}, which TensorFlow {subject.target_tf} "
+          f"lacks ({newer[0].since} has it): the graph is not imported there"
+        ),
         subject.fix("--target_tf=" + subject.target_tf),
       )
 
@@ -75,16 +76,17 @@ def _newer_attributes(subject):
     if attribute is not None:
       yield (
         newer[0].node,
-        "has op %s%s with %s, which TensorFlow %s does not know: the graph is "
-        "not imported there"
-        % (op, _more(newer), newer[0].what, subject.target_tf),
+        (
+          f"has op {op}{_more(newer)} with {newer[0].what}, which TensorFlow "
+          f"{subject.target_tf} does not know: the graph is not imported there"
+        ),
         subject.fix("--target_tf=" + subject.target_tf),
       )
 
 
 def _more(nodes):
   """How many nodes besides the first one it is said of."""
-  return " (as %d more)" % (len(nodes) - 1) if len(nodes) > 1 else ""
+  return f" (as {len(nodes) - 1} more)" if len(nodes) > 1 else ""
 
 
 # Size.
@@ -108,8 +110,10 @@ def _too_large(subject):
     rest -= variables[name]
   yield (
     left_out[0],
-    "holds %s; %s"
-    % (_bytes(variables[left_out[0]]), _size_fact("a frozen graph", size)),
+    (
+      f"holds {_bytes(variables[left_out[0]])}; "
+      f"{_size_fact('a frozen graph', size)}"
+    ),
     subject.fix("--variable_names_denylist=" + ",".join(left_out)),
   )
 
@@ -125,7 +129,7 @@ def _size_fact(what, size):
 
 
 def _bytes(size):
-  return "%.3g GB" % (size / 1e9)
+  return f"{size / 1000000000.0:.3g} GB"
 
 
 def _variable_bytes(subject):
@@ -164,8 +168,10 @@ def _devices(subject):
     if names:
       yield (
         names[0],
-        "is placed on '%s'%s: on a machine without it the graph does not run, "
-        "unless it is told to place softly" % (device, _more(names)),
+        (
+          f"is placed on '{device}'{_more(names)}: on a machine without it "
+          "the graph does not run, unless it is told to place softly"
+        ),
         subject.fix(),
       )
 
@@ -184,8 +190,10 @@ def _unregistered(subject):
   for op, found, fix in _to_cut(subject, names, is_unknown):
     yield (
       found[0],
-      "has op %s%s, which this TensorFlow does not know: the graph is not "
-      "imported without the library that registers it" % (op, _more(found)),
+      (
+        f"has op {op}{_more(found)}, which this TensorFlow does not know: the "
+        "graph is not imported without the library that registers it"
+      ),
       fix,
     )
 
@@ -197,7 +205,7 @@ def _outside(subject):
   for op, found, fix in _to_cut(subject, _needed(subject), reaches_out):
     what = ops.reaches(subject.graph.node(found[0])) or ops.FILES
     fact = _REACHING[what]
-    yield found[0], "has op %s%s, and %s" % (op, _more(found), fact), fix
+    yield found[0], f"has op {op}{_more(found)}, and {fact}", fix
 
 
 def _needed(subject):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a rule of the catalogue is made of, and what it finds."""
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Rule:
     """The rule's page of the catalogue, as text."""
     return "\n".join(
       [
-        "%s %s (%s)" % (self.code, self.title, self.severity),
+        f"{self.code} {self.title} ({self.severity})",
         "",
         _paragraph(self.why),
         "",

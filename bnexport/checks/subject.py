@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What rules look at: a graph and what is known of it, each told once."""
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from typing import Mapping, Optional
 
 import numpy as np
 
-from bnexport import faults, mending, ops
-from bnexport.checkpoint import Checkpoint, Values
+from bnexport.analysis import ends
+from bnexport.analysis.flow import Flow
+from bnexport.analysis.partial_evaluation import Evaluation
+from bnexport.analysis.phase import find_leaves
+from bnexport.batchnorm import norms
 from bnexport.errors import Error, GraphError
-from bnexport.evaluation import Evaluation
-from bnexport.graph import Graph, TensorRef
-from bnexport.inspection import ends, norms
-from bnexport.inspection.flow import Flow
-from bnexport.inspection.inlining import inlined
-from bnexport.inspection.overview import histogram
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import constant_value, op_histogram
+from bnexport.mending import faults, mending
 from bnexport.model import Model
-from bnexport.nodes import constant_value
-from bnexport.phase import find_leaves
+from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.tf1 import tf1
-from bnexport.transforms.decide import at_inference
-from bnexport.transforms.thaw_variables import ThawVariables
+from bnexport.transforms.inference.decide import at_inference
+from bnexport.transforms.inference.inlining import inlined
+from bnexport.transforms.repair.thaw_variables import ThawVariables
 
 
 def _once(method):
@@ -78,7 +79,7 @@ class Source:
     for flag in _FLAGS:
       path = getattr(self, flag)
       if path is not None:
-        flags.append("--%s=%s" % (flag, shlex.quote(path)))
+        flags.append(f"--{flag}={shlex.quote(path)}")
     if not is_frozen and not (
       self.saved_model or self.keras or self.checkpoint
     ):
@@ -131,7 +132,7 @@ class Subject:
     self.target_tf = target_tf
     self.faults = faults.find(graph_def, signatures)
     self.devices = {}
-    self.ops = histogram(graph_def.node, graph_def.library.function)
+    self.ops = op_histogram(graph_def.node, graph_def.library.function)
     for node in graph_def.node:
       if node.device:
         self.devices.setdefault(node.device, []).append(node.name)
@@ -297,6 +298,6 @@ class Subject:
     named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
     return " ".join(
       (self.source.command(is_repair),)
-      + ("--output_node=%s" % shlex.quote(named),)
+      + (f"--output_node={shlex.quote(named)}",)
       + tuple(shlex.quote(flag) for flag in flags)
     )

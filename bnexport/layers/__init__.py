@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch norm for model code: the same variables in training and in export.
 
 `batch_normalization` stands in for `tf.layers.batch_normalization` and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch norm as tf.contrib.layers and slim have it."""
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def batch_norm(
   inputs = input_tensor(inputs)
   if data_format not in ("NHWC", "NCHW"):
     raise refusal(
-      inputs, "data_format is %r" % (data_format,), "pass 'NHWC' or 'NCHW'"
+      inputs, f"data_format is {data_format!r}", "pass 'NHWC' or 'NCHW'"
     )
   own_updates = (
     zero_debias_moving_mean

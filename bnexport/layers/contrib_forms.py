@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tf.contrib's batch norm has and tf.layers has not.
 
 Updates in place or in other collections, zero debias, batch weights, and the
@@ -181,7 +182,7 @@ def _moments(layer):
   if not layer.x.shape[:1].is_compatible_with(weights.shape):
     raise refusal(
       layer.x,
-      "batch_weights are of shape %s" % weights.shape,
+      f"batch_weights are of shape {weights.shape}",
       "pass one weight for each row of the batch",
     )
   weights = tf1.reshape(weights, [-1] + [1] * (layer.rank - 1))

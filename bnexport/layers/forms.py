@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch norm computed: fused, by stored averages, or by the batch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tf.layers batch norm: what it is asked for, its input, its variables."""
 
 from __future__ import annotations
@@ -89,20 +90,20 @@ def axes_of(x, options):
   if not axes or len(set(axes)) < len(axes):
     raise refusal(
       x,
-      "axis=%s names no axis or one twice" % (options.axis,),
+      f"axis={options.axis} names no axis or one twice",
       "name each once",
     )
   if min(axes) < 0 or max(axes) >= rank:
     raise refusal(
       x,
-      "axis=%s is not an axis of rank %d" % (options.axis, rank),
+      f"axis={options.axis} is not an axis of rank {rank}",
       "name an axis that it has",
     )
   for axis in axes:
     if x.shape.as_list()[axis] is None:
       raise refusal(
         x,
-        "the size of axis %d is unknown" % axis,
+        f"the size of axis {axis} is unknown",
         "state it with set_shape, variables are made by it",
       )
   return tuple(sorted(axes))
@@ -114,7 +115,7 @@ def refuse(x, axes, options):
   if options.renorm and unknown:
     raise refusal(
       x,
-      "renorm_clipping holds %s" % ", ".join("'%s'" % k for k in unknown),
+      "renorm_clipping holds %s" % ", ".join(f"'{k}'" for k in unknown),
       "it may hold rmin, rmax and dmax",
     )
   size = options.virtual_batch_size
@@ -122,12 +123,12 @@ def refuse(x, axes, options):
     return
   if size <= 0:
     raise refusal(
-      x, "virtual_batch_size is %d" % size, "pass a divisor of the batch size"
+      x, f"virtual_batch_size is {size}", "pass a divisor of the batch size"
     )
   if 0 in axes:
     raise refusal(
       x,
-      "virtual batches divide axis 0, which axis=%s keeps" % (options.axis,),
+      f"virtual batches divide axis 0, which axis={options.axis} keeps",
       "leave axis 0 out, or virtual_batch_size",
     )
   if options.adjustment is not None:
@@ -139,7 +140,7 @@ def refuse(x, axes, options):
   if None in x.shape.as_list()[1:]:
     raise refusal(
       x,
-      "virtual batches need a known shape, and it is %s" % x.shape,
+      f"virtual batches need a known shape, and it is {x.shape}",
       "state it with set_shape",
     )
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Variables of a batch norm layer, and what is asked of its input."""
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def input_tensor(inputs):
     )
   inputs = tf1.convert_to_tensor(inputs)
   if not inputs.dtype.is_floating:
-    raise refusal(inputs, "it is %s" % inputs.dtype.name, "cast it to float32")
+    raise refusal(inputs, f"it is {inputs.dtype.name}", "cast it to float32")
   if not inputs.shape.ndims:
     fact = "its rank is 0" if inputs.shape.ndims == 0 else "its rank is unknown"
     raise refusal(inputs, fact, "state its shape with set_shape")
@@ -37,9 +38,7 @@ def input_tensor(inputs):
 
 def refusal(inputs, fact, next_step):
   """The LayerError that says why a tensor can't be normalised."""
-  return LayerError(
-    "cannot normalise '%s': %s; %s" % (inputs.name, fact, next_step)
-  )
+  return LayerError(f"cannot normalise '{inputs.name}': {fact}; {next_step}")
 
 
 def refuse_fused_float64(inputs):

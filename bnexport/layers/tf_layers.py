@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch norm as tf.layers has it."""
 
 from __future__ import annotations

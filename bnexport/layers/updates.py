@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The phase of a layer, and the updates of its moving averages."""
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def known(training):
     value = smart_constant_value(training)
   except TypeError as error:
     raise LayerError(
-      "cannot build a batch norm layer: %r does not say whether it is "
-      "training; pass a bool or a bool tensor" % (training,)
+      f"cannot build a batch norm layer: {training!r} does not say whether it "
+      "is training; pass a bool or a bool tensor"
     ) from error
   return None if value is None else bool(value)
 
@@ -115,7 +116,7 @@ def _unused(name):
     return name
   taken = {v.op.name for v in scope.global_variables()}
   candidate, count = name, 0
-  while "%s/%s" % (scope.name, candidate) in taken:
+  while f"{scope.name}/{candidate}" in taken:
     count += 1
-    candidate = "%s_%d" % (name, count)
+    candidate = f"{name}_{count}"
   return candidate

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was done and what was proven: for a terminal, as files, as a page."""
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ def writer(path):
   extension = os.path.splitext(path)[1]
   if extension not in _WRITERS:
     raise SourceError(
-      "cannot write report '%s': its kind is told by its extension; give "
-      "FILE.html, FILE.json or FILE.md" % path
+      f"cannot write report '{path}': its kind is told by its extension; give "
+      "FILE.html, FILE.json or FILE.md"
     )
   for module in _NEEDED_BY_HTML if extension == ".html" else ():
     if importlib.util.find_spec(module) is None:
       raise SourceError(
-        "cannot write report '%s': %s is not installed; pip install "
-        "'bnexport[report]', or give FILE.json or FILE.md" % (path, module)
+        f"cannot write report '{path}': {module} is not installed; pip "
+        "install 'bnexport[report]', or give FILE.json or FILE.md"
       )
   return _WRITERS[extension]
 
@@ -89,7 +90,7 @@ def write(path, export, proof, graph_path):
   Raises:
     SourceError: see `writer`; or the file can't be written.
   """
-  from bnexport.freezing.writing import whole_file
+  from bnexport.exporting.writing import whole_file
   from bnexport.report.evidence import gather
 
   make = writer(path)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report shows beside the proof: it takes runs, so only on demand."""
 
 from __future__ import annotations
@@ -7,17 +8,17 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.comparison import Difference, Runner
-from bnexport.divergence import (
+from bnexport.errors import ComparisonError
+from bnexport.graph import ops
+from bnexport.proof.comparison import Difference, Runner
+from bnexport.proof.divergence import (
   depend_on,
   first_real,
   matched,
   norm_behind,
   walk,
 )
-from bnexport.errors import ComparisonError
-from bnexport.freezing.reference import TrainingGraph
+from bnexport.proof.training_graph import TrainingGraph
 from bnexport.report.norm_statistics import NormStatistics, collect, used_before
 
 
@@ -102,8 +103,8 @@ def _why_not(export, proof):
   random = [n.name for n in export.model.graph if ops.is_random(n.op)]
   if random:
     return (
-      "not looked at: the graph draws random numbers ('%s'), so two runs "
-      "differ anyway" % random[0]
+      f"not looked at: the graph draws random numbers ('{random[0]}'), so "
+      "two runs differ anyway"
     )
   return ""
 
@@ -116,7 +117,7 @@ def _against_reference(export, runner, feeds):
     reference.open()
     return _walked(export, runner, reference, reference.what, feeds)
   except ComparisonError as error:
-    return Walk(note="not looked at: %s" % error)
+    return Walk(note=f"not looked at: {error}")
 
 
 def _against_training(export, runner, feeds):
@@ -135,7 +136,7 @@ def _against_training(export, runner, feeds):
     return trained, _walked(export, runner, trained, what, feeds)
   except ComparisonError as error:
     trained.close()
-    return None, Walk(note="not looked at: %s" % error)
+    return None, Walk(note=f"not looked at: {error}")
 
 
 def _no_training(export):
@@ -150,8 +151,8 @@ def _no_training(export):
     return ""
   if model.decided:
     return (
-      "not looked at: which value of '%s' means training is not known"
-      % next(iter(model.decided))
+      f"not looked at: which value of '{next(iter(model.decided))}' means "
+      "training is not known"
     )
   return (
     "nothing to look at: the graph has no phase and no batch statistic, so it "
@@ -169,8 +170,9 @@ def _phases(model):
 
 def _training_text(model):
   phases = ["%s = %s" % item for item in sorted(_phases(model).items())]
-  return "the training graph as training runs it (%s)" % ", ".join(
-    phases + ["dropout left out"]
+  return (
+    "the training graph as training runs it "
+    f"({', '.join(phases + ['dropout left out'])})"
   )
 
 

@@ -1,10 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was done and what was proven, as plain values."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bnexport.nodes import element_count
+from bnexport.graph.nodes import element_count
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.tf1 import tf1
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report as Markdown."""
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ _VALUES = (
 
 def markdown(said):
   """Markdown of the facts."""
-  lines = ["# %s" % _text(os.path.basename(said["file"])), ""]
-  lines += ["**%s.**" % said["verdict"]["says"], ""]
-  lines += ["- %s" % _text(line) for line in proof_lines(said["proof"])]
+  lines = [f"# {_text(os.path.basename(said['file']))}", ""]
+  lines += [f"**{said['verdict']['says']}.**", ""]
+  lines += [f"- {_text(line)}" for line in proof_lines(said["proof"])]
   lines += _section("Warnings", said["warnings"])
   lines += _section("What was changed and why", sentences.changes(said))
   lines += ["", "## Batch norms", ""] + _table(_NORM, _norms(said))
@@ -46,7 +47,7 @@ def markdown(said):
 def _section(title, lines):
   if not lines:
     return []
-  return ["", "## " + title, ""] + ["- %s" % _text(line) for line in lines]
+  return ["", "## " + title, ""] + [f"- {_text(line)}" for line in lines]
 
 
 def _text(text):
@@ -55,9 +56,9 @@ def _text(text):
 
 
 def _table(titles, rows):
-  lines = ["| %s |" % " | ".join(titles), "|" + "---|" * len(titles)]
+  lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
   for row in rows:
-    lines.append("| %s |" % " | ".join(_text(cell) for cell in row))
+    lines.append(f"| {' | '.join((_text(cell) for cell in row))} |")
   return lines
 
 
@@ -69,7 +70,7 @@ def _norms(said):
       norm["statistics"],
       norm["moving_mean"],
       norm["moving_variance"],
-      "%.3g" % norm["epsilon"],
+      f"{norm['epsilon']:.3g}",
       norm["health"],
     )
 
@@ -88,8 +89,8 @@ def _tensors(walk):
   rows = [
     (
       tensor["name"],
-      "%.2g" % tensor["largest_difference"],
-      "%.2g" % tensor["limit"],
+      f"{tensor['largest_difference']:.2g}",
+      f"{tensor['limit']:.2g}",
       "" if tensor["holds"] else "differs",
     )
     for tensor in walk["tensors"]

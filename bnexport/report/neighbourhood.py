@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A norm and the nodes around it, laid out for a drawing.
 
 Data flows downwards; a layer holds what needs nothing of its own layer. Edges
@@ -9,11 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict, List, Tuple
 
-from bnexport import ops
-from bnexport.graph import TensorRef
-from bnexport.nodes import element_count
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import element_count
+from bnexport.graph.variables import variable_of
 from bnexport.tf1 import tf1
-from bnexport.variables import variable_of
 
 _MOST = 14
 _RADIUS = 3
@@ -268,11 +268,14 @@ def _path(chain, places):
     x, y = places[item]
     points.append((x + _size(item) / 2, y))
   x, y = points[0]
-  path = "M%d %d" % (x, y + _HEIGHT)
+  path = f"M{x:.0f} {y + _HEIGHT:.0f}"
   for x_next, y_next in points[1:]:
     middle = y + _HEIGHT + _DOWN / 2
-    path += "C%d %d %d %d %d %d" % (x, middle, x_next, middle, x_next, y_next)
+    path += (
+      f"C{x:.0f} {middle:.0f} {x_next:.0f} {middle:.0f} "
+      f"{x_next:.0f} {y_next:.0f}"
+    )
     x, y = x_next, y_next
     if (x_next, y_next) != points[-1]:
-      path += "V%d" % (y + _HEIGHT)
+      path += f"V{y + _HEIGHT:.0f}"
   return path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each norm normalised with before, and what it does now."""
 
 from __future__ import annotations
@@ -7,12 +8,13 @@ from typing import Optional
 
 import numpy as np
 
-from bnexport.batchnorm import STORED, is_chosen
+from bnexport.analysis.origins import is_chosen
 from bnexport.batchnorm.forms import find
-from bnexport.divergence import always_run, conditional_depth, stream
+from bnexport.batchnorm.norm import STORED
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
-from bnexport.nodes import constant_value
+from bnexport.graph.nodes import constant_value
+from bnexport.proof.divergence import always_run, conditional_depth, stream
 
 SWITCHED = "switched"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the facts of a report come to, in words."""
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def why(norm):
   if norm["changed"] and norm["before"] == "stored":
     return "had other stored statistics, which were replaced"
   found = _WHY.get((norm["before"], norm["statistics"]))
-  return found or "%s statistics, as built" % norm["statistics"]
+  return found or f"{norm['statistics']} statistics, as built"
 
 
 def changes(said):
@@ -40,7 +41,7 @@ def changes(said):
   lines = []
   counted = collections.Counter(why(norm) for norm in said["batch_norms"])
   for text, count in counted.most_common():
-    lines.append("%d norm%s: %s" % (count, "s" * (count > 1), text))
+    lines.append(f"{count} norm{'s' * (count > 1)}: {text}")
   # What was done to single norms is counted above.
   told = [
     line
@@ -58,7 +59,7 @@ def health(said):
   if not counted:
     return ""
   return "Health of the stored statistics: %s" % ", ".join(
-    "%d %s" % (count, state) for state, count in counted.most_common()
+    f"{count} {state}" for state, count in counted.most_common()
   )
 
 
@@ -69,13 +70,12 @@ def agreement(walk):
     return walk["note"]
   if walk["first_real_difference"] is None:
     return (
-      "%d tensors were compared in order of execution with %s: none differs "
-      "by more than rounding" % (len(tensors), walk["compared_with"])
+      f"{len(tensors)} tensors were compared in order of execution with "
+      f"{walk['compared_with']}: none differs by more than rounding"
     )
-  return "%d tensors were compared in order of execution with %s: %s" % (
-    len(tensors),
-    walk["compared_with"],
-    _first(walk),
+  return (
+    f"{len(tensors)} tensors were compared in order of execution with "
+    f"{walk['compared_with']}: {_first(walk)}"
   )
 
 
@@ -83,15 +83,15 @@ def parting(walk, outputs):
   """Where training and inference answer part."""
   if walk["note"]:
     return walk["note"]
-  run = "On the same input, %s" % walk["compared_with"]
+  run = f"On the same input, {walk['compared_with']}"
   if walk["first_real_difference"] is None:
     return run + " answers as the exported graph does"
   apart = max(
     (t["largest_difference"] for t in walk["tensors"] if t["name"] in outputs),
     default=None,
   )
-  end = "" if apart is None else "; outputs end up %.3g apart" % apart
-  return "%s gives other values: %s%s" % (run, _first(walk), end)
+  end = "" if apart is None else f"; outputs end up {apart:.3g} apart"
+  return f"{run} gives other values: {_first(walk)}{end}"
 
 
 def _first(walk):
@@ -99,12 +99,10 @@ def _first(walk):
   first = next(t for t in walk["tensors"] if t["name"] == name)
   behind = ""
   if walk["norm"] is not None:
-    behind = " (norm '%s')" % walk["norm"]
-  return "the first that differs is '%s'%s, by %.3g where %.2g is rounding" % (
-    name,
-    behind,
-    first["largest_difference"],
-    first["limit"],
+    behind = f" (norm '{walk['norm']}')"
+  return (
+    f"the first that differs is '{name}'{behind}, by "
+    f"{first['largest_difference']:.3g} where {first['limit']:.2g} is rounding"
   )
 
 
@@ -112,8 +110,7 @@ def summary(values):
   """Median and range of the facts of one statistic."""
   if values is None:
     return ""
-  return "%.3g (%.3g to %.3g)" % (
-    values["median"],
-    values["smallest"],
-    values["largest"],
+  return (
+    f"{values['median']:.3g} ({values['smallest']:.3g} to "
+    f"{values['largest']:.3g})"
   )

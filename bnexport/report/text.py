@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report as lines for a terminal."""
 
 from __future__ import annotations
@@ -9,17 +10,15 @@ def text(export, proof, path):
   """The report for a terminal."""
   said = facts(export, proof, path)
   lines = [
-    "wrote %s: %d nodes, %s parameters"
-    % (path, said["nodes"], "{:,}".format(said["parameters"]))
+    f"wrote {path}: {said['nodes']} nodes, "
+    f"{'{:,}'.format(said['parameters'])} parameters"
   ]
   for end in said["inputs"]:
-    lines.append(
-      "  input   %s  %s %s" % (end["name"], end["dtype"], end["shape"])
-    )
-  lines += ["  output  %s" % name for name in said["outputs"]]
+    lines.append(f"  input   {end['name']}  {end['dtype']} {end['shape']}")
+  lines += [f"  output  {name}" for name in said["outputs"]]
   lines += _section("changes", said["changes"])
   lines += _section(
-    "batch norms: %d" % len(said["batch_norms"]),
+    f"batch norms: {len(said['batch_norms'])}",
     map(norm_line, said["batch_norms"]),
   )
   lines += _section("warnings", said["warnings"])
@@ -35,19 +34,14 @@ def _section(title, lines):
 def norm_line(norm):
   """One norm of the facts as a line."""
   if norm["statistics"] == "stored":
-    return "%s (%s): '%s' and '%s', epsilon %.3g, %s" % (
-      norm["name"],
-      norm["form"],
-      norm["moving_mean"],
-      norm["moving_variance"],
-      norm["epsilon"],
-      norm["health"],
+    return (
+      f"{norm['name']} ({norm['form']}): '{norm['moving_mean']}' and "
+      f"'{norm['moving_variance']}', epsilon {norm['epsilon']:.3g}, "
+      f"{norm['health']}"
     )
-  return "%s (%s): %s statistics, epsilon %.3g" % (
-    norm["name"],
-    norm["form"],
-    norm["statistics"],
-    norm["epsilon"],
+  return (
+    f"{norm['name']} ({norm['form']}): {norm['statistics']} statistics, "
+    f"epsilon {norm['epsilon']:.3g}"
   )
 
 
@@ -57,7 +51,7 @@ def proof_lines(proof):
     return ["not looked for: --novalidate"]
   lines = [
     _verdict(proof),
-    "compared with %s" % proof["compared_with"],
+    f"compared with {proof['compared_with']}",
   ]
   lines += [
     "  %s: largest difference %.2g, limit %.2g%s"

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where models come from: one module a kind of source, each with `load`."""

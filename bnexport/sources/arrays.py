@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays by input name: .npz files that may be missing, cut or something else.
 
 Does not import TensorFlow.
@@ -44,10 +45,10 @@ def headers(path, what):
       with archive.open(member) as f:
         version = np.lib.format.read_magic(f)
         if version not in _READ_HEADER:
-          raise ValueError("'%s' is in a format of its own" % member)
+          raise ValueError(f"'{member}' is in a format of its own")
         shape, _, dtype = _READ_HEADER[version](f)
       if dtype.hasobject:
-        raise ValueError("'%s' holds Python objects" % member)
+        raise ValueError(f"'{member}' holds Python objects")
       found[_input_name(member)] = Header(shape, dtype)
   return _some(found, path, what)
 
@@ -80,8 +81,8 @@ def _input_name(member):
 def _some(found, path, what):
   if not found:
     raise SourceError(
-      "cannot use %s '%s': it holds no arrays; write them with "
-      "numpy.savez(FILE, INPUT=array)" % (what, path)
+      f"cannot use {what} '{path}': it holds no arrays; write them with "
+      "numpy.savez(FILE, INPUT=array)"
     )
   return found
 
@@ -106,6 +107,6 @@ def _readable(path, what):
     zlib.error,
   ) as error:
     raise SourceError(
-      "cannot read %s '%s': %s; write an .npz "
-      "with numpy.savez(FILE, INPUT=array)" % (what, path, error)
+      f"cannot read {what} '{path}': {error}; write an .npz with "
+      "numpy.savez(FILE, INPUT=array)"
     ) from error

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lookup tables that a SavedModel's files fill, made whole in the graph.
 
 A frozen graph is one file: it can't have the vocabulary beside it.
@@ -7,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport import ops
 from bnexport.errors import SourceError, first_line
-from bnexport.nodes import constant, type_attr
+from bnexport.graph import ops
+from bnexport.graph.nodes import constant, type_attr
+from bnexport.graph.variables import variable_of
 from bnexport.tf1 import session, tf1
-from bnexport.variables import variable_of
 
 _FROM_FILE = "InitializeTableFromTextFileV2"
 
@@ -46,7 +47,7 @@ def _source(graph, ref):
   for reader in graph.readers(variable_of(graph, ref) or ref.node):
     if graph.op(reader) in ops.ASSIGN:
       ref = graph.data_inputs(reader)[1]
-  return "%s:%d" % (ref.node, ref.index)
+  return f"{ref.node}:{ref.index}"
 
 
 def _hold(graph, node, table, path):
@@ -54,7 +55,7 @@ def _hold(graph, node, table, path):
   dtypes = [made.attr[key].type for key in ("key_dtype", "value_dtype")]
   entries = _entries(node, made, dtypes, path)
   refs = [
-    constant(graph, "%s/%s" % (node.name, label), array, dtype)
+    constant(graph, f"{node.name}/{label}", array, dtype)
     for label, array, dtype in zip(("keys", "values"), entries, dtypes)
   ]
   attrs = {"Tkey": type_attr(dtypes[0]), "Tval": type_attr(dtypes[1])}
@@ -90,8 +91,8 @@ def _entries(node, table, dtypes, path):
       keys, values = running.run(["entries:0", "entries:1"])
   except (tf1.errors.OpError, ValueError) as error:
     raise SourceError(
-      "cannot fill lookup table '%s' from '%s': %s; copy the whole SavedModel "
-      "again" % (table.name, path, first_line(error))
+      f"cannot fill lookup table '{table.name}' from '{path}': "
+      f"{first_line(error)}; copy the whole SavedModel again"
     ) from error
   order = np.argsort(keys, kind="stable")
   return keys[order], values[order]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model code: rebuilt with is_training=False and restored."""
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ import sys
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import (
   ComparisonError,
   Error,
@@ -18,13 +17,15 @@ from bnexport.errors import (
   first_line,
   nearest,
 )
-from bnexport.graph import Graph
-from bnexport.model import Model, find_tensors
-from bnexport.nodes import Signatures
+from bnexport.graph import Graph, ops
+from bnexport.graph.nodes import Signatures
+from bnexport.graph.variables import assignment
+from bnexport.model import Model
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.model import find_tensors
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.use_moving_averages import UseMovingAverages
-from bnexport.variables import assignment
+from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
 
 
 class LiveSession:
@@ -67,7 +68,7 @@ class LiveSession:
       )
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise ComparisonError(
-        "the rebuilt model does not run (%s)" % first_line(error)
+        f"the rebuilt model does not run ({first_line(error)})"
       ) from error
 
 
@@ -134,8 +135,8 @@ def find_function(spec):
   where, colon, name = spec.rpartition(":")
   if not colon or not where or not name:
     raise SourceError(
-      "cannot read --model=%s: write package.module:function "
-      "or file.py:function" % spec
+      f"cannot read --model={spec}: write package.module:function or "
+      "file.py:function"
     )
   try:
     module = _import(where)
@@ -143,15 +144,14 @@ def find_function(spec):
     raise
   except (Exception, SystemExit) as error:  # user code may raise anything
     raise SourceError(
-      "cannot import '%s': %s: %s; run it by itself to see where"
-      % (where, type(error).__name__, first_line(error))
+      f"cannot import '{where}': {type(error).__name__}: {first_line(error)}; "
+      "run it by itself to see where"
     ) from error
   function = getattr(module, name, None)
   if not callable(function):
     names = [n for n in vars(module) if callable(getattr(module, n))]
     raise SourceError(
-      "cannot find function '%s' in '%s'%s"
-      % (name, where, nearest(name, names))
+      f"cannot find function '{name}' in '{where}'{nearest(name, names)}"
     )
   return function
 
@@ -165,8 +165,7 @@ def _import(where):
       sys.path.remove(os.getcwd())
   if not os.path.isfile(where):
     raise SourceError(
-      "cannot read model code '%s': there is no such file; "
-      "check the path" % where
+      f"cannot read model code '{where}': there is no such file; check the path"
     )
   # Its neighbours are what it imports.
   sys.path.insert(0, os.path.dirname(os.path.abspath(where)))
@@ -199,8 +198,8 @@ def placeholder(text):
     return tf1.placeholder(tf1.as_dtype(dtype), shape, name=name)
   except (ValueError, TypeError) as error:
     raise SourceError(
-      "cannot read --input=%s: write name:dtype:dim,dim,..., like "
-      "x:float32:?,224,224,3" % text
+      f"cannot read --input={text}: write name:dtype:dim,dim,..., like "
+      "x:float32:?,224,224,3"
     ) from error
 
 
@@ -217,8 +216,8 @@ def _call(function, spec, placeholders, kwargs):
         "the other layers with tf.compat.v1.get_variable and tf.nn"
       )
     raise SourceError(
-      "cannot build the model: %s raised %s: %s; %s"
-      % (spec, type(error).__name__, first_line(error), hint)
+      f"cannot build the model: {spec} raised {type(error).__name__}: "
+      f"{first_line(error)}; {hint}"
     ) from error
 
 
@@ -230,9 +229,7 @@ def _refuse_mismatch(graph: Graph, values, needed, spec):
     stated = tuple(d.size for d in graph.node(name).attr["shape"].shape.dim)
     saved = values.shape(name)
     if saved is not None and saved != stated:
-      wrong.append(
-        "'%s' is %s here and %s there" % (name, list(stated), list(saved))
-      )
+      wrong.append(f"'{name}' is {list(stated)} here and {list(saved)} there")
   if not missing and not wrong:
     return
   used = {values.find(name).key for name in needed if name in values}
@@ -258,17 +255,17 @@ def _refuse_mismatch(graph: Graph, values, needed, spec):
   if extra:
     parts.append(
       "it also holds "
-      + ", ".join("'%s'" % key for key in extra[:5])
+      + ", ".join(f"'{key}'" for key in extra[:5])
       + _more(extra)
     )
   raise SourceError(
-    "cannot restore %s from checkpoint '%s': %s; build the model as it was "
-    "trained" % (spec, values.checkpoint.prefix, "; ".join(parts))
+    f"cannot restore {spec} from checkpoint '{values.checkpoint.prefix}': "
+    f"{'; '.join(parts)}; build the model as it was trained"
   )
 
 
 def _more(items):
-  return " and %d more" % (len(items) - 5) if len(items) > 5 else ""
+  return f" and {len(items) - 5} more" if len(items) > 5 else ""
 
 
 def _restored(graph, nodes, values):

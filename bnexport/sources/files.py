@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading protobuf files that may be missing, truncated or something else."""
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def read(path, what, most=-1):
       return f.read(most)
   except tf1.errors.OpError as error:
     raise SourceError(
-      "cannot read %s '%s': %s" % (what, path, _reason(path, error))
+      f"cannot read {what} '{path}': {_reason(path, error)}"
     ) from error
 
 
@@ -49,15 +50,14 @@ def read_proto(path, kind, what):
       return proto
   except tf1.errors.OpError as error:
     raise SourceError(
-      "cannot read %s '%s': %s" % (what, path, _reason(path, error))
+      f"cannot read {what} '{path}': {_reason(path, error)}"
     ) from error
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
   data = read(path, what)
   if not data:
     raise SourceError(
-      "cannot read %s '%s': the file is empty; write or copy "
-      "it again" % (what, path)
+      f"cannot read {what} '{path}': the file is empty; write or copy it again"
     )
   proto = kind()
   try:
@@ -65,8 +65,8 @@ def read_proto(path, kind, what):
     return proto
   except (UnicodeDecodeError, text_format.ParseError) as error:
     raise SourceError(
-      "cannot read %s '%s': it is no %s, or it is cut short; give the file "
-      "that TensorFlow wrote" % (what, path, kind.DESCRIPTOR.name)
+      f"cannot read {what} '{path}': it is no {kind.DESCRIPTOR.name}, or it "
+      "is cut short; give the file that TensorFlow wrote"
     ) from error
 
 
@@ -110,7 +110,7 @@ def _whole_fields(data):
     except IndexError:
       return end, 0
     except KeyError:
-      raise message.DecodeError("no field has wire type %d" % kind) from None
+      raise message.DecodeError(f"no field has wire type {kind}") from None
     if at > len(data):
       return end, at - len(data)
     end = at
@@ -142,8 +142,8 @@ def refuse_empty(graph_def, path):
   """Returns a GraphDef; raises SourceError where it has no nodes."""
   if not graph_def.node:
     raise SourceError(
-      "cannot use '%s': the graph is empty; give the file "
-      "that TensorFlow wrote" % path
+      f"cannot use '{path}': the graph is empty; give the file that "
+      "TensorFlow wrote"
     )
   return graph_def
 
@@ -157,4 +157,4 @@ def _reason(path, error):
     )
   if tf1.gfile.IsDirectory(path):
     return "it is a directory; give the file in it"
-  return "%s; check the file's permissions" % (first_line(error))
+  return f"{first_line(error)}; check the file's permissions"

@@ -1,14 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """A graph that was frozen, perhaps wrongly, and what it was frozen from."""
 
 from __future__ import annotations
 
-from bnexport import mending
-from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
 from bnexport.graph import TensorRef
-from bnexport.model import open_model
-from bnexport.nodes import Signatures
-from bnexport.sources.completion import complete, scope_of
+from bnexport.graph.nodes import Signatures
+from bnexport.mending import mending
+from bnexport.mending.completion import complete, scope_of
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.model import open_model
 from bnexport.sources.files import read_graph_def, read_proto
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import tf1
@@ -36,25 +37,23 @@ def load(path, checkpoint, training, outputs, inputs=()):
   has_training_graph = False
   placed = sum(bool(node.device) for node in graph_def.node)
   if placed:
-    told.append("removed the devices of %d nodes" % placed)
+    told.append(f"removed the devices of {placed} nodes")
   if training is not None:
     meta = read_proto(training, tf1.MetaGraphDef, "the training graph")
     if not meta.graph_def.node:
       raise SourceError(
-        "cannot use '%s': it holds no graph; give the .meta that Saver.save "
-        "wrote with --meta_graph" % training
+        f"cannot use '{training}': it holds no graph; give the .meta that "
+        "Saver.save wrote with --meta_graph"
       )
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
     done = complete(graph_def, meta.graph_def, signatures)
     held, has_training_graph = done.held, done.is_used
     if not done.is_used:
       warnings.append(
-        "'%s' is of another model, and not used: too few nodes are the same"
-        % training
+        f"'{training}' is of another model, and not used: too few nodes are "
+        "the same"
       )
-    told += [
-      "'%s' is restored from '%s'" % (n, training) for n in done.restored
-    ]
+    told += [f"'{n}' is restored from '{training}'" for n in done.restored]
   missing = mending.missing(graph_def, inputs)
   told += mending.mend(
     graph_def,

@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GraphDef file, .pb or .pbtxt, with the checkpoint of its variables."""
 
 from __future__ import annotations
 
-from bnexport.nodes import Signatures
+from bnexport.graph.nodes import Signatures
 from bnexport.sources.files import read_graph_def
 from bnexport.sources.meta_graph import open_trained
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a Keras file says of itself, read without Keras."""
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def describe(path):
   """
   if tf1.gfile.IsDirectory(path):
     raise SourceError(
-      "cannot read Keras file '%s': it is a directory; pass a SavedModel's "
-      "with --saved_model" % path
+      f"cannot read Keras file '{path}': it is a directory; pass a "
+      "SavedModel's with --saved_model"
     )
   read(path, "Keras file", most=1)
   is_zip = zipfile.is_zipfile(path)
@@ -51,9 +52,9 @@ def describe(path):
   layer = _layer_of_code(config)
   if layer is not None:
     raise SourceError(
-      "cannot load Keras file '%s': its layer '%s' is Python code in the file, "
-      "which loading it would run; where you trust it and have its code, save "
-      "a SavedModel, and pass that with --saved_model" % (path, layer)
+      f"cannot load Keras file '{path}': its layer '{layer}' is Python code "
+      "in the file, which loading it would run; where you trust it and have "
+      "its code, save a SavedModel, and pass that with --saved_model"
     )
   return KerasFile(path, version, is_zip)
 
@@ -67,7 +68,7 @@ def _zipped(path):
   except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
     raise _unsound(path, first_line(error)) from error
   if broken is not None:
-    raise _unsound(path, "'%s' in it is damaged" % broken)
+    raise _unsound(path, f"'{broken}' in it is damaged")
   return str(metadata.get("keras_version", "2")), config
 
 
@@ -76,8 +77,8 @@ def _stored(path):
     import h5py  # comes with most TensorFlows
   except ImportError as error:
     raise SourceError(
-      "cannot read Keras file '%s': h5py is not installed; pip install h5py"
-      % path
+      f"cannot read Keras file '{path}': h5py is not installed; pip install "
+      "h5py"
     ) from error
   try:
     with h5py.File(path, "r") as f:
@@ -89,10 +90,10 @@ def _stored(path):
     if not is_weights:
       raise _unsound(path, "it holds no model")
     raise SourceError(
-      "cannot load Keras file '%s': it holds weights and no model; save all of "
-      "it with model.save(FILE), or the weights as a checkpoint with "
+      f"cannot load Keras file '{path}': it holds weights and no model; save "
+      "all of it with model.save(FILE), or the weights as a checkpoint with "
       "tf.compat.v1.train.Saver, and pass --model=FILE.py:FUNCTION "
-      "--checkpoint=PREFIX" % path
+      "--checkpoint=PREFIX"
     )
   try:
     return _text(told.get("keras_version", "2")), json.loads(
@@ -108,8 +109,8 @@ def _text(value):
 
 def _unsound(path, fact):
   return SourceError(
-    "cannot read Keras file '%s': %s; give the .keras or .h5 file that "
-    "model.save wrote, whole" % (path, fact)
+    f"cannot read Keras file '{path}': {fact}; give the .keras or .h5 file "
+    "that model.save wrote, whole"
   )
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Keras file: loaded by the Keras that wrote it, traced for inference."""
 
 from __future__ import annotations
@@ -8,12 +9,11 @@ import tempfile
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.checkpoint import Values
 from bnexport.errors import ComparisonError, SourceError, first_line
-from bnexport.graph import TensorRef
-from bnexport.model import open_model
-from bnexport.nodes import Signatures, identity, tensor_attr
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import Signatures, identity, tensor_attr
+from bnexport.model.checkpoint import Values
+from bnexport.model.model import open_model
 from bnexport.sources import saved_model, session_values
 from bnexport.sources.keras_file import describe
 from bnexport.sources.meta_graph import open_graph
@@ -53,16 +53,16 @@ class KerasModel:
     loaded = self._by_keras(lambda: load_model(self._path, compile=False))
     if not getattr(loaded, "inputs", None) or not loaded.outputs:
       raise SourceError(
-        "cannot trace Keras file '%s': its inputs are not in the file; call "
-        "the model once, save a SavedModel with model.export(DIR), and pass "
-        "--saved_model=DIR" % self._path
+        f"cannot trace Keras file '{self._path}': its inputs are not in the "
+        "file; call the model once, save a SavedModel with "
+        "model.export(DIR), and pass --saved_model=DIR"
       )
     for tensor in loaded.inputs:
       if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
         raise SourceError(
-          "cannot trace Keras file '%s': its input '%s' is no plain tensor; "
-          "save a SavedModel with model.export(DIR), and pass "
-          "--saved_model=DIR" % (self._path, tensor.name)
+          f"cannot trace Keras file '{self._path}': its input '{tensor.name}' "
+          "is no plain tensor; save a SavedModel with model.export(DIR), and "
+          "pass --saved_model=DIR"
         )
     ends = list(loaded.inputs), list(loaded.outputs)
     # With a name, so that those of the nodes are the same in every process.
@@ -77,17 +77,11 @@ class KerasModel:
       return do()
     except Exception as error:
       raise SourceError(
-        "cannot load Keras file '%s' of Keras %s: Keras %s says %s: %s; load "
-        "it with the Keras that wrote it, or, where the model has code of "
-        "yours, save a SavedModel with model.export(DIR), and pass "
-        "--saved_model=DIR"
-        % (
-          self._path,
-          self._file.version,
-          self._keras.__version__,
-          type(error).__name__,
-          first_line(error),
-        )
+        f"cannot load Keras file '{self._path}' of Keras "
+        f"{self._file.version}: Keras {self._keras.__version__} says "
+        f"{type(error).__name__}: {first_line(error)}; load it with the Keras "
+        "that wrote it, or, where the model has code of yours, save a "
+        "SavedModel with model.export(DIR), and pass --saved_model=DIR"
       ) from error
     finally:
       logger.setLevel(level)
@@ -152,7 +146,7 @@ class KerasModel:
       given = dict(zip(self.outputs, self._run(fed)))
     except Exception as error:  # layers raise whatever they like
       raise ComparisonError(
-        "the Keras model does not run (%s)" % first_line(error)
+        f"the Keras model does not run ({first_line(error)})"
       ) from error
     return [given[name] for name in names]
 
@@ -250,8 +244,8 @@ def load(path, outputs=(), inputs=()):
     model = _of_function(run, path, outputs, inputs)
   for layer in run.stateful:
     model.warnings.append(
-      "layer '%s' goes on where the last call ended; in the export every call "
-      "begins anew" % layer.name
+      f"layer '{layer.name}' goes on where the last call ended; in the export "
+      "every call begins anew"
     )
   names = list(model.output_keys)
   fed = [ref.node for ref in model.inputs]
@@ -264,17 +258,17 @@ def _opened(file):
   found, is_eager = keras(file.major), tf1.executing_eagerly()
   fact = None
   if found is None:
-    fact = "that is not installed beside TensorFlow %s" % tf1.__version__
+    fact = f"that is not installed beside TensorFlow {tf1.__version__}"
     step = "pip install tf_keras"
     if file.major >= 3:
       step = "pip install keras tensorflow, 2.16 or newer"
   elif file.is_zip and not is_eager:
-    fact = "this TensorFlow %s runs without eager execution" % tf1.__version__
+    fact = f"this TensorFlow {tf1.__version__} runs without eager execution"
     step = "load it in a process of its own, with TensorFlow 2.16 or newer"
   if fact is not None:
     raise SourceError(
-      "cannot load Keras file '%s': Keras %s wrote it, and %s; %s"
-      % (file.path, file.version, fact, step)
+      f"cannot load Keras file '{file.path}': Keras {file.version} wrote it, "
+      f"and {fact}; {step}"
     )
   return (KerasModel if is_eager else GraphKerasModel)(found, file)
 

@@ -1,12 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training graph: the `.meta` that Saver.save writes beside a checkpoint."""
 
 from __future__ import annotations
 
-from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
-from bnexport.model import open_model
-from bnexport.nodes import Signatures
+from bnexport.graph.nodes import Signatures
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.model import open_model
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 
@@ -26,8 +27,8 @@ def load(path, checkpoint, outputs, inputs=()):
   meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
   if not meta.graph_def.node:
     raise SourceError(
-      "cannot use '%s': it holds no graph; give the .meta that Saver.save "
-      "wrote, or a GraphDef with --graph_def" % path
+      f"cannot use '{path}': it holds no graph; give the .meta that "
+      "Saver.save wrote, or a GraphDef with --graph_def"
     )
   signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
   return open_trained(

@@ -1,13 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a caller has a model in, opened as a Model."""
 
 from __future__ import annotations
 
 import os
 
-from bnexport.checkpoint import find_prefix
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
-from bnexport.nodes import Signatures, tensor_attr
+from bnexport.graph.nodes import Signatures, tensor_attr
+from bnexport.model.checkpoint import find_prefix
 from bnexport.sources import (
   keras_model,
   plain_graph,
@@ -31,8 +32,8 @@ def load(source, checkpoint, outputs, inputs, tags, signature, session):
     return _of_graph(source, prefix, outputs, inputs, session)
   if not isinstance(source, (str, os.PathLike)):
     raise SourceError(
-      "cannot load a %s: it holds no graph; give a path, a GraphDef, a "
-      "MetaGraphDef or a tf.compat.v1.Graph" % type(source).__name__
+      f"cannot load a {type(source).__name__}: it holds no graph; give a "
+      "path, a GraphDef, a MetaGraphDef or a tf.compat.v1.Graph"
     )
   path = os.fspath(source)
   if is_keras(path):

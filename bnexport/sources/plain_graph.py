@@ -1,11 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GraphDef as it is: what the user asks for is all that changes."""
 
 from __future__ import annotations
 
-from bnexport.checkpoint import Checkpoint, Values
 from bnexport.graph import Graph
-from bnexport.model import open_model
-from bnexport.nodes import Signatures
+from bnexport.graph.nodes import Signatures
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.model import open_model
 from bnexport.sources.files import read_graph_def, read_proto, refuse_empty
 from bnexport.tf1 import tf1
 

@@ -1,12 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
 """A SavedModel as it is: what the user asks for is all that changes."""
 
 from __future__ import annotations
 
-from bnexport.checkpoint import Checkpoint, Values
 from bnexport.errors import SourceError
 from bnexport.graph import Graph, TensorRef
-from bnexport.model import Served, open_model, tensor_fields
-from bnexport.nodes import tensor_attr, type_attr
+from bnexport.graph.nodes import tensor_attr, type_attr
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.model import Served, open_model, tensor_fields
 from bnexport.sources import saved_model
 from bnexport.sources.assets import hold_entries
 from bnexport.sources.signature import by_signature
@@ -62,8 +63,8 @@ def load(
         left_out.append(name)
   if not definitions:
     raise SourceError(
-      "cannot open SavedModel '%s': no signature names its outputs; pass "
-      "--signature=NAME or --outputs=NAME" % path
+      f"cannot open SavedModel '{path}': no signature names its outputs; pass "
+      "--signature=NAME or --outputs=NAME"
     )
   assets = _open_assets(graph, saved.assets, is_served)
   prefix = checkpoint or saved.variables
@@ -80,8 +81,10 @@ def load(
   ends = model.inputs + model.outputs
   model.served = Served(saved.tags, definitions, ends, assets)
   model.warnings += [
-    "signature '%s' is left out: it feeds what is no placeholder; pass "
-    "--signature=%s to have that one alone" % (name, name)
+    (
+      f"signature '{name}' is left out: it feeds what is no placeholder; pass "
+      f"--signature={name} to have that one alone"
+    )
     for name in left_out
   ]
   return model

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A SavedModel: which of its graphs is meant, and what it says of its ends."""
 
 from __future__ import annotations
@@ -6,19 +7,18 @@ import dataclasses
 import os
 from typing import Dict, Optional, Tuple
 
-from bnexport import ops
-from bnexport.checkpoint import Checkpoint, Values
+from bnexport.analysis.flow import is_setting
 from bnexport.errors import SourceError, nearest
-from bnexport.graph import TensorRef
-from bnexport.inspection.flow import is_setting
-from bnexport.inspection.inlining import inlined
-from bnexport.model import open_model
-from bnexport.nodes import Signatures, called_ops
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import Signatures, called_ops
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.model import open_model
 from bnexport.sources.assets import hold_entries
 from bnexport.sources.files import read_proto
 from bnexport.sources.meta_graph import open_graph
 from bnexport.sources.signature import by_signature
 from bnexport.tf1 import SavedModelProto, tf1
+from bnexport.transforms.inference.inlining import inlined
 
 _SERVE = tf1.saved_model.tag_constants.SERVING
 _DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -102,17 +102,15 @@ def open_saved(saved, path, checkpoint, outputs=(), inputs=()):
 def _no_outputs(saved, path):
   fact, step = "no signature names its outputs", "pass --output_node=NAME"
   if saved.definitions:
-    fact = "it has several signatures, and none of them is '%s'" % _DEFAULT
-    step = "pass --signature=%s" % " or ".join(sorted(saved.definitions))
+    fact = f"it has several signatures, and none of them is '{_DEFAULT}'"
+    step = f"pass --signature={' or '.join(sorted(saved.definitions))}"
   elif saved.graph_def.library.function:
     # What nobody called is in no graph: there is nothing to name.
     fact = "TensorFlow 2 saved it without signatures"
     step = (
       "save it again with tf.saved_model.save(MODEL, DIR, signatures=FUNCTION)"
     )
-  return SourceError(
-    "cannot export SavedModel '%s': %s; %s" % (path, fact, step)
-  )
+  return SourceError(f"cannot export SavedModel '{path}': {fact}; {step}")
 
 
 def _is_phase(graph, name):
@@ -188,12 +186,9 @@ def _find(path):
   ]
   hint = "; give the directory that holds it"
   if versions:
-    hint = "; give a version in it, like '%s'" % (
-      os.path.join(path, max(versions))
-    )
+    hint = f"; give a version in it, like '{os.path.join(path, max(versions))}'"
   raise SourceError(
-    "cannot read SavedModel '%s': there is no saved_model.pb in it%s"
-    % (path, hint)
+    f"cannot read SavedModel '{path}': there is no saved_model.pb in it{hint}"
   )
 
 
@@ -208,7 +203,7 @@ def _pick_graph(proto, tags, folder):
     return graphs[0]
   if not graphs:
     raise SourceError(
-      "cannot use SavedModel '%s': it holds no graph; export it again" % folder
+      f"cannot use SavedModel '{folder}': it holds no graph; export it again"
     )
   raise SourceError(
     "cannot find tags '%s' in SavedModel '%s': its graphs are tagged %s; pass "
@@ -216,7 +211,7 @@ def _pick_graph(proto, tags, folder):
     % (
       ",".join(sorted(wanted)),
       folder,
-      " and ".join("'%s'" % ",".join(own) for own in there),
+      " and ".join(f"'{','.join(own)}'" for own in there),
     )
   )
 
@@ -235,7 +230,7 @@ def _pick_signature(meta, wanted, folder):
       % (
         wanted,
         folder,
-        ", ".join("'%s'" % name for name in names) or "none",
+        ", ".join(f"'{name}'" for name in names) or "none",
         nearest(wanted, names, "; pass --signature with one of these")
         if names
         else "; leave --signature out",
@@ -254,7 +249,7 @@ def _tensors(infos):
     if info.HasField("coo_sparse"):
       for part in ("values", "indices", "dense_shape"):
         name = getattr(info.coo_sparse, part + "_tensor_name")
-        found["%s/%s" % (key, part)] = name
+        found[f"{key}/{part}"] = name
     elif info.name:
       found[key] = info.name
   return found
@@ -290,8 +285,8 @@ def _assets(meta, folder):
     name = definition.filename
     if os.path.isabs(name) or ".." in name.split("/"):
       raise SourceError(
-        "cannot use SavedModel '%s': its file '%s' is not in it; export it "
-        "again" % (folder, name)
+        f"cannot use SavedModel '{folder}': its file '{name}' is not in it; "
+        "export it again"
       )
     found[definition.tensor_info.name] = os.path.join(folder, "assets", name)
   return found

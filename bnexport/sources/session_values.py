@@ -1,9 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values of variables that a session holds."""
 
 from __future__ import annotations
 
 from bnexport.graph import TensorRef
-from bnexport.ops import RESOURCE_READS, VARIABLES
+from bnexport.graph.ops import RESOURCE_READS, VARIABLES
 from bnexport.tf1 import tf1
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ends of a SavedModel's graph, called as its signature calls them."""
 
 from __future__ import annotations
@@ -5,9 +6,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from bnexport import ops
-from bnexport.graph import Graph, TensorRef
-from bnexport.nodes import identity
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import identity
 
 # What TensorFlow takes for the name of a node.
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -93,7 +93,7 @@ def _hand_on(graph, saved, key, text):
 
 
 def _free(graph, signature, key):
-  for name in (key, "%s_%s" % (signature, key)):
+  for name in (key, f"{signature}_{key}"):
     if _NAME.fullmatch(name) and name not in graph:
       return name
   return None

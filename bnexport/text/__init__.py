@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs as text: `y = Op(a, b:1, ^c) {attr=value} @"/gpu:0"`.
 
 A text is a list of statements; blanks and line ends between their parts are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attributes that a node leaves out: what they are, and which may be.
 
 The rules, for an op whose OpDef is known; other nodes stay as they are.
@@ -15,7 +16,7 @@ The rules, for an op whose OpDef is known; other nodes stay as they are.
 
 from __future__ import annotations
 
-from bnexport.nodes import arg_dtypes, int_attr, tensor_attr, type_attr
+from bnexport.graph.nodes import arg_dtypes, int_attr, tensor_attr, type_attr
 from bnexport.tf1 import op_def, tf1
 
 _CLOSES_LOOP = ("NextIteration", "RefNextIteration")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From text to protos."""
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from bnexport.tf1 import tf1
 # Names, ops, keys, numbers: all that needs no quotes.
 WORD = r"[A-Za-z0-9_./:?\\-]+"
 _TOKEN = re.compile(
-  r'(?P<mark>->|[(){}\[\]<>,=@^+$])|(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*")'
-  r"|(?P<word>%s)|(?P<other>.)" % WORD
+  f'(?P<mark>->|[(){{}}\\[\\]<>,=@^+$])|(?P<string>"[^"\\\\\\n]*(?:\\\\.[^"\\\\\\n]*)*")|(?P<word>{WORD})|(?P<other>.)'
 )
 _BLANK = re.compile(r"(?:\s+|#[^\n]*)*")
 _INT = re.compile(r"-?[0-9]+")
@@ -297,16 +297,16 @@ class _Reader:
     try:
       text_format.Merge(text, proto)
     except text_format.ParseError as error:
-      expected = "%s in text format (%s)" % (type(proto).__name__, error)
+      expected = f"{type(proto).__name__} in text format ({error})"
       self._fail(expected, start)
 
   def _separate(self, end):
     if self._text != end and not self._accept(","):
-      self._fail("',' or '%s'" % end)
+      self._fail(f"',' or '{end}'")
 
   def _expect(self, mark):
     if not self._accept(mark):
-      self._fail("'%s'" % mark)
+      self._fail(f"'{mark}'")
 
   def _accept(self, mark):
     # No word or string looks like a mark.
@@ -333,8 +333,8 @@ class _Reader:
   def _fail(self, expected, start=None):
     """Raises; `start` is where, if it is not what is next."""
     found = _TOKEN.match(self._source, self._start if start is None else start)
-    found = "'%s'" % found.group()[:40] if found else "the end"
-    self._error("expected %s, found %s" % (expected, found), start)
+    found = f"'{found.group()[:40]}'" if found else "the end"
+    self._error(f"expected {expected}, found {found}", start)
 
   def _error(self, fact, start=None):
     start = self._start if start is None else start

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The values that a TensorProto stores: never those that its shape declares.
 
 One stored value stands for all elements of a constant of any size, so what
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnexport.nodes import element_count
+from bnexport.graph.nodes import element_count
 from bnexport.tf1 import tf1
 
 _ENUM = tf1.AttrValue.DESCRIPTOR.fields_by_name["type"].enum_type

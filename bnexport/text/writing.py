@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From protos to text."""
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 _BYTES = [
   _ESCAPES.get(chr(b), chr(b))
   if 32 <= b < 127 or chr(b) in _ESCAPES
-  else "\\x%02x" % b
+  else f"\\x{b:02x}"
   for b in range(256)
 ]
 
@@ -95,14 +96,8 @@ class _Writer:
       rest.ClearField("signature")
     attrs = " " + self.attrs(function.attr) if function.attr else ""
     lines = [
-      "function %s(%s)%s -> (%s)%s {"
-      % (
-        _name(function.signature.name),
-        ", ".join(args),
-        attrs,
-        ", ".join(results),
-        _rest(rest),
-      )
+      f"function {_name(function.signature.name)}({', '.join(args)}){attrs} "
+      f"-> ({', '.join(results)}){_rest(rest)} {{"
     ]
     lines.extend("  " + self.node(node) for node in function.node_def)
     return "\n".join(lines + ["}"])
@@ -112,7 +107,7 @@ class _Writer:
       "^" + _name(text[1:]) if text.startswith("^") else _name(text)
       for text in node.input
     )
-    text = "%s = %s(%s)" % (_name(node.name), _name(node.op), inputs)
+    text = f"{_name(node.name)} = {_name(node.op)}({inputs})"
     if node.attr:
       text += " " + self.attrs(node.attr)
     if node.device:
@@ -121,7 +116,7 @@ class _Writer:
 
   def attrs(self, attrs):
     return "{%s}" % ", ".join(
-      "%s=%s" % (_name(key), self.value(attrs[key])) for key in sorted(attrs)
+      f"{_name(key)}={self.value(attrs[key])}" for key in sorted(attrs)
     )
 
   def value(self, attr):
@@ -149,7 +144,7 @@ class _Writer:
     if kind == "s":
       return _quoted(value)
     if kind == "i":
-      return "%d" % value
+      return f"{value}"
     if kind in ("f", "b"):
       return number_word(np.float32(value) if kind == "f" else np.bool_(value))
     if kind == "type":
@@ -167,7 +162,7 @@ class _Writer:
     if self.largest is not None:
       stored = stored_count(tensor)
       if stored is None or stored > self.largest:
-        return "<%s ...>" % " ".join(head)
+        return f"<{' '.join(head)} ...>"
     if tensor.dtype == STRING:
       words = [_quoted(value) for value in tensor.string_val]
     else:
@@ -175,7 +170,7 @@ class _Writer:
     # Some tensors are none of these: two fields may be set, or a NaN be a
     # special one.
     for way in ([], ["listed"], ["packed"]):
-      text = "<%s>" % " ".join(head + way + words)
+      text = f"<{' '.join(head + way + words)}>"
       again = read_value(text).tensor
       if again.SerializeToString() == tensor.SerializeToString():
         return text
@@ -185,25 +180,25 @@ class _Writer:
 def _header(graph):
   parts = ["complete=true"]
   if graph.HasField("versions"):
-    parts.append("producer=%d" % graph.versions.producer)
+    parts.append(f"producer={graph.versions.producer}")
   if graph.versions.min_consumer:
-    parts.append("min_consumer=%d" % graph.versions.min_consumer)
+    parts.append(f"min_consumer={graph.versions.min_consumer}")
   if graph.versions.bad_consumers:
-    bad = ", ".join("%d" % version for version in graph.versions.bad_consumers)
-    parts.append("bad_consumers=(%s)" % bad)
+    bad = ", ".join(f"{version}" for version in graph.versions.bad_consumers)
+    parts.append(f"bad_consumers=({bad})")
   rest = _copy(graph, "node", "versions")
   if graph.library.function:
     del rest.library.function[:]
     if not rest.library.ListFields():
       rest.ClearField("library")
-  return "graph {%s}%s" % (", ".join(parts), _rest(rest))
+  return f"graph {{{', '.join(parts)}}}{_rest(rest)}"
 
 
 def _argument(arg):
   if arg.type not in TYPE_NAMES or not arg.type:
     return _name(arg.name) + _rest(_copy(arg, "name"))
   rest = _rest(_copy(arg, "name", "type"))
-  return "%s %s%s" % (_name(arg.name), TYPE_NAMES[arg.type], rest)
+  return f"{_name(arg.name)} {TYPE_NAMES[arg.type]}{rest}"
 
 
 def _source(sources, name):
@@ -238,7 +233,7 @@ def _name(text):
 def _quoted(value):
   if isinstance(value, str):
     value = value.encode()
-  return '"%s"' % "".join(_BYTES[b] for b in value)
+  return f'"{"".join((_BYTES[b] for b in value))}"'
 
 
 def _type_name(number):
@@ -253,5 +248,5 @@ def _shape(shape):
   if shape.unknown_rank:
     return "?"
   return "[%s]" % ",".join(
-    "?" if dim.size == -1 else "%d" % dim.size for dim in shape.dim
+    "?" if dim.size == -1 else f"{dim.size}" for dim in shape.dim
   )

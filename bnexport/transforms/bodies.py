@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes of a graph and of its functions, for what concerns them alike."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ def every_node(graph):
     The NodeDef, and `NODE` or `NODE of function FUNCTION` for messages.
   """
   for node in graph:
-    yield node, "'%s'" % node.name
+    yield node, f"'{node.name}'"
   for name, function in graph.library.items():
     for node in function.node_def:
-      yield node, "'%s' of function '%s'" % (node.name, name)
+      yield node, f"'{node.name}' of function '{name}'"

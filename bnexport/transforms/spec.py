@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""Transforms as text: `name(param=value, param="quo,ted \"value\"") name2`.
 
 This is what the Graph Transform Tool's --transforms took, and:
@@ -95,9 +96,9 @@ def refuse(text, at, fact, way):
   """
   line = text.count("\n", 0, at) + 1
   column = at - text.rfind("\n", 0, at)
-  where = "column %d" % column
+  where = f"column {column}"
   if "\n" in text.strip():
-    where = "line %d, %s" % (line, where)
+    where = f"line {line}, {where}"
   raise TransformError(
     "cannot read the transforms at %s: %s; %s"
     % (where, fact, way[2:] if way.startswith("; ") else way)
@@ -128,7 +129,7 @@ class _Reader:
       return call
     self._skip_blanks()
     while not self._take(")"):
-      self._refuse_end("'(' of '%s' is not closed" % call.name, opened)
+      self._refuse_end(f"'(' of '{call.name}' is not closed", opened)
       if call.parameters and self._take(","):
         self._skip_blanks()
       self._parameter(call)
@@ -183,8 +184,8 @@ class _Reader:
 
   def _refuse(self, wanted):
     there = self._text[self._at : self._at + 1]
-    fact = "there is '%s'" % there if there else "the text ends"
-    refuse(self._text, self._at, fact, "write %s there" % wanted)
+    fact = f"there is '{there}'" if there else "the text ends"
+    refuse(self._text, self._at, fact, f"write {wanted} there")
 
 
 # Transforms and their parameters.
@@ -276,8 +277,8 @@ def make(cls, call: Call, text=""):
       refuse(
         text,
         call.at,
-        "'%s' needs parameter '%s'" % (cls.name, key),
-        "write %s(%s=...)" % (cls.name, key),
+        f"'{cls.name}' needs parameter '{key}'",
+        f"write {cls.name}({key}=...)",
       )
   return cls(**given)
 
@@ -285,11 +286,11 @@ def make(cls, call: Call, text=""):
 def _refuse_unknown(cls, known, key, at, text):
   there = "; it has no parameters"
   if known:
-    there = "; its parameters are %s" % ", ".join(known)
+    there = f"; its parameters are {', '.join(known)}"
   refuse(
     text,
     at,
-    "'%s' has no parameter '%s'" % (cls.name, key),
+    f"'{cls.name}' has no parameter '{key}'",
     nearest(key, known, there),
   )
 
@@ -304,8 +305,8 @@ def _values(parameter, values, text):
         refuse(
           text,
           value.at,
-          "'%s' is no NAME=VALUE" % value.text,
-          'write %s="NAME=VALUE"' % key,
+          f"'{value.text}' is no NAME=VALUE",
+          f'write {key}="NAME=VALUE"',
         )
       pairs[name] = inner
     return pairs
@@ -316,7 +317,7 @@ def _values(parameter, values, text):
     refuse(
       text,
       values[1].at,
-      "'%s' is given %d times" % (key, len(values)),
+      f"'{key}' is given {len(values)} times",
       "give it once",
     )
   return read_values[0]
@@ -341,8 +342,8 @@ def _value(kind, key, value, text):
     refuse(
       text,
       value.at,
-      "'%s' is no value of '%s'" % (value.text, key),
-      "write %s" % what,
+      f"'{value.text}' is no value of '{key}'",
+      f"write {what}",
     )
 
 
@@ -357,10 +358,10 @@ def spec_of(transform) -> str:
       value = ["%s=%s" % pair for pair in value.items()]
     elif not parameter.is_repeated:
       value = [value]
-    parts.extend("%s=%s" % (key, value_text(item)) for item in value)
+    parts.extend(f"{key}={value_text(item)}" for item in value)
   if not parts:
     return transform.name
-  return "%s(%s)" % (transform.name, ", ".join(parts))
+  return f"{transform.name}({', '.join(parts)})"
 
 
 def value_text(value) -> str:

@@ -1,62 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
 """All transforms by name, and lists of them that have a name of their own."""
 
 from __future__ import annotations
 
 import inspect
 
-from bnexport import placement
 from bnexport.errors import TransformError, nearest
+from bnexport.graph import placement
 from bnexport.transforms import spec
-from bnexport.transforms.add_default_attributes import AddDefaultAttributes
-from bnexport.transforms.backport import Backport
-from bnexport.transforms.backport_concatv2 import BackportConcatV2
-from bnexport.transforms.backport_tensor_array_v3 import BackportTensorArrayV3
-from bnexport.transforms.convert_layout import ConvertLayout
-from bnexport.transforms.decide import Decide
-from bnexport.transforms.devices import RemoveDevice, SetDevice
-from bnexport.transforms.flatten_atrous_conv import FlattenAtrousConv
-from bnexport.transforms.fold_batch_norms import (
+from bnexport.transforms.backport.backport import Backport
+from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
+from bnexport.transforms.backport.backport_tensor_array_v3 import (
+  BackportTensorArrayV3,
+)
+from bnexport.transforms.folding.fold_batch_norms import (
   FoldBatchNorms,
   FoldOldBatchNorms,
 )
-from bnexport.transforms.fold_constants import FoldConstants
-from bnexport.transforms.freeze_requantization_ranges import (
+from bnexport.transforms.folding.fold_constants import FoldConstants
+from bnexport.transforms.fusing.flatten_atrous_conv import FlattenAtrousConv
+from bnexport.transforms.fusing.fuse_pad_and_conv import FusePadAndConv
+from bnexport.transforms.fusing.fuse_resize_and_conv import FuseResizeAndConv
+from bnexport.transforms.fusing.fuse_resize_pad_and_conv import (
+  FuseResizePadAndConv,
+)
+from bnexport.transforms.fusing.sparsify_gather import SparsifyGather
+from bnexport.transforms.inference.decide import Decide
+from bnexport.transforms.inference.freeze_variables import FreezeVariables
+from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.read_variables import ReadVariables
+from bnexport.transforms.inference.remove_dropout import RemoveDropout
+from bnexport.transforms.inference.remove_noise import RemoveNoise
+from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
+from bnexport.transforms.inference.replace_inputs import ReplaceInputs
+from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_statistics import (
+  UseStoredStatistics,
+)
+from bnexport.transforms.inference.use_written_values import UseWrittenValues
+from bnexport.transforms.layout.convert_layout import ConvertLayout
+from bnexport.transforms.quantizing.freeze_requantization_ranges import (
   FreezeRequantizationRanges,
 )
-from bnexport.transforms.freeze_variables import FreezeVariables
-from bnexport.transforms.fuse_pad_and_conv import FusePadAndConv
-from bnexport.transforms.fuse_resize_and_conv import FuseResizeAndConv
-from bnexport.transforms.fuse_resize_pad_and_conv import FuseResizePadAndConv
-from bnexport.transforms.inline_functions import InlineFunctions
-from bnexport.transforms.insert_logging import InsertLogging
-from bnexport.transforms.merge_duplicate_nodes import MergeDuplicateNodes
-from bnexport.transforms.names import ObfuscateNames, RenameNode
-from bnexport.transforms.quantize_nodes import QuantizeNodes
-from bnexport.transforms.quantize_weights import QuantizeWeights
-from bnexport.transforms.read_variables import ReadVariables
-from bnexport.transforms.remove_control_dependencies import (
+from bnexport.transforms.quantizing.quantize_nodes import QuantizeNodes
+from bnexport.transforms.quantizing.quantize_weights import QuantizeWeights
+from bnexport.transforms.quantizing.round_weights import RoundWeights
+from bnexport.transforms.repair.restore_updates import RestoreUpdates
+from bnexport.transforms.repair.state_shapes import StateShapes
+from bnexport.transforms.repair.thaw_variables import ThawVariables
+from bnexport.transforms.tidying.add_default_attributes import (
+  AddDefaultAttributes,
+)
+from bnexport.transforms.tidying.devices import RemoveDevice, SetDevice
+from bnexport.transforms.tidying.insert_logging import InsertLogging
+from bnexport.transforms.tidying.merge_duplicate_nodes import (
+  MergeDuplicateNodes,
+)
+from bnexport.transforms.tidying.names import ObfuscateNames, RenameNode
+from bnexport.transforms.tidying.remove_control_dependencies import (
   RemoveControlDependencies,
 )
-from bnexport.transforms.remove_dropout import RemoveDropout
-from bnexport.transforms.remove_nodes import RemoveNodes
-from bnexport.transforms.remove_noise import RemoveNoise
-from bnexport.transforms.remove_side_effects import RemoveSideEffects
-from bnexport.transforms.rename_attribute import (
+from bnexport.transforms.tidying.remove_nodes import RemoveNodes
+from bnexport.transforms.tidying.rename_attribute import (
   RemoveAttribute,
   RenameAttribute,
 )
-from bnexport.transforms.rename_op import RenameOp
-from bnexport.transforms.replace_inputs import ReplaceInputs
-from bnexport.transforms.restore_updates import RestoreUpdates
-from bnexport.transforms.round_weights import RoundWeights
-from bnexport.transforms.sort_by_execution_order import SortByExecutionOrder
-from bnexport.transforms.sparsify_gather import SparsifyGather
-from bnexport.transforms.state_shapes import StateShapes
-from bnexport.transforms.strip_unused_nodes import StripUnusedNodes
-from bnexport.transforms.thaw_variables import ThawVariables
-from bnexport.transforms.use_moving_averages import UseMovingAverages
-from bnexport.transforms.use_stored_statistics import UseStoredStatistics
-from bnexport.transforms.use_written_values import UseWrittenValues
+from bnexport.transforms.tidying.rename_op import RenameOp
+from bnexport.transforms.tidying.sort_by_execution_order import (
+  SortByExecutionOrder,
+)
+from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
 # The Graph Transform Tool's, by the alphabet.
 _OLD = (
@@ -155,8 +168,8 @@ def _parse_text(text):
         spec.refuse(
           text,
           call.at,
-          "'%s' is a list of transforms and has no parameters" % call.name,
-          "write these instead: %s" % PIPELINES[call.name],
+          f"'{call.name}' is a list of transforms and has no parameters",
+          f"write these instead: {PIPELINES[call.name]}",
         )
       found.extend(_parse_text(PIPELINES[call.name]))
       continue
@@ -164,7 +177,7 @@ def _parse_text(text):
       spec.refuse(
         text,
         call.at,
-        "there is no transform '%s'" % call.name,
+        f"there is no transform '{call.name}'",
         nearest(call.name, names(), "; --transforms=help lists them"),
       )
     found.append(spec.make(TRANSFORMS[call.name], call, text))
@@ -190,7 +203,7 @@ def apply_specs(model, specs, progress=lambda text: None):
     told = transform.apply(model) or ["changed nothing"]
     model.graph.lint()
     _settle_placement(model.graph)
-    model.history.extend("%s: %s" % (transform.name, line) for line in told)
+    model.history.extend(f"{transform.name}: {line}" for line in told)
 
 
 def _settle_placement(graph):
@@ -223,14 +236,14 @@ def help_text(name):
     TransformError: there is none of that name; the nearest are offered.
   """
   if name in PIPELINES:
-    return "%s\n\nStands for: %s" % (name, PIPELINES[name])
+    return f"{name}\n\nStands for: {PIPELINES[name]}"
   if name not in TRANSFORMS:
     raise TransformError(
       "cannot explain '%s': there is no transform of that name%s"
       % (name, nearest(name, names(), "; --transforms=help lists them"))
     )
   cls = TRANSFORMS[name]
-  return "%s\n\n%s" % (_signature(cls), _page(cls))
+  return f"{_signature(cls)}\n\n{_page(cls)}"
 
 
 def _page(cls):
@@ -242,9 +255,9 @@ def _signature(cls):
   parts = []
   for key, parameter in spec.parameters_of(cls).items():
     if parameter.is_repeated:
-      parts += ["%s=..." % key, "..."]
+      parts += [f"{key}=...", "..."]
     elif parameter.is_required or parameter.default is None:
-      parts.append("%s=..." % key)
+      parts.append(f"{key}=...")
     else:
-      parts.append("%s=%s" % (key, spec.value_text(parameter.default)))
-  return "%s(%s)" % (cls.name, ", ".join(parts))
+      parts.append(f"{key}={spec.value_text(parameter.default)}")
+  return f"{cls.name}({', '.join(parts)})"

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proof that a graph answers right, whoever made it."""

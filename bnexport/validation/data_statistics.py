@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether stored statistics of norms are those of some data.
 
 For each channel, with m and v the stored mean and variance, and M and V those
@@ -15,10 +16,10 @@ from typing import List
 
 import numpy as np
 
-from bnexport.batchnorm import STORED
-from bnexport.divergence import always_run, stream
-from bnexport.freezing.calibration_moments import Moments
-from bnexport.freezing.calibration_statistics import channel_axis, kept_axes
+from bnexport.batchnorm.norm import STORED
+from bnexport.calibration.collectors import channel_axis, kept_axes
+from bnexport.calibration.moments import Moments
+from bnexport.proof.divergence import always_run, stream
 
 FEWEST_ROWS = 32
 # Of 32 samples a mean is 0.18 standard deviations off by chance and a variance
@@ -63,15 +64,9 @@ class Distance:
 
   def __str__(self):
     return (
-      "norm '%s': means %.2g standard deviations off (at most %.2g), variances "
-      "%.2g times the stored (at most %.2g)"
-      % (
-        self.norm,
-        self.shift,
-        self.largest_shift,
-        self.ratio,
-        self.extreme_ratio,
-      )
+      f"norm '{self.norm}': means {self.shift:.2g} standard deviations off "
+      f"(at most {self.largest_shift:.2g}), variances {self.ratio:.2g} "
+      f"times the stored (at most {self.extreme_ratio:.2g})"
     )
 
 

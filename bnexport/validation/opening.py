@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening graphs to run them, and what they are held against."""
 
 from __future__ import annotations
@@ -7,24 +8,24 @@ from typing import Dict
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.checkpoint import find_prefix
-from bnexport.comparison import Runner, refuse_unsafe
-from bnexport.divergence import always_run
+from bnexport.analysis import ends
+from bnexport.analysis.flow import Flow, is_setting
+from bnexport.analysis.phase import stated_value
 from bnexport.errors import ComparisonError, Error, GraphError, SourceError
-from bnexport.freezing import pipeline
-from bnexport.freezing.tables import keep_initializers
-from bnexport.graph import Graph, TensorRef
-from bnexport.inspection import ends
-from bnexport.inspection.flow import Flow, is_setting
-from bnexport.model import Model, find_tensors
-from bnexport.nodes import Signatures
-from bnexport.phase import stated_value
+from bnexport.exporting import pipeline
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import Signatures
+from bnexport.graph.variables import assignment
+from bnexport.model import Model
+from bnexport.model.checkpoint import find_prefix
+from bnexport.model.model import find_tensors
+from bnexport.model.tables import keep_initializers
+from bnexport.proof.comparison import Runner, refuse_unsafe
+from bnexport.proof.divergence import always_run
 from bnexport.sources import builder, keras_model, meta_graph, saved_model
 from bnexport.sources.files import read_proto
 from bnexport.sources.keras_file import is_keras
 from bnexport.tf1 import tf1
-from bnexport.variables import assignment
 
 _SUFFIXES = (".meta", ".index")
 
@@ -132,8 +133,8 @@ def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
     graph_def = read_proto(path, tf1.GraphDef, "the graph")
   if not graph_def.node:
     raise SourceError(
-      "cannot use %s=%s: it holds no graph; give the file that TensorFlow "
-      "wrote" % (which, path)
+      f"cannot use {which}={path}: it holds no graph; give the file that "
+      "TensorFlow wrote"
     )
   try:
     # The Graph is not edited, so what is imported is what is looked at.
@@ -144,8 +145,8 @@ def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
     raise NotImported(str(error).partition(": ")[2]) from error
   if is_guessed and not outputs:
     raise SourceError(
-      "cannot tell the output of %s=%s: nothing in it looks like one; pass "
-      "--output_node=NAME" % (which, path)
+      f"cannot tell the output of {which}={path}: nothing in it looks like "
+      "one; pass --output_node=NAME"
     )
   if saved is not None:
     model = _of_saved_model(saved, path, outputs)
@@ -200,14 +201,13 @@ def is_saved_model(path):
 def _refuse_training_graph(path, which):
   if path.endswith(".meta") or is_checkpoint(path):
     raise SourceError(
-      "cannot use %s=%s: it is a training graph; freeze it first with python "
-      "-m bnexport.freeze, and pass it as --reference" % (which, path)
+      f"cannot use {which}={path}: it is a training graph; freeze it first "
+      "with python -m bnexport.freeze, and pass it as --reference"
     )
   if is_keras(path):
     raise SourceError(
-      "cannot use %s=%s: it is a Keras file; freeze it first with python -m "
-      "bnexport.freeze --keras=%s, and pass it as --reference"
-      % (which, path, path)
+      f"cannot use {which}={path}: it is a Keras file; freeze it first with "
+      f"python -m bnexport.freeze --keras={path}, and pass it as --reference"
     )
 
 
@@ -216,9 +216,9 @@ def _refuse_variables(model, which):
     for name in model.needed(control=True):
       if _is_variable(model, name):
         raise SourceError(
-          "cannot use %s=%s: it has variables, like '%s', and no values for "
-          "them; freeze it first with python -m bnexport.freeze"
-          % (which, model.origin, name)
+          f"cannot use {which}={model.origin}: it has variables, like "
+          f"'{name}', and no values for them; freeze it first with python -m "
+          "bnexport.freeze"
         )
 
 
@@ -255,7 +255,7 @@ def settings_of(model, stated, decided):
       if value is not None:
         found[name] = value
         notes.append(
-          "'%s' was fed %s; --set=%s=VALUE feeds another" % (name, value, name)
+          f"'{name}' was fed {value}; --set={name}=VALUE feeds another"
         )
   return found, notes
 
@@ -339,7 +339,7 @@ def _exported_anew(
   if reference is None:  # no other way is left to make an inference graph
     refuse_reaching_out(export.model, is_allowed)
     reference = Running(export.model, export.to_graph_def(), {})
-    reference.what = "the graph exported anew from '%s'" % path
+    reference.what = f"the graph exported anew from '{path}'"
   else:
     original = export.original
     refuse_unsafe(original.graph, original.needed(control=True), is_allowed)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What scripts/bench measures: everything side by side, in one run.
 
 Times of one run say little: machines differ, and other work runs on them. So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures bnexport side by side with what else does the same.
 
   scripts/bench                      all of it, some ten minutes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Freezing a large checkpoint: time and memory, against TensorFlow's way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that the benchmark of freezing starts, each for one thing.
 
   python -m benchmarks.freezing_process make PREFIX SIZE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the time of each step of an export grows with the graph."""
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def _least(size, repeats):
 
 def _export(prefix):
   """Exports a training graph; returns the seconds of each step."""
-  from bnexport.freezing import pipeline, stream
+  from bnexport.exporting import pipeline
+  from bnexport.model import stream
   from bnexport.sources import meta_graph
 
   gc.collect()

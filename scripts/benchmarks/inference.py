@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inference time of exported graphs, against the other ways to get one."""
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def _freeze(build, image, training, save=None, restore=None):
 
 
 def _export(prefix):
-  from bnexport.freezing import pipeline
+  from bnexport.exporting import pipeline
   from bnexport.sources import meta_graph
 
   model = meta_graph.load(prefix + ".meta", prefix, ["y"])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of plain tf.compat.v1 ops, with batch norm and without.
 
 No tf.layers, no contrib: TF 1.15 and TF 2 build the same graph.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Charts of what was measured, in one picture."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the parts of the benchmark find, and how it is written."""
 
 from __future__ import annotations

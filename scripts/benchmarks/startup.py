@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How soon a command answers that needs no TensorFlow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs in turns, and processes with their time and peak memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training graphs of any size.
 
 TensorFlow builds one block, and its nodes are copied: building 100,000 nodes

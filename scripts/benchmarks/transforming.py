@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Graph Transform Tool's usual recipe: against the tool, and its growth."""
 
 from __future__ import annotations

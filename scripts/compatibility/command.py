@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exports networks and runs them where people deploy them.
 
   scripts/compat                         the table of README, some 15 minutes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a frozen graph in the TensorFlow of this process.
 
   python load_graph.py GRAPH FEEDS ANSWERS OUTPUT...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where graphs are run: TensorFlow's versions, and consumers."""
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ import sys
 from typing import NamedTuple, Optional
 
 import numpy as np
-
 from benchmarks.timing import ROOT
-from bnexport.comparison import (
+
+from bnexport.proof.comparison import (
   Comparison,
   difference,
   first_that_runs,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was found, as a table for the README."""
 
 from __future__ import annotations

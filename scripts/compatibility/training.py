@@ -1,6 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks as their training leaves them: `.meta` and checkpoint.
 
-  python -m compatibility.training NAME PREFIX
+python -m compatibility.training NAME PREFIX
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import functools
 import sys
 
 import numpy as np
-
 from benchmarks import networks
+
 from bnexport.tf1 import session, tf1
 
 _IMAGES = (64, 64, 3)

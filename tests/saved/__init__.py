@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models as TensorFlow and Keras save them, for the sources that read them.
 
 `data/NAME.zip` holds what `make.py` wrote under TF 1.15 or the newest; this
 module only unpacks, and imports no TensorFlow.
 """
+
 import os
 import zipfile
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes tests/saved/data: what TensorFlow and Keras save models as.
 
   .venv37/bin/python tests/saved/make.py     slim, layers and keras of TF 1.15
@@ -6,6 +7,7 @@
 Every model was trained for some steps, or has random statistics; truth.npz
 holds input and the answers of the TensorFlow that wrote it.
 """
+
 import os
 import subprocess
 import sys
@@ -52,10 +54,23 @@ def slim_net(x, is_training):
   slim = tf.contrib.slim
   norm = dict(is_training=is_training, decay=0.8)
   with tf.variable_scope("net"):
-    x = slim.conv2d(x, 4, 3, normalizer_fn=slim.batch_norm,
-                    normalizer_params=dict(norm, scale=True), scope="conv1")
-    x = slim.conv2d(x, 6, 3, stride=2, normalizer_fn=slim.batch_norm,
-                    normalizer_params=norm, scope="conv2")
+    x = slim.conv2d(
+      x,
+      4,
+      3,
+      normalizer_fn=slim.batch_norm,
+      normalizer_params=dict(norm, scale=True),
+      scope="conv1",
+    )
+    x = slim.conv2d(
+      x,
+      6,
+      3,
+      stride=2,
+      normalizer_fn=slim.batch_norm,
+      normalizer_params=norm,
+      scope="conv2",
+    )
     x = tf.reduce_mean(x, [1, 2])
     x = slim.fully_connected(x, 3, activation_fn=None, scope="logits")
   return x, tf.nn.softmax(x)
@@ -66,13 +81,15 @@ def layers_net(x, is_training):
   x = tf.layers.batch_normalization(x, momentum=0.7, training=is_training)
   x = tf.layers.conv2d(tf.nn.relu(x), 5, 3, 2, padding="same", use_bias=False)
   x = tf.layers.batch_normalization(
-    x, momentum=0.7, center=False, epsilon=1e-2, training=is_training)
+    x, momentum=0.7, center=False, epsilon=1e-2, training=is_training
+  )
   x = tf.layers.dense(tf.reduce_max(tf.nn.relu(x), [1, 2]), 3)
   return x, x
 
 
 def trained(net, name):
   """Trains a network of TF 1 and saves its checkpoint."""
+
   def write(folder):
     rng = random(name)
     with tf.Graph().as_default(), tf.Session() as running:
@@ -87,14 +104,15 @@ def trained(net, name):
       for _ in range(12):
         running.run(train, {x: rng.normal(0.7, 1.5, [8, 6, 6, 3])})
       prefix = os.path.join(folder, "model.ckpt")
-      tf.train.Saver().save(running, prefix, write_meta_graph=False,
-                            write_state=False)
+      tf.train.Saver().save(
+        running, prefix, write_meta_graph=False, write_state=False
+      )
     with tf.Graph().as_default(), tf.Session() as running:
       x = tf.placeholder(tf.float32, _SHAPE, "x")
       _, answer = net(x, False)
       tf.train.Saver().restore(running, prefix)
-      return {"x": images(name),
-              "y": running.run(answer, {x: images(name)})}
+      return {"x": images(name), "y": running.run(answer, {x: images(name)})}
+
   return write
 
 
@@ -109,11 +127,17 @@ def keras_115(folder):
   model = tf.keras.Model(image, layers.Dense(3, name="head")(h))
   model.compile("sgd", "mse")
   rng = random("keras")
-  model.fit(rng.normal(0.7, 1.5, [24, 6, 6, 3]), rng.normal(size=[24, 3]),
-            batch_size=8, epochs=3, verbose=0)
+  model.fit(
+    rng.normal(0.7, 1.5, [24, 6, 6, 3]),
+    rng.normal(size=[24, 3]),
+    batch_size=8,
+    epochs=3,
+    verbose=0,
+  )
   model.save(os.path.join(folder, "model.h5"), include_optimizer=False)
-  model.save(os.path.join(folder, "saved"), save_format="tf",
-             include_optimizer=False)
+  model.save(
+    os.path.join(folder, "saved"), save_format="tf", include_optimizer=False
+  )
   model.save_weights(os.path.join(folder, "weights"), save_format="tf")
   model.save_weights(os.path.join(folder, "weights.h5"))
   return {"image": images("keras"), "head": model.predict(images("keras"))}
@@ -126,8 +150,13 @@ def two_ended(keras, training):
   """A nested model with two inputs and two outputs."""
   layers = keras.layers
   inner = keras.Sequential(
-    [keras.Input((6, 6, 3)), layers.Conv2D(4, 3),
-     layers.BatchNormalization(name="norm")], name="inner")
+    [
+      keras.Input((6, 6, 3)),
+      layers.Conv2D(4, 3),
+      layers.BatchNormalization(name="norm"),
+    ],
+    name="inner",
+  )
   image = keras.Input((6, 6, 3), name="image")
   extra = keras.Input((2,), name="extra")
   h = layers.ReLU()(inner(image))
@@ -135,17 +164,27 @@ def two_ended(keras, training):
   h = layers.GlobalAveragePooling2D()(h)
   h = layers.Concatenate()([h, extra])
   h = layers.Dropout(0.5)(h)
-  return keras.Model([image, extra], [
-    layers.Dense(3, name="head")(h),
-    layers.Dense(2, activation="sigmoid", name="score")(h)])
+  return keras.Model(
+    [image, extra],
+    [
+      layers.Dense(3, name="head")(h),
+      layers.Dense(2, activation="sigmoid", name="score")(h),
+    ],
+  )
 
 
 def recurrent(keras):
   """A recurrent model, in a file alone."""
   layers = keras.layers
-  model = keras.Sequential([
-    keras.Input((6, 5), name="steps"), layers.GRU(4, return_sequences=True),
-    layers.BatchNormalization(), layers.LSTM(3), layers.Dense(2, name="head")])
+  model = keras.Sequential(
+    [
+      keras.Input((6, 5), name="steps"),
+      layers.GRU(4, return_sequences=True),
+      layers.BatchNormalization(),
+      layers.LSTM(3),
+      layers.Dense(2, name="head"),
+    ]
+  )
   rng = random("recurrent")
   model.set_weights([0.2 + rng.rand(*w.shape) for w in model.get_weights()])
   return model
@@ -153,6 +192,7 @@ def recurrent(keras):
 
 def keras_2(keras):
   """A model with a norm that was called with training=True, in three forms."""
+
   def write(folder):
     recurrent(keras).save(os.path.join(folder, "recurrent.keras"))
     model = two_ended(keras, True)
@@ -170,8 +210,13 @@ def keras_2(keras):
     meant.set_weights(weights)
     fed = [images("keras_2"), rng.rand(5, 2).astype(np.float32)]
     answers = meant(fed, training=False)
-    return {"image": fed[0], "extra": fed[1],
-            "head": np.asarray(answers[0]), "score": np.asarray(answers[1])}
+    return {
+      "image": fed[0],
+      "extra": fed[1],
+      "head": np.asarray(answers[0]),
+      "score": np.asarray(answers[1]),
+    }
+
   return write
 
 
@@ -180,8 +225,10 @@ class Norm(tf.Module):
 
   def __init__(self, channels, rng):
     super().__init__()
+
     def variable(name, value):
       return tf.Variable(value.astype(np.float32), name=name)
+
     self.scale = variable("gamma", 0.5 + rng.rand(channels))
     self.offset = variable("beta", rng.normal(size=channels))
     # All of these have the same name: only the functions that save them tell.
@@ -191,14 +238,23 @@ class Norm(tf.Module):
   def __call__(self, x, training):
     def batch():
       y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        x, self.scale, self.offset, epsilon=1e-3, is_training=True)
+        x, self.scale, self.offset, epsilon=1e-3, is_training=True
+      )
       self.a.assign_sub(0.1 * (self.a - mean))
       self.b.assign_sub(0.1 * (self.b - variance))
       return y
+
     def average():
       return tf.compat.v1.nn.fused_batch_norm(
-        x, self.scale, self.offset, self.a, self.b, epsilon=1e-3,
-        is_training=False)[0]
+        x,
+        self.scale,
+        self.offset,
+        self.a,
+        self.b,
+        epsilon=1e-3,
+        is_training=False,
+      )[0]
+
     if isinstance(training, bool):
       return batch() if training else average()
     return tf.cond(training, batch, average)
@@ -213,11 +269,19 @@ def module(folder):
   words = os.path.join(folder, "words.txt")
   with open(words, "w") as f:
     f.write("cat\ndog\r\nbird\n")
-  net.names = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(
-    words, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER,
-    tf.string, tf.lookup.TextFileIndex.WHOLE_LINE), "none")
-  net.costs = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(
-    ["cat", "dog"], [2.5, -1.0]), 0.0)
+  net.names = tf.lookup.StaticHashTable(
+    tf.lookup.TextFileInitializer(
+      words,
+      tf.int64,
+      tf.lookup.TextFileIndex.LINE_NUMBER,
+      tf.string,
+      tf.lookup.TextFileIndex.WHOLE_LINE,
+    ),
+    "none",
+  )
+  net.costs = tf.lookup.StaticHashTable(
+    tf.lookup.KeyValueTensorInitializer(["cat", "dog"], [2.5, -1.0]), 0.0
+  )
   net.counts = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, 0)
 
   def forward(x, training):
@@ -239,14 +303,17 @@ def module(folder):
   phase = tf.TensorSpec([], tf.bool, "training")
   signatures = {
     "serving_default": tf.function(
-      lambda x: {"logits": forward(x, False)}, [x]),
+      lambda x: {"logits": forward(x, False)}, [x]
+    ),
     "train": tf.function(lambda x: {"logits": forward(x, True)}, [x]),
     "phase": tf.function(
-      lambda x, training: {"logits": forward(x, training)}, [x, phase]),
+      lambda x, training: {"logits": forward(x, training)}, [x, phase]
+    ),
     "named": tf.function(named, [x]),
     "counted": tf.function(
-      lambda x: {"count": net.counts.lookup(
-        tf.argmax(forward(x, False), -1))}, [x]),
+      lambda x: {"count": net.counts.lookup(tf.argmax(forward(x, False), -1))},
+      [x],
+    ),
   }
   net.functions = signatures
   truth = {key: value.numpy() for key, value in named(fed).items()}

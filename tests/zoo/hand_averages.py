@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch norm by hand on tf.train.ExponentialMovingAverage."""
+
 import tensorflow as tf
 from tensorflow.python.training import moving_averages
 
@@ -16,38 +18,41 @@ def _axes(h):
 
 def _affine(h):
   size = h.shape[-1:]
-  beta = tf.get_variable('beta', size, initializer=tf.zeros_initializer())
-  gamma = tf.get_variable('gamma', size, initializer=tf.ones_initializer())
+  beta = tf.get_variable("beta", size, initializer=tf.zeros_initializer())
+  gamma = tf.get_variable("gamma", size, initializer=tf.ones_initializer())
   return beta, gamma
 
 
 def cond_pointnet(script):
   """apply() in one cond, average() in the next: as PointNet has it."""
   x = _images(script)
-  phase = script.phase('phase_train')
+  phase = script.phase("phase_train")
 
   def norm(h, name):
     with tf.variable_scope(name):
       beta, gamma = _affine(h)
-      mean, variance = tf.nn.moments(h, _axes(h), name='moments')
+      mean, variance = tf.nn.moments(h, _axes(h), name="moments")
       ema = tf.train.ExponentialMovingAverage(decay=0.9)
-      update = tf.cond(phase, lambda: ema.apply([mean, variance]),
-                       lambda: tf.no_op())
+      update = tf.cond(
+        phase, lambda: ema.apply([mean, variance]), lambda: tf.no_op()
+      )
 
       def training():
         with tf.control_dependencies([update]):
           return tf.identity(mean), tf.identity(variance)
+
       mean, variance = tf.cond(
-          phase, training,
-          lambda: (ema.average(mean), ema.average(variance)))
+        phase, training, lambda: (ema.average(mean), ema.average(variance))
+      )
       return tf.nn.batch_normalization(h, mean, variance, beta, gamma, 1e-3)
+
   return backbones.conv_net(x, norm)
 
 
 def cond_apply_inside(script):
   """apply() and its control dependency inside the training branch."""
   x = _images(script)
-  phase = script.phase('phase_train')
+  phase = script.phase("phase_train")
 
   def norm(h, name):
     with tf.variable_scope(name):
@@ -58,9 +63,12 @@ def cond_apply_inside(script):
       def training():
         with tf.control_dependencies([ema.apply([mean, variance])]):
           return tf.identity(mean), tf.identity(variance)
-      used = tf.cond(phase, training, lambda: (
-          ema.average(mean), ema.average(variance)))
+
+      used = tf.cond(
+        phase, training, lambda: (ema.average(mean), ema.average(variance))
+      )
       return tf.nn.batch_normalization(h, used[0], used[1], beta, gamma, 1e-3)
+
   return backbones.residual_net(x, norm)
 
 
@@ -71,21 +79,23 @@ def cond_read_before(script):
   and whether average() sees it is a race.  The rebuild does not have it.
   """
   x = script.input([None, 9])
-  phase = script.phase('train')
+  phase = script.phase("train")
 
   def norm(h, name):
     with tf.variable_scope(name):
       beta, gamma = _affine(h)
       mean, variance = tf.nn.moments(h, [0])
-      ema = tf.train.ExponentialMovingAverage(decay=0.9, name='avg')
+      ema = tf.train.ExponentialMovingAverage(decay=0.9, name="avg")
       apply_op = ema.apply([mean, variance])
       stored = ema.average(mean), ema.average(variance)
 
       def training():
         with tf.control_dependencies([apply_op]):
           return tf.identity(mean), tf.identity(variance)
+
       used = tf.cond(phase, training, lambda: stored)
       return tf.nn.batch_normalization(h, used[0], used[1], beta, gamma, 1e-5)
+
   return backbones.dense_net(x, norm)
 
 
@@ -104,6 +114,7 @@ def literal(script):
       else:
         mean, variance = ema.average(mean), ema.average(variance)
       return tf.nn.batch_normalization(h, mean, variance, beta, gamma, 1e-3)
+
   return backbones.branch_net(x, norm)
 
 
@@ -123,6 +134,7 @@ def literal_control(script):
       out = tf.nn.batch_normalization(h, used[0], used[1], beta, gamma, 1e-3)
       with tf.control_dependencies([update] if script.training else []):
         return tf.identity(out)
+
   return backbones.conv_net(x, norm)
 
 
@@ -137,12 +149,13 @@ def global_step_decay(script):
       beta, gamma = _affine(h)
       mean, variance = tf.nn.moments(h, _axes(h))
       ema = tf.train.ExponentialMovingAverage(0.998, num_updates=step)
-      tf.add_to_collection(tf.GraphKeys.UPDATE_OPS,
-                           ema.apply([mean, variance]))
+      tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, ema.apply([mean, variance]))
       mean = tf.cond(phase, lambda: mean, lambda m=mean: ema.average(m))
-      variance = tf.cond(phase, lambda: variance,
-                         lambda v=variance: ema.average(v))
+      variance = tf.cond(
+        phase, lambda: variance, lambda v=variance: ema.average(v)
+      )
       return tf.nn.batch_normalization(h, mean, variance, beta, gamma, 1e-5)
+
   return backbones.conv_net(x, norm)
 
 
@@ -160,9 +173,12 @@ def zero_debias(script):
       def training():
         with tf.control_dependencies([ema.apply([mean, variance])]):
           return tf.identity(mean), tf.identity(variance)
-      used = tf.cond(phase, training, lambda: (
-          ema.average(mean), ema.average(variance)))
+
+      used = tf.cond(
+        phase, training, lambda: (ema.average(mean), ema.average(variance))
+      )
       return tf.nn.batch_normalization(h, used[0], used[1], beta, gamma, 1e-5)
+
   return backbones.dense_net(x, norm)
 
 
@@ -183,20 +199,26 @@ def _assigned(script, zero_debias):
     with tf.variable_scope(name):
       beta, gamma = _affine(h)
       size = h.shape[-1:]
-      avg_mean = tf.get_variable('avg_mean', size, trainable=False)
-      avg_var = tf.get_variable('avg_var', size, trainable=False,
-                                initializer=tf.ones_initializer())
+      avg_mean = tf.get_variable("avg_mean", size, trainable=False)
+      avg_var = tf.get_variable(
+        "avg_var", size, trainable=False, initializer=tf.ones_initializer()
+      )
       mean, variance = tf.nn.moments(h, _axes(h))
       assign = moving_averages.assign_moving_average
 
       def training():
-        updates = [assign(avg_mean, mean, 0.9, zero_debias=zero_debias),
-                   assign(avg_var, variance, 0.9, zero_debias=False)]
+        updates = [
+          assign(avg_mean, mean, 0.9, zero_debias=zero_debias),
+          assign(avg_var, variance, 0.9, zero_debias=False),
+        ]
         with tf.control_dependencies(updates):
           return tf.identity(mean), tf.identity(variance)
-      used = tf.cond(phase, training, lambda: (avg_mean.read_value(),
-                                               avg_var.read_value()))
+
+      used = tf.cond(
+        phase, training, lambda: (avg_mean.read_value(), avg_var.read_value())
+      )
       return tf.nn.batch_normalization(h, used[0], used[1], beta, gamma, 1e-3)
+
   return backbones.conv_net(x, norm)
 
 
@@ -208,12 +230,13 @@ def shared_object(script):
   def norm(h, name):
     with tf.variable_scope(name):
       beta, gamma = _affine(h)
-      mean, variance = tf.nn.moments(h, _axes(h), name='stats')
+      mean, variance = tf.nn.moments(h, _axes(h), name="stats")
       script.updates.append(ema.apply([mean, variance]))
       if not script.training:
         mean, variance = ema.average(mean), ema.average(variance)
       inverse = tf.rsqrt(variance + 1e-3) * gamma
       return h * inverse + (beta - mean * inverse)
+
   return backbones.residual_net(x, norm)
 
 
@@ -226,41 +249,46 @@ def resource_cond(script):
 def rank_two_scalar_axes(script):
   """PointNet's dense norm: moments over axis 0, decay from the step."""
   x = script.input([None, 9])
-  phase = script.phase('is_training_pl')
+  phase = script.phase("is_training_pl")
   step = tf.train.get_or_create_global_step()
-  decay = tf.minimum(0.99, 1 - tf.train.exponential_decay(
-      0.5, step, 10, 0.5, staircase=True))
+  decay = tf.minimum(
+    0.99, 1 - tf.train.exponential_decay(0.5, step, 10, 0.5, staircase=True)
+  )
 
   def norm(h, name):
-    with tf.variable_scope(name + '/bn'):
-      beta = tf.Variable(tf.constant(0.0, shape=[h.shape[-1]]), name='beta')
-      gamma = tf.Variable(tf.constant(1.0, shape=[h.shape[-1]]), name='gamma')
-      mean, variance = tf.nn.moments(h, [0], name='moments')
+    with tf.variable_scope(name + "/bn"):
+      beta = tf.Variable(tf.constant(0.0, shape=[h.shape[-1]]), name="beta")
+      gamma = tf.Variable(tf.constant(1.0, shape=[h.shape[-1]]), name="gamma")
+      mean, variance = tf.nn.moments(h, [0], name="moments")
       ema = tf.train.ExponentialMovingAverage(decay=decay)
       with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        update = tf.cond(phase, lambda: ema.apply([mean, variance]),
-                         lambda: tf.no_op())
+        update = tf.cond(
+          phase, lambda: ema.apply([mean, variance]), lambda: tf.no_op()
+        )
 
       def training():
         with tf.control_dependencies([update]):
           return tf.identity(mean), tf.identity(variance)
-      used = tf.cond(phase, training, lambda: (
-          ema.average(mean), ema.average(variance)))
+
+      used = tf.cond(
+        phase, training, lambda: (ema.average(mean), ema.average(variance))
+      )
       return tf.nn.batch_normalization(h, used[0], used[1], beta, gamma, 1e-3)
+
   return backbones.dense_net(x, norm)
 
 
 RECIPES = (
-    recipe('ema_cond_pointnet', cond_pointnet),
-    recipe('ema_cond_apply_inside', cond_apply_inside),
-    recipe('ema_cond_read_before', cond_read_before, undecided=True),
-    recipe('ema_literal', literal),
-    recipe('ema_literal_control', literal_control),
-    recipe('ema_global_step_decay', global_step_decay),
-    recipe('ema_zero_debias', zero_debias),
-    recipe('ema_assign_zero_debias', assign_moving_average),
-    recipe('ema_assign', assign_moving_average_plain),
-    recipe('ema_shared_object', shared_object),
-    recipe('ema_resource', resource_cond, undecided=True),
-    recipe('ema_dense_pointnet', rank_two_scalar_axes),
+  recipe("ema_cond_pointnet", cond_pointnet),
+  recipe("ema_cond_apply_inside", cond_apply_inside),
+  recipe("ema_cond_read_before", cond_read_before, undecided=True),
+  recipe("ema_literal", literal),
+  recipe("ema_literal_control", literal_control),
+  recipe("ema_global_step_decay", global_step_decay),
+  recipe("ema_zero_debias", zero_debias),
+  recipe("ema_assign_zero_debias", assign_moving_average),
+  recipe("ema_assign", assign_moving_average_plain),
+  recipe("ema_shared_object", shared_object),
+  recipe("ema_resource", resource_cond, undecided=True),
+  recipe("ema_dense_pointnet", rank_two_scalar_axes),
 )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training script around a model: inputs, phase, loss, optimizer, saver.
 
 A model function is called twice with a `Script`: once as the training script
@@ -5,6 +6,7 @@ A model function is called twice with a `Script`: once as the training script
 inference.  It says through the script what it reads and how its phase is
 given, and returns its output tensor, or a list of them.
 """
+
 import collections
 
 import tensorflow as tf
@@ -14,9 +16,9 @@ BATCH = 6
 
 # name: of the case.  model: the function.  case: fields of case.json.
 # make: how make.py treats it (values, optimizer, ...), see `recipe`.
-Recipe = collections.namedtuple('Recipe', 'name model case make')
+Recipe = collections.namedtuple("Recipe", "name model case make")
 
-_MAKE = ('values', 'roles', 'optimizer', 'checkpoint_of', 'same', 'undecided')
+_MAKE = ("values", "roles", "optimizer", "checkpoint_of", "same", "undecided")
 
 
 def recipe(name, model, **fields):
@@ -62,7 +64,7 @@ class Script:
     restore: for the rebuild: {name in the checkpoint: variable} or a list.
   """
 
-  def __init__(self, training, data_format='NHWC'):
+  def __init__(self, training, data_format="NHWC"):
     self.training = training
     self.data_format = data_format
     self.x = None
@@ -77,7 +79,7 @@ class Script:
     self.devices = None
     self.restore = None
 
-  def input(self, shape, name='x', dtype=tf.float32, high=256):
+  def input(self, shape, name="x", dtype=tf.float32, high=256):
     """A placeholder, remembered as the input."""
     self.x = tf.placeholder(dtype, shape, name=name)
     self.high = high
@@ -98,13 +100,14 @@ class Script:
     self.feeds[tensor], self.decided[tensor] = train, infer
     return tensor
 
-  def phase(self, name='is_training', train=True, infer=False, dtype=tf.bool,
-            shape=()):
+  def phase(
+    self, name="is_training", train=True, infer=False, dtype=tf.bool, shape=()
+  ):
     """The phase as a placeholder (a constant in the rebuild)."""
     self.switch = self.switch or name
     return self.value(name, train, infer, dtype, shape)
 
-  def phase_with_default(self, default, name='is_training'):
+  def phase_with_default(self, default, name="is_training"):
     """The phase as a bool placeholder with a default."""
     self.switch = name
     if not self.training:
@@ -123,9 +126,9 @@ class Script:
   def default_loss(self, output):
     """Cross entropy for rank 2, squared error for everything else."""
     output = tf.cast(output, tf.float32)
-    with tf.name_scope('objective'):
+    with tf.name_scope("objective"):
       if output.shape.ndims == 2:
-        labels = tf.placeholder(tf.int32, [None], name='labels')
+        labels = tf.placeholder(tf.int32, [None], name="labels")
         classes = int(output.shape[1])
         self.feeds[labels] = [i % classes for i in range(BATCH)]
         return tf.losses.sparse_softmax_cross_entropy(labels, output)
@@ -141,7 +144,7 @@ class Script:
       updates = _reachable_updates() + self.updates
       with tf.control_dependencies(updates):
         self.train_op = _OPTIMIZERS[optimizer](rate).minimize(loss, step)
-    tf.summary.scalar('loss', loss)
+    tf.summary.scalar("loss", loss)
     for variable in tf.trainable_variables()[:3]:
       tf.summary.histogram(variable.op.name, variable)
     tf.summary.merge_all()
@@ -155,19 +158,26 @@ def _reachable_updates():
   TF shares the collection with function bodies, but nothing outside of a
   body can depend on an op in it.
   """
+
   def loop(op):
     return control_flow_util.GetContainingWhileContext(
-        op._get_control_flow_context())
+      op._get_control_flow_context()
+    )
+
   here = tf.no_op()
-  ops = [getattr(u, 'op', u)
-         for u in tf.get_collection(tf.GraphKeys.UPDATE_OPS)]
-  return [op for op in ops if op.graph is here.graph and
-          loop(op) in (None, loop(here))]
+  ops = [
+    getattr(u, "op", u) for u in tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+  ]
+  return [
+    op
+    for op in ops
+    if op.graph is here.graph and loop(op) in (None, loop(here))
+  ]
 
 
 _OPTIMIZERS = {
-    'momentum': lambda rate: tf.train.MomentumOptimizer(rate, 0.9),
-    'adam': tf.train.AdamOptimizer,
-    'rmsprop': tf.train.RMSPropOptimizer,
-    'sgd': tf.train.GradientDescentOptimizer,
+  "momentum": lambda rate: tf.train.MomentumOptimizer(rate, 0.9),
+  "adam": tf.train.AdamOptimizer,
+  "rmsprop": tf.train.RMSPropOptimizer,
+  "sgd": tf.train.GradientDescentOptimizer,
 }

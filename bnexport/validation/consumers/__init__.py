@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that people deploy frozen graphs with, asked for their answers.
 
 Each is a module here with two functions:
@@ -66,14 +67,14 @@ def refuse_missing(names):
     for module in CONSUMERS[name]:
       if importlib.util.find_spec(module) is None:
         raise SourceError(
-          "cannot ask consumer '%s': Python has no module '%s'; pip install "
-          "'bnexport[%s]'" % (name, module, name)
+          f"cannot ask consumer '{name}': Python has no module '{module}'; "
+          f"pip install 'bnexport[{name}]'"
         )
 
 
 def answer(question):
   """Asks one consumer, in this process."""
-  module = importlib.import_module("%s.%s" % (__name__, question.name))
+  module = importlib.import_module(f"{__name__}.{question.name}")
   said, arrays, verb = question.name, [], "load"
   # Consumers raise anything, and that they do is what was asked.
   try:
@@ -83,7 +84,7 @@ def answer(question):
     for feeds in question.batches:
       arrays.append(run(feeds))
   except Exception as error:
-    return Answer(said, "does not %s: %s" % (verb, _line(error)), [])
+    return Answer(said, f"does not {verb}: {_line(error)}", [])
   return Answer(said, None, arrays)
 
 

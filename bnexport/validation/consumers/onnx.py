@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime: the graph as tf2onnx converts it."""
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ def version():
   import onnxruntime
   import tf2onnx
 
-  return "ONNX Runtime %s, tf2onnx %s" % (
-    onnxruntime.__version__,
-    tf2onnx.__version__,
+  return (
+    f"ONNX Runtime {onnxruntime.__version__}, tf2onnx {tf2onnx.__version__}"
   )
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OpenCV's dnn module, which takes and gives images as NCHW."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ _CHANNELS_FIRST = b"data_format\x12\x06\x12\x04NCHW"
 def version():
   import cv2
 
-  return "OpenCV %s" % cv2.__version__
+  return f"OpenCV {cv2.__version__}"
 
 
 def load(path, feeds, outputs):
@@ -47,7 +48,7 @@ def _first(names, there):
   for name in names:
     if _layer(name) in there:
       return _layer(name)
-  raise ValueError("it has no layer for output '%s'" % names[0])
+  raise ValueError(f"it has no layer for output '{names[0]}'")
 
 
 def _layer(name):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OpenVINO: its frontend reads frozen graphs as they are."""
 
 from __future__ import annotations
@@ -6,7 +7,7 @@ from __future__ import annotations
 def version():
   import openvino
 
-  return "OpenVINO %s" % openvino.__version__.partition("-")[0]
+  return f"OpenVINO {openvino.__version__.partition('-')[0]}"
 
 
 def load(path, feeds, outputs):

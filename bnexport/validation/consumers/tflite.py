@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorFlow Lite: TensorFlow's converter and interpreter.
 
 Only the interpreter's own ops count: others need TensorFlow beside it on the
@@ -15,7 +16,7 @@ from bnexport.tf1 import tf1
 
 
 def version():
-  return "TFLite %s" % tf1.VERSION
+  return f"TFLite {tf1.VERSION}"
 
 
 def load(path, feeds, outputs):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What consumers of a frozen graph answer, against TensorFlow's answers."""
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from typing import List, Optional
 
 import numpy as np
 
-from bnexport import ops
-from bnexport.comparison import Difference, difference
 from bnexport.errors import SourceError
-from bnexport.freezing import workers
-from bnexport.graph import TensorRef
+from bnexport.exporting import workers
+from bnexport.graph import TensorRef, ops
+from bnexport.proof.comparison import Difference, difference
 from bnexport.validation import consumers
 
 # Loading the largest networks takes minutes; what takes longer hangs.
@@ -47,9 +47,9 @@ def refuse_variables(model):
   for name in model.needed(control=True):
     if model.graph.op(name) in ops.VARIABLES:
       raise SourceError(
-        "cannot ask consumers about '%s': it has variables, like '%s', and "
-        "they take frozen graphs; freeze it first with python -m "
-        "bnexport.freeze" % (model.origin, name)
+        f"cannot ask consumers about '{model.origin}': it has variables, like "
+        f"'{name}', and they take frozen graphs; freeze it first with python "
+        "-m bnexport.freeze"
       )
 
 
@@ -76,7 +76,7 @@ def ask(names, model, graph_def, runner, batches, progress):
     with open(path, "wb") as f:
       f.write(graph_def.SerializeToString())
     for name in names:
-      progress("asking %s" % name)
+      progress(f"asking {name}")
       question = consumers.Question(name, path, outputs, batches)
       said = _answer(question)
       verdicts.append(_verdict(question, said, expected, runner.rounding))
@@ -85,10 +85,10 @@ def ask(names, model, graph_def, runner, batches, progress):
 
 def _names(graph, ref):
   """The names that a tensor goes by where copies and biases are merged."""
-  names = ["%s:%d" % (ref.node, ref.index)]
+  names = [f"{ref.node}:{ref.index}"]
   while graph.op(ref.node) in ops.IDENTITIES | {"BiasAdd"}:
     ref = graph.data_inputs(ref.node)[0]
-    names.append("%s:%d" % (ref.node, ref.index))
+    names.append(f"{ref.node}:{ref.index}")
   return names
 
 
@@ -103,13 +103,13 @@ def _answer(question):
       if found is not None:
         break
       if time.monotonic() - started > _SECONDS:
-        fault = "takes longer than %d seconds" % _SECONDS
+        fault = f"takes longer than {_SECONDS} seconds"
         return consumers.Answer(question.name, fault, [])
   finally:
     process.close()
   _, said = found
   if isinstance(said, workers.Died):
-    fault = "ends its process with %s: %s" % (said.how, said.last_words)
+    fault = f"ends its process with {said.how}: {said.last_words}"
     return consumers.Answer(question.name, fault.rstrip(": "), [])
   return said
 

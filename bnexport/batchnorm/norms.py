@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The batch norms of a graph as it is, training graphs included.
+
+What a phase chooses between is one norm: two nodes on the two sides of a
+conditional, or one node whose mean and variance are chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List, Optional
+
+import numpy as np
+
+from bnexport.analysis.branches import Branches, unswitched, viewed
+from bnexport.analysis.dependence import DATA, STATISTIC
+from bnexport.analysis.flow import Flow, is_setting
+from bnexport.analysis.origins import stored_name
+from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.fixed_points import source_of
+from bnexport.batchnorm.forms import find_among
+from bnexport.batchnorm.health import health
+from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
+from bnexport.batchnorm.shared_norms import Twins
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.variables import variable_of
+
+SWITCHED = "switched"
+# Larger constants are no statistics of channels.
+_MOST_CHANNELS = 1 << 20
+
+# Arithmetic that a phase may choose by: phase * a + (1 - phase) * b.
+_BLENDS = frozenset(("Mul", "Add", "AddV2", "Sub", "AddN", "Maximum"))
+# From a norm's scale to its output.
+_REACH = 5
+_PASSED = (
+  ops.CARRIERS
+  | ops.RESHAPES
+  | ops.RESOURCE_READS
+  | ops.SWITCHES
+  | ops.MERGES
+  | _BLENDS
+  | {"Cast", "Select", "SelectV2", "Square", "Relu"}
+)
+
+
+@dataclasses.dataclass
+class _Origin:
+  """Where a mean or a variance comes from.
+
+  Attributes:
+    roots: tensors that are statistics of the batch.
+    stored: names of the variables and constants it is read from.
+    updated: names of variables read as they are just updated.
+    is_choice: whether a phase chooses between these.
+  """
+
+  roots: List[TensorRef]
+  stored: List[str]
+  updated: List[str]
+  is_choice: bool = False
+
+  @property
+  def statistics(self):
+    if self.roots or self.updated:
+      return SWITCHED if self.is_choice and self.stored else BATCH
+    return STORED if self.stored else UNKNOWN
+
+
+def batch_norms(flow: Flow, wanted=()):
+  """The batch norms of the forward pass, in order of execution.
+
+  Args:
+    flow: of a graph whose functions are inlined.
+    wanted: names of the likely outputs; they help to tell averages apart.
+
+  Returns:
+    BatchNorms. `statistics` may also be SWITCHED; `moving_mean` and
+    `moving_variance` of a norm that uses the batch are what tracks it.
+  """
+  return _Norms(flow, wanted).all()
+
+
+class _Norms:
+  """The norms of one graph."""
+
+  def __init__(self, flow, wanted):
+    self.flow = flow
+    self.graph = flow.graph
+    self.order = [name for name in flow.order if name not in flow.gradients]
+    self.needed = flow.graph.ancestors(wanted, control=False)
+    self._averages = None
+    self._twins = None
+
+  def all(self):
+    found = find_among(self.graph, self.order, self.flow.dependence)
+    found = [self._settle(norm) for norm in found]
+    kinds = {norm.statistics for norm in found}
+    return self._joined(found) if len(kinds) > 1 else found
+
+  def _read_averages(self):
+    # Reading every update is the dear part; frozen graphs have none.
+    if self._averages is None:
+      self._averages = Averages(self.graph, self.needed)
+      self._twins = Twins(self.graph, self._averages)
+
+  def _settle(self, norm):
+    """The norm with its statistics as a phase chooses, and their averages."""
+    if norm.statistics == STORED and norm.mean is not None:
+      return norm
+    node = self.graph.node(norm.name)
+    if node.op in ops.FUSED_NORMS and norm.statistics == BATCH:
+      stored = [self._tracker(node, which) for which in ("mean", "variance")]
+      return self._with(norm, BATCH, stored)
+    origins = [
+      None if ref is None else self._origin(ref)
+      for ref in (norm.mean, norm.variance)
+    ]
+    told = {origin.statistics for origin in origins if origin is not None}
+    for statistics in (SWITCHED, BATCH, UNKNOWN, STORED):
+      if statistics in told:
+        break
+    stored = [
+      own or self._stored(ref, origin)
+      for own, ref, origin in zip(
+        (norm.moving_mean, norm.moving_variance),
+        (norm.mean, norm.variance),
+        origins,
+      )
+    ]
+    if stored[0] == stored[1]:
+      stored[1] = None  # a variance computed from stored moments
+    return self._with(norm, statistics, stored)
+
+  def _with(self, norm, statistics, stored):
+    return dataclasses.replace(
+      norm,
+      statistics=statistics,
+      moving_mean=stored[0],
+      moving_variance=stored[1],
+    )
+
+  # Where statistics come from.
+
+  def _origin(self, ref):
+    origin = _Origin([], [], [])
+    stack, seen = [ref], set()
+    while stack:
+      ref = stack.pop()
+      if ref not in seen:
+        seen.add(ref)
+        stack.extend(self._behind(ref, origin))
+    return origin
+
+  def _behind(self, ref, origin):
+    """Notes in `origin` what a tensor is; returns what to look at next."""
+    graph = self.graph
+    node, refs = graph.node(ref.node), graph.data_inputs(ref.node)
+    if node.op in ops.VARIABLES or _is_vector(node):
+      origin.stored.append(node.name)
+    elif node.op in ops.UPDATES:
+      origin.updated.append(variable_of(graph, refs[0]))
+    elif is_setting(graph, node):
+      origin.is_choice = True
+    elif self._is_root(ref):
+      origin.roots.append(ref)
+    elif node.op in _PASSED:
+      if node.op in ("Select", "SelectV2"):
+        origin.is_choice = True
+        return refs[1:]
+      if node.op in ops.MERGES:
+        origin.is_choice |= not any(
+          graph.op(r.node) in ("NextIteration", "RefNextIteration")
+          for r in refs
+        )
+      return refs if node.op in ops.MERGES or node.op in _BLENDS else refs[:1]
+    elif self.flow.dependence(ref) == STATISTIC:
+      origin.roots.append(ref)
+    return ()
+
+  def _is_root(self, ref):
+    dependence = self.flow.dependence
+    return dependence(ref) == STATISTIC and (
+      self.graph.op(ref.node) in ops.FUSED_NORMS
+      or any(dependence(r) == DATA for r in self.graph.data_inputs(ref.node))
+    )
+
+  # The variables that hold them.
+
+  def _stored(self, ref, origin):
+    """Name of what holds, or tracks, a mean or variance; or None."""
+    if origin is None:
+      return None
+    names = list(dict.fromkeys(origin.updated or origin.stored))
+    if len(names) == 1 and (origin.updated or origin.statistics != BATCH):
+      return names[0]
+    if not origin.roots:
+      return None
+    self._read_averages()
+    # Of several roots one may be the other statistic's.
+    same = [ref, source_of(self.graph, ref)]
+    for root in same + (origin.roots if len(origin.roots) == 1 else []):
+      for source in (self._averages, self._twins):
+        name = self._pick(source.of(root))
+        if name is not None:
+          return name
+    return None
+
+  def _tracker(self, node, which):
+    """Name of the average of what a fused norm computes, or None."""
+    self._read_averages()
+    for source in (self._averages, self._twins):
+      name = self._pick(source.of_fused(node, which))
+      if name is not None:
+        return name
+    # TF 2 hands the averages to the norm itself.
+    return self._fed(self.graph.inputs(node.name)[3 + (which == "variance")])
+
+  def _fed(self, ref):
+    name = stored_name(self.graph, ref)
+    if name is None or static_shape(self.graph, TensorRef(name)) == (0,):
+      return None
+    return name if self.graph.op(name) in ops.VARIABLES else None
+
+  def _pick(self, averages):
+    """The one variable among averages of the same statistic, or None."""
+    variables = self._averages.variables(averages)
+    return variables[0] if len(variables) == 1 else None
+
+  # The two sides of a conditional.
+
+  def _joined(self, found):
+    """One norm for those of one layer that a phase chooses among."""
+    branches = Branches(self.graph, self.order)
+    layers = []
+    for norm in found:
+      for layer in layers:
+        if all(
+          self._is_same(norm, other)
+          and (
+            branches.are_opposite(norm.name, other.name)
+            or self._are_selected(norm, other)
+          )
+          for other in layer
+        ):
+          layer.append(norm)
+          break
+      else:
+        layers.append([norm])
+    return [_one_of(layer) for layer in layers]
+
+  def _is_same(self, a, b):
+    """Whether two norms are one layer's: by what they norm, or hold."""
+    if a.x is not None and b.x is not None:
+      if viewed(self.graph, a.x) == viewed(self.graph, b.x):
+        return True
+    return bool(self._variables(a) & self._variables(b))
+
+  def _variables(self, norm):
+    """Names of what holds a norm's averages, scale and offset."""
+    names = {norm.moving_mean, norm.moving_variance}
+    if norm.form == "fused":
+      names.update(
+        _holder(self.graph, ref) for ref in self.graph.inputs(norm.name)[1:3]
+      )
+    return names - {None}
+
+  def _are_selected(self, a, b):
+    """Whether tf.where takes the one or the other."""
+    return bool(self._selects(a.name) & self._selects(b.name))
+
+  def _selects(self, name):
+    found, names = set(), [(name, 0)]
+    for name, steps in names:
+      for reader in self.graph.readers(name) if steps < _REACH else ():
+        if self.graph.op(reader) in ("Select", "SelectV2"):
+          found.add(reader)
+        else:
+          names.append((reader, steps + 1))
+    return found
+
+
+def _one_of(layer):
+  """The norm that stands for all of a layer's: the one of inference."""
+  stored = [norm for norm in layer if norm.statistics == STORED]
+  norm = (stored or layer)[-1]
+  if len({n.statistics for n in layer}) > 1:
+    norm = dataclasses.replace(norm, statistics=SWITCHED)
+  return norm
+
+
+def _holder(graph, ref):
+  """Name of what holds a parameter, read inside of conditionals or not."""
+  while True:
+    ref = unswitched(graph, ref)
+    if graph.op(ref.node) not in ops.RESOURCE_READS:
+      return stored_name(graph, ref)
+    ref = graph.inputs(ref.node)[0]
+
+
+def _is_vector(node):
+  return node.op == "Const" and bool(node.attr["value"].tensor.tensor_shape.dim)
+
+
+def health_of(graph, norm: BatchNorm, values=None):
+  """State of a norm's stored statistics; None where they aren't at hand.
+
+  Args:
+    graph: holds the norm.
+    norm: a BatchNorm.
+    values: a checkpoint's Values, or None.
+  """
+  if norm.moving_mean is None or norm.moving_variance is None:
+    return None
+  arrays = [
+    _array(graph, name, values)
+    for name in (norm.moving_mean, norm.moving_variance)
+  ]
+  if any(a is None or a.dtype.kind != "f" for a in arrays):
+    return None
+  return health(arrays[0], arrays[1], norm.epsilon)
+
+
+def _array(graph, name, values):
+  if graph.op(name) == "Const":
+    return constant_value(graph, TensorRef(name), largest=_MOST_CHANNELS)
+  return values[name] if values is not None and name in values else None
+
+
+def channels_of(graph, norm: BatchNorm, values=None) -> Optional[int]:
+  """How many channels a norm has, or None where nothing says it."""
+  for name in (norm.moving_variance, norm.moving_mean):
+    if name is not None:
+      shape = static_shape(graph, TensorRef(name))
+      if shape is None and values is not None:
+        shape = values.shape(name)
+      if shape is not None and -1 not in shape:
+        return int(np.prod(shape, dtype=np.int64))
+  shape = static_shape(graph, norm.variance)
+  if shape is not None and -1 not in shape:
+    return int(np.prod(shape, dtype=np.int64))
+  return None

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statistics of batch norms, computed anew from data.
+
+For models whose averages were never saved, never updated, or destroyed: the
+population's mean and variance take their place, and no training is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Optional, Tuple
+
+import numpy as np
+
+from bnexport.batchnorm.health import OK, look
+from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN
+from bnexport.calibration.fed_graph import as_kept, infer
+from bnexport.calibration.groups import Slot, group_norms, refuse, shared_keys
+from bnexport.calibration.passes import Passes
+from bnexport.errors import SourceError, nearest
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import (
+  constant,
+  constant_value,
+  element_count,
+  in_scope,
+  tensor_attr,
+)
+from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
+
+_KEPT = "--keep_batch_statistics keeps it as it is"
+# What a stored value may go through before a norm reads it.
+_PASSES_ON = ops.CARRIERS | ops.RESHAPES | ops.RESOURCE_READS | {"Cast"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """Smallest and largest element of a norm's mean and of its variance."""
+
+  mean: Tuple[float, float]
+  variance: Tuple[float, float]
+
+  def __str__(self):
+    return "mean %.3g to %.3g, variance %.3g to %.3g" % (
+      self.mean + self.variance
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recalibrated:
+  """What became of one norm.
+
+  Attributes:
+    name: the norm's.
+    samples: how many values each element of its mean is the mean of; with
+      images, rows times positions.
+    old: its statistics before; None where it used the batch's.
+    new: its statistics now.
+  """
+
+  name: str
+  samples: int
+  old: Optional[Summary]
+  new: Summary
+
+  def __str__(self):
+    return "recalibrated norm '%s' from %d samples: %s; before: %s" % (
+      self.name,
+      self.samples,
+      self.new,
+      self.old or "the batch's",
+    )
+
+
+def recalibrate(
+  model, norms, data, which="all", keep=(), progress=lambda text: None
+):
+  """Gives norms the mean and variance of the data as stored statistics.
+
+  Norms are taken in order of depth: each sees inputs that all chosen norms
+  before it have normalised with their new statistics. Norms that share a
+  stored mean or variance get the statistics of all their inputs together.
+  A norm that used the batch's statistics is an inference norm afterwards;
+  call forms.find() again.
+
+  Args:
+    model: a Model without variables; its graph is edited, and only when all
+      has gone well.
+    norms: its batch norms, from forms.find.
+    data: from calibration_data.read_data.
+    which: "all"; "broken", for those whose stored statistics are not OK (see
+      batchnorm.health) and all that use the batch's; or a tuple of names and
+      scopes. Norms that share statistics with a chosen one come along.
+    keep: names and scopes of norms to leave as they are.
+    progress: called with what is being done.
+
+  Returns:
+    A Recalibrated for each norm, in order of depth. The same is appended
+    to the model's history, and what is left out to history or warnings.
+
+  Raises:
+    SourceError: the data does not fit the inputs, or a name is no norm's.
+    TransformError: a norm can't be recalibrated; it is named.
+  """
+  chosen = _choose(model, norms, which, keep)
+  if not chosen:
+    model.history.append(
+      "recalibrated nothing: there is no norm%s"
+      % (" that is broken" if which == "broken" else "")
+    )
+    return []
+  groups = group_norms(model.graph, model.outputs, chosen)
+  passes = Passes(model, groups, data)
+  if passes.left_out:
+    model.warnings.append(
+      f"the last {passes.left_out} of {passes.rows} rows of '{data.path}' "
+      "were not used: an input takes an exact number of rows"
+    )
+  passes.run(progress)
+  done = [
+    Recalibrated(
+      norm.name,
+      group.samples,
+      _old_summary(model.graph, norm),
+      _summary(group.mean, group.variance),
+    )
+    for group in groups
+    for norm in group.norms
+  ]
+  _write(model, groups)
+  model.history.extend(map(str, done))
+  return done
+
+
+# Choosing.
+
+
+def _choose(model, norms, which, keep):
+  """The norms to recalibrate."""
+  free = [n for n in norms if not any(in_scope(n.name, k) for k in keep)]
+  reasons = {n.name: _reason_to_leave(model.graph, n) for n in free}
+  usable = [n for n in free if reasons[n.name] is None]
+  named = None
+  if which not in ("all", "broken"):
+    named = {n for name in which for n in _find(norms, name, keep, reasons)}
+  for norm in free:
+    if norm not in usable and (named is None or norm in named):
+      model.history.append(
+        f"left the statistics of norm '{norm.name}' alone: {reasons[norm.name]}"
+      )
+  chosen = [n for n in usable if named is None or n in named]
+  if which == "broken":
+    chosen = _broken(model, chosen)
+  taken = _keys(chosen)
+  return [n for n in usable if n in chosen or _keys([n]) & taken]
+
+
+def _find(norms, name, keep, reasons):
+  """Norms of a name or scope.
+
+  Raises:
+    SourceError: there is none; the nearest names are offered.
+    TransformError: none of them can be recalibrated.
+  """
+  found = [norm for norm in norms if in_scope(norm.name, name)]
+  if not found:
+    raise SourceError(
+      f"cannot find norm '{name}' of --recalibrate: the graph has no batch "
+      f"norm of that name or scope{nearest(name, _scopes(norms))}"
+    )
+  if not any(reasons.get(norm.name, _KEPT) is None for norm in found):
+    refuse(
+      found[0],
+      reasons.get(found[0].name, _KEPT),
+      "take it out of one of the flags",
+    )
+  return found
+
+
+def _scopes(norms):
+  """Names of the norms, and every scope around them."""
+  for norm in norms:
+    parts = norm.name.split("/")
+    for i in range(len(parts), 0, -1):
+      yield "/".join(parts[:i])
+
+
+def _reason_to_leave(graph, norm):
+  """Why a norm has no statistics of a population, or None."""
+  if norm.statistics == UNKNOWN:
+    refs = [ref for ref in (norm.mean, norm.variance) if ref is not None]
+    fact = "its statistics depend on '%s' row by row"
+  elif norm.statistics == BATCH and norm.form == "fused":
+    refs = [graph.inputs(norm.name)[1]]
+    fact = "its scale has the size of '%s', as where each row has its own norm"
+  else:
+    return None
+  for name in graph.ancestors((ref.node for ref in refs), control=False):
+    if ops.is_data_source(graph.op(name)):
+      return fact % name
+  return None
+
+
+def _broken(model, norms):
+  states = look(model.graph, norms)
+  for norm in norms:
+    if norm.statistics != BATCH and norm.name not in states:
+      model.warnings.append(
+        f"norm '{norm.name}': nothing tells whether its statistics are right; "
+        f"pass --recalibrate={norm.name} if they are not"
+      )
+  return [
+    norm
+    for norm in norms
+    if norm.statistics == BATCH or states.get(norm.name, OK) != OK
+  ]
+
+
+def _keys(norms):
+  return {key for norm in norms for key in shared_keys(norm)}
+
+
+# Writing.
+
+
+def _summary(mean, variance):
+  # NumPy has no least bfloat16.
+  both = (a.astype(np.float64) for a in (mean, variance))
+  return Summary(*((float(a.min()), float(a.max())) for a in both))
+
+
+def _old_summary(graph, norm):
+  if norm.statistics != STORED:
+    return None
+  return _summary(
+    *(
+      constant_value(graph, TensorRef(name), largest=1 << 30)
+      for name in (norm.moving_mean, norm.moving_variance)
+    )
+  )
+
+
+def _write(model, groups):
+  """Puts the new statistics into the graph; drops what computed old ones."""
+  graph = model.graph
+  computed = set()
+  for group in groups:
+    for norm in group.norms:
+      if norm.statistics == BATCH:
+        refs = (norm.mean.node, norm.variance.node)
+        computed |= set(graph.ancestors(refs, control=False))
+    for which in ("mean", "variance"):
+      _write_statistic(model, group, which)
+    for norm in group.norms:
+      if norm.form == "fused":
+        infer(graph.node(norm.name))
+  model.history.extend(StripUnusedNodes().apply(model))
+  settled = {name for name in computed if name not in graph}
+  settled.update(norm.name for group in groups for norm in group.norms)
+  model.warnings[:] = [
+    line for line in model.warnings if _keeping(line) not in settled
+  ]
+
+
+def _keeping(line):
+  """The norm that UseStoredStatistics warns of, or None."""
+  found = re.match("norm '([^']*)' keeps computing its own statistics", line)
+  return found and found.group(1)
+
+
+def _write_statistic(model, group, which):
+  """Puts the mean or the variance of a group where its norms read it.
+
+  A constant that nothing else reads gets the new value, and keeps its name,
+  dtype and shape; otherwise the norms get one of their own.
+  """
+  graph = model.graph
+  flat = getattr(group, which)
+  slots = {
+    slot for place in group.places.values() for slot in getattr(place, which)
+  }
+  own = {}
+  for norm in group.norms:
+    stored = getattr(norm, "moving_" + which)
+    if (
+      stored is not None
+      and not _is_read_elsewhere(model, stored, slots)
+      # Else it was of another norm's shape.
+      and element_count(graph.node(stored).attr["value"].tensor) == flat.size
+    ):
+      tensor = graph.node(stored).attr["value"].tensor
+      shape = [dim.size for dim in tensor.tensor_shape.dim]
+      value = flat.astype(model.dtype(TensorRef(stored)).as_numpy_dtype)
+      graph.node(stored).attr["value"].CopyFrom(
+        tensor_attr(value.reshape(shape), tensor.dtype)
+      )
+      continue
+    value = as_kept(model, norm, which, flat).reshape(
+      group.shapes[norm.name, which]
+    )
+    dtype = model.dtype(getattr(norm, which))
+    key = value.shape, dtype
+    if key not in own:
+      scope = norm.name.rpartition("/")[0] or norm.name
+      name = f"{scope}/moving_{which}"
+      own[key] = constant(graph, name, value, dtype)
+    for slot in getattr(group.places[norm.name], which):
+      graph.set_input(slot.node, slot.index, own[key])
+
+
+def _is_read_elsewhere(model, stored, slots):
+  """Whether a value is read by anything but these slots, or is no constant."""
+  graph = model.graph
+  if graph.op(stored) != "Const":
+    return True
+  outputs = {ref.node for ref in model.outputs}
+  names = [stored]
+  for name in names:
+    if name in outputs:
+      return True
+    for reader in graph.readers(name):
+      for i, ref in enumerate(graph.data_inputs(reader)):
+        if ref.node != name or Slot(reader, i) in slots:
+          continue
+        if i or graph.op(reader) not in _PASSES_ON:
+          return True
+        if reader not in names:
+          names.append(reader)
+  return False

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The statistics of norms that share them, collected batch by batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport.batchnorm.norm import BATCH
+from bnexport.calibration.fed_graph import fed_name
+from bnexport.calibration.groups import refuse
+from bnexport.calibration.moments import Moments
+from bnexport.graph.nodes import constant_value, uniform_value
+
+# Up to this part of a standard deviation is a mean, and of a variance is a
+# variance, taken for the same; and up to the second part of the mean's size,
+# where a mean of squares has lost digits. By the dtype's bytes.
+_APART = {2: (0.1, 0.1), 4: (0.02, 1e-3), 8: (0.02, 1e-6)}
+
+
+class Statistics:
+  """The statistics of one group while they are collected."""
+
+  def __init__(self, model, group, fetch):
+    self._model = model
+    self._group = group
+    self._fetch = fetch
+    self._moments = Moments()
+    self._kept = None  # axes that are not reduced, by x
+    self._own = {}  # what norms compute of the first batch
+
+  def add(self, values, feeds):
+    """Takes in a batch: values by x, and what was fed for them.
+
+    Raises:
+      TransformError: a value is not finite, or the norm is no batch norm.
+    """
+    first = self._kept is None
+    if first:
+      self._look(values, feeds)
+    for x, kept in self._kept.items():
+      self._moments.add(values[x], kept)
+    if self._moments.samples and not self._moments.is_finite:
+      refuse(
+        self._group.norms[0],
+        "values it normalises are not finite",
+        "look for the cause in the weights before it",
+      )
+    if first:
+      self._refuse_other_statistics()
+
+  def settle(self):
+    """Hands the statistics to the group."""
+    group, moments = self._group, self._moments
+    if not moments.samples:
+      refuse(group.norms[0], "no value reaches it", "give other rows")
+    group.samples = moments.samples
+    group.mean, group.variance = moments.mean, moments.variance
+
+  def _look(self, values, feeds):
+    """Finds which axes to reduce, and the shapes of the statistics."""
+    self._kept, common = {}, None
+    for norm in self._group.norms:
+      x = values[norm.x]
+      if norm.form == "arithmetic":
+        kept = self._look_at_formula(norm, x, feeds)
+      else:
+        kept = (channel_axis(self._model.graph.node(norm.name), x.ndim),)
+        for which in ("mean", "variance"):
+          self._group.shapes[norm.name, which] = (x.shape[kept[0]],)
+        self._refuse_rows(norm, x, feeds)
+      sizes = [x.shape[axis] for axis in kept]
+      common = sizes if common is None else common
+      if self._kept.setdefault(norm.x, kept) != kept or sizes != common:
+        refuse(
+          norm,
+          f"it shares statistics with '{self._group.norms[0].name}' and has "
+          "other channels",
+        )
+
+  def _look_at_formula(self, norm, x, feeds):
+    """Axes that are not reduced for a norm that is spelled out."""
+    (mean,) = self._fetch([norm.mean], feeds)
+    fed = dict(feeds, **{fed_name(norm, "mean"): mean})
+    (variance,) = self._fetch([norm.variance], fed)
+    fed[fed_name(norm, "variance")] = variance
+    (scale,) = self._fetch([self._group.places[norm.name].scale], fed)
+    if norm.statistics == BATCH:
+      self._own[norm.name] = mean, variance
+    self._group.shapes[norm.name, "mean"] = mean.shape
+    self._group.shapes[norm.name, "variance"] = variance.shape
+    # A scale may vary where the statistics do not.
+    for like in (scale, mean, variance):
+      kept = kept_axes(x.shape, like.shape)
+      if kept is not None and like.size == mean.size == variance.size:
+        return kept
+    return refuse(
+      norm,
+      f"its mean and variance have shapes {list(mean.shape)} and "
+      f"{list(variance.shape)}, and what it normalises {list(x.shape)}",
+    )
+
+  def _refuse_rows(self, norm, x, feeds):
+    """Refuses a norm that is handed the rows of its batch as channels.
+
+    Instance and layer norms are written with fused ones like this: as one
+    row, and a scale of 1.
+    """
+    if norm.statistics != BATCH:
+      return
+    scale = self._model.graph.inputs(norm.name)[1]
+    scale = constant_value(self._model.graph, scale)
+    if (
+      len(x) == 1
+      and max(len(v) for v in feeds.values() if np.ndim(v)) > 1
+      and scale is not None
+      and uniform_value(scale) == 1
+    ):
+      refuse(norm, "it is handed a batch as one row, as an instance norm is")
+
+  def _refuse_other_statistics(self):
+    """Refuses where a norm takes statistics of something else than x.
+
+    Weighted ones, or those of a part of the batch, have no population that
+    the data could stand for.
+    """
+    moments = self._moments
+    if not moments.samples:
+      return
+    for norm in self._group.norms:
+      if norm.name not in self._own:
+        continue
+      mean, variance = self._own[norm.name]
+      part, digits = _APART.get(mean.dtype.itemsize, _APART[4])
+      mean, variance = (
+        a.astype(np.float64).reshape(-1) for a in (mean, variance)
+      )
+      lost = digits * np.square(moments.mean)
+      bessel = moments.samples / max(moments.samples - 1, 1)
+      is_mean = np.square(mean - moments.mean) <= (
+        part**2 * moments.variance + digits * lost
+      )
+      is_variance = [
+        np.abs(variance - moments.variance * factor)
+        <= part * moments.variance + lost
+        for factor in (1, bessel)
+      ]
+      if not (is_mean.all() and any(v.all() for v in is_variance)):
+        refuse(
+          norm,
+          f"it uses other statistics than the mean and variance of '{norm.x}'",
+        )
+
+
+def channel_axis(node, rank):
+  """The axis of the statistics of a fused or global norm."""
+  is_first = "data_format" in node.attr and node.attr[
+    "data_format"
+  ].s.startswith(b"NC")
+  return 1 if is_first else rank - 1
+
+
+def kept_axes(shape, like):
+  """Axes of `shape` along which a broadcast tensor varies, or None.
+
+  None where the tensor does not broadcast to that shape.
+  """
+  missing = len(shape) - len(like)
+  kept = tuple(missing + i for i, size in enumerate(like) if size != 1)
+  if missing < 0 or any(shape[axis] != like[axis - missing] for axis in kept):
+    return None
+  return kept

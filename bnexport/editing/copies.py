@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a Graph copied, computed again from other tensors, or renamed.
+
+Tensors are TensorRefs or their text; nodes are names, one or several. In the
+examples:
+
+  >>> from bnexport import copies, text
+  >>> from bnexport.graph import Graph
+  >>> graph = Graph(text.loads('''
+  ...   x = Placeholder()        s = Const() {value=<float 2>}
+  ...   net/h = Mul(x, s)        net/y = Relu(net/h)   z = Neg(net/y)
+  ... '''))
+  >>> def show(graph, *names):
+  ...   print(text.dumps([graph.node(name) for name in names], brief=True))
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+from bnexport.editing.pieces import add_copies, as_refs, below, moved
+from bnexport.editing.rewiring import refuse_unlike
+from bnexport.editing.selection import as_ref, backward, forward, members
+from bnexport.errors import GraphError, nearest
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import in_scope
+from bnexport.graph.variables import Frames
+
+
+def copy(graph: Graph, names, scope, inputs=None) -> Dict[str, str]:
+  """Copies nodes within a graph.
+
+  The copies read each other; what the originals read from outside they read
+  too. Of a whole loop the copy is a loop of its own.
+
+    >>> copies.copy(graph, ["net/h", "net/y"], "twin", inputs={"x": "z"})
+    {'net/h': 'twin/net/h', 'net/y': 'twin/net/y'}
+    >>> show(graph, "twin/net/h", "twin/net/y")
+    twin/net/h = Mul(z, s)
+    twin/net/y = Relu(twin/net/h)
+
+  Args:
+    graph: the graph.
+    names: the nodes.
+    scope: a name scope to put them under.
+    inputs: tensors that the copies read, by those that the originals read.
+
+  Returns:
+    The names of the copies by those of the originals; where a name is taken,
+    it is made unique.
+
+  Raises:
+    GraphError: there is no such tensor, or its dtype is another.
+  """
+  own, inputs = members(graph, names), as_refs(inputs)
+  for old, new in inputs.items():
+    refuse_unlike(graph, old, new)
+  loops = _whole_frames(graph, own)
+  named = add_copies(graph, [graph.node(name) for name in own], scope, inputs)
+  _name_frames(graph, [named[name] for name in loops], scope)
+  return named
+
+
+def _frames(graph):
+  """The Frames of a graph; None where it has no loops."""
+  if not any(node.op in ops.ENTERS for node in graph):
+    return None
+  return Frames(graph, graph.topological())
+
+
+def _whole_frames(graph, own):
+  """Those of the nodes that enter a loop of which all nodes are among them."""
+  enters = [name for name in own if graph.op(name) in ops.ENTERS]
+  frames = _frames(graph) if enters else None
+  if frames is None:
+    return []
+  partial = set()
+  for name in graph.names():
+    frame = frames.of(name)
+    for depth in range(1, len(frame) + 1) if name not in own else ():
+      partial.add(frame[:depth])
+  return [name for name in enters if frames.of(name) not in partial]
+
+
+def _name_frames(graph, enters, scope):
+  """Gives loops names of their own: TensorFlow tells loops by them."""
+  taken = {node.attr["frame_name"].s for node in graph if node.op in ops.ENTERS}
+  new = {}
+  for name in enters:
+    attr = graph.node(name).attr["frame_name"]
+    if attr.s not in new:
+      base = made = below(scope, attr.s.decode())
+      count = 0
+      while made.encode() in taken:
+        count += 1
+        made = f"{base}_{count}"
+      taken.add(made.encode())
+      new[attr.s] = made.encode()
+    attr.s = new[attr.s]
+
+
+def recompute(graph: Graph, tensors, given, scope) -> List[TensorRef]:
+  """Adds what computes tensors from others than they are computed from.
+
+  Copied is what lies between, loops as a whole.
+
+    >>> new = copies.recompute(graph, ["z", "s"], {"net/h": "x"}, "again")
+    >>> [str(ref) for ref in new]
+    ['again/z', 's']
+    >>> show(graph, "again/net/y", "again/z")
+    again/net/y = Relu(x)
+    again/z = Neg(again/net/y)
+
+  Args:
+    graph: the graph.
+    tensors: one, or several.
+    given: tensors to use by those in whose place they are.
+    scope: a name scope to put the copies under.
+
+  Returns:
+    The tensors, computed again; those that depend on nothing given as they
+    are.
+
+  Raises:
+    GraphError: none depends on a given one; see `copy` as well.
+  """
+  given = as_refs(given)
+  one = isinstance(tensors, (str, TensorRef))
+  wanted = [as_ref(ref) for ref in ([tensors] if one else tensors)]
+  needed = backward(
+    graph, [ref.node for ref in wanted if ref not in given], stop=given
+  )
+  readers = dict.fromkeys(r for old in given for r in graph.readers_of(old))
+  between = forward(graph, readers, within=needed)
+  if not between and not set(wanted) & set(given):
+    raise GraphError(
+      "cannot recompute '%s': it does not depend on %s; give tensors on the "
+      "way to it"
+      % (wanted[0], " or ".join(f"'{ref}'" for ref in given) or "anything")
+    )
+  named = copy(graph, _with_loops(graph, between), scope, given)
+  return [moved(ref, named, given) for ref in wanted]
+
+
+def _with_loops(graph, names):
+  """Nodes, and all of the outermost loops that these are in."""
+  frames = _frames(graph)
+  if frames is None:
+    return names
+  loops = {frames.of(name)[:1] for name in names if frames.of(name)}
+
+  def is_of_loops(name):
+    frame = frames.of(name)
+    if graph.op(name) in ops.EXITS and not frame:
+      frame = frames.of(graph.inputs(name)[0].node)
+    return frame[:1] in loops
+
+  more = [n for n in graph.names() if n not in names and is_of_loops(n)]
+  return list(names) + more
+
+
+def rename_scope(graph: Graph, scope, new) -> Dict[str, str]:
+  """Renames the node called `scope` and all below it.
+
+    >>> copies.rename_scope(graph, "net", "tower/net")
+    {'net/h': 'tower/net/h', 'net/y': 'tower/net/y'}
+
+  Args:
+    graph: the graph.
+    scope: a name scope, `a` or `a/`.
+    new: its name from now on; "" takes it away. It may be that of another
+      scope, as long as no two nodes get one name.
+
+  Returns:
+    The new names by the old ones.
+
+  Raises:
+    GraphError: nothing has that scope, or a name is taken.
+  """
+  scope, new = scope.rstrip("/"), new.rstrip("/")
+  named = {
+    name: (new + name[len(scope) :]).lstrip("/")
+    for name in graph.names()
+    if in_scope(name, scope)
+  }
+  if not named:
+    raise GraphError(
+      f"cannot rename scope '{scope}': no node is in "
+      f"it{nearest(scope, graph.names())}"
+    )
+  graph.rename(named)
+  return named

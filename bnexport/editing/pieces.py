@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a Graph: cut off, taken out, put in.
+
+A piece is a Graph of its own, or its text. Tensors are TensorRefs or their
+text; nodes are names, one or several. In the examples:
+
+  >>> from bnexport import pieces, text
+  >>> from bnexport.graph import Graph
+  >>> graph = Graph(text.loads('''
+  ...   x = Placeholder()        s = Const() {value=<float 2>}
+  ...   net/h = Mul(x, s)        net/y = Relu(net/h)   z = Neg(net/y)
+  ... '''))
+  >>> def show(graph, *names):
+  ...   print(text.dumps([graph.node(name) for name in names], brief=True))
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict
+
+from bnexport import text
+from bnexport.editing.rewiring import (
+  dtype_of,
+  fill,
+  outside,
+  read_outside,
+  refuse_unlike,
+  remove_control,
+  reroute,
+)
+from bnexport.editing.selection import as_ref, boundary, members
+from bnexport.errors import GraphError, nearest
+from bnexport.graph import Graph, TensorRef, ops, placement
+from bnexport.graph.nodes import Signatures, static_shape, type_attr
+from bnexport.mending.mending import placeholder_name, read_dtype
+from bnexport.tf1 import tf1
+
+_HEADER = re.compile(r"(?:\s+|#[^\n]*)*graph\s*\{")
+
+
+def placeholder(graph: Graph, tensor, name=None) -> TensorRef:
+  """Adds a placeholder of a tensor's dtype, and its shape where it is stated.
+
+    >>> str(pieces.placeholder(graph, "z", "fed"))
+    'fed'
+
+  Args:
+    graph: the graph.
+    tensor: what it is like.
+    name: its name, made unique; the tensor's, `a` or `a_1`, where it is None.
+
+  Raises:
+    GraphError: nothing tells the dtype.
+  """
+  ref = as_ref(tensor)
+  attrs = placeholder_attrs(graph, ref)
+  name = placeholder_name(ref) if name is None else name
+  return TensorRef(graph.add("Placeholder", name, (), attrs).name)
+
+
+def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
+  """Attributes of a placeholder for a tensor; see `placeholder`."""
+  dtype, signatures = dtype_of(graph, ref), Signatures()
+  for name in graph.readers_of(ref) if dtype is None else ():
+    if graph.op(name) in signatures:
+      dtype = read_dtype(graph.node(name), ref, signatures)
+      break
+  if not dtype:
+    raise GraphError(
+      f"cannot make a placeholder for '{ref}': TensorFlow knows neither its "
+      f"op '{graph.op(ref.node)}' nor one that reads it, so nothing tells its "
+      "dtype; cut behind it"
+    )
+  attrs = {"dtype": type_attr(dtype)}
+  shape = static_shape(graph, ref)
+  if shape is not None:
+    sizes = [None if size < 0 else size for size in shape]
+    attrs["shape"] = tf1.AttrValue(shape=tf1.TensorShape(sizes).as_proto())
+  return attrs
+
+
+def _placeholders(graph, refs):
+  """Placeholders for tensors, by these: for all, or for none."""
+  for ref in refs:
+    placeholder_attrs(graph, ref)
+  return {ref: placeholder(graph, ref) for ref in refs}
+
+
+def detach_inputs(graph: Graph, names, control=False) -> Dict:
+  """Makes nodes read new placeholders for what they read from outside.
+
+    >>> made = pieces.detach_inputs(graph, "z")
+    >>> show(graph, "z", "net/y_1")
+    z = Neg(net/y_1)
+    net/y_1 = Placeholder()
+
+  Args:
+    graph: the graph.
+    names: the nodes.
+    control: whether they also wait for nobody outside any more.
+
+  Returns:
+    The placeholders by the tensors whose places they took.
+  """
+  own = members(graph, names)
+  made = _placeholders(graph, boundary(graph, own).inputs)
+  reroute(graph, made, within=own)
+  for name in own if control else ():
+    waits = [r.node for r in graph.control_inputs(name) if r.node not in own]
+    remove_control(graph, name, waits)
+  return made
+
+
+def detach_outputs(graph: Graph, names, control=False) -> Dict:
+  """Makes other nodes read new placeholders for what they read of these.
+
+    >>> made = pieces.detach_outputs(graph, "net/h")
+    >>> show(graph, "net/y", "net/h_1")
+    net/y = Relu(net/h_1)
+    net/h_1 = Placeholder()
+
+  Args:
+    graph: the graph.
+    names: the nodes.
+    control: whether nobody outside waits for them any more either.
+
+  Returns:
+    The placeholders by the tensors whose places they took.
+  """
+  own = members(graph, names)
+  made = _placeholders(graph, read_outside(graph, own))
+  reroute(graph, made, but=own)
+  for name in outside(graph, own) if control else ():
+    waits = [r.node for r in graph.control_inputs(name) if r.node in own]
+    remove_control(graph, name, waits)
+  return made
+
+
+def extract(graph: Graph, names) -> Graph:
+  """A new Graph of copies of some nodes.
+
+  What they read from outside is a placeholder there, named `a` for `a` and
+  `a_1` for `a:1`; they wait for nobody outside. Functions come along.
+
+    >>> from bnexport import selection
+    >>> piece = pieces.extract(
+    ...   graph, selection.backward(graph, "net/y", stop=["net/h"]))
+    >>> show(piece, "net/h", "net/y")
+    net/h = Placeholder()
+    net/y = Relu(net/h)
+
+  Args:
+    graph: stays as it is.
+    names: the nodes; `selection.backward` gives those between given inputs
+      and outputs.
+
+  Raises:
+    GraphError: nothing tells the dtype of what is read from outside.
+  """
+  own = members(graph, names)
+  proto = tf1.GraphDef(versions=graph.versions)
+  proto.library.function.extend(graph.library.values())
+  piece, fed = Graph(proto, copy=False), {}
+  for ref in boundary(graph, own).inputs:
+    name = placeholder_name(ref)
+    while name in own:
+      name += "_"
+    attrs = placeholder_attrs(graph, ref)
+    fed[ref] = TensorRef(piece.add("Placeholder", name, (), attrs).name)
+  for name in own:
+    waits = graph.control_inputs(name)
+    fed.update((ref, None) for ref in waits if ref.node not in own)
+  add_copies(piece, [graph.node(name) for name in own], "", fed)
+  return piece
+
+
+def cut(graph: Graph, names) -> Graph:
+  """Takes nodes out of a graph; returns them as a Graph, as `extract` does.
+
+  Who read them reads placeholders of the tensors' names; nobody waits for
+  them any more.
+
+    >>> piece = pieces.cut(graph, ["net/h", "net/y"])
+    >>> show(graph, "net/y", "z")
+    net/y = Placeholder()
+    z = Neg(net/y)
+    >>> pieces.splice(
+    ...   graph, piece, {"x": "x", "s": "s"}, {"net/y": "net/y"})
+    {'net/h': 'net/h', 'net/y': 'net/y'}
+    >>> show(graph, "net/y", "z")
+    net/y = Relu(net/h)
+    z = Neg(net/y)
+  """
+  own = members(graph, names)
+  piece = extract(graph, own)
+  made = detach_outputs(graph, own, control=True)
+  graph.remove(own)
+  free = {new.node: placeholder_name(old) for old, new in made.items()}
+  graph.rename({old: to for old, to in free.items() if to not in graph})
+  return piece
+
+
+def splice(
+  graph: Graph, piece, inputs=None, outputs=None, scope=""
+) -> Dict[str, str]:
+  """Adds a piece to a graph.
+
+    >>> pieces.splice(
+    ...   graph, "c = Minimum(h, six)   six = Const() {value=<float 6>}",
+    ...   inputs={"h": "net/h"}, outputs={"net/h": "c"}, scope="clip")
+    {'c': 'clip/c', 'six': 'clip/six'}
+    >>> show(graph, "clip/c", "net/y")
+    clip/c = Minimum(net/h, clip/six)
+    net/y = Relu(clip/c)
+
+  Args:
+    graph: the graph.
+    piece: a Graph, a GraphDef, or text as bnexport.text describes it. A text
+      that begins with no header leaves out attributes; types follow from what
+      is read. Text and GraphDefs may read nodes that they do not hold: they
+      are the graph's of that name.
+    inputs: tensors of the graph by those that the piece reads; a placeholder
+      of the piece that is named here is not added.
+    outputs: tensors of the piece by those of the graph whose place they take;
+      a placeholder of the graph that nobody needs then goes.
+    scope: a name scope to put the piece under.
+
+  Returns:
+    The names that the nodes have, by those in the piece; where a name is
+    taken, it is made unique.
+
+  Raises:
+    GraphError: a tensor is not there, dtypes differ, a node would depend on
+      itself, or both have a function of one name that differs; nothing is
+      changed then.
+  """
+  inputs, outputs = as_refs(inputs), as_refs(outputs)
+  proto, is_open = _proto_of(piece)
+  nodes = {node.name: node for node in proto.node}
+  for old, new in list(inputs.items()):
+    if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
+      del nodes[old.node]
+      inputs[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  _refuse_missing(graph, nodes, inputs, outputs)
+  if isinstance(piece, Graph):
+    for old, new in inputs.items():
+      if old.node in piece and not old.control:
+        refuse_unlike(graph, old, new, of=piece)
+  placed = _add_functions(graph, proto.library.function)
+  named = add_copies(graph, nodes.values(), scope, inputs)
+  try:
+    if is_open:
+      fill(graph, named.values())
+    new = {old: moved(ref, named, {}) for old, ref in outputs.items()}
+    reroute(graph, new, but=named.values())
+  except GraphError:
+    graph.remove(named.values())
+    for name in placed:
+      del graph.library[name]
+    raise
+  replaced = [ref.node for ref in outputs if _is_idle(graph, ref.node)]
+  graph.remove(replaced)
+  return _rename_back(graph, named, scope)
+
+
+def as_refs(tensors) -> Dict[TensorRef, TensorRef]:
+  return {as_ref(a): as_ref(b) for a, b in (tensors or {}).items()}
+
+
+def _proto_of(piece):
+  """A GraphDef, and whether its nodes may leave out attributes."""
+  if isinstance(piece, Graph):
+    return piece.to_graph_def(), False
+  if not isinstance(piece, str):
+    return piece, False
+  if _HEADER.match(piece):
+    return text.loads(piece), False
+  return text.loads("graph {complete=true} " + piece), True
+
+
+def _refuse_missing(graph, nodes, inputs, outputs):
+  """Raises GraphError where what is spliced in would dangle."""
+  same = {name: name for name in nodes}
+  for node in nodes.values():
+    for ref in map(TensorRef.parse, node.input):
+      source = moved(ref, same, inputs)
+      there = nodes if source == ref and ref.node in nodes else graph
+      if source.node not in there:
+        raise GraphError(
+          f"cannot splice '{node.name}': it reads '{source}', which neither "
+          "the piece nor the graph has; name it in inputs"
+        )
+  for old, new in outputs.items():
+    graph.node(old.node)
+    if new.node not in nodes:
+      raise GraphError(
+        f"cannot splice '{new}': the piece adds no node of that "
+        f"name{nearest(new.node, nodes)}"
+      )
+
+
+def _add_functions(graph, functions):
+  """Adds functions to the library; returns the names of the new ones."""
+  new = {}
+  for function in functions:
+    name = function.signature.name
+    if graph.library.get(name, function) != function:
+      raise GraphError(
+        "cannot splice: the graph and the piece have different functions "
+        f"'{name}'; rename one where the piece is made"
+      )
+    if name not in graph.library:
+      new[name] = function
+  graph.library.update(new)
+  return list(new)
+
+
+def add_copies(target, nodes, scope, given) -> Dict[str, str]:
+  """Adds copies of NodeDefs; returns their new names by the old ones.
+
+  They read each other's copies. `given` says what is read instead of other
+  tensors; None is nothing.
+  """
+  named = {}
+  for node in nodes:
+    made = target.add(node.op, below(scope, node.name))
+    named[node.name] = name = made.name
+    made.CopyFrom(node)
+    made.name = name
+    del made.input[:]
+  for node in nodes:
+    # Only now: in a loop, a node reads one that comes later.
+    refs = [moved(TensorRef.parse(t), named, given) for t in node.input]
+    target.set_inputs(
+      named[node.name], [ref for ref in refs if ref is not None]
+    )
+    made = target.node(named[node.name])
+    placement.move(made, lambda n: moved(TensorRef(n), named, given).node)
+  return named
+
+
+def moved(ref, named, given) -> TensorRef:
+  """What a copy reads where its original reads `ref`."""
+  if ref in given:
+    return given[ref]
+  if ref.node in named:
+    return ref._replace(node=named[ref.node])
+  return ref
+
+
+def below(scope, name):
+  return f"{scope.rstrip('/')}/{name}" if scope else name
+
+
+def _is_idle(graph, name):
+  """Whether a node is a placeholder that nobody needs."""
+  return graph.op(name) in ops.PLACEHOLDERS and not graph.readers(name)
+
+
+def _rename_back(graph, named, scope):
+  """Gives nodes the names they should have, as far as these are free now."""
+  back = {}
+  for old, new in named.items():
+    wanted = below(scope, old)
+    if wanted not in graph:
+      back[new] = wanted
+  graph.rename(back)
+  return {old: back.get(new, new) for old, new in named.items()}

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewiring a Graph: verbs that are checked, and change all or nothing.
+
+They are built on the few verbs of Graph. Each refuses what would dangle, be
+read as another dtype or run in a circle, and leaves the graph as it was then.
+Tensors are TensorRefs or their text, `a`, `a:1`; nodes are names, one or
+several. In the examples:
+
+  >>> from bnexport import editing, text
+  >>> from bnexport.graph import Graph
+  >>> graph = Graph(text.loads('''
+  ...   x = Placeholder()        s = Const() {value=<float 2>}
+  ...   h = Mul(x, s)            a = Relu(h)   b = Neg(h)
+  ... '''))
+  >>> def show(*names):
+  ...   print(text.dumps([graph.node(name) for name in names], brief=True))
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Mapping, Optional
+
+from bnexport.editing.selection import (
+  as_names,
+  as_ref,
+  backward,
+  boundary,
+  forward,
+  members,
+  output_dtypes,
+)
+from bnexport.errors import GraphError
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.variables import variable_of
+from bnexport.text import defaults
+from bnexport.tf1 import tf1
+
+
+def reroute(graph: Graph, tensors: Mapping, within=None, but=()) -> int:
+  """Makes the readers of tensors read others; all are changed at once.
+
+    >>> editing.reroute(graph, {"h": "x"}, but="b")
+    1
+    >>> editing.reroute(graph, {"h": "x", "x": "h"}, within=["a", "b"])
+    2
+    >>> show("a", "b")
+    a = Relu(h)
+    b = Neg(x)
+    >>> editing.reroute(graph, {"x": "b"})
+    Traceback (most recent call last):
+    ...
+    bnexport.errors.GraphError: cannot rewire 'h': it would depend on itself; \
+read a tensor that does not need it
+
+  Args:
+    graph: the graph.
+    tensors: the tensors to read by those that are read now; `^a` is waiting
+      for a node. `{a: b, b: a}` swaps two.
+    within: the nodes that may be changed; all where it is None.
+    but: the nodes that may not.
+
+  Returns:
+    How many inputs were changed.
+
+  Raises:
+    GraphError: there is no such tensor, dtypes differ, or a node would
+      depend on itself.
+  """
+  changed, count = _rerouted(graph, tensors, within, but)
+  set_all(graph, changed)
+  return count
+
+
+def _rerouted(graph, tensors, within, but):
+  """The inputs that nodes have afterwards, and how many of them change."""
+  tensors = {as_ref(old): as_ref(new) for old, new in tensors.items()}
+  for old, new in tensors.items():
+    refuse_unlike(graph, old, new)
+  within = None if within is None else members(graph, within)
+  but = members(graph, but)
+  changed, count = {}, 0
+  for reader in dict.fromkeys(
+    r for old in tensors for r in graph.readers(old.node)
+  ):
+    if reader in but or (within is not None and reader not in within):
+      continue
+    old = graph.inputs(reader)
+    new = [tensors.get(ref, ref) for ref in old]
+    if new != old:
+      changed[reader] = new
+      count += sum(a != b for a, b in zip(old, new))
+  return changed, count
+
+
+def set_all(graph: Graph, inputs: Mapping, is_safe=False) -> None:
+  """Replaces all inputs of some nodes at once.
+
+  Args:
+    graph: the graph.
+    inputs: TensorRefs by name.
+    is_safe: whether no node can come to depend on itself; to see to that, all
+      that depends on the nodes is looked at.
+
+  Raises:
+    GraphError: an input names no node, or a node would depend on itself.
+  """
+  before = {name: graph.inputs(name) for name in members(graph, inputs)}
+  try:
+    for name, refs in inputs.items():
+      graph.set_inputs(name, refs)
+    if not is_safe:
+      _refuse_cycle(graph, inputs)
+  except GraphError:
+    for name, refs in before.items():
+      graph.set_inputs(name, refs)
+    raise
+
+
+def _refuse_cycle(graph, names):
+  """Raises GraphError where a node depends on itself and on one of these."""
+  try:
+    graph.topological(forward(graph, names))
+  except GraphError as error:
+    raise GraphError(
+      f"cannot rewire '{next(iter(names))}': it would depend on itself; read "
+      "a tensor that does not need it"
+    ) from error
+
+
+def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
+  """Raises GraphError where `new` can't be read in the place of `old`.
+
+  Args:
+    graph: the graph.
+    old: a tensor of it, or of the graph `of`.
+    new: a tensor of it.
+    of: a Graph, or None.
+  """
+  if old.control != new.control:
+    raise GraphError(
+      f"cannot put '{new}' in the place of '{old}': one is a tensor, one a "
+      "control input; give two of a kind"
+    )
+  dtypes = [dtype_of(graph if of is None else of, old), dtype_of(graph, new)]
+  # What an incomplete node leaves out may be anything.
+  if all(dtypes) and dtypes[0] != dtypes[1]:
+    raise GraphError(
+      "cannot put '%s' in the place of '%s': it is %s and not %s; insert a "
+      "Cast"
+      % ((new, old) + tuple(tf1.as_dtype(d).name for d in reversed(dtypes)))
+    )
+
+
+def dtype_of(graph, ref) -> Optional[int]:
+  """DataType of a tensor; None where nothing tells it.
+
+  Raises:
+    GraphError: the node has no such output.
+  """
+  dtypes = output_dtypes(graph, ref.node)
+  if dtypes is None or ref.control:
+    return None
+  if ref.index >= len(dtypes):
+    raise GraphError(
+      f"cannot read '{ref}': node '{ref.node}' ({graph.op(ref.node)}) has "
+      f"{len(dtypes)} outputs; give one of them"
+    )
+  return dtypes[ref.index]
+
+
+def insert(
+  graph: Graph, tensor, op, name, more=(), attrs=None, within=None, but=()
+) -> TensorRef:
+  """Puts a new node between a tensor and its readers.
+
+    >>> str(editing.insert(graph, "h", "Maximum", "clipped", more=["s"]))
+    'clipped'
+    >>> show("clipped", "a", "b")
+    clipped = Maximum(h, s)
+    a = Relu(clipped)
+    b = Neg(clipped)
+
+  Args:
+    graph: the graph.
+    tensor: the first input of the node.
+    op: the node's op.
+    name: its name; made unique where it is taken.
+    more: its other inputs.
+    attrs: AttrValue protos by name; what is left out is filled in as in
+      bnexport.text.
+    within: the readers that may be changed; all where it is None.
+    but: the readers that may not.
+
+  Returns:
+    The node's output, which has the tensor's dtype.
+
+  Raises:
+    GraphError: see `reroute`.
+  """
+  tensor, more = as_ref(tensor), [as_ref(ref) for ref in more]
+  new = TensorRef(graph.add(op, name, [tensor] + more, attrs).name)
+  try:
+    fill(graph, [new.node])
+    but = list(as_names(but)) + [new.node]
+    changed, _ = _rerouted(graph, {tensor: new}, within, but)
+    # Only what has inputs of its own can depend on the readers.
+    set_all(graph, changed, not any(graph.inputs(ref.node) for ref in more))
+  except GraphError:
+    graph.remove([new.node])
+    raise
+  return new
+
+
+def bypass(graph: Graph, names) -> None:
+  """Removes nodes; who read what they gave reads what they were given.
+
+  Inputs and outputs belong together in their order. Constants and variables
+  are no inputs where there are too many otherwise. Who waited for the nodes
+  waits for what they read and waited for.
+
+    >>> editing.bypass(graph, "h")
+    >>> show("a", "b")
+    a = Relu(x)
+    b = Neg(x)
+
+  Args:
+    graph: the graph.
+    names: the nodes.
+
+  Raises:
+    GraphError: the nodes read more or fewer tensors than others read of
+      them; see `reroute` as well.
+  """
+  own = members(graph, names)
+  edge = boundary(graph, own)
+  outputs = read_outside(graph, own)
+  inputs = edge.inputs
+  if len(inputs) != len(outputs):
+    inputs = [ref for ref in inputs if not _is_stored(graph, ref)]
+  if len(inputs) != len(outputs):
+    raise GraphError(
+      f"cannot bypass '{next(iter(own))}': {len(edge.inputs)} tensors are "
+      f"read from outside ({', '.join(map(str, edge.inputs))}) and "
+      f"{len(outputs)} are handed out ({', '.join(map(str, outputs))}); say "
+      "which belong together with reroute, then remove the nodes"
+    )
+  changed, _ = _rerouted(graph, dict(zip(outputs, inputs)), None, own)
+  # What reads a node depends on the node's inputs already.
+  set_all(graph, changed, is_safe=len(own) == 1)
+  _wait_instead(graph, own)
+  graph.remove(own)
+
+
+def _is_stored(graph, ref):
+  """Whether a tensor is a constant's or variable's value."""
+  if variable_of(graph, ref) is not None:
+    return True
+  while graph.op(ref.node) in ops.CARRIERS:
+    ref = graph.inputs(ref.node)[0]
+  return graph.op(ref.node) == "Const"
+
+
+def _wait_instead(graph, own):
+  """Who waits for nodes waits for what these read and wait for outside."""
+  # Readers of data were rerouted; only those that wait are left.
+  for reader in outside(graph, own):
+    refs = graph.inputs(reader)
+    waits = [ref.node for ref in refs if ref.node in own]
+    behind = backward(graph, waits, within=own)
+    further = dict.fromkeys(
+      TensorRef(ref.node, 0, True)
+      for name in behind
+      for ref in graph.inputs(name)
+      if ref.node not in own and graph.op(ref.node) != "Const"
+    )
+    left = [ref for ref in refs if ref.node not in own]
+    graph.set_inputs(reader, left + list(further))
+
+
+def connect(graph: Graph, tensors: Iterable, names) -> None:
+  """Makes nodes read these tensors for those that they read from outside.
+
+    >>> editing.connect(graph, ["a"], "b")
+    >>> show("b")
+    b = Neg(a)
+
+  Args:
+    graph: the graph.
+    tensors: as many as `selection.boundary(graph, names).inputs`, in their
+      order.
+    names: the nodes.
+
+  Raises:
+    GraphError: there are more or fewer; see `reroute` as well.
+  """
+  own, tensors = members(graph, names), [as_ref(ref) for ref in tensors]
+  inputs = boundary(graph, own).inputs
+  if len(inputs) != len(tensors):
+    raise GraphError(
+      f"cannot connect {len(tensors)} tensors to '{next(iter(own), '')}': it "
+      f"reads {len(inputs)} from outside ({', '.join(map(str, inputs))}); "
+      "give as many"
+    )
+  reroute(graph, dict(zip(inputs, tensors)), within=own)
+
+
+def read_outside(graph: Graph, names) -> List[TensorRef]:
+  """The tensors of some nodes that others read, in order."""
+  own = members(graph, names)
+  read = {ref for r in outside(graph, own) for ref in graph.data_inputs(r)}
+  place = {name: i for i, name in enumerate(own)}
+  return sorted(
+    (ref for ref in read if ref.node in own),
+    key=lambda ref: (place[ref.node], ref.index),
+  )
+
+
+def outside(graph, own):
+  """The nodes that read others or wait for them, and are none of them."""
+  return dict.fromkeys(
+    r for name in own for r in graph.readers(name) if r not in own
+  )
+
+
+def add_control(graph: Graph, name, others) -> None:
+  """Makes a node wait for others.
+
+    >>> editing.add_control(graph, "b", "a")
+    >>> show("b")
+    b = Neg(h, ^a)
+
+  Raises:
+    GraphError: there is no such node, or one would wait for itself.
+  """
+  waits = [TensorRef(other, 0, True) for other in members(graph, others)]
+  set_all(graph, {name: graph.inputs(graph.node(name).name) + waits})
+
+
+def remove_control(graph: Graph, name, others=None) -> None:
+  """Makes a node wait no more for others; for any, where `others` is None.
+
+    >>> editing.add_control(graph, "b", ["a", "x"])
+    >>> editing.remove_control(graph, "b", "x")
+    >>> show("b")
+    b = Neg(h, ^a)
+
+  Raises:
+    GraphError: it does not wait for one of them.
+  """
+  refs = graph.inputs(graph.node(name).name)
+  waits = {ref.node for ref in refs if ref.control}
+  gone = waits if others is None else as_names(others)
+  for other in gone:
+    if other not in waits:
+      raise GraphError(
+        "cannot remove control input '%s' of node '%s': it waits for %s; give "
+        "one of these"
+        % (other, name, ", ".join(f"'{w}'" for w in sorted(waits)) or "none")
+      )
+  graph.set_inputs(
+    name, [r for r in refs if not (r.control and r.node in gone)]
+  )
+
+
+def fill(graph: Graph, names) -> None:
+  """Adds the attributes that nodes leave out, as bnexport.text tells them.
+
+  Types follow from what the nodes read.
+  """
+  own = members(graph, names)
+  read = dict.fromkeys(ref.node for name in own for ref in graph.inputs(name))
+  whole = tf1.GraphDef()
+  for name in list(own) + [name for name in read if name not in own]:
+    node = graph.node(name)
+    made = whole.node.add(name=name, op=node.op, input=node.input)
+    for key, value in node.attr.items():
+      if name in own or not value.HasField("tensor"):  # it may be large
+        made.attr[key].CopyFrom(value)
+  for op in {node.op for node in whole.node if node.op in graph.library}:
+    whole.library.function.add().CopyFrom(graph.library[op])
+  defaults.fill(whole)
+  for made in whole.node[: len(own)]:
+    node = graph.node(made.name)
+    for key, value in made.attr.items():
+      node.attr[key].CopyFrom(value)

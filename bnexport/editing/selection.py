@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing nodes and tensors of a Graph, by what they are and who reads them.
+
+A selection is an ordered set of names; wherever names are asked for, one name
+alone is fine too. In the examples:
+
+  >>> from bnexport import selection, text
+  >>> from bnexport.graph import Graph
+  >>> graph = Graph(text.loads('''
+  ...   x = Placeholder()        w = Const() {value=<float [1,2] 1 2>}
+  ...   net/h = MatMul(x, w)     net/y = Relu(net/h)
+  ...   loss = L2Loss(net/h)
+  ... '''))
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, List, NamedTuple, Optional
+
+from bnexport.errors import GraphError
+from bnexport.graph import Graph, TensorRef
+from bnexport.graph.nodes import Signatures, expand, in_scope
+
+_SIGNATURES = Signatures()
+
+
+class Boundary(NamedTuple):
+  """The tensors at the border of some nodes.
+
+  Attributes:
+    inputs: tensors of other nodes that they read, in order.
+    outputs: their tensors that other nodes read; of nodes that nobody reads,
+      all.
+    inside: their tensors that they read themselves.
+  """
+
+  inputs: List[TensorRef]
+  outputs: List[TensorRef]
+  inside: List[TensorRef]
+
+
+def as_ref(tensor) -> TensorRef:
+  """A TensorRef of a TensorRef or of its text."""
+  return TensorRef.parse(tensor) if isinstance(tensor, str) else tensor
+
+
+def as_names(names) -> Dict[str, None]:
+  """An ordered set of names: of one, or of several."""
+  return dict.fromkeys([names] if isinstance(names, str) else names)
+
+
+def members(graph: Graph, names) -> Dict[str, None]:
+  """An ordered set of names.
+
+  Raises:
+    GraphError: one is no node's; the nearest are offered.
+  """
+  return {graph.node(name).name: None for name in as_names(names)}
+
+
+def find(
+  graph: Graph, op=None, name=None, scope=None, where=None, within=None
+) -> List[str]:
+  """Names of the nodes for which all that is asked holds.
+
+    >>> selection.find(graph, op=("MatMul", "Conv2D"))
+    ['net/h']
+    >>> selection.find(graph, name="/[hy]$")
+    ['net/h', 'net/y']
+    >>> selection.find(graph, scope="net", where=lambda n: len(n.input) == 1)
+    ['net/y']
+
+  Args:
+    graph: the graph.
+    op: an op's name, or several.
+    name: a regular expression that a part of the node's name matches; an
+      exact name is `graph.node(name)`.
+    scope: a name scope: the node called so and all below it.
+    where: a function of a NodeDef.
+    within: the names to choose from; all where it is None.
+  """
+  wanted = None if op is None else as_names(op)
+  pattern = None if name is None else re.compile(name)
+  nodes = graph if within is None else map(graph.node, as_names(within))
+  return [
+    node.name
+    for node in nodes
+    if (wanted is None or node.op in wanted)
+    and (pattern is None or pattern.search(node.name))
+    and (scope is None or in_scope(node.name, scope))
+    and (where is None or where(node))
+  ]
+
+
+def forward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
+  """The nodes that depend on some, these included.
+
+    >>> list(selection.forward(graph, "net/h"))
+    ['net/h', 'net/y', 'loss']
+
+  Args:
+    graph: the graph.
+    names: where to begin; `graph.readers_of(ref)` begins at a tensor.
+    within: the names to stay in; all where it is None.
+    stop: tensors whose readers are not followed.
+    control: whether waiting for a node is depending on it.
+  """
+  followed = {}
+
+  def reads(reader):
+    # Worked out once: thousands of nodes may lead to one that waits for all.
+    if reader not in followed:
+      refs = _followed(graph, reader, stop, control)
+      followed[reader] = {ref.node for ref in refs}
+    return followed[reader]
+
+  stop = {as_ref(tensor) for tensor in stop}
+  return _walk(
+    graph,
+    names,
+    within,
+    lambda name: [r for r in graph.readers(name) if name in reads(r)],
+  )
+
+
+def backward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
+  """The nodes that some depend on, these included.
+
+    >>> list(selection.backward(graph, "net/y", stop=["x"]))
+    ['net/y', 'net/h', 'w']
+
+  Args:
+    graph: the graph.
+    names: where to begin.
+    within: the names to stay in; all where it is None.
+    stop: tensors that are not followed.
+    control: whether waiting for a node is depending on it.
+  """
+  stop = {as_ref(tensor) for tensor in stop}
+  return _walk(
+    graph,
+    names,
+    within,
+    lambda name: [ref.node for ref in _followed(graph, name, stop, control)],
+  )
+
+
+def _followed(graph, name, stop, control):
+  """Inputs that a walk goes along."""
+  return [
+    ref
+    for ref in graph.inputs(name)
+    if (control if ref.control else ref not in stop)
+  ]
+
+
+def between(graph: Graph, sources, targets, control=True) -> List[str]:
+  """The nodes on the ways from some nodes to others, both ends included.
+
+  >>> selection.between(graph, "x", "net/y")
+  ['x', 'net/h', 'net/y']
+  """
+  behind = backward(graph, targets, control=control)
+  ahead = forward(graph, sources, control=control)
+  return [name for name in ahead if name in behind]
+
+
+def _walk(graph, names, within, onward):
+  within = None if within is None else as_names(within)
+  seen = {
+    name: None
+    for name in members(graph, names)
+    if within is None or name in within
+  }
+  stack = list(seen)
+  for name in stack:
+    for other in onward(name):
+      if other not in seen and (within is None or other in within):
+        seen[other] = None
+        stack.append(other)
+  return seen
+
+
+def neighbours(graph: Graph, names, control=False) -> List[str]:
+  """The nodes that some read from, and those that read them.
+
+  >>> selection.neighbours(graph, "net/h")
+  ['x', 'w', 'net/y', 'loss']
+  """
+  own = members(graph, names)
+  found = {}
+  for name in own:
+    for ref in _followed(graph, name, (), control):
+      found[ref.node] = None
+  for reader in dict.fromkeys(r for n in own for r in graph.readers(n)):
+    refs = _followed(graph, reader, (), control)
+    if any(ref.node in own for ref in refs):
+      found[reader] = None
+  return list(found)
+
+
+def enclosed(graph: Graph, names, border=(), control=False) -> Dict:
+  """The nodes reached from some, either way, without crossing a border.
+
+    >>> list(selection.enclosed(graph, "net/y", border="net/h"))
+    ['net/y', 'net/h']
+
+  Args:
+    graph: the graph.
+    names: where to begin.
+    border: nodes to stop at; those that were reached are included.
+    control: whether control edges lead on.
+
+  Raises:
+    GraphError: a node to begin at is of the border.
+  """
+  border = members(graph, border)
+  seen = members(graph, names)
+  for name in seen:
+    if name in border:
+      raise GraphError(
+        f"cannot begin at '{name}': it is of the border too; leave it out of "
+        "one"
+      )
+  stack = list(seen)
+  for name in stack:
+    for other in neighbours(graph, name, control):
+      if other not in seen:
+        seen[other] = None
+        if other not in border:
+          stack.append(other)
+  return seen
+
+
+def boundary(graph: Graph, names) -> Boundary:
+  """The tensors at the border of some nodes; control edges do not count.
+
+  >>> edge = selection.boundary(graph, ["net/h", "net/y"])
+  >>> [[str(ref) for ref in tensors] for tensors in edge]
+  [['x', 'w'], ['net/h', 'net/y'], ['net/h']]
+  """
+  own = members(graph, names)
+  read = dict.fromkeys(ref for n in own for ref in graph.data_inputs(n))
+  readers = dict.fromkeys(r for n in own for r in graph.readers(n))
+  taken = {
+    ref
+    for reader in readers
+    if reader not in own
+    for ref in graph.data_inputs(reader)
+  }
+  outputs = {name: [] for name in own}
+  for ref in sorted(taken):
+    if ref.node in own:
+      outputs[ref.node].append(ref)
+  used = {ref.node for ref in read}
+  ends = [n for n in own if n not in used and not outputs[n]]
+  for name in ends:
+    outputs[name] = tensors(graph, name)
+  return Boundary(
+    inputs=[ref for ref in read if ref.node not in own],
+    outputs=[ref for name in own for ref in outputs[name]],
+    inside=[ref for ref in read if ref.node in own],
+  )
+
+
+def tensors(graph: Graph, names=None) -> List[TensorRef]:
+  """All tensors that nodes hand out.
+
+  Of a node whose op nobody knows, those that are read.
+
+    >>> [str(ref) for ref in selection.tensors(graph, ["x", "loss"])]
+    ['x', 'loss']
+
+  Args:
+    graph: the graph.
+    names: the nodes; all where it is None.
+  """
+  found = []
+  for name in graph.names() if names is None else members(graph, names):
+    dtypes = output_dtypes(graph, name)
+    if dtypes is not None:
+      found += [TensorRef(name, index) for index in range(len(dtypes))]
+    else:
+      found += sorted(
+        {
+          ref
+          for reader in graph.readers(name)
+          for ref in graph.data_inputs(reader)
+          if ref.node == name
+        }
+      )
+  return found
+
+
+def output_dtypes(graph: Graph, name) -> Optional[List[int]]:
+  """DataTypes of what a node hands out; None where nobody knows its op."""
+  node = graph.node(name)
+  if node.op in graph.library:
+    return expand(node, graph.library[node.op].signature.output_arg)
+  if node.op in _SIGNATURES:
+    return _SIGNATURES.output_dtypes(node)
+  return None

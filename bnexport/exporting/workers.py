@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Worker processes that take one item after another.
+
+A process that dies, of a crash or for lack of memory, costs only the item
+that it had.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+from multiprocessing import connection
+
+# Results and deaths wake the loop; this is for what shows the time.
+_SECONDS = 1.0
+
+
+class Died(collections.namedtuple("Died", "how last_words")):
+  """In the place of a result: how the process ended, and its last line."""
+
+
+def run(items, function, count, clear):
+  """Calls a function for each item, in processes of their own.
+
+  Args:
+    items: what can be pickled.
+    function: a module's function, or a partial of one; it never returns None.
+      It may import TensorFlow: processes are spawned, not forked.
+    count: how many processes to have, at most.
+    clear: called with a process id and an item where a process ended without a
+      result, so that it can remove what is half done.
+
+  Yields:
+    (item, result) as they come, the result a Died where there is none; and
+    None now and then. Closing the generator kills the processes.
+  """
+  waiting, workers = collections.deque(items), []
+  with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
+    try:
+      while waiting or workers:
+        while waiting and len(workers) < count:
+          workers.append(_Worker(function, folder, waiting.popleft()))
+        ready = connection.wait([w.connection for w in workers], _SECONDS)
+        for worker in [w for w in workers if w.connection in ready]:
+          item, result = worker.item, worker.result()
+          if isinstance(result, Died):
+            workers.remove(worker)
+            clear(worker.process.pid, item)
+          elif waiting:
+            worker.give(waiting.popleft())
+          else:
+            workers.remove(worker)
+            worker.connection.close()  # which ends it
+          yield item, result
+        yield None
+    finally:
+      with _undisturbed():
+        for worker in workers:
+          worker.process.kill()
+          worker.process.join()
+          clear(worker.process.pid, worker.item)
+
+
+class _Worker:
+  """A process and the item that it has."""
+
+  def __init__(self, function, folder, item):
+    context = multiprocessing.get_context("spawn")
+    descriptor, self._log = tempfile.mkstemp(dir=folder)
+    os.close(descriptor)
+    self.connection, other_end = context.Pipe()
+    self.process = context.Process(
+      target=_work, args=(other_end, function, self._log), daemon=True
+    )
+    # Ctrl-C goes to all processes of a terminal; only the first is to act. A
+    # process inherits what is blocked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+      self.process.start()
+    finally:
+      signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    other_end.close()  # so that the death of the process closes the pipe
+    self.give(item)
+
+  def give(self, item):
+    self.item = item
+    with contextlib.suppress(OSError):  # it has died, which `result` finds
+      self.connection.send(item)
+
+  def result(self):
+    try:
+      return self.connection.recv()
+    except (EOFError, OSError):
+      self.process.join()
+      self.connection.close()
+    code = self.process.exitcode
+    how = signal.Signals(-code).name if code < 0 else f"status {code}"
+    with open(self._log, errors="replace") as f:
+      lines = [line.strip() for line in f if line.strip()]
+    return Died(how, lines[-1] if lines else "")
+
+
+def _work(items, function, log):
+  """Answers every item until the pipe is closed."""
+  # What the item's code and TensorFlow print is not for the terminal; the end
+  # of it may say why the process died.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+  os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
+  while True:
+    try:
+      item = items.recv()
+    except EOFError:
+      return
+    os.ftruncate(2, 0)
+    result = function(item)
+    try:
+      items.send(result)
+    except OSError:
+      return  # nobody is there any more
+
+
+@contextlib.contextmanager
+def _undisturbed():
+  """A second Ctrl-C does not interrupt the clearing up."""
+  signals = (signal.SIGINT, signal.SIGTERM)
+  before = [signal.signal(number, signal.SIG_IGN) for number in signals]
+  try:
+    yield
+  finally:
+    for number, handler in zip(signals, before):
+      signal.signal(number, handler)

@@ -1,1 +1,0 @@
-"""From a model to a written and proven inference graph."""

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and making single nodes: constants, attributes, dtypes of outputs."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+
+from bnexport.errors import GraphError
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.tf1 import op_def, tf1
+
+FLOATS = frozenset(
+  dtype.as_datatype_enum
+  for dtype in (tf1.float16, tf1.bfloat16, tf1.float32, tf1.float64)
+)
+
+
+def type_attr(dtype):
+  """An AttrValue of a DType or of a DataType enum."""
+  return tf1.AttrValue(type=tf1.as_dtype(dtype).as_datatype_enum)
+
+
+def int_attr(value):
+  return tf1.AttrValue(i=value)
+
+
+def bool_attr(value):
+  return tf1.AttrValue(b=value)
+
+
+def tensor_attr(value, dtype=None):
+  """An AttrValue that holds the array; arrays of 2 GB and more can't be."""
+  return tf1.AttrValue(tensor=tf1.make_tensor_proto(value, dtype=dtype))
+
+
+def constant(graph: Graph, name, value, dtype=None, control=()) -> TensorRef:
+  """Adds a Const and returns its output."""
+  tensor = tensor_attr(value, dtype)
+  attrs = {"dtype": type_attr(tensor.tensor.dtype), "value": tensor}
+  return TensorRef(graph.add("Const", name, control, attrs).name)
+
+
+def identity(graph: Graph, name, ref, dtype) -> TensorRef:
+  """Adds an Identity of `ref` and returns its output."""
+  attrs = {"T": type_attr(dtype)}
+  return TensorRef(graph.add("Identity", name, [ref], attrs).name)
+
+
+def element_count(tensor):
+  """Number of elements a TensorProto declares, without decoding it."""
+  count = 1
+  for dim in tensor.tensor_shape.dim:
+    count *= dim.size
+  return count
+
+
+# On a Const whose value is not in the graph: the key of the model's `deferred`.
+DEFERRED = "_deferred"
+
+
+def deferred_attrs(shape, dtype, key):
+  """Attributes of a Const of a shape and a dtype, and no value yet.
+
+  Args:
+    shape: a tuple.
+    dtype: a DType or DataType enum.
+    key: where the model's `deferred` has the value; nodes may share one.
+  """
+  tensor = tf1.AttrValue().tensor
+  tensor.dtype = tf1.as_dtype(dtype).as_datatype_enum
+  tensor.tensor_shape.CopyFrom(tf1.TensorShape(shape).as_proto())
+  return {
+    "dtype": type_attr(dtype),
+    "value": tf1.AttrValue(tensor=tensor),
+    DEFERRED: tf1.AttrValue(s=key.encode()),
+  }
+
+
+def constant_value(graph: Graph, ref: TensorRef, largest=4096):
+  """Returns the array of a Const behind identities, or None.
+
+  Args:
+    graph: the graph.
+    ref: the tensor.
+    largest: constants of more elements than this are not decoded; None. The
+      same for those that are deferred.
+  """
+  node = graph.node(ref.node)
+  while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
+    node = graph.node(graph.inputs(node.name)[0].node)
+  if node.op != "Const" or DEFERRED in node.attr:
+    return None
+  tensor = node.attr["value"].tensor
+  if element_count(tensor) > largest:
+    return None
+  return tf1.make_ndarray(tensor)
+
+
+def static_shape(graph: Graph, ref: TensorRef):
+  """Returns the shape the graph states for a tensor, or None.
+
+  Unknown sizes are -1. Read from the `_output_shapes` that Saver writes into
+  a metagraph, from `shape` and from constants; nothing is inferred.
+  """
+  node = graph.node(ref.node)
+  attr = node.attr
+  shape = None
+  if node.op == "Const":
+    shape = attr["value"].tensor.tensor_shape
+  elif node.op in ops.VARIABLES:
+    shape = attr["shape"].shape if "shape" in attr else None
+  elif (
+    "_output_shapes" in attr
+    and len(attr["_output_shapes"].list.shape) > ref.index
+  ):
+    shape = attr["_output_shapes"].list.shape[ref.index]
+  elif "shape" in attr and node.op in ops.PLACEHOLDERS:
+    shape = attr["shape"].shape
+  if shape is None or shape.unknown_rank:
+    return None
+  return tuple(dim.size for dim in shape.dim)
+
+
+class Signatures:
+  """OpDefs by name: the registry's, and those a metagraph brings along."""
+
+  def __init__(self, stripped_op_list=()):
+    self._own = {op.name: op for op in stripped_op_list}
+
+  def __getitem__(self, op):
+    """Returns the OpDef of `op`.
+
+    Raises:
+      GraphError: neither TensorFlow nor the file knows it.
+    """
+    found = op_def(op) or self._own.get(op)
+    if found is None:
+      raise GraphError(
+        f"cannot use op '{op}': this TensorFlow does not know it; import the "
+        "library that registers it, or cut it away with --input_node"
+      )
+    return found
+
+  def __contains__(self, op):
+    return op in self._own or op_def(op) is not None
+
+  def output_dtypes(self, node):
+    """DataType enums of a node's outputs, in order."""
+    return expand(node, self[node.op].output_arg)
+
+
+def expand(node, args):
+  """DataTypes that an OpDef's args stand for, given a node's attributes."""
+  dtypes = []
+  for arg in args:
+    dtypes.extend(arg_dtypes(node, arg))
+  return dtypes
+
+
+def arg_dtypes(node, arg):
+  """DataTypes of one argument: a list of them where it is a list."""
+  if arg.type_list_attr:
+    return list(_attr(node, arg.type_list_attr).list.type)
+  dtype = arg.type or _attr(node, arg.type_attr).type
+  return [dtype] * (_attr(node, arg.number_attr).i if arg.number_attr else 1)
+
+
+def _attr(node, key):
+  """An attribute that may be missing: reading a proto's map adds the key."""
+  return node.attr[key] if key in node.attr else tf1.AttrValue()
+
+
+def uniform_value(array):
+  """The one value all elements have, as a NumPy scalar, or None."""
+  flat = np.asarray(array).reshape(-1)
+  if flat.size and (flat == flat[0]).all():
+    return flat[0]
+  return None
+
+
+def functions_of(node):
+  """Names of the functions a node calls."""
+  names = [node.op]
+  for attr in node.attr.values():
+    if attr.HasField("func"):
+      names.append(attr.func.name)
+    names.extend(func.name for func in attr.list.func)
+  return names
+
+
+def called_functions(graph, nodes):
+  """Yields what nodes call, and what that calls: FunctionDefs, each once."""
+  names, seen = [name for node in nodes for name in functions_of(node)], set()
+  for name in names:
+    if name in seen or name not in graph.library:
+      continue
+    seen.add(name)
+    function = graph.library[name]
+    yield function
+    for inner in function.node_def:
+      names.extend(functions_of(inner))
+
+
+def called_ops(graph, node):
+  """Ops in the functions that a node calls, and in those that these call."""
+  called = called_functions(graph, [node])
+  return {inner.op for function in called for inner in function.node_def}
+
+
+def in_scope(name, scope):
+  """Whether a node is the scope's own or lies below it."""
+  scope = scope.rstrip("/")
+  return name == scope or name.startswith(scope + "/")
+
+
+def op_histogram(nodes, functions):
+  """How often each op is there, most often first.
+
+  Args:
+    nodes: NodeDefs.
+    functions: FunctionDefs, whose bodies count as well.
+  """
+  count = collections.Counter(node.op for node in nodes)
+  for function in functions:
+    count.update(node.op for node in function.node_def)
+  return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading variables in a graph: plain values, in any while loop's frame."""
+
+from __future__ import annotations
+
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import bool_attr, identity, type_attr
+from bnexport.tf1 import tf1
+
+_CONSTANTS = frozenset(("Const",))
+_HANDOVERS = frozenset(
+  (
+    "Identity",
+    "RefIdentity",
+    "Switch",
+    "RefSwitch",
+    "Merge",
+    "RefMerge",
+    "Enter",
+    "RefEnter",
+    "Exit",
+    "RefExit",
+  )
+)
+
+
+def variable_dtype(graph: Graph, variable):
+  """DataType enum of a variable's value."""
+  return graph.node(variable).attr["dtype"].type
+
+
+def variable_of(graph: Graph, ref: TensorRef):
+  """Name of the variable whose handle, reference or value a tensor is."""
+  return holder_of(graph, ref, ops.VARIABLES)
+
+
+def constant_of(graph: Graph, ref: TensorRef):
+  """Name of the Const whose value a tensor is, or None."""
+  return holder_of(graph, ref, _CONSTANTS)
+
+
+def holder_of(graph: Graph, ref: TensorRef, kinds):
+  """Name of the node of some ops that a tensor is handed on from, or None."""
+  seen = set()
+  while ref.node not in seen:
+    seen.add(ref.node)
+    op = graph.op(ref.node)
+    if op in kinds:
+      return ref.node
+    if (
+      op in ops.CARRIERS
+      or op in ops.SWITCHES
+      or op in ops.MERGES
+      or op in ops.RESOURCE_READS
+    ):
+      ref = graph.inputs(ref.node)[0]
+    else:
+      return None
+  return None
+
+
+def read(graph: Graph, variable) -> TensorRef:
+  """The value of a variable outside of all loops; a read is added if needed."""
+  is_resource = graph.op(variable) == "VarHandleOp"
+  wanted = "ReadVariableOp" if is_resource else "Identity"
+  for reader in graph.readers(variable):
+    if graph.op(reader) == wanted and graph.inputs(reader) == [
+      TensorRef(variable)
+    ]:
+      return TensorRef(reader)
+  if is_resource:
+    return own_read(graph, variable)
+  dtype = variable_dtype(graph, variable)
+  return identity(graph, variable + "/read", TensorRef(variable), dtype)
+
+
+def own_read(graph: Graph, variable) -> TensorRef:
+  """The read of a handle by the name that tf.Variable gives it; added if new.
+
+  TensorFlow's graph_util and its loaders look for that one.
+  """
+  name = variable + "/Read/ReadVariableOp"
+  if name not in graph:
+    dtype = {"dtype": type_attr(variable_dtype(graph, variable))}
+    graph.add("ReadVariableOp", name, [TensorRef(variable)], dtype)
+  return TensorRef(name)
+
+
+def become_resource(graph: Graph, name, dtype, shape) -> None:
+  """Makes a node a resource variable; what read its value reads it still.
+
+  Args:
+    graph: the graph.
+    name: the node.
+    dtype: DType or DataType enum of the value.
+    shape: a TensorShapeProto.
+  """
+  readers = graph.readers_of(TensorRef(name))
+  attrs = {
+    "dtype": type_attr(dtype),
+    "shape": tf1.AttrValue(shape=shape),
+    # Handles without a shared name would all be one variable.
+    "shared_name": tf1.AttrValue(s=name.encode()),
+  }
+  graph.become(name, "VarHandleOp", graph.control_inputs(name), attrs)
+  graph.redirect(TensorRef(name), read(graph, name), readers)
+
+
+def is_reference(graph, ref):
+  """Whether a tensor is a variable's reference or handle, not its value."""
+  while graph.op(ref.node) not in ops.VARIABLES:
+    node = graph.node(ref.node)
+    if node.op not in _HANDOVERS:
+      return False
+    if (
+      not node.op.startswith("Ref")
+      and node.attr["T"].type != tf1.resource.as_datatype_enum
+    ):
+      return False
+    ref = graph.inputs(ref.node)[0]
+  return True
+
+
+def assignment(imported, node):
+  """An operation that sets a variable, and what it is fed, in a tf Graph.
+
+  Args:
+    imported: the tf.compat.v1.Graph with the variable; the default graph.
+    node: the variable's NodeDef.
+  """
+  tensor = imported.get_tensor_by_name(node.name + ":0")
+  holder = tf1.placeholder(node.attr["dtype"].type)
+  if node.op == "VarHandleOp":
+    return tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder), holder
+  assign = tf1.raw_ops.Assign(ref=tensor, value=holder, validate_shape=False)
+  return assign, holder
+
+
+class Frames:
+  """Which while loop's frame each node runs in."""
+
+  def __init__(self, graph: Graph, order):
+    """Sweeps over `order`, names of nodes with inputs first."""
+    self._graph = graph
+    self._of = {}
+    self._enters = {}
+    for name in order:
+      self._of[name] = self._frame(graph.node(name))
+
+  def of(self, name):
+    """Frame names from the outermost in; () outside of all loops."""
+    return self._of.get(name, ())
+
+  def _frame(self, node):
+    frames = [self.of(ref.node) for ref in self._graph.inputs(node.name)]
+    frame = max(frames, key=len, default=())
+    if node.op in ops.ENTERS:
+      frame += (node.attr["frame_name"].s,)
+      self._enters.setdefault(frame, node)
+    elif node.op in ops.EXITS:
+      frame = frame[:-1]
+    return frame
+
+  def carry(self, ref: TensorRef, dtype, frame) -> TensorRef:
+    """Brings a tensor from outside of all loops into a frame."""
+    for depth in range(1, len(frame) + 1):
+      like = self._enters[frame[:depth]]
+      attrs = {
+        key: like.attr[key]
+        for key in ("frame_name", "parallel_iterations")
+        if key in like.attr
+      }
+      attrs["T"] = type_attr(dtype)
+      attrs["is_constant"] = bool_attr(True)
+      ref = TensorRef(
+        self._graph.add("Enter", ref.node + "/Enter", [ref], attrs).name
+      )
+    return ref

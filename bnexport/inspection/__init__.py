@@ -1,1 +1,0 @@
-"""What is in a graph, told without running it."""

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a frozen graph has lost, given back from its training graph."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Dict, List
+
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import functions_of
+from bnexport.tf1 import tf1
+
+# So large a part of the nodes has to be the same for a training graph to be
+# that of the frozen one.
+_LEAST_ALIKE = 0.5
+
+
+@dataclasses.dataclass
+class Completion:
+  """What was taken from the training graph.
+
+  Attributes:
+    held: values that the frozen graph holds, TensorProtos by variable.
+    restored: nodes and functions that the frozen graph used and did not hold.
+    is_used: whether the training graph is that of the frozen one.
+  """
+
+  held: Dict[str, object] = dataclasses.field(default_factory=dict)
+  restored: List[str] = dataclasses.field(default_factory=list)
+  is_used: bool = False
+
+
+def complete(graph_def, training, signatures):
+  """Adds to a frozen graph what only its training graph holds, in place.
+
+  Variables that were made constants are variables again. Nodes that freezing
+  changed, or that only training needs, are those of the training graph.
+  What somebody else changed in the frozen graph stays changed. It may have
+  been imported below a scope; what is added has that scope then.
+
+  Args:
+    graph_def: the frozen GraphDef; is edited.
+    training: the training GraphDef; stays as it is.
+    signatures: OpDefs by name.
+  """
+  originals = {node.name: node for node in training.node}
+  names = {node.name for node in graph_def.node}
+  done = Completion()
+  scope, alike = scope_of(
+    graph_def.node,
+    lambda node, name: (
+      name in originals and _is_alike(node, originals[name], signatures)
+    ),
+  )
+  if alike < _LEAST_ALIKE * len(graph_def.node):
+    return done
+  if scope:
+    training = _below(scope, training)
+    originals = {node.name: node for node in training.node}
+  done.is_used = True
+  wanted = set()
+  for node in graph_def.node:
+    wanted.update(TensorRef.parse(text).node for text in node.input)
+    original = originals.get(node.name)
+    if original is not None:
+      _take_back(node, original, names, signatures, done.held)
+  done.restored = sorted(
+    name for name in wanted if name not in names and name in originals
+  )
+  graph_def.node.extend(
+    node for name, node in originals.items() if name not in names
+  )
+  library = {f.signature.name for f in graph_def.library.function}
+  lost = {
+    f.signature.name: f
+    for f in training.library.function
+    if f.signature.name not in library
+  }
+  called = {
+    name
+    for node in graph_def.node
+    if node.name in names
+    for name in functions_of(node)
+  }
+  done.restored += sorted(called & set(lost))
+  graph_def.library.function.extend(lost.values())
+  return done
+
+
+def scope_of(nodes, is_known):
+  """The scope that a graph was imported below.
+
+  Args:
+    nodes: NodeDefs.
+    is_known: whether a node, by a name within a scope, was there before.
+
+  Returns:
+    The scope, such as `import/` or the empty one, below which most nodes are
+    known, and how many are.
+  """
+  count = collections.Counter({"": 0})
+  for node in nodes:
+    below, slash = node.name, "/"
+    while slash:
+      if is_known(node, below):
+        count[node.name[: len(node.name) - len(below)]] += 1
+        break
+      _, slash, below = below.partition("/")
+  return count.most_common(1)[0]
+
+
+def _below(scope, training):
+  """A copy of a graph with all names below a scope."""
+  moved = type(training)()
+  moved.CopyFrom(training)
+  for node in moved.node:
+    node.name = scope + node.name
+    for slot, text in enumerate(node.input):
+      control = "^" if text.startswith("^") else ""
+      node.input[slot] = control + scope + text[len(control) :]
+  return moved
+
+
+def _is_alike(node, original, signatures):
+  return node.op == original.op or _is_frozen_form(node, original, signatures)
+
+
+def _is_frozen_form(node, original, signatures):
+  """Whether freezing, or mending by renaming, makes one of the other.
+
+  That changes variables and what takes or gives their references or handles.
+  """
+  if original.op in ops.VARIABLES:
+    return node.op == "Const"
+  return _handles_variables(original, signatures)
+
+
+def _handles_variables(node, signatures):
+  if node.op not in signatures:
+    return False
+  signature = signatures[node.op]
+  if any(arg.is_ref for arg in signature.input_arg):
+    return True
+  resource = tf1.resource.as_datatype_enum
+  return any(
+    arg.type == resource
+    or (arg.type_attr and node.attr[arg.type_attr].type == resource)
+    or (
+      arg.type_list_attr and resource in node.attr[arg.type_list_attr].list.type
+    )
+    for arg in signature.input_arg
+  )
+
+
+def _take_back(node, original, names, signatures, held):
+  """Makes a node of the frozen graph what it was, unless it was edited."""
+  if node.op == "Const" and original.op in ops.VARIABLES:
+    tensor = type(node.attr["value"].tensor)()
+    tensor.CopyFrom(node.attr["value"].tensor)
+    held[node.name] = tensor
+    node.CopyFrom(original)
+    return
+  if _is_frozen_form(node, original, signatures):
+    node.CopyFrom(original)
+    return
+  if node.op != original.op:
+    return
+  lost = any(TensorRef.parse(text).node not in names for text in node.input)
+  if lost or _data(node) == _data(original):
+    edited = {
+      key: value
+      for key, value in node.attr.items()
+      if key != "is_training"
+      and not value.HasField("type")
+      and not value.list.type
+    }
+    node.CopyFrom(original)
+    for key, value in edited.items():
+      node.attr[key].CopyFrom(value)
+
+
+def _data(node):
+  return [TensorRef.parse(t) for t in node.input if not t.startswith("^")]

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is malformed in a GraphDef, found before anything opens it.
+
+TensorFlow refuses such graphs with its first complaint; here all are found,
+each with the node it is at. Nothing but the protos is looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import arg_dtypes, functions_of
+from bnexport.tf1 import tf1
+
+DUPLICATE = "duplicate"
+DANGLING = "dangling"
+ORDER = "order"
+ARITY = "arity"
+PORT = "port"
+FUNCTION = "function"
+REFERENCE = "reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+  """One thing that keeps TensorFlow from importing a graph.
+
+  Attributes:
+    kind: DUPLICATE, DANGLING, ORDER, ARITY, PORT, FUNCTION or REFERENCE.
+    node: name of the node it is at.
+    subject: the input or the function that it is about, as written.
+    fact: what is wrong, in words that follow the node's name.
+  """
+
+  kind: str
+  node: str
+  subject: str
+  fact: str
+
+
+def find(graph_def, signatures):
+  """All faults of a GraphDef, in the order of its nodes.
+
+  Args:
+    graph_def: stays as it is.
+    signatures: OpDefs by name; nodes of unknown ops are looked at as far as
+      can be without one.
+  """
+  return list(_Reading(graph_def, signatures).faults())
+
+
+class _Reading:
+  """One pass over the nodes."""
+
+  def __init__(self, graph_def, signatures):
+    self._graph_def = graph_def
+    self._signatures = signatures
+    self._library = {f.signature.name for f in graph_def.library.function}
+    self._nodes = {}
+    for node in graph_def.node:
+      self._nodes.setdefault(node.name, node)
+
+  def faults(self):
+    seen = set()
+    for node in self._graph_def.node:
+      if node.name in seen:
+        yield Fault(
+          DUPLICATE, node.name, node.name, "has the name of another node"
+        )
+        continue
+      seen.add(node.name)
+      refs = [TensorRef.parse(text) for text in node.input]
+      yield from self._inputs(node, refs)
+      yield from self._functions(node)
+      yield from self._signature(node, [r for r in refs if not r.control])
+
+  def _inputs(self, node, refs):
+    controls = [ref.control for ref in refs]
+    if controls != sorted(controls):
+      yield Fault(
+        ORDER,
+        node.name,
+        str(refs[controls.index(True)]),
+        "has a control input before a data input",
+      )
+    for ref in dict.fromkeys(refs):
+      if ref.node not in self._nodes:
+        yield Fault(
+          DANGLING,
+          node.name,
+          str(ref),
+          "%s '%s', which is not in the graph"
+          % ("waits for" if ref.control else "reads", ref.node),
+        )
+      elif not ref.control and ref.index >= self._outputs(ref.node):
+        yield Fault(
+          PORT,
+          node.name,
+          str(ref),
+          f"reads '{ref}', and '{ref.node}' has {self._outputs(ref.node)} "
+          "outputs",
+        )
+
+  def _outputs(self, name):
+    """Number of outputs; any number where the op is not known."""
+    node = self._nodes[name]
+    if node.op not in self._signatures:
+      return float("inf")
+    return len(self._signatures.output_dtypes(node))
+
+  def _functions(self, node):
+    for name in functions_of(node)[1:]:
+      if name and name not in self._library:
+        yield Fault(
+          FUNCTION,
+          node.name,
+          name,
+          f"calls function '{name}', which is not in the library",
+        )
+
+  def _signature(self, node, refs):
+    """Whether the inputs are as many, and references where it takes some."""
+    if node.op not in self._signatures:
+      return
+    slots = slots_of(node, self._signatures)
+    if len(slots) != len(refs):
+      yield Fault(
+        ARITY,
+        node.name,
+        "",
+        f"has {len(refs)} inputs, and its op {node.op} takes {len(slots)}",
+      )
+      return
+    sources = [self._nodes.get(ref.node) for ref in refs]
+    for slot, arg in clashes(node, sources, self._signatures):
+      yield Fault(
+        REFERENCE,
+        node.name,
+        str(refs[slot]),
+        "takes a variable's %s as its input '%s' and gets the value of '%s'"
+        % (
+          "reference" if arg.is_ref else "handle",
+          arg.name,
+          refs[slot],
+        ),
+      )
+
+
+def slots_of(node, signatures):
+  """The OpDef args that a node's data inputs belong to, with DataTypes."""
+  return [
+    (arg, dtype)
+    for arg in signatures[node.op].input_arg
+    for dtype in arg_dtypes(node, arg)
+  ]
+
+
+def clashes(node, sources, signatures):
+  """Inputs that want a variable's reference or handle and get a value.
+
+  Args:
+    node: a NodeDef of a known op, with as many data inputs as it takes.
+    sources: the NodeDefs of its data inputs, None for what is missing.
+    signatures: OpDefs by name.
+
+  Returns:
+    Pairs of the input's slot and the OpDef's arg.
+  """
+  refs = [TensorRef.parse(t) for t in node.input if not t.startswith("^")]
+  found = []
+  for slot, (arg, dtype) in enumerate(slots_of(node, signatures)):
+    source = sources[slot]
+    if source is None or source.op not in signatures:
+      continue
+    outputs = signatures.output_dtypes(source)
+    index = refs[slot].index
+    if arg.is_ref:
+      is_clash = not gives_reference(source, signatures, index)
+    else:
+      resource = tf1.resource.as_datatype_enum
+      is_clash = (
+        dtype == resource
+        and index < len(outputs)
+        and outputs[index] != resource
+      )
+    if is_clash:
+      found.append((slot, arg))
+  return found
+
+
+def gives_reference(node, signatures, index):
+  """Whether an output of a node is a variable's reference."""
+  if node.op in ops.VARIABLES:
+    return node.op != "VarHandleOp"
+  for arg in signatures[node.op].output_arg:
+    count = len(arg_dtypes(node, arg))
+    if index < count:
+      return arg.is_ref
+    index -= count
+  return False

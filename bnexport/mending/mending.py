@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a malformed GraphDef one that opens, for what is asked of it."""
+
+from __future__ import annotations
+
+from bnexport.errors import GraphError
+from bnexport.graph import TensorRef
+from bnexport.graph.nodes import type_attr
+from bnexport.mending import faults as faulty
+
+# A node with one of these can't be used; the others are mended in place, or,
+# as clashes of references, by the transforms.
+_UNUSABLE = (faulty.DANGLING, faulty.ARITY, faulty.PORT, faulty.FUNCTION)
+
+
+def mend(graph_def, signatures, outputs=(), inputs=(), found=None):
+  """Mends a GraphDef in place, so that `Graph` opens it.
+
+  Repeated nodes go where they are equal. Control inputs move behind data
+  inputs, and go where they wait for nothing. A missing input that the user
+  feeds becomes a placeholder. What can't be used, and what reads it, goes as
+  long as no output needs it.
+
+  Args:
+    graph_def: a GraphDef; is edited.
+    signatures: OpDefs by name.
+    outputs: TensorRefs that have to be kept.
+    inputs: TensorRefs that the user feeds.
+    found: its Faults, where they have been looked for.
+
+  Returns:
+    What was done, a line each.
+
+  Raises:
+    GraphError: an output needs a node that can't be mended, or two nodes of
+      one name are different ones.
+  """
+  if found is None:
+    found = faulty.find(graph_def, signatures)
+  told = _drop_repeated(graph_def, found)
+  nodes = {node.name: node for node in graph_def.node}
+  fed = {ref.node for ref in inputs}
+  unusable = {}
+  for fault in found:
+    node = nodes[fault.node]
+    ref = TensorRef.parse(fault.subject)
+    if fault.kind == faulty.ORDER or (
+      fault.kind == faulty.DANGLING and ref.control
+    ):
+      told += _mend_controls(node, nodes)
+    elif (
+      fault.kind == faulty.DANGLING
+      and ref in inputs
+      and _feed(graph_def, nodes, signatures, node, ref)
+    ):
+      told.append(f"'{node.name}' {fault.fact}; it is a placeholder now")
+    elif fault.kind in _UNUSABLE and node.name in fed:
+      del node.input[:]  # what it was computed from is cut away
+    elif fault.kind in _UNUSABLE:
+      unusable.setdefault(node.name, fault)
+  return told + _drop_unusable(graph_def, unusable, outputs, fed)
+
+
+def missing(graph_def, inputs):
+  """New names of fed tensors that `mend` makes placeholders, by their text."""
+  nodes = {node.name for node in graph_def.node}
+  refs = {text: TensorRef.parse(text) for text in inputs}
+  return {
+    text: placeholder_name(ref)
+    for text, ref in refs.items()
+    if ref.node not in nodes
+  }
+
+
+def placeholder_name(ref):
+  """Name of a placeholder for a tensor of a node that is missing."""
+  return f"{ref.node}_{ref.index}" if ref.index else ref.node
+
+
+def _drop_repeated(graph_def, found):
+  """Of nodes with one name, keeps one."""
+  repeated = {f.node for f in found if f.kind == faulty.DUPLICATE}
+  if not repeated:
+    return []
+  first, kept = {}, []
+  for node in graph_def.node:
+    same = first.setdefault(node.name, node)
+    if same is not node and same != node:
+      raise GraphError(
+        f"cannot use the graph: two different nodes are named '{node.name}' "
+        f"({same.op} and {node.op}); rename one where the graphs were joined, "
+        "as import_graph_def's name= does"
+      )
+    if same is node:
+      kept.append(node)
+  _keep(graph_def, kept)
+  return [
+    f"'{name}' was there more than once; one is kept"
+    for name in sorted(repeated)
+  ]
+
+
+def _keep(graph_def, kept):
+  own = type(graph_def)()
+  own.node.extend(kept)
+  del graph_def.node[:]
+  graph_def.node.extend(own.node)
+
+
+def _mend_controls(node, nodes):
+  refs = [TensorRef.parse(text) for text in node.input]
+  data = [str(ref) for ref in refs if not ref.control]
+  control = [str(ref) for ref in refs if ref.control and ref.node in nodes]
+  missing = [ref.node for ref in refs if ref.control and ref.node not in nodes]
+  if list(node.input) == data + control:
+    return []  # by an earlier fault of the same node
+  del node.input[:]
+  node.input.extend(data + control)
+  if missing:
+    return [
+      "'%s' waits no more for '%s', which is not in the graph"
+      % (node.name, "', '".join(missing))
+    ]
+  return [f"'{node.name}' has its control inputs behind its data inputs"]
+
+
+def _feed(graph_def, nodes, signatures, reader, ref):
+  """Makes a missing tensor a placeholder of the dtype that its reader takes.
+
+  Returns:
+    Whether that could be told.
+  """
+  if reader.op not in signatures or not _is_complete(reader, signatures):
+    return False
+  name = placeholder_name(ref)
+  if name not in nodes:
+    nodes[name] = graph_def.node.add(name=name, op="Placeholder")
+    dtype = type_attr(read_dtype(reader, ref, signatures))
+    nodes[name].attr["dtype"].CopyFrom(dtype)
+  for slot, text in enumerate(reader.input):
+    if TensorRef.parse(text) == ref:
+      reader.input[slot] = name
+  return True
+
+
+def _is_complete(node, signatures):
+  data = [text for text in node.input if not text.startswith("^")]
+  return len(data) == len(faulty.slots_of(node, signatures))
+
+
+def read_dtype(reader, ref, signatures):
+  """DataType enum that a node reads a tensor as.
+
+  Raises:
+    GraphError: the reader's op is not known.
+  """
+  dtypes = [dtype for _, dtype in faulty.slots_of(reader, signatures)]
+  data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
+  return dtypes[data.index(ref)]
+
+
+def _drop_unusable(graph_def, unusable, outputs, fed):
+  """Removes nodes that can't be used, and those that read them.
+
+  What is fed stays; it need not be computed.
+  """
+  if not unusable:
+    return []
+  readers = {}
+  for node in graph_def.node:
+    for text in node.input if node.name not in fed else ():
+      ref = TensorRef.parse(text)
+      if not ref.control:
+        readers.setdefault(ref.node, []).append(node.name)
+  cause = dict(unusable)
+  stack = list(cause)
+  for name in stack:
+    for reader in readers.get(name, ()):
+      if reader not in cause:
+        cause[reader] = cause[name]
+        stack.append(reader)
+  for ref in outputs:
+    if ref.node in cause:
+      _refuse(ref, cause[ref.node])
+  kept = [node for node in graph_def.node if node.name not in cause]
+  for node in kept:
+    if any(TensorRef.parse(text).node in cause for text in node.input):
+      left = [t for t in node.input if TensorRef.parse(t).node not in cause]
+      del node.input[:]
+      node.input.extend(left)
+  _keep(graph_def, kept)
+  return [
+    f"removed '{name}', which {fault.fact}; no output needs it"
+    for name, fault in unusable.items()
+  ]
+
+
+def _refuse(output, fault):
+  is_gone = fault.kind == faulty.DANGLING
+  raise GraphError(
+    "cannot mend output '%s': '%s', which it needs, %s; give the .meta of the "
+    "training graph with --meta_graph, or %s with --input_node=%s"
+    % (
+      output,
+      fault.node,
+      fault.fact,
+      "feed it" if is_gone else "cut behind it",
+      fault.subject if is_gone else fault.node,
+    )
+  )

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: finding them, and the values of a graph's variables in them."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+
+import numpy as np
+
+from bnexport.errors import SourceError, first_line, nearest
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import constant_value
+from bnexport.tf1 import ObjectGraph, session, tf1
+
+# The key of what object-based checkpoints say of their objects.
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# So many elements take longer to read than to start a session.
+_LARGE = 1 << 20
+# What the files of a checkpoint have behind its prefix; the last is what
+# Saver.save returns of one in format V1 with shards.
+_SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
+
+
+def find_prefix(path):
+  """Returns the prefix of the checkpoint that a user's path means.
+
+  Args:
+    path: a prefix, a directory (its latest checkpoint), or any file of a
+      checkpoint.
+
+  Raises:
+    SourceError: there is none.
+  """
+  prefix = _SUFFIX.sub("", path)
+  # First: some file systems have no directories and call anything one.
+  if tf1.gfile.Exists(prefix + ".index"):
+    return prefix
+  if tf1.gfile.IsDirectory(path):
+    latest = tf1.train.latest_checkpoint(path)
+    if latest is None:
+      raise SourceError(
+        f"cannot read checkpoint '{path}': the directory's `checkpoint` file "
+        "names none; give the prefix of one"
+      )
+    return latest
+  if tf1.gfile.Exists(prefix) and prefix == path:
+    if os.path.basename(path) == "checkpoint":
+      return find_prefix(os.path.dirname(path) or ".")
+    return prefix  # a checkpoint of format V1 is one file of that name
+  if tf1.gfile.Glob(prefix + "-?????-of-?????"):
+    return prefix  # V1 in several shards
+  folder = os.path.dirname(prefix) or "."
+  there = []
+  if tf1.gfile.IsDirectory(folder):
+    there = {
+      os.path.join(os.path.dirname(prefix), _SUFFIX.sub("", name))
+      for name in tf1.gfile.ListDirectory(folder)
+      if _SUFFIX.search(name)
+    }
+  raise SourceError(
+    "cannot read checkpoint '%s': there is no '%s.index'%s"
+    % (
+      path,
+      prefix,
+      nearest(
+        prefix, sorted(there), "; give the prefix that Saver.save returned"
+      ),
+    )
+  )
+
+
+class Checkpoint:
+  """A checkpoint's tensors by key; one is read when it is asked for."""
+
+  def __init__(self, path):
+    """Opens a checkpoint of format V1 or V2.
+
+    Raises:
+      SourceError: it is missing, truncated or not a checkpoint.
+    """
+    self._keys = None
+    self.prefix = find_prefix(path)
+    self._is_v1 = not tf1.gfile.Exists(self.prefix + ".index")
+    self._pattern = self.prefix
+    if self._is_v1 and not tf1.gfile.Exists(self.prefix):
+      self._pattern += "-?????-of-?????"
+    try:
+      self._reader = tf1.train.NewCheckpointReader(self._pattern)
+      self.shapes = self._reader.get_variable_to_shape_map()
+    except (tf1.errors.OpError, ValueError, RuntimeError) as error:
+      raise self._unreadable(error) from error
+
+  def __contains__(self, key):
+    return key in self.shapes
+
+  def key_of(self, name):
+    """The key of the one object that had a variable of this name, or None.
+
+    tf.train.Checkpoint and Keras call keys after attributes of objects, and
+    note the names that the variables had.
+    """
+    if self._keys is None:
+      found = {}
+      if _OBJECTS in self:
+        packed = self.read(_OBJECTS).item()
+        for node in ObjectGraph.FromString(packed).nodes:
+          for saved in node.attributes:
+            found.setdefault(saved.full_name, set()).add(saved.checkpoint_key)
+      self._keys = {n: keys.pop() for n, keys in found.items() if len(keys) < 2}
+    return self._keys.get(name)
+
+  def read(self, key, slice_spec=""):
+    """Returns a tensor, or the slice of it that `slice_spec` names.
+
+    Args:
+      key: a key of the checkpoint.
+      slice_spec: as SaveV2 writes it, `4,6 0,2:-`; empty for the whole.
+
+    Raises:
+      SourceError: the bytes are not there or not sound.
+    """
+    try:
+      # Only the op reads slices, and joins those of V1. The reader keeps
+      # Python's lock while it reads, so nothing could be written meanwhile.
+      if slice_spec or self._is_v1 or self._is_large(key):
+        return self._restore(key, slice_spec)
+      value = self._reader.get_tensor(key)
+      # An array of bytes would lose the zeros at their end.
+      return np.asarray(value, object if isinstance(value, bytes) else None)
+    except (
+      tf1.errors.OpError,
+      ValueError,
+      RuntimeError,
+      IndexError,  # a data file that is cut short
+    ) as error:
+      raise self._unreadable(error, key) from error
+
+  def _is_large(self, key):
+    return np.prod(self.shapes[key], dtype=np.int64) >= _LARGE
+
+  def _restore(self, key, slice_spec):
+    graph = tf1.Graph()
+    with graph.as_default(), tf1.device("/cpu:0"):
+      dtype = self._reader.get_variable_to_dtype_map()[key]
+      tensor = tf1.raw_ops.RestoreV2(
+        prefix=self._pattern,
+        tensor_names=[key],
+        shape_and_slices=[slice_spec],
+        dtypes=[dtype],
+      )[0]
+    with session(graph) as run:
+      return run.run(tensor)
+
+  def _unreadable(self, error, key=None):
+    what = f"'{key}' of " if key else ""
+    return SourceError(
+      f"cannot read {what}checkpoint '{self.prefix}': {first_line(error)}; "
+      "copy all files of the checkpoint again"
+    )
+
+
+Saved = collections.namedtuple("Saved", "key slice_spec")
+# In the place of a slice: the graph's own file holds the value.
+_IN_FILE = "in the file"
+
+
+class Values:
+  """The values of a graph's variables, by the variable's node name.
+
+  What the graph's file itself holds comes first. In the checkpoint, a
+  variable's key is what the graph's own Savers call it, else its name, else,
+  in a graph without Savers, that of the object which had a variable of this
+  name.
+  Reading is lazy; nothing is kept.
+  """
+
+  def __init__(self, checkpoint, graph, held=()):
+    """Takes the keys from the graph's Savers.
+
+    Args:
+      checkpoint: a Checkpoint, or None.
+      graph: the Graph with the variables and, perhaps, Savers.
+      held: TensorProtos by variable, which a frozen graph holds.
+    """
+    self.checkpoint = checkpoint
+    self._held = dict(held)
+    self._saved = saver_keys(graph)
+    self._shared = {
+      node.name: node.attr["shared_name"].s.decode()
+      for node in graph
+      if node.op == "VarHandleOp"
+    }
+    self._instead = {}
+
+  def prefer(self, variable, saved):
+    """Takes the value of `variable` from there from now on."""
+    self._instead[variable] = saved
+
+  def hold(self, variable, tensor):
+    """Takes a copy of a TensorProto for the value of `variable`."""
+    self._held[variable] = type(tensor)()
+    self._held[variable].CopyFrom(tensor)
+
+  def find(self, variable):
+    """Returns where the value of a variable is, or None."""
+    if variable in self._instead:
+      return self._instead[variable]
+    if variable in self._held:
+      return Saved(variable, _IN_FILE)
+    if self.checkpoint is None:
+      return None
+    candidates = list(self._saved.get(variable, ()))
+    candidates += [Saved(variable, ""), Saved(self._shared.get(variable), "")]
+    if not self._saved:  # TF 2 saves graphs in which variables are renamed
+      candidates.append(Saved(self.checkpoint.key_of(variable), ""))
+    for saved in candidates:
+      if saved.key in self.checkpoint:
+        return saved
+    return None
+
+  def __contains__(self, variable):
+    return self.find(variable) is not None
+
+  def shape(self, variable):
+    """The shape of a variable's value, or None where there is none."""
+    saved = self.find(variable)
+    if saved is None:
+      return None
+    if saved.slice_spec == _IN_FILE:
+      dims = self._held[saved.key].tensor_shape.dim
+      return tuple(dim.size for dim in dims)
+    if saved.slice_spec:
+      return slice_shape(saved.slice_spec)
+    return tuple(self.checkpoint.shapes[saved.key])
+
+  def __getitem__(self, variable):
+    saved = self.find(variable)
+    if saved is None:
+      raise SourceError(
+        "cannot freeze variable '%s': %s"
+        % (
+          variable,
+          "no checkpoint is given; pass --checkpoint=PREFIX"
+          if self.checkpoint is None
+          else (
+            f"checkpoint '{self.checkpoint.prefix}' does not hold "
+            f"it{nearest(variable, self.checkpoint.shapes)}"
+          ),
+        )
+      )
+    if saved.slice_spec == _IN_FILE:
+      return tf1.make_ndarray(self._held[saved.key])
+    return self.checkpoint.read(*saved)
+
+
+def slice_shape(slice_spec):
+  """Shape of a slice: `4,6 0,2:-` is rows 0 and 1 of a 4 x 6 tensor."""
+  *full, parts = slice_spec.split(" ")
+  sizes = []
+  for size, part in zip(full, parts.split(":")):
+    sizes.append(int(size) if part == "-" else int(part.split(",")[1]))
+  return tuple(sizes)
+
+
+def saver_keys(graph):
+  """Keys under which the graph's Savers save each variable.
+
+  Returns:
+    A dict from variable node to a list of Saved, in the order found.
+  """
+  keys = {}
+  for node in graph:
+    if node.op not in ops.SAVES:
+      continue
+    refs = graph.data_inputs(node.name)
+    names = constant_value(graph, refs[1], largest=1 << 20)
+    first, slices = 2, None
+    if node.op != "Save":
+      first, slices = 3, constant_value(graph, refs[2], largest=1 << 20)
+    if names is None:
+      continue
+    for i, ref in enumerate(refs[first:]):
+      variable = read_variable(graph, ref)
+      if variable is not None:
+        spec = "" if slices is None else _text(slices.reshape(-1)[i])
+        keys.setdefault(variable, []).append(
+          Saved(_text(names.reshape(-1)[i]), spec)
+        )
+  return keys
+
+
+def read_variable(graph, ref: TensorRef):
+  """Name of the variable whose plain value a tensor is, or None."""
+  while True:
+    op = graph.op(ref.node)
+    if op in ops.VARIABLES:
+      return ref.node
+    if op not in ops.IDENTITIES and op not in ops.RESOURCE_READS:
+      return None
+    ref = graph.inputs(ref.node)[0]
+
+
+def _text(value):
+  return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model: a graph, the values of its variables, and its ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+
+from bnexport.errors import SourceError, nearest
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import DEFERRED, Signatures
+from bnexport.model.checkpoint import Values
+from bnexport.tf1 import tf1
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+  """What a SavedModel says of its graph, as it was when it was read.
+
+  Attributes:
+    tags: of the graph.
+    signatures: SignatureDefs by name; the tensors they name are among `ends`.
+    ends: the inputs and the outputs that the Model had then.
+    assets: paths of the SavedModel's files, by the Const that names them.
+  """
+
+  tags: Tuple[str, ...]
+  signatures: Dict[str, object]
+  ends: Tuple[TensorRef, ...]
+  assets: Dict[str, str]
+
+
+def tensor_fields(info):
+  """Yields where a TensorInfo names tensors: a message and a field of it."""
+  kind = info.WhichOneof("encoding")
+  if kind == "coo_sparse":
+    for part in ("values", "indices", "dense_shape"):
+      yield info.coo_sparse, part + "_tensor_name"
+  elif kind == "composite_tensor":
+    for part in info.composite_tensor.components:
+      yield from tensor_fields(part)
+  elif kind == "name":
+    yield info, "name"
+
+
+@dataclasses.dataclass
+class Model:
+  """What a source loads and transforms edit.
+
+  Attributes:
+    graph: the graph, edited in place by transforms.
+    values: values of the variables by node name; None where all are constant.
+    deferred: functions that give the arrays of large constants, by the key
+      that their nodes carry: these are read where the graph is written.
+    inputs: tensors to feed; empty where every placeholder left is one.
+    outputs: tensors whose names and values every transform keeps.
+    origin: what the graph was read from, for messages.
+    signatures: OpDefs, those the file brings along included.
+    input_keys: what a SavedModel's signature calls inputs, by node name.
+    output_keys: what it calls the outputs, in their order.
+    served: what a SavedModel said that the graph was read from, or None.
+    initializers: nodes to keep that a user runs once before the outputs.
+    decided: values given to placeholders and flags, by node name.
+    stored: variables by the batch statistic whose place they took.
+    settled: statistics by the tensor that corrected towards them in training.
+    is_trusted: whether it may be run also where ops reach out of the graph.
+    is_noise_removed: whether random scales and offsets were taken out.
+    averages: variables that are moving averages of batch statistics.
+    has_training_graph: whether what only training needs is in the graph.
+    unaveraged: norms that compute their own statistics, and nobody said so.
+    history: what was done to the graph, a line each.
+    warnings: doubts to tell the user about, a line each.
+  """
+
+  graph: Graph
+  values: Optional[Values]
+  inputs: Tuple[TensorRef, ...]
+  outputs: Tuple[TensorRef, ...]
+  origin: str
+  signatures: Signatures
+  input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
+  output_keys: Tuple[str, ...] = ()
+  deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
+  served: Optional[Served] = None
+  initializers: Tuple[str, ...] = ()
+  decided: Dict[str, object] = dataclasses.field(default_factory=dict)
+  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
+  settled: Dict[TensorRef, TensorRef] = dataclasses.field(default_factory=dict)
+  is_trusted: bool = False
+  is_noise_removed: bool = False
+  averages: FrozenSet[str] = frozenset()
+  has_training_graph: bool = True
+  unaveraged: Tuple[str, ...] = ()
+  history: List[str] = dataclasses.field(default_factory=list)
+  warnings: List[str] = dataclasses.field(default_factory=list)
+
+  def needed(self, control=False):
+    """Names of the nodes whose values the outputs need."""
+    return self.graph.ancestors((ref.node for ref in self.outputs), control)
+
+  def array(self, name):
+    """The array of a Const; one that is deferred is read now."""
+    node = self.graph.node(name)
+    if DEFERRED in node.attr:
+      return self.deferred[node.attr[DEFERRED].s.decode()]()
+    return tf1.make_ndarray(node.attr["value"].tensor)
+
+  def dtype(self, ref):
+    """The tf DType of a tensor."""
+    node = self.graph.node(ref.node)
+    if "dtype" in node.attr and (
+      node.op in ops.VARIABLES
+      or node.op in ops.PLACEHOLDERS
+      or node.op == "Const"
+    ):
+      return tf1.as_dtype(node.attr["dtype"].type)
+    return tf1.as_dtype(self.signatures.output_dtypes(node)[ref.index])
+
+  def placeholders(self):
+    """The placeholders that the outputs need, in order of execution."""
+    return [
+      name
+      for name in self.graph.topological(self.needed())
+      if self.graph.op(name) in ops.PLACEHOLDERS
+    ]
+
+
+def open_model(
+  graph,
+  signatures,
+  values,
+  origin,
+  outputs,
+  inputs=(),
+  flags=("--output_node", "--input_node"),
+  **more,
+):
+  """A Model of a graph, with its ends by the names that a user gives them.
+
+  Args:
+    graph: the Graph.
+    signatures: OpDefs, those the file brings along included.
+    values: Values of the variables, or None.
+    origin: what the graph was read from.
+    outputs: names of the tensors to keep.
+    inputs: names of the tensors to feed, or none.
+    flags: how a user names outputs and inputs, for messages.
+    **more: other attributes of Model.
+
+  Raises:
+    SourceError: a name is not in the graph.
+  """
+  return Model(
+    graph=graph,
+    values=values,
+    inputs=find_tensors(graph, signatures, inputs, flags[1]),
+    outputs=find_tensors(graph, signatures, outputs, flags[0]),
+    origin=origin,
+    signatures=signatures,
+    **more,
+  )
+
+
+def find_tensors(graph, signatures, names, flag):
+  """Turns names a user typed into refs; `name` and `name:0` are the same.
+
+  Raises:
+    SourceError: a name is not in the graph; the nearest ones are offered.
+  """
+  refs = []
+  for name in names:
+    ref = TensorRef.parse(name.strip())
+    if ref.node not in graph:
+      raise SourceError(
+        f"cannot find {flag} '{name}': the graph has no such "
+        f"node{nearest(ref.node, graph.names())}"
+      )
+    node = graph.node(ref.node)
+    outputs = ref.index + 1
+    if node.op in signatures:
+      outputs = len(signatures.output_dtypes(node))
+    if ref.control or ref.index >= outputs:
+      raise SourceError(
+        f"cannot use {flag} '{name}': node '{ref.node}' ({node.op}) has "
+        f"{outputs} outputs, and this is none of them; give NODE or NODE:INDEX"
+      )
+    refs.append(ref)
+  return tuple(refs)

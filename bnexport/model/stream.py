@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A graph's file, node by node: few large tensors are in memory at a time.
+
+The nodes of a GraphDef are a repeated field, so a file is what its nodes give
+one after another. See the encoding of protocol buffers,
+https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+
+import numpy as np
+
+from bnexport.errors import SourceError
+from bnexport.graph.nodes import DEFERRED, element_count, tensor_attr
+from bnexport.tf1 import tf1
+
+# What can be read of a protobuf, in bytes.
+MOST_BYTES = (1 << 31) - 1
+# As many bytes are read before they are needed.
+_MOST_WAITING = 1 << 27
+# Field numbers, all of them of what is preceded by its length.
+_GRAPH_NODE = 1
+_NODE_ATTR = 5
+_ENTRY_KEY = 1
+_ENTRY_VALUE = 2
+_ATTR_TENSOR = 8
+_TENSOR_CONTENT = 4
+
+
+def pieces(model):
+  """Yields the bytes of a model's GraphDef, the same for the same graph.
+
+  Args:
+    model: a Model without variables; its deferred constants are read.
+
+  Raises:
+    SourceError: the file would not fit into one protobuf.
+  """
+  graph = model.graph
+  names = graph.topological()
+  _refuse_too_large(model)
+  arrays = _read_ahead(
+    model, [n for n in names if DEFERRED in graph.node(n).attr]
+  )
+  for name in names:
+    node = plain(graph.node(name))
+    if DEFERRED in graph.node(name).attr:
+      yield from _constant(node, next(arrays))
+    else:
+      yield _field(_GRAPH_NODE, node.SerializeToString(deterministic=True))
+  rest = tf1.GraphDef()
+  graph.copy_rest(rest)
+  yield rest.SerializeToString(deterministic=True)
+
+
+def _read_ahead(model, names):
+  """Yields the arrays of deferred constants; the next are read meanwhile.
+
+  Reading a tensor takes longer than writing it, so two are read at a time.
+  """
+  waiting = collections.deque()
+  size = 0
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    for name in names:
+      own = _value_bytes(model.graph.node(name))
+      waiting.append((own, pool.submit(model.array, name)))
+      size += own
+      while size > _MOST_WAITING:
+        size -= waiting[0][0]
+        yield waiting.popleft()[1].result()
+    while waiting:
+      yield waiting.popleft()[1].result()
+
+
+def to_graph_def(model):
+  """The model's GraphDef, with the deferred constants in it."""
+  out = tf1.GraphDef()
+  for name in model.graph.topological():
+    out.node.add().CopyFrom(whole(model, name))
+  model.graph.copy_rest(out)
+  return out
+
+
+def skeleton(model):
+  """The model's GraphDef with placeholders for what is deferred."""
+  out = tf1.GraphDef()
+  for name in model.graph.topological():
+    node = out.node.add()
+    node.CopyFrom(plain(model.graph.node(name)))
+    if DEFERRED in model.graph.node(name).attr:
+      node.op = "Placeholder"
+      shape = node.attr["value"].tensor.tensor_shape
+      node.attr["shape"].shape.CopyFrom(shape)
+      del node.attr["value"]
+  model.graph.copy_rest(out)
+  return out
+
+
+def whole(model, name):
+  """A node with its value in it, as it is written."""
+  node = plain(model.graph.node(name))
+  if DEFERRED in model.graph.node(name).attr:
+    value = tensor_attr(model.array(name), node.attr["dtype"].type)
+    node.attr["value"].CopyFrom(value)
+  return node
+
+
+def plain(node):
+  """A NodeDef without what was noted on it while it was rewritten."""
+  if DEFERRED in node.attr or "_output_shapes" in node.attr:
+    node, noted = type(node)(), node
+    node.CopyFrom(noted)
+    for key in (DEFERRED, "_output_shapes"):
+      node.attr.pop(key, None)
+  return node
+
+
+def weight_bytes(model):
+  """Size of the deferred constants."""
+  return sum(_value_bytes(n) for n in model.graph if DEFERRED in n.attr)
+
+
+def _value_bytes(node):
+  tensor = node.attr["value"].tensor
+  return element_count(tensor) * tf1.as_dtype(tensor.dtype).size
+
+
+def _refuse_too_large(model):
+  size = weight_bytes(model)
+  size += sum(node.ByteSize() for node in model.graph)
+  if size > MOST_BYTES:
+    raise SourceError(
+      f"cannot write {size} bytes into one file: a frozen graph is one "
+      "protobuf and holds less than 2 GB; write a SavedModel, of any size, "
+      "with --saved_model_out=DIRECTORY"
+    )
+
+
+def _constant(node, array):
+  """The bytes of a Const whose tensor has this content."""
+  content = memoryview(np.ascontiguousarray(array)).cast("B")
+  tensor = node.attr["value"].tensor.SerializeToString(deterministic=True)
+  dtype = node.attr["dtype"]
+  del node.attr["value"], node.attr["dtype"]
+  head = node.SerializeToString(deterministic=True)
+  first = tf1.AttrValue()
+  first.CopyFrom(dtype)
+  entry = _field(_ENTRY_KEY, b"dtype") + _field(
+    _ENTRY_VALUE, first.SerializeToString(deterministic=True)
+  )
+  head += _field(_NODE_ATTR, entry)
+  # From the inside out: each length covers what follows.
+  head_of_content = tensor + _head(_TENSOR_CONTENT, len(content))
+  size = len(head_of_content) + len(content)
+  parts = [head_of_content]
+  for number, before in (
+    (_ATTR_TENSOR, b""),
+    (_ENTRY_VALUE, _field(_ENTRY_KEY, b"value")),
+    (_NODE_ATTR, head),
+    (_GRAPH_NODE, b""),
+  ):
+    parts.insert(0, before + _head(number, size))
+    size += len(parts[0])
+  yield b"".join(parts)
+  yield content
+
+
+def _field(number, data):
+  return _head(number, len(data)) + data
+
+
+def _head(number, length):
+  """A field's number and the length of what follows, as varints."""
+  return bytes([number << 3 | 2]) + _varint(length)
+
+
+def _varint(value):
+  out = bytearray()
+  while value > 0x7F:
+    out.append(value & 0x7F | 0x80)
+    value >>= 7
+  out.append(value)
+  return bytes(out)

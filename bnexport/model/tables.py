@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lookup tables stay with what fills them."""
+
+from __future__ import annotations
+
+from bnexport.errors import SourceError, nearest
+from bnexport.graph import ops
+
+
+def keep_initializers(model, names):
+  """Keeps what fills the tables of the outputs, and what a user names.
+
+  Args:
+    model: gets its `initializers` set.
+    names: nodes to keep besides.
+
+  Raises:
+    SourceError: a name is not in the graph.
+  """
+  graph = model.graph
+  kept = []
+  for name in names:
+    if name not in graph:
+      raise SourceError(
+        f"cannot find --initializer_nodes '{name}': the graph has no such "
+        f"node{nearest(name, graph.names())}"
+      )
+    kept.append(name)
+  # What an output only waits for is run as well by the training graph.
+  needed = model.needed(control=True)
+  for node in graph:
+    if node.op in ops.TABLE_INITIALIZERS and any(
+      ref.node in needed for ref in graph.data_inputs(node.name)[:1]
+    ):
+      kept.append(node.name)
+  model.initializers = tuple(dict.fromkeys(kept))
+  if kept:
+    model.warnings.append(
+      "run %s once after importing the graph: it fills lookup tables"
+      % ", ".join(f"'{name}'" for name in model.initializers)
+    )
+
+
+def refuse_mutable(graph, names, what, step):
+  """Raises SourceError where one of the nodes is a table nodes do not fill.
+
+  Args:
+    graph: a Graph.
+    names: of its nodes.
+    what: can't be done, for the message.
+    step: what to do instead.
+  """
+  for name in names:
+    op = graph.op(name)
+    if op in ops.MUTABLE_TABLES:
+      raise SourceError(
+        f"cannot {what} lookup table '{name}': it is a {op}, whose entries "
+        f"are not in the graph; {step}"
+      )

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a graph holds, as plain values, and as text for a terminal."""
+
+from __future__ import annotations
+
+from bnexport.analysis import ends
+from bnexport.analysis.flow import Flow
+from bnexport.batchnorm import norms
+from bnexport.errors import GraphError
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import (
+  Signatures,
+  element_count,
+  op_histogram,
+  static_shape,
+)
+from bnexport.tf1 import tf1
+from bnexport.transforms.inference.inlining import inlined
+
+_FLOW_OPS = frozenset(
+  "Switch RefSwitch Merge RefMerge Enter RefEnter LoopCond If StatelessIf Case "
+  "StatelessCase While StatelessWhile PartitionedCall "
+  "StatefulPartitionedCall".split()
+)
+
+
+def overview(
+  graph,
+  file=None,
+  size=None,
+  kind=None,
+  values=None,
+  signatures=None,
+  inputs=(),
+  outputs=(),
+  flow=None,
+):
+  """Everything inspect says of a graph besides findings.
+
+  Args:
+    graph: a Graph; stays as it is. Nothing of it is run.
+    file: where it was read from.
+    size: bytes of the file.
+    kind: what the file is; None tells it by the graph.
+    values: Values of a checkpoint, or None.
+    signatures: OpDefs the file brings along, or None.
+    inputs: names of tensors that are known to be inputs, as a signature says.
+    outputs: the same for outputs.
+    flow: the graph's Flow where it is at hand.
+
+  Returns:
+    A dict of plain values. Sizes of shapes that are open are None, and so are
+    shapes, dtypes and counts that nothing in the file says.
+  """
+  signatures = signatures or Signatures()
+  said = {
+    "kind": kind or kind_of(graph),
+    "file": file,
+    "size": size,
+    "producer": graph.versions.producer,
+    "nodes": len(graph),
+    "functions": len(graph.library),
+  }
+  try:
+    flow = flow or Flow(graph)
+  except GraphError:  # no order to follow it in: a cycle
+    flow = None
+  found = _ends(graph, flow, signatures, inputs, outputs)
+  needed = _needed(graph, [entry["name"] for entry in found["outputs"]])
+  there = op_histogram(graph, graph.library.values())
+  said.update(
+    found,
+    parameters=_parameters(graph, needed, values),
+    variables=_variables(graph, needed, values),
+    ops=there,
+    control_flow={op: n for op, n in there.items() if op in _FLOW_OPS},
+    batch_norms=_batch_norms(flow, signatures, values, found["outputs"]),
+  )
+  return said
+
+
+def kind_of(graph):
+  """What kind of graph it is, in a few words."""
+  names = {node.op for node in graph}
+  if not names & ops.VARIABLES:
+    return "frozen graph" if names else "empty graph"
+  if any("Apply" in op for op in names) or names & ops.UPDATES:
+    return "training graph"
+  return "graph with variables"
+
+
+# Inputs and outputs.
+
+
+def _ends(graph, flow, signatures, inputs, outputs):
+  settings = []
+  if not outputs and flow is not None:
+    outputs = ends.outputs(flow)
+  if not inputs and flow is not None:
+    roots = [TensorRef.parse(name).node for name in outputs]
+    inputs = ends.inputs(flow, roots)
+    settings = ends.settings(flow, roots)
+  if not inputs:
+    inputs = [n.name for n in graph if n.op in ops.PLACEHOLDERS][: ends.MOST]
+  if not outputs:
+    outputs = [
+      n.name for n in graph if not graph.readers(n.name) and _is_answer(n)
+    ][: ends.MOST]
+  listed = [_end(graph, signatures, name, role="data") for name in inputs]
+  listed += [
+    _end(graph, signatures, name, role="setting")
+    for name in settings
+    if name not in inputs
+  ]
+  return {
+    "inputs": listed,
+    "outputs": [
+      _end(graph, signatures, name, op=graph.op(TensorRef.parse(name).node))
+      for name in outputs
+    ],
+  }
+
+
+def _is_answer(node):
+  return node.op not in ops.UPDATES | ops.PLACEHOLDERS | {"Const", "NoOp"}
+
+
+def _end(graph, signatures, name, **more):
+  ref = TensorRef.parse(name)
+  return dict(
+    {
+      "name": str(ref),
+      "dtype": _dtype(graph, signatures, ref),
+      "shape": _shape(static_shape(graph, ref)),
+    },
+    **more,
+  )
+
+
+def _dtype(graph, signatures, ref):
+  node = graph.node(ref.node)
+  if node.op in ops.PLACEHOLDERS or node.op in ops.VARIABLES:
+    return tf1.as_dtype(node.attr["dtype"].type).name
+  if node.op in signatures:
+    dtypes = signatures.output_dtypes(node)
+    if ref.index < len(dtypes) and dtypes[ref.index]:
+      return tf1.as_dtype(dtypes[ref.index]).name
+  return None
+
+
+def _shape(shape):
+  if shape is None:
+    return None
+  return [None if size < 0 else int(size) for size in shape]
+
+
+# Parameters and ops.
+
+
+def _needed(graph, outputs):
+  roots = [TensorRef.parse(name).node for name in outputs]
+  return graph.ancestors(roots) if roots else dict.fromkeys(graph.names())
+
+
+def _parameters(graph, needed, values):
+  """How many numbers the outputs need; those of constants and variables."""
+  count = 0
+  for name in needed:
+    node = graph.node(name)
+    if node.op == "Const":
+      count += element_count(node.attr["value"].tensor)
+    elif node.op in ops.VARIABLES:
+      count += _size(_variable_shape(graph, node, values)) or 0
+  return count
+
+
+def _variable_shape(graph, node, values):
+  shape = static_shape(graph, TensorRef(node.name))
+  if (shape is None or -1 in shape) and values is not None:
+    shape = values.shape(node.name) or shape
+  return _shape(shape)
+
+
+def _size(shape):
+  if shape is None or None in shape:
+    return None
+  count = 1
+  for size in shape:
+    count *= size
+  return count
+
+
+def _variables(graph, needed, values):
+  """Variables, those that the outputs need first."""
+  found = [
+    {
+      "name": node.name,
+      "dtype": tf1.as_dtype(node.attr["dtype"].type).name,
+      "shape": _variable_shape(graph, node, values),
+      "needed": node.name in needed,
+      "in_checkpoint": None if values is None else node.name in values,
+    }
+    for node in graph
+    if node.op in ops.VARIABLES
+  ]
+  return sorted(found, key=lambda variable: not variable["needed"])
+
+
+# Batch norms.
+
+
+def _batch_norms(flow, signatures, values, outputs):
+  if flow is None:
+    return []
+  wanted = [TensorRef.parse(entry["name"]).node for entry in outputs]
+  graph = inlined(flow.graph, signatures, flow.gradients)
+  if graph is not flow.graph:
+    flow = Flow(graph)
+  return [
+    _norm(graph, norm, values)
+    for norm in norms.batch_norms(flow, [n for n in wanted if n in graph])
+  ]
+
+
+def _norm(graph, norm, values):
+  return {
+    "name": norm.name,
+    "form": norm.form,
+    "statistics": norm.statistics,
+    "epsilon": float(f"{norm.epsilon:.6g}"),  # as it was written, not float32
+    "channels": norms.channels_of(graph, norm, values),
+    "moving_mean": norm.moving_mean,
+    "moving_variance": norm.moving_variance,
+    "health": norms.health_of(graph, norm, values),
+  }

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs: steps in a row, each read by the next one alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from bnexport.batchnorm.folding import (
+  Affine,
+  CannotFold,
+  check_finite,
+  per_channel,
+)
+from bnexport.graph import TensorRef, ops
+from bnexport.transforms.folding.steps import SHIFTS, TRIVIAL
+
+
+def asks_for_shape(graph, reader, name):
+  """Whether a node wants nothing but the shape of another's first output."""
+  return graph.op(reader) in ops.SHAPES and all(
+    ref == TensorRef(name) for ref in graph.inputs(reader) if ref.node == name
+  )
+
+
+class Run(NamedTuple):
+  """Steps in a row.
+
+  Attributes:
+    base: what the first one reads as x.
+    names: the steps, in order of execution.
+  """
+
+  base: TensorRef
+  names: Tuple[str, ...]
+
+  @property
+  def end(self):
+    return self.names[-1]
+
+
+class Runs:
+  """The runs of a graph as it is when they are asked for."""
+
+  def __init__(self, graph, steps, protected):
+    """Looks at nothing yet.
+
+    Args:
+      graph: a Graph.
+      steps: its Steps.
+      protected: names of nodes whose values others count on.
+    """
+    self._graph = graph
+    self._steps = steps
+    self._protected = protected
+
+  def is_protected(self, name):
+    return name in self._protected
+
+  def readers(self, name):
+    """Who needs the values of a node, or waits for it."""
+    return [
+      reader
+      for reader in self._graph.readers(name)
+      if not asks_for_shape(self._graph, reader, name)
+    ]
+
+  def sole_reader(self, name):
+    """Who alone reads a node's first output; None where others need it."""
+    readers = self.readers(name)
+    if name in self._protected or len(readers) != 1:
+      return None
+    edges = [r for r in self._graph.inputs(readers[0]) if r.node == name]
+    return readers[0] if edges == [TensorRef(name)] else None
+
+  def check_sole(self, ref, reader):
+    """Raises CannotFold where anybody but `reader` needs a tensor."""
+    name = ref.node
+    if name in self._protected:
+      raise CannotFold(f"'{name}' is an input or output of the model")
+    others = [other for other in self.readers(name) if other != reader]
+    if others:
+      raise CannotFold(f"'{name}' is read by '{others[0]}' too")
+    if self.sole_reader(name) is None or ref.index:
+      raise CannotFold(f"'{name}' is read by '{reader}' more than once")
+
+  def ends_at(self, name):
+    """Whether a node is the last step of a run."""
+    if self._graph.op(name) in TRIVIAL or self._steps.input_of(name) is None:
+      return False
+    reader = self.sole_reader(name)
+    while reader is not None and self._steps.input_of(reader) is not None:
+      if self._graph.op(reader) not in TRIVIAL:
+        return False
+      reader = self.sole_reader(reader)
+    return True
+
+  def ending(self, end) -> Run:
+    """The longest run whose last step is `end`."""
+    names, x = [end], self._steps.input_of(end)
+    while not x.index and self.sole_reader(x.node) == names[-1]:
+      before = self._steps.input_of(x.node)
+      if before is None:
+        break
+      names.append(x.node)
+      x = before
+    return Run(x, tuple(reversed(names)))
+
+  def real(self, run):
+    """The steps of a run that do something."""
+    return [n for n in run.names if self._graph.op(n) not in TRIVIAL]
+
+  def is_lone_shift(self, run):
+    real = self.real(run)
+    return (
+      len(real) == 1
+      and self._graph.op(real[0]) in SHIFTS
+      and not self._is_difference(real[0])
+    )
+
+  def _is_difference(self, name):
+    """Whether a step is c - x."""
+    refs = self._graph.data_inputs(name)
+    return self._graph.op(name) == "Sub" and (
+      refs[1] == self._steps.input_of(name)
+    )
+
+  def affine(self, run, rank, axis, width) -> Affine:
+    """What a run does to each channel: float64 vectors of length `width`.
+
+    Raises:
+      CannotFold: it does no such thing, or a number is not finite.
+    """
+    total = Affine(np.ones(width), np.zeros(width))
+    for name in run.names:
+      step = self._steps.affine(name, rank)
+      vectors = [
+        None if array is None else per_channel(array, rank, axis, width)
+        for array in step
+      ]
+      with np.errstate(all="ignore"):
+        total = total.then(Affine(*vectors))
+    check_finite(total)
+    return total
+
+  def longest_vector(self, run, rank):
+    """The most numbers that a step of a run has."""
+    return max(
+      array.size
+      for name in run.names
+      for array in self._steps.affine(name, rank)[:2]
+    )

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embeddings of one column, most of them zero, as hash tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from bnexport.analysis.shapes import flag
+from bnexport.errors import TransformError
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import constant, constant_value, type_attr
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.tf1 import tf1
+from bnexport.transforms.uses import Surroundings
+
+_GATHERS = ("Gather", "GatherV2")
+_REF_VARIABLES = ("Variable", "VariableV2")
+# What is nearer to 0 is left out of the table.
+_THRESHOLD = 1e-5
+
+
+class _Obstacle(Exception):
+  """Why one Gather stays as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SparsifyGather:
+  """Rows gathered from an [N, 1] tensor are looked up in a hash table.
+
+  The table holds the elements of 1e-5 and more, and gives 0 for all others,
+  also for an index that is out of range. It is filled by the node
+  `group_init_node`, which has to be run once after the graph is imported.
+
+  Before: w = Const() {value=<float [4,1] 0 2 0 3>}   r = Identity(w)
+          i = Placeholder() {dtype=int64}
+          y = Gather(r, i) {Tindices=int64}
+  After:  w/HashTable = HashTable()
+          y/LookupTableFind = LookupTableFind(w/HashTable, i, y/Const)
+          y = ExpandDims(y/LookupTableFind, y/ExpandDims/Const)
+          w/indices = Const() {value=<int64 [2] 1 3>}
+          w/values = Const() {value=<float [2] 2 3>}
+          w/InitializeTable = InitializeTable(w/HashTable, w/indices, w/values)
+          group_deps = NoOp(^w/InitializeTable)
+
+  Leaves alone weights of another shape or dtype than [N, 1] float, variables
+  without a value, other axes than the first, and what is in a loop or branch.
+
+  Attributes:
+    input_checkpoint: where the values of variables are, if not in the
+      model's own checkpoint.
+    group_init_node: the NoOp that waits for all tables to be filled.
+  """
+
+  name: ClassVar[str] = "sparsify_gather"
+  input_checkpoint: str = ""
+  group_init_node: str = "group_deps"
+
+  def apply(self, model):
+    graph = model.graph
+    values = model.values
+    if self.input_checkpoint:
+      values = Values(Checkpoint(self.input_checkpoint), graph)
+    group = self.group_init_node
+    if group in graph and graph.op(group) != "NoOp":
+      raise TransformError(
+        f"cannot fill tables in '{group}': the graph has a node of that name, "
+        f"and it is {graph.op(group)}; give another group_init_node"
+      )
+    tables, told, around = _Tables(model, values), [], Surroundings(model)
+    for node in graph:
+      if node.op not in _GATHERS:
+        continue
+      weights = _weights(graph, node)
+      if weights is None:
+        continue
+      try:
+        _check_axis(graph, node)
+        table = tables.of(weights)
+      except _Obstacle as reason:
+        told.append(f"left '{node.name}' as it is: {reason}")
+        continue
+      old = [ref.node for ref in graph.data_inputs(node.name)]
+      _look_up(graph, node, table)
+      around.remove_unread(old)
+      told.append(f"'{node.name}' looks '{weights}' up in a table")
+    tables.group(group)
+    return told
+
+
+def _weights(graph, node):
+  """Name of the Const or variable that a Gather reads, or None."""
+  ref = graph.data_inputs(node.name)[0]
+  while graph.op(ref.node) in ops.IDENTITIES:
+    ref = graph.data_inputs(ref.node)[0]
+  if graph.op(ref.node) in ("Const",) + _REF_VARIABLES:
+    return ref.node
+  return None
+
+
+def _check_axis(graph, node):
+  """Raises _Obstacle where a Gather takes something else than rows."""
+  if node.op == "Gather":
+    return
+  axis = constant_value(graph, graph.data_inputs(node.name)[2], largest=1)
+  if axis is None or int(axis) not in (0, -2):
+    raise _Obstacle("it does not gather along the first axis")
+  if flag(node, "batch_dims"):
+    raise _Obstacle("it has batch_dims")
+
+
+class _Tables:
+  """Hash tables by the weights they stand for; several Gathers share one."""
+
+  def __init__(self, model, values):
+    self._model = model
+    self._values = values
+    self._tables = {}
+    self._fillers = []
+
+  def of(self, weights):
+    """Name of the HashTable that holds `weights`; it is made at need.
+
+    Raises:
+      _Obstacle: they can't be in one.
+    """
+    if weights not in self._tables:
+      self._tables[weights] = self._add(weights, self._array(weights))
+    return self._tables[weights]
+
+  def _array(self, weights):
+    graph = self._model.graph
+    node = graph.node(weights)
+    dtype = tf1.as_dtype(node.attr["dtype"].type)
+    if dtype != tf1.float32:
+      raise _Obstacle(f"'{weights}' is {dtype.name}, not float")
+    if graph.control_inputs(weights):
+      raise _Obstacle(f"'{weights}' is part of a branch or loop")
+    if node.op == "Const":
+      shape = [d.size for d in node.attr["value"].tensor.tensor_shape.dim]
+    elif self._values is None or weights not in self._values:
+      raise _Obstacle(
+        f"variable '{weights}' has no value; give input_checkpoint"
+      )
+    else:
+      shape = list(self._values.shape(weights))
+    if len(shape) != 2 or shape[1] != 1:
+      raise _Obstacle(f"'{weights}' has shape {shape}, not [N, 1]")
+    if node.op == "Const":
+      return self._model.array(weights).reshape(-1)
+    return np.asarray(self._values[weights]).reshape(-1)
+
+  def _add(self, weights, array):
+    """Adds a table, its contents and what fills it."""
+    graph = self._model.graph
+    (keys,) = np.nonzero(np.abs(array.astype(np.float64)) >= _THRESHOLD)
+    if not len(keys):  # nothing fills a table with nothing
+      keys, array = np.zeros(1, np.int64), np.zeros(1, np.float32)
+    keys = keys.astype(np.int64)
+    indices = constant(graph, weights + "/indices", keys)
+    values = constant(graph, weights + "/values", array[keys])
+    key, value = type_attr(tf1.int64), type_attr(tf1.float32)
+    table = graph.add(
+      "HashTable",
+      weights + "/HashTable",
+      attrs={"key_dtype": key, "value_dtype": value},
+    )
+    filler = graph.add(
+      "InitializeTable",
+      weights + "/InitializeTable",
+      [table.name, indices, values],
+      {"Tkey": key, "Tval": value},
+    )
+    self._fillers.append(filler.name)
+    return table.name
+
+  def group(self, name):
+    """Lets the node `name` fill all tables, and the model keep it."""
+    if not self._fillers:
+      return
+    model, graph = self._model, self._model.graph
+    if name not in graph:
+      graph.add("NoOp", name)
+    refs = [TensorRef(filler, 0, True) for filler in self._fillers]
+    graph.set_inputs(name, graph.inputs(name) + refs)
+    model.initializers = tuple(dict.fromkeys(model.initializers + (name,)))
+    model.warnings.append(
+      f"run '{name}' once after importing the graph: it fills lookup tables"
+    )
+
+
+def _look_up(graph, node, table):
+  """Makes a Gather the ExpandDims of what a table gives for its indices."""
+  name = node.name
+  ids = graph.data_inputs(name)[1]
+  dtype = tf1.as_dtype(node.attr["Tindices"].type)
+  if dtype != tf1.int64:
+    attrs = {"SrcT": type_attr(dtype), "DstT": type_attr(tf1.int64)}
+    ids = TensorRef(graph.add("Cast", name + "/Cast", [ids], attrs).name)
+  zero = constant(graph, name + "/Const", np.float32(0))
+  found = graph.add(
+    "LookupTableFind",
+    name + "/LookupTableFind",
+    [table, ids, zero] + graph.control_inputs(name),
+    {"Tin": type_attr(tf1.int64), "Tout": type_attr(tf1.float32)},
+  )
+  last = constant(graph, name + "/ExpandDims/Const", np.int32(-1))
+  attrs = {"T": type_attr(tf1.float32), "Tdim": type_attr(tf1.int32)}
+  graph.become(name, "ExpandDims", [found.name, last], attrs)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables become constants."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import ClassVar, Tuple
+
+import numpy as np
+
+from bnexport.errors import SourceError, nearest
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import (
+  deferred_attrs,
+  static_shape,
+  tensor_attr,
+  type_attr,
+)
+from bnexport.graph.variables import variable_dtype
+from bnexport.tf1 import tf1
+
+# A protobuf of this many bytes or more can't be read.
+MOST_BYTES = (1 << 31) - 1
+# Variables of more elements are weights, which only make way; transforms look
+# at smaller ones.
+_MOST_ELEMENTS = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class FreezeVariables:
+  """Replaces each variable by a Const of the same name and value.
+
+  Before: v = VariableV2()   y = Identity(v)
+  After:  v = Const() {value=<float 0.5>}   y = Identity(v)
+
+  Refuses variables that the checkpoint lacks or holds in another shape.
+  Run first: read_variables.
+
+  Attributes:
+    denylist: variables that stay variables.
+    are_averages_computed: whether moving averages get values later on; those
+      that the checkpoint lacks are not a number until then.
+  """
+
+  name: ClassVar[str] = "freeze_variables"
+  denylist: Tuple[str, ...] = ()
+  are_averages_computed: bool = False
+
+  def apply(self, model):
+    graph = model.graph
+    variables = [
+      name
+      for name in model.needed(control=True)
+      if graph.op(name) in ops.VARIABLES and name not in self.denylist
+    ]
+    if not variables:
+      return []
+    later = []
+    if self.are_averages_computed:
+      later = [name for name in variables if _is_lost_average(model, name)]
+    given = [name for name in variables if name not in later]
+    refuse_unusable(model, given)
+    for name in given:
+      if _is_large(model, name):
+        _defer(model, name)
+      else:
+        _freeze(graph, name, model.values[name])
+    for name in later:
+      shape = static_shape(graph, TensorRef(name))
+      _freeze(graph, name, np.full(shape, np.nan))
+    return [f"froze {len(variables)} variables"]
+
+
+def _is_large(model, name):
+  dtype = variable_dtype(model.graph, name)
+  count = int(np.prod(model.values.shape(name), dtype=np.int64))
+  return dtype != tf1.string.as_datatype_enum and count > _MOST_ELEMENTS
+
+
+def _defer(model, name):
+  """Makes a variable a constant that is read where the graph is written."""
+  dtype = variable_dtype(model.graph, name)
+  _become_const(
+    model.graph, name, deferred_attrs(model.values.shape(name), dtype, name)
+  )
+  model.deferred[name] = functools.partial(model.values.__getitem__, name)
+
+
+def _is_lost_average(model, name):
+  """Whether a moving average of known shape has no value."""
+  shape = static_shape(model.graph, TensorRef(name))
+  return (
+    name in model.averages
+    and shape is not None
+    and -1 not in shape
+    and (
+      model.values is None
+      or name not in model.values
+      or tuple(model.values.shape(name)) != shape
+    )
+  )
+
+
+def refuse_unusable(model, variables, is_frozen=True):
+  """Raises SourceError where the checkpoint can't give all values.
+
+  Args:
+    model: holds the graph and the values.
+    variables: names of the variables.
+    is_frozen: whether all of them go into one file.
+  """
+  missing = [
+    name
+    for name in variables
+    if model.values is None or name not in model.values
+  ]
+  if missing and (model.values is None or model.values.checkpoint is None):
+    raise SourceError(
+      f"cannot freeze variable '{missing[0]}': no checkpoint is given; pass "
+      "--checkpoint=PREFIX"
+    )
+  if missing:
+    _refuse_missing(model, missing)
+  size = 0
+  for name in variables:
+    saved = model.values.shape(name)
+    stated = static_shape(model.graph, TensorRef(name))
+    if stated is not None and (
+      len(stated) != len(saved)
+      or any(a != b and a >= 0 for a, b in zip(stated, saved))
+    ):
+      raise SourceError(
+        f"cannot freeze variable '{name}': its shape is {list(stated)} and "
+        f"the checkpoint's {list(saved)}; use the checkpoint that was saved "
+        "with this graph"
+      )
+    dtype = tf1.as_dtype(variable_dtype(model.graph, name))
+    size += int(np.prod(saved, dtype=np.int64)) * max(dtype.size, 1)
+  if is_frozen and size > MOST_BYTES:
+    raise SourceError(
+      f"cannot freeze {len(variables)} variables of {size} bytes: a frozen "
+      "graph is one protobuf and holds less than 2 GB; write a SavedModel, "
+      "of any size, with --saved_model_out=DIRECTORY"
+    )
+
+
+def _refuse_missing(model, missing):
+  checkpoint = model.values.checkpoint
+  more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+  averages = [name for name in missing if name in model.averages]
+  if averages:
+    raise SourceError(
+      f"cannot freeze moving average '{averages[0]}': checkpoint "
+      f"'{checkpoint.prefix}' lacks it{more}, as where only trainable "
+      "variables were saved; give a checkpoint that holds it, compute it "
+      "with --calibration_data=FILE.npz, or pass "
+      "--keep_batch_statistics=SCOPE of the norm"
+    )
+  raise SourceError(
+    "cannot freeze variable '%s': checkpoint '%s' lacks it%s%s"
+    % (
+      missing[0],
+      checkpoint.prefix,
+      more,
+      nearest(
+        missing[0],
+        checkpoint.shapes,
+        "; give the checkpoint that was saved with this graph",
+      ),
+    )
+  )
+
+
+def _freeze(graph, name, value):
+  dtype = variable_dtype(graph, name)
+  attrs = {"dtype": type_attr(dtype), "value": tensor_attr(value, dtype)}
+  _become_const(graph, name, attrs)
+
+
+def _become_const(graph, name, attrs):
+  is_resource = graph.op(name) == "VarHandleOp"
+  graph.become(name, "Const", (), attrs)
+  if not is_resource:
+    return
+  for reader in graph.readers(name):
+    if graph.op(reader) == "ReadVariableOp":
+      inputs = graph.inputs(reader)
+      graph.become(reader, "Identity", inputs, {"T": attrs["dtype"]})

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables are only read, by value: no references or handles are left."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from bnexport.errors import TransformError
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import constant, int_attr, type_attr
+from bnexport.graph.variables import read, variable_dtype, variable_of
+from bnexport.tf1 import tf1
+
+_PLAIN = {
+  "RefSwitch": "Switch",
+  "RefEnter": "Enter",
+  "RefIdentity": "Identity",
+  "RefMerge": "Merge",
+  "RefExit": "Exit",
+  "RefNextIteration": "NextIteration",
+}
+_CARRIERS = frozenset(_PLAIN) | frozenset(_PLAIN.values())
+_HANDLE_READS = frozenset(
+  (
+    "ReadVariableOp",
+    "ResourceGather",
+    "ResourceGatherNd",
+    "VariableShape",
+  )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadVariables:
+  """Replaces reads through references and handles by plain values.
+
+  Before: v = VariableV2()   s = RefSwitch(v, p)   y = Relu(s)
+  After:  v/read = Identity(v)   s = Switch(v/read, p)   y = Relu(s)
+
+  Refuses ops that use a variable's handle in a way that is no read.
+  Run first: use_written_values, remove_side_effects.
+  """
+
+  name: ClassVar[str] = "read_variables"
+
+  def apply(self, model):
+    for name in model.graph.topological(model.needed(control=True)):
+      _make_plain(model.graph, model.graph.node(name))
+    return []
+
+
+def _make_plain(graph, node):
+  """Makes one node read values where it read references or handles."""
+  name = node.name
+  data = graph.data_inputs(name)
+  if not data:
+    return
+  if node.op in _CARRIERS:
+    variable = variable_of(graph, TensorRef(name))
+    is_handle = node.attr["T"].type == tf1.resource.as_datatype_enum
+    if variable is not None and (node.op in _PLAIN or is_handle):
+      node.attr["T"].CopyFrom(type_attr(variable_dtype(graph, variable)))
+      graph.set_inputs(
+        name,
+        [
+          read(graph, r.node) if graph.op(r.node) in ops.VARIABLES else r
+          for r in data
+        ]
+        + graph.control_inputs(name),
+      )
+    node.op = _PLAIN.get(node.op, node.op)
+    return
+  source = graph.node(data[0].node)
+  if source.op == "VarHandleOp" or node.op in _HANDLE_READS:
+    _read_handle(graph, node, data)
+
+
+def _read_handle(graph, node, data):
+  """Gives an op that took a handle the value instead."""
+  variable = variable_of(graph, data[0])
+  if variable is None:
+    return  # a table or another resource
+  if node.op == "ReadVariableOp" and data[0].node == variable:
+    return
+  if node.op not in _HANDLE_READS:
+    raise TransformError(
+      f"cannot freeze variable '{variable}': op '{node.op}' of node "
+      f"'{node.name}' uses its handle and has no form that takes a value; cut "
+      "it away with --input_node"
+    )
+  value = data[0]
+  if value.node == variable and graph.op(variable) == "VarHandleOp":
+    value = read(graph, variable)
+  dtype = type_attr(variable_dtype(graph, variable))
+  rest = data[1:]
+  if node.op == "ReadVariableOp":
+    op, attrs = "Identity", {"T": dtype}
+  elif node.op == "ResourceGather":
+    attrs = {
+      "Tparams": dtype,
+      "Tindices": node.attr["Tindices"],
+      "Taxis": type_attr(tf1.int32),
+    }
+    if node.attr["batch_dims"].i:
+      attrs["batch_dims"] = int_attr(node.attr["batch_dims"].i)
+    axis = node.attr["batch_dims"].i
+    op = "GatherV2"
+    rest.append(
+      constant(
+        graph,
+        node.name + "/axis",
+        axis,
+        tf1.int32,
+        [TensorRef(rest[0].node, 0, True)],
+      )
+    )
+  elif node.op == "ResourceGatherNd":
+    op = "GatherNd"
+    attrs = {"Tparams": dtype, "Tindices": node.attr["Tindices"]}
+  else:
+    op = "Shape"
+    attrs = {"T": dtype, "out_type": node.attr["out_type"]}
+  inputs = [value] + rest + graph.control_inputs(node.name)
+  graph.become(node.name, op, inputs, attrs)

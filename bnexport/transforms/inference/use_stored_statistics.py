@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch statistics give way to the moving averages that track them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Tuple
+
+import numpy as np
+
+from bnexport.analysis.dependence import (
+  DATA,
+  FREE,
+  STATISTIC,
+  Dependence,
+  reduces_batch,
+  uses_batch,
+)
+from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.fixed_points import source_of
+from bnexport.batchnorm.reshaping import shape_for
+from bnexport.batchnorm.shared_norms import Twins
+from bnexport.errors import TransformError
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import (
+  bool_attr,
+  constant,
+  in_scope,
+  static_shape,
+  type_attr,
+)
+from bnexport.graph.variables import Frames, read, variable_dtype
+from bnexport.tf1 import tf1
+
+_KEEP = "--keep_batch_statistics=%s"
+
+
+@dataclasses.dataclass(frozen=True)
+class UseStoredStatistics:
+  """Puts the stored average where a batch statistic was.
+
+  Before: y = FusedBatchNorm(x, gamma, beta, none, none) {is_training=true}
+          mm = VariableV2()   a = Assign(mm, y:1)
+          mv = VariableV2()   b = Assign(mv, y:2)
+  After:  mm/read = Identity(mm)   mv/read = Identity(mv)
+          y = FusedBatchNorm(x, gamma, beta, mm/read, mv/read)
+              {is_training=false}
+
+  What no update tracks is left as it is and said so: instance and layer
+  norms, and norms that are meant to use the batch.
+
+  Refuses when only one of a norm's two statistics has an average, and when
+  several variables are its average and nothing tells which is meant.
+
+  Attributes:
+    keep: scopes of norms that keep their batch statistics.
+  """
+
+  name: ClassVar[str] = "use_stored_statistics"
+  keep: Tuple[str, ...] = ()
+
+  def apply(self, model):
+    return _Replacement(model, self.keep).run()
+
+
+class _Replacement:
+  """The replacement of one model's batch statistics."""
+
+  def __init__(self, model, keep):
+    self.model = model
+    self.graph = model.graph
+    self.keep = keep
+    self.needed = model.needed()
+    self.order = self.graph.topological(self.needed)
+    self.averages = Averages(self.graph, self.needed)
+    self.twins = Twins(self.graph, self.averages)
+    self.frames = Frames(self.graph, self.order)
+    self.sources = {}  # of what was replaced, with a name for messages
+    self.told = []
+
+  def run(self):
+    self._fused()
+    self._spelled_out()
+    self._remove_noise()
+    self.model.averages = frozenset(a.variable for a in self.averages.all)
+    self._look_at_rest()
+    return self.told
+
+  def _is_kept(self, name):
+    return any(in_scope(name, scope) for scope in self.keep)
+
+  # Fused norms.
+
+  def _fused(self):
+    for name in self.order:
+      node = self.graph.node(name)
+      if (
+        node.op in ops.FUSED_NORMS
+        and uses_batch(node)
+        and not self._is_kept(name)
+        and self.averages.dependence(TensorRef(name, 1)) == STATISTIC
+      ):
+        self._fused_one(node)
+
+  def _fused_one(self, node):
+    inputs = self.graph.inputs(node.name)
+    stored = []
+    for which in ("mean", "variance"):
+      found = self.averages.of_fused(node, which)
+      if not found:
+        found = self.twins.of_fused(node, which)
+      variable = self._pick(node.name, which, found)
+      if variable is not None:
+        stored.append((which, variable, read(self.graph, variable)))
+    if not stored:
+      # TF 2 hands the averages to the norm itself.
+      if self._fed_averages(inputs[3]) and self._fed_averages(inputs[4]):
+        stored = [
+          ("mean", inputs[3].node, inputs[3]),
+          ("variance", inputs[4].node, inputs[4]),
+        ]
+      else:
+        return
+    if len(stored) < 2:
+      self._refuse_half(node.name, stored[0][0], stored[0][1])
+    self.sources[source_of(self.graph, inputs[0])] = node.name
+    for (which, variable, ref), slot in zip(stored, (3, 4)):
+      frame = self.frames.of(node.name)
+      if ref != inputs[slot]:
+        dtype = variable_dtype(self.graph, variable)
+        ref = self.frames.carry(ref, dtype, frame)
+        self.graph.set_input(node.name, slot, ref)
+      self.model.stored[TensorRef(node.name, slot - 2)] = variable
+      self.told.append(
+        f"norm '{node.name}' uses '{variable}' for its batch {which}"
+      )
+    node.attr["is_training"].CopyFrom(bool_attr(False))
+    # Counts in training only, and TensorFlow 1 does not know it.
+    node.attr.pop("exponential_avg_factor", None)
+
+  def _fed_averages(self, ref):
+    return (
+      self.averages.dependence(ref) == FREE
+      and static_shape(self.graph, ref) != (0,)
+      and self.graph.op(ref.node) != "Const"
+    )
+
+  # Norms that are spelled out.
+
+  def _spelled_out(self):
+    """Finds what to replace in order of execution, then replaces it.
+
+    A statistic that is computed from replaced ones alone is no statistic any
+    more: the stddev of a stored variance stays as it is spelled.
+    """
+    read = {}
+    for name in self.order:
+      for ref in self.graph.data_inputs(name):
+        read.setdefault(ref.node, set()).add(ref)
+    settled, replaced, derived = set(), [], []
+    for name in self.order:
+      for ref in sorted(read.get(name, ())):
+        if self.averages.dependence(ref) != STATISTIC or self._is_kept(name):
+          continue
+        inputs = self.graph.data_inputs(name)
+        if inputs and all(
+          r in settled or self.averages.dependence(r) == FREE for r in inputs
+        ):
+          settled.add(ref)
+          derived.append(ref)
+          continue
+        variable = self._pick(name, "statistic", self.averages.of(ref))
+        if variable is None:
+          variable = self._pick(name, "statistic", self.twins.of(ref))
+        if variable is not None:
+          settled.add(ref)
+          replaced.append((ref, variable))
+          self._remember(ref)
+    chosen = {variable for _, variable in replaced}
+    for ref in [ref for ref, _ in replaced] + derived:
+      self._follow(ref, chosen)
+    for ref, variable in replaced:
+      self._replace(ref, variable)
+
+  def _remember(self, ref):
+    signature = self.averages.signature(ref)
+    if signature is not None:
+      self.sources[signature[0]] = ref.node
+
+  def _follow(self, ref, chosen):
+    """Training-time helpers that the outputs read settle at the statistic.
+
+    Renorm corrects towards averages of its own; where the statistic is the
+    stored one, the correction is 1 and 0.
+    """
+    for average in self.averages.of(ref):
+      if average.variable in chosen or average.variable not in self.needed:
+        continue
+      for reader in self.graph.readers(average.variable):
+        if reader in self.needed and self.graph.op(reader) in (
+          "Identity",
+          "ReadVariableOp",
+        ):
+          self.model.settled[TensorRef(reader)] = ref
+          self.graph.redirect(TensorRef(reader), ref, self.needed)
+
+  def _replace(self, ref, variable):
+    graph = self.graph
+    value = read(graph, variable)
+    dtype = variable_dtype(graph, variable)
+    shape = shape_for(self.model, ref, variable)
+    if shape is not None:
+      base = f"{ref.node}/stored"
+      size = constant(graph, base + "/shape", np.array(shape, np.int32))
+      value = TensorRef(
+        graph.add(
+          "Reshape",
+          base,
+          [value, size],
+          {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)},
+        ).name
+      )
+    wanted = self.model.signatures.output_dtypes(graph.node(ref.node))[
+      ref.index
+    ]
+    if wanted != dtype:
+      value = TensorRef(
+        graph.add(
+          "Cast",
+          f"{ref.node}/cast",
+          [value],
+          {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)},
+        ).name
+      )
+    value = self.frames.carry(value, wanted, self.frames.of(ref.node))
+    graph.redirect(ref, value, self.needed)
+    self.model.stored[ref] = variable
+    self.told.append(
+      f"stored '{variable}' takes the place of batch statistic '{ref}'"
+    )
+
+  def _remove_noise(self):
+    """Takes the random part out of the scale and offset of these norms.
+
+    tf.layers' `adjustment` multiplies scale and offset by random numbers and
+    adds random numbers, while training.
+    """
+    random = set()
+    for name in self.order:
+      if ops.is_random(self.graph.op(name)) or any(
+        ref.node in random for ref in self.graph.data_inputs(name)
+      ):
+        random.add(name)
+    for name in self.order if random else ():
+      if self.averages.dependence(TensorRef(name)) != STATISTIC:
+        continue
+      for slot, ref in enumerate(self.graph.data_inputs(name)):
+        if ref.node in random and self.averages.dependence(ref) == FREE:
+          self._quiet(name, slot, ref, random)
+
+  def _quiet(self, name, slot, ref, random):
+    """Puts the part of an operand that is not random in its place."""
+    combined = "Mul" if self.graph.op(name) == "Mul" else "Add"
+    plain = []
+    if self.graph.op(ref.node).startswith(combined):
+      plain = [
+        r for r in self.graph.data_inputs(ref.node) if r.node not in random
+      ]
+    if plain:
+      value = plain[0]
+    else:
+      dtype = self.graph.node(name).attr["T"].type
+      neutral = np.array(1 if combined == "Mul" else 0)
+      value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
+    self.graph.set_input(name, slot, value)
+    self.model.is_noise_removed = True
+    self.told.append(f"removed the random adjustment '{ref.node}'")
+
+  # Choosing an average.
+
+  def _pick(self, name, which, found):
+    """The one variable among averages of the same statistic, or None."""
+    variables = self.averages.variables(found)
+    if len(variables) > 1:
+      raise TransformError(
+        "cannot tell which average '%s' means for its %s: %s all track it; "
+        "pass %s to keep the batch statistic"
+        % (name, which, ", ".join(f"'{v}'" for v in variables), _KEEP % name)
+      )
+    return variables[0] if variables else None
+
+  # What is left.
+
+  def _look_at_rest(self):
+    """Notes norms that keep batch statistics; refuses half replaced ones."""
+    order = self.graph.topological(self.model.needed())
+    dependence = Dependence(self.graph, order)
+    kept = {}
+    for name in order:
+      node = self.graph.node(name)
+      if node.op in ops.FUSED_NORMS and uses_batch(node):
+        kept[source_of(self.graph, self.graph.inputs(name)[0])] = name
+      elif reduces_batch(self.graph, node) and any(
+        dependence(r) == DATA for r in self.graph.data_inputs(name)
+      ):
+        self._look_at_statistic(name, kept)
+    asked = [name for name in kept.values() if self._is_kept(name)]
+    self.model.unaveraged = tuple(n for n in kept.values() if n not in asked)
+    for name in asked:
+      self.model.warnings.append(
+        f"norm '{name}' keeps computing its own statistics: as asked"
+      )
+
+  def _look_at_statistic(self, name, kept):
+    signature = self.averages.signature(TensorRef(name))
+    if signature is None:
+      return
+    source = signature[0]
+    is_mean = signature in self.averages.fused_signature(source, "mean")
+    is_variance = signature in self.averages.fused_signature(source, "variance")
+    if self._is_kept(name):
+      kept.setdefault(source, name)
+    elif source in self.sources and (is_mean or is_variance):
+      self._refuse_half(
+        name, "variance" if is_mean else "mean", self.sources[source]
+      )
+    elif is_variance:
+      kept.setdefault(source, name)
+
+  def _refuse_half(self, name, which, by):
+    raise TransformError(
+      f"cannot export norm '{name}': its {which} has a moving average "
+      f"('{by}') and its other statistic has none; pass {_KEEP % name} to "
+      "keep both batch statistics"
+    )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Eight-bit and rounded weights and activations."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Undoing what freezing did to a training graph."""

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Updates that were cut away, put back by the names in the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, FrozenSet, Tuple
+
+from bnexport.analysis.dependence import STATISTIC
+from bnexport.analysis.origins import is_chosen, parameter_of
+from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.forms import find
+from bnexport.batchnorm.norm import BATCH
+from bnexport.batchnorm.pairing import Pairing, squeezed
+from bnexport.errors import TransformError
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import bool_attr, in_scope, static_shape, type_attr
+from bnexport.model.checkpoint import Saved
+from bnexport.tf1 import tf1
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreUpdates:
+  """Gives norms in training mode the updates back that freezing pruned.
+
+  The checkpoint's keys tell which averages a norm had: those of its number of
+  channels that lie in its scope, or are named for its statistics.
+
+  Before: gamma = Const() {value=<float [2] 1>}
+          y = FusedBatchNorm(x, gamma, beta, c, c) {is_training=true}
+  After:  y = FusedBatchNorm(x, gamma, beta, c, c) {is_training=true}
+          moving_mean = VariableV2() {shape=[2]}
+          moving_mean/AssignMovingAvg = Assign(moving_mean, y:1)
+          moving_variance = VariableV2() {shape=[2]}
+          moving_variance/AssignMovingAvg = Assign(moving_variance, y:2)
+
+  That is where the checkpoint has gamma, moving_mean and moving_variance.
+
+  Refuses where several keys are as near.
+
+  Attributes:
+    keep: scopes of norms that keep their batch statistics.
+  """
+
+  name: ClassVar[str] = "restore_updates"
+  keep: Tuple[str, ...] = ()
+
+  def apply(self, model):
+    told = [
+      _into_training_mode(model, node)
+      for node in model.graph
+      if node.op in ops.FUSED_NORMS and _has_no_statistics(model.graph, node)
+    ]
+    if model.values.checkpoint is None:
+      return told
+    averages = Averages(model.graph, model.needed())
+    found = {}
+    pairing = Pairing(model.values.checkpoint.shapes, set(model.graph.names()))
+    for norm in find(model.graph, model.outputs):
+      if not any(in_scope(norm.name, scope) for scope in self.keep):
+        if _is_bare(model.graph, averages, norm):
+          found[norm] = _pair(model, pairing, averages.dependence, norm)
+    _refuse_shared(found)
+    for norm, pair in found.items():
+      if pair is not None:
+        told.append(_restore(model, norm, pair))
+    return told
+
+
+def _has_no_statistics(graph, node):
+  """Whether a fused norm is set to inference and has nothing to use there."""
+  if "is_training" not in node.attr or node.attr["is_training"].b:
+    return False
+  return any(
+    static_shape(graph, ref) == (0,)
+    for ref in graph.data_inputs(node.name)[3:5]
+  )
+
+
+def _into_training_mode(model, node):
+  node.attr["is_training"].CopyFrom(bool_attr(True))
+  return (
+    f"norm '{node.name}' was set to inference without statistics; it is "
+    "looked at as in training"
+  )
+
+
+def _is_bare(graph, averages, norm):
+  """Whether a norm uses the batch and nothing says what averages that."""
+  if norm.statistics != BATCH or norm.mean is None:
+    return False
+  if norm.form == "fused":
+    return not averages.of_fused(graph.node(norm.name), "mean")
+  return all(
+    not averages.of(ref) and not is_chosen(graph, ref)
+    for ref in (norm.mean, norm.variance)
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+  """The keys of a norm's averages, and the parameters that told them."""
+
+  keys: Tuple[str, str]
+  parameters: FrozenSet[str]
+
+
+def _pair(model, pairing, dependence, norm):
+  """The _Pair of a norm; None where names do not tell one."""
+  shapes = {}
+  for ref in _operands(model.graph, norm):
+    if ref.node in (norm.mean.node, norm.variance.node):
+      continue
+    if dependence(ref) == STATISTIC:
+      return None  # corrected, as renorm does: more than two averages
+    shape, names = _parameter(model.graph, ref)
+    if shape is not None:
+      shapes.setdefault(shape, set()).update(names)
+  if len(shapes) != 1:
+    return None
+  ((shape, parameters),) = shapes.items()
+  statistics = ()
+  if norm.form != "fused":
+    statistics = (norm.mean.node, norm.variance.node)
+  anchors = sorted(parameters) + [norm.name] + list(statistics)
+  found = pairing.of(shape, anchors, statistics)
+  if not all(found):
+    return None
+  for which, keys in zip(("mean", "variance"), found):
+    if len(keys) > 1:
+      raise TransformError(
+        "cannot tell which key of checkpoint '%s' is the moving %s of norm "
+        "'%s': %s; give the training graph with --meta_graph, or pass "
+        "--keep_batch_statistics=%s"
+        % (
+          model.values.checkpoint.prefix,
+          which,
+          norm.name,
+          " and ".join(f"'{key}'" for key in sorted(keys)[:4]),
+          norm.name,
+        )
+      )
+  return _Pair((found[0][0], found[1][0]), frozenset(parameters))
+
+
+def _refuse_shared(found):
+  """Only norms that share their parameters share averages."""
+  owners = {}
+  for norm, pair in found.items():
+    for key in pair.keys if pair is not None else ():
+      other, parameters = owners.setdefault(key, (norm, pair.parameters))
+      if parameters != pair.parameters:
+        raise TransformError(
+          f"cannot tell whose average '{key}' is: norms '{other.name}' and "
+          f"'{norm.name}' are equally near to it; give the training graph "
+          "with --meta_graph"
+        )
+
+
+def _restore(model, norm, pair):
+  for ref, key in zip((norm.mean, norm.variance), pair.keys):
+    _add_update(model, ref, key)
+  model.warnings.append(
+    "norm '%s': the graph has no updates of its averages; '%s' and '%s' are "
+    "taken for them by their names" % ((norm.name,) + pair.keys)
+  )
+  return "norm '%s' had '%s' and '%s' as averages, as their names say" % (
+    (norm.name,) + pair.keys
+  )
+
+
+_AFFINE = frozenset(("Mul", "Sub", "Add", "AddV2", "BiasAdd", "RealDiv"))
+# From the inverse stddev over the scale and the offset to y.
+_REACH = 6
+
+
+def _operands(graph, norm):
+  """What scales and shifts a norm."""
+  if norm.form == "fused":
+    return graph.data_inputs(norm.name)[1:3]
+  names = {norm.name: 0}
+  stack = [norm.name]
+  for name in stack:
+    for reader in graph.readers(name):
+      if (
+        reader not in names
+        and graph.op(reader) in _AFFINE
+        and names[name] < _REACH
+      ):
+        names[reader] = names[name] + 1
+        stack.append(reader)
+  return [
+    ref
+    for name in stack[1:]
+    for ref in graph.data_inputs(name)
+    if ref.node not in names
+  ]
+
+
+def _parameter(graph, ref):
+  """Squeezed shape of a variable or constant, and the names it has."""
+  ref = parameter_of(graph, ref)
+  op = graph.op(ref.node)
+  if op == "ConcatV2":  # a partitioned variable
+    parts = [_parameter(graph, r) for r in graph.data_inputs(ref.node)[:-1]]
+    if any(shape is None or len(shape) != 1 for shape, _ in parts):
+      return None, set()
+    names = set().union(*(names for _, names in parts))
+    return (sum(shape[0] for shape, _ in parts),), names
+  shape = None
+  if op in ops.VARIABLES or op == "Const":
+    shape = static_shape(graph, ref)
+  if not shape:
+    return None, set()  # no vector: epsilon, or data
+  return squeezed(shape), {ref.node}
+
+
+def _add_update(model, ref, key):
+  """Adds `key`'s variable, and an update that sets it to the statistic."""
+  graph = model.graph
+  dtype = type_attr(model.dtype(ref))
+  if key not in graph:
+    shape = tf1.TensorShape(model.values.checkpoint.shapes[key]).as_proto()
+    graph.add(
+      "VariableV2",
+      key,
+      (),
+      {"dtype": dtype, "shape": tf1.AttrValue(shape=shape)},
+    )
+    model.values.prefer(key, Saved(key, ""))
+  graph.add(
+    "Assign",
+    key + "/AssignMovingAvg",
+    [TensorRef(key), ref],
+    {"T": dtype, "validate_shape": bool_attr(False)},
+  )

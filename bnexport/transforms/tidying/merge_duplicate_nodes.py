@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is computed twice is computed once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import ClassVar
+
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import functions_of
+from bnexport.transforms.tidying.names import protected
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeDuplicateNodes:
+  """Keeps one of several nodes that have op, inputs, attributes and device.
+
+  Placeholders, inputs and outputs, ops that keep a state or draw random
+  numbers, ops that this TensorFlow does not know, and calls of functions are
+  never merged. Functions' nodes stay.
+
+  Before: a = Neg(x)   b = Neg(x)   y = Add(a, b)
+  After:  a = Neg(x)   y = Add(a, a)
+  """
+
+  name: ClassVar[str] = "merge_duplicate_nodes"
+
+  def apply(self, model):
+    graph, first, merged = model.graph, {}, 0
+    kept = protected(model)
+    for name in graph.topological():
+      node = graph.node(name)
+      if name in kept or not _can_merge(model, node):
+        continue
+      # Inputs come first in this order, so theirs are merged already.
+      other = first.setdefault(_key(node), name)
+      if other != name:
+        _replace(graph, name, other)
+        merged += 1
+    return [f"merged {merged} nodes with equal ones"] if merged else []
+
+
+def _can_merge(model, node):
+  if node.op in ops.PLACEHOLDERS or node.op not in model.signatures:
+    return False
+  if any(name in model.graph.library for name in functions_of(node)):
+    return False
+  return not model.signatures[node.op].is_stateful
+
+
+def _key(node):
+  """A digest of all of a node but its name."""
+  nameless = type(node)()
+  nameless.CopyFrom(node)
+  nameless.ClearField("name")
+  # It tells where the node was made.
+  nameless.ClearField("experimental_debug_info")
+  return hashlib.sha256(nameless.SerializeToString(deterministic=True)).digest()
+
+
+def _replace(graph, name, other):
+  """Makes whoever reads a node read another one instead, and removes it."""
+  for reader in graph.readers(name):
+    graph.set_inputs(
+      reader,
+      [
+        TensorRef(other, ref.index, ref.control) if ref.node == name else ref
+        for ref in graph.inputs(reader)
+      ],
+    )
+  graph.remove([name])

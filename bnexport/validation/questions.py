@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions that a graph is asked, and what comes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from bnexport.batchnorm.forms import find
+from bnexport.batchnorm.norm import STORED, BatchNorm
+from bnexport.errors import ComparisonError, SourceError
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import static_shape
+from bnexport.proof import comparison
+from bnexport.proof.comparison import (
+  Comparison,
+  Difference,
+  difference,
+  tolerance,
+)
+from bnexport.proof.divergence import (
+  depend_on,
+  first_real,
+  matched,
+  norm_behind,
+  walk,
+)
+from bnexport.tf1 import tf1
+from bnexport.validation.consumers.verdicts import Verdict
+from bnexport.validation.data_statistics import (
+  FEWEST_ROWS,
+  DataStatistics,
+  Distance,
+)
+
+_ROWS_AT_ONCE = 64
+# Rows of made-up input.
+_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Parting:
+  """The first tensor that differs by more than rounding.
+
+  Attributes:
+    difference: how far it is apart.
+    op: the node's op.
+    norm: the norm that it lies at or behind, or None.
+    values: what the graph has there, in words.
+    reference_values: what the reference has there, in words.
+  """
+
+  difference: Difference
+  op: str
+  norm: Optional[BatchNorm]
+  values: str
+  reference_values: str
+
+
+@dataclasses.dataclass
+class Agreement:
+  """In how many rows the largest column is the reference's.
+
+  Attributes:
+    output: the tensor's name.
+    rows: how many were looked at.
+    agree: in how many of them it is; ties within rounding count as well.
+  """
+
+  output: str
+  rows: int = 0
+  agree: int = 0
+
+
+@dataclasses.dataclass
+class Validation:
+  """What was found of one graph.
+
+  Attributes:
+    path: the graph's file.
+    nodes: how many there are.
+    outputs: names of the tensors that were looked at.
+    is_guessed: whether nobody named them.
+    refused: why TensorFlow does not import the graph, or None.
+    proof: a Comparison.
+    parting: where it parts from its reference; None where it does not, or
+      where that is not told.
+    agreements: one for each output that looks like a classifier's.
+    norms: the graph's BatchNorms.
+    distances: of norms' stored statistics from the data's; None where they
+      were not looked at.
+    batches: what was fed, each a dict of arrays by input name.
+    verdicts: consumers' verdicts.Verdict, for those that were asked.
+  """
+
+  path: str
+  nodes: int = 0
+  outputs: List[str] = dataclasses.field(default_factory=list)
+  is_guessed: bool = False
+  refused: Optional[str] = None
+  proof: Comparison = dataclasses.field(default_factory=Comparison)
+  parting: Optional[Parting] = None
+  agreements: List[Agreement] = dataclasses.field(default_factory=list)
+  norms: List[BatchNorm] = dataclasses.field(default_factory=list)
+  distances: Optional[List[Distance]] = None
+  batches: List[Dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+  verdicts: List[Verdict] = dataclasses.field(default_factory=list)
+
+  @property
+  def holds(self):
+    return (
+      self.refused is None
+      and self.proof.holds
+      and all(verdict.holds for verdict in self.verdicts)
+    )
+
+
+def validate(
+  model,
+  runner,
+  reference=None,
+  feeds=None,
+  samples=None,
+  keeps_batch=False,
+  progress=lambda text: None,
+):
+  """Runs a graph and asks everything that can be asked of its answers.
+
+  Args:
+    model: the Model of the graph.
+    runner: an opening.Running of it.
+    reference: an opening.Reference, or None.
+    feeds: arrays by input name; made up where it is None.
+    samples: how many rows to make up; None for a few.
+    keeps_batch: whether norms use the batch on purpose.
+    progress: called with what is being done.
+
+  Returns:
+    A Validation.
+
+  Raises:
+    SourceError: the data does not fit the graph.
+    ComparisonError: TensorFlow can't run the graph, or the reference.
+  """
+  found = Validation(
+    model.origin,
+    nodes=len(model.graph),
+    outputs=[str(ref) for ref in model.outputs],
+    norms=find(model.graph, model.outputs),
+  )
+  found.proof.is_made_up = feeds is None
+  if feeds is None:
+    batches = [_made_up(model, runner, samples or _ROWS)]
+  else:
+    comparison.refuse_other_names(_placeholders(model.graph), feeds)
+    batches = _cut(model, feeds, found.proof)
+  found.batches = batches
+  running = reference and reference.running
+  if running is not None:
+    _open(running)
+  progress("comparing")
+  comparison.examine(
+    found.proof,
+    runner,
+    model.outputs,
+    running,
+    batches[0],
+    comparison.run_given(runner, batches[0]),
+    keeps_batch or (reference is not None and reference.keeps_batch),
+    is_strict=True,
+  )
+  if running is not None:
+    if not found.proof.differences:
+      raise ComparisonError(
+        f"cannot compare with {running.what}: "
+        f"{found.proof.reference.partition(': ')[2]}; give both graphs the "
+        "same inputs"
+      )
+    apart = _compare(found, runner, running, batches)
+    if apart is not None:
+      progress("looking for the first tensor that differs")
+      found.parting = _part(found, model, runner, running, apart)
+  if feeds is not None:
+    progress("statistics of the data")
+    _look_at_statistics(found, model, runner, batches)
+  return found
+
+
+def _open(running):
+  try:
+    running.open()
+  except ComparisonError as error:
+    raise ComparisonError(
+      f"cannot run the reference: {error}; give one that runs here, as a "
+      "frozen graph"
+    ) from error
+
+
+# What is fed.
+
+
+def _made_up(model, runner, rows):
+  """Feeds that the graph runs on."""
+  names = model.needed(control=True)
+  fed = [model.graph.node(n) for n in names if n not in runner.settings]
+  proof = Comparison()
+  feeds, _ = comparison.first_that_runs(
+    runner, comparison.made_up_feeds(_placeholders(fed), rows), proof
+  )
+  if feeds is None:
+    raise ComparisonError(
+      f"cannot run '{model.origin}' on made-up input: "
+      f"{proof.notes[-1].partition(': ')[2]}"
+    )
+  return feeds
+
+
+def _placeholders(nodes):
+  """A GraphDef of the placeholders among some nodes."""
+  return tf1.GraphDef(node=[n for n in nodes if n.op in ops.PLACEHOLDERS])
+
+
+def _cut(model, feeds, proof):
+  """The data in batches: as large as the graph asks, or as is handy."""
+  rows = {len(value) for value in feeds.values() if np.ndim(value)}
+  if rows == {0}:
+    raise SourceError(
+      "cannot use the feeds: there are no rows in them; give some"
+    )
+  if len(rows) != 1:
+    return [feeds]
+  rows = rows.pop()
+  shapes = [static_shape(model.graph, TensorRef(name)) for name in feeds]
+  fixed = [shape[0] for shape in shapes if shape and shape[0] > 0]
+  size = fixed[0] if fixed else _ROWS_AT_ONCE
+  count = rows // size if fixed and rows > size else -(-rows // size)
+  if count * size < rows:
+    proof.notes.append(
+      f"the last {rows - count * size} of {rows} rows were not fed: the graph "
+      f"takes {size} at a time"
+    )
+  return [
+    {
+      name: value[i * size : (i + 1) * size] if np.ndim(value) else value
+      for name, value in feeds.items()
+    }
+    for i in range(count)
+  ]
+
+
+# How far it is from its reference.
+
+
+def _compare(found, runner, running, batches):
+  """Compares all batches; returns the first whose answers differ, or None."""
+  worst = {one.output: one for one in found.proof.differences}
+  counts = {name: Agreement(name) for name in found.outputs}
+  apart = None
+  for feeds in batches:
+    answers, expected = runner.answers(feeds), running.answers(feeds)
+    for name, value, other in zip(found.outputs, answers, expected):
+      one = difference(name, value, other, runner.rounding)
+      if one.largest - one.limit > worst[name].largest - worst[name].limit:
+        worst[name] = one
+      if not one.holds and apart is None:
+        apart = feeds
+      _count(counts[name], np.asarray(value), np.asarray(other))
+  found.proof.differences = list(worst.values())
+  found.agreements = [one for one in counts.values() if one.rows]
+  return apart
+
+
+def _count(agreement, value, expected):
+  if (
+    value.ndim != 2
+    or value.shape != expected.shape
+    or value.shape[1] < 2
+    or value.dtype.kind != "f"
+  ):
+    return
+  value, wide = value.astype(np.float64), expected.astype(np.float64)
+  row = np.arange(len(value))
+  # What is within rounding of the largest may be the largest.
+  limit = tolerance(expected.dtype) * np.maximum(1, np.abs(wide).max(axis=1))
+  own, other = value.argmax(axis=1), wide.argmax(axis=1)
+  agree = (value[row, other] >= value.max(axis=1) - limit) | (
+    wide[row, own] >= wide.max(axis=1) - limit
+  )
+  agreement.rows += len(value)
+  agreement.agree += int(agree.sum())
+
+
+def _part(found, model, runner, running, feeds):
+  """Where the graph parts from its reference; None where that is not told."""
+  graph = model.graph
+  fed = depend_on(graph, feeds)
+  names = [name for name in matched(graph, running.graph) if name in fed]
+  names += [name for name in found.outputs if name not in names]
+  try:
+    differences = list(walk(runner, running, feeds, names))
+  except ComparisonError as error:
+    found.proof.notes.append(f"where they part was not looked for: {error}")
+    return None
+  at_fault = _at_fault(graph, found.outputs, differences)
+  first = first_real(
+    [d for d in differences if d.holds or _node(d.output) in at_fault], graph
+  )
+  if first is None:
+    return None
+  values = [
+    _words(side.fetch([first.output], feeds)[0]) for side in (runner, running)
+  ]
+  op = graph.op(_node(first.output))
+  norm = norm_behind(graph, found.norms, differences, first)
+  return Parting(first, op, norm, *values)
+
+
+def _at_fault(graph, outputs, differences):
+  """Nodes whose differences reach an output.
+
+  Where a norm was folded, a layer has other values and what reads it agrees
+  again: nothing that differs behind that comes from there.
+  """
+  agree = {_node(one.output) for one in differences if one.holds}
+  stack = [_node(name) for name in outputs if _node(name) not in agree]
+  seen = set(stack)
+  while stack:
+    for ref in graph.inputs(stack.pop()):
+      if ref.node not in seen and ref.node not in agree:
+        seen.add(ref.node)
+        stack.append(ref.node)
+  return seen
+
+
+def _node(name):
+  return TensorRef.parse(name).node
+
+
+def _words(array):
+  """Shape, dtype and range of values, for people."""
+  array = np.asarray(array)
+  said = f"{array.dtype.name} {list(array.shape)}"
+  if array.size and array.dtype.kind in "fiu":
+    said += f" from {array.min():.3g} to {array.max():.3g}"
+  return said
+
+
+# How far its statistics are from the data's.
+
+
+def _look_at_statistics(found, model, runner, batches):
+  rows = sum(
+    max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
+    for feeds in batches
+  )
+  notes = found.proof.notes
+  if rows < FEWEST_ROWS:
+    notes.append(
+      f"statistics of the data were not looked at: {rows} rows are fewer than "
+      f"{FEWEST_ROWS}"
+    )
+    return
+  if not any(norm.statistics == STORED for norm in found.norms):
+    notes.append(
+      "statistics of the data were not looked at: no norm has stored ones; "
+      "where norms were folded, freeze with --nofold_batch_norms to see them"
+    )
+    return
+  collected = DataStatistics(runner, model.graph, found.norms)
+  for feeds in batches:
+    collected.add(feeds)
+  found.distances = collected.distances()
+  if collected.left_out:
+    notes.append(
+      f"statistics of {len(collected.left_out)} norms were not looked at: "
+      f"what '{collected.left_out[0]}' normalises can't be fetched"
+    )

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's commands run as written, and what it names exists."""
+
+import os
+import re
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+import saved
+from absl import flags
+from judges.commands import ROOT, run_process
+
+from bnexport import cli
+from bnexport.tf1 import session, tf1
+
+with open(os.path.join(ROOT, "README.md")) as _file:
+  README = _file.read()
+
+NET = """
+import tensorflow.compat.v1 as tf
+
+
+def build(x, is_training):
+  h = tf.nn.conv2d(x, tf.get_variable("kernel", [7, 7, 3, 8]), [1, 4, 4, 1],
+                   "SAME")
+  shape = {"shape": [8]}
+  gamma = tf.get_variable("gamma", initializer=tf.ones_initializer(), **shape)
+  beta = tf.get_variable("beta", initializer=tf.zeros_initializer(), **shape)
+  mean = tf.get_variable("moving_mean", trainable=False, **shape)
+  variance = tf.get_variable("moving_variance", trainable=False,
+                             initializer=tf.ones_initializer(), **shape)
+  if not is_training:
+    y = tf.nn.fused_batch_norm(h, gamma, beta, mean, variance,
+                               is_training=False)[0]
+  else:
+    y, batch_mean, batch_variance = tf.nn.fused_batch_norm(h, gamma, beta)
+    for average, value in ((mean, batch_mean), (variance, batch_variance)):
+      tf.add_to_collection(
+        tf.GraphKeys.UPDATE_OPS,
+        tf.assign_sub(average, (average - value) * 0.1))
+  y = tf.reduce_mean(tf.nn.relu(y), [1, 2])
+  return tf.matmul(y, tf.get_variable("weights", [8, 4]), name="logits")
+"""
+
+
+def commands():
+  """The README's commands, each on one line."""
+  blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+  lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+  return [line for line in lines if line.startswith("python -m bnexport")]
+
+
+COMMANDS = commands()
+
+
+def _frozen(code, folder):
+  """A right inference graph of the checkpoint."""
+  with tf1.Graph().as_default() as graph, session(graph) as running:
+    inputs = tf1.placeholder(tf1.float32, [None, 32, 32, 3], "x")
+    code["build"](inputs, is_training=False)
+    tf1.train.Saver().restore(running, str(folder / "run" / "model.ckpt"))
+    return tf1.graph_util.convert_variables_to_constants(
+      running, graph.as_graph_def(), ["logits"]
+    ).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A directory with my_net.py and run/model.ckpt of it, trained a bit."""
+  folder = tmp_path_factory.mktemp("readme")
+  (folder / "my_net.py").write_text(NET)
+  (folder / "run").mkdir()
+  code = {}
+  exec(NET, code)
+  with tf1.Graph().as_default() as graph:
+    tf1.disable_resource_variables()
+    x = tf1.random_normal([4, 32, 32, 3], 0.5, seed=1)
+    inputs = tf1.placeholder_with_default(x, [None, 32, 32, 3], "x")
+    code["build"](inputs, is_training=True)
+    updates = tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
+    with session(graph) as running:
+      running.run(tf1.global_variables_initializer())
+      for _ in range(3):
+        running.run(updates)
+      tf1.train.Saver().save(running, str(folder / "run" / "model.ckpt"))
+      frozen = tf1.graph_util.convert_variables_to_constants(
+        running, graph.as_graph_def(), ["logits"]
+      )
+      (folder / "broken.pb").write_bytes(frozen.SerializeToString())
+      (folder / "frozen.pb").write_bytes(_frozen(code, folder))
+      np.savez(
+        str(folder / "images.npz"),
+        x=np.random.RandomState(1).randn(40, 32, 32, 3) + 0.5,
+      )
+  kept, _ = saved.load("keras", folder)
+  shutil.move(os.path.join(kept, "saved"), str(folder / "export"))
+  kept, _ = saved.load("keras3", folder)
+  shutil.move(os.path.join(kept, "model.keras"), str(folder))
+  return folder
+
+
+def test_there_are_commands():
+  assert len(COMMANDS) >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs_as_written(trained, tmp_path, command):
+  if "--keras=" in command and tf1.__version__ < "2":
+    pytest.skip("TF 1.15 has no Keras 3")
+  folder = str(tmp_path / "work")
+  shutil.copytree(str(trained), folder)
+  result = run_process(*shlex.split(command)[1:], cwd=folder)
+  if "bnexport.inspect" in command:
+    assert "BN101" in result.out
+    return
+  assert result.status == 0, result.err
+  if "bnexport.transform" in command:
+    assert re.search("^wrote small(.pb|er): ", result.out, re.M)
+    return
+  assert "\n  holds" in result.out
+  assert re.search("batch norms: [1-9]", result.out)
+  if "bnexport.validate" in command:
+    return
+  written = re.search("^wrote (.*?): ", result.out, re.M).group(1)
+  assert os.path.exists(os.path.join(folder, written))
+  assert written in (
+    "broken.pb.repaired.pb",
+    os.path.join("run", "model.ckpt.frozen.pb"),
+    "served.pb",
+    "model.keras.frozen.pb",
+  )
+
+
+def test_flags_exist():
+  named = set(re.findall(r"(?<![\w-])--([a-z_]+)", README))
+  assert len(named) > 12
+  unknown = {name for name in named if name not in flags.FLAGS}
+  assert unknown == set()
+
+
+def test_exit_statuses_are_those_of_the_code():
+  table = dict(re.findall(r"^\| (\d) \| (.*?) \|$", README, re.M))
+  assert set(table) == {"0", "1", "2", "3"}
+  assert "differ" in table[str(cli.NOT_PROVEN)]
+  assert "can't be done" in table[str(cli.REFUSED)]
+  assert "written" in table[str(cli.DONE)]
+
+
+def test_scripts_exist():
+  named = set(re.findall(r"scripts/\w+", README))
+  assert len(named) >= 3
+  for path in named:
+    assert os.access(os.path.join(ROOT, path), os.X_OK), path

@@ -1,0 +1,629 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs that TensorFlow froze from training graphs are repaired, or refused.
+
+The naive.pb of a zoo case is what convert_variables_to_constants made of its
+training graph.
+"""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import zoo
+from judges.counting import assert_linear
+from judges.exporting import assert_answers
+
+from bnexport import text
+from bnexport.errors import Error, GraphError, SourceError
+from bnexport.exporting import pipeline
+from bnexport.graph import Graph
+from bnexport.graph.nodes import Signatures
+from bnexport.mending import mending
+from bnexport.mending.completion import complete
+from bnexport.proof import comparison
+from bnexport.sources import frozen_graph
+from bnexport.sources.files import read_proto
+from bnexport.tf1 import tf1
+
+# The checkpoint lacks their averages, which naive.pb holds; y is no truth.
+_NO_TRUTH = "refuse_trainable_saver_phase"
+# Without the updates only names are left, and here they lie.
+_NAMES_LIE = {"decoy_swapped_scopes", "decoy_unused_moving_mean"}
+# Names tell nothing, or more than one thing, or there are no averages.
+_NAMES_ARE_SILENT = {
+  "contrib_renorm_literal",
+  "contrib_scale_only_unfused_literal",
+  "decoy_crossed_names",
+  "decoy_meaningless_names",
+  "decoy_same_shapes",
+  "decoy_two_norms_one_pair",
+  "flow_data_cond_norm",
+  "keep_gan_generator",
+  "keep_gan_generator_fused",
+  "keep_instance_fused",
+  "keep_layer_fused",
+  "keep_mixed_fused",
+  "layers_adjustment",
+  "layers_renorm_clipping",
+  "layers_renorm_literal",
+}
+
+
+def _has_naive(name):
+  with zipfile.ZipFile(os.path.join(zoo.DATA, name + ".zip")) as archive:
+    return "naive.pb" in archive.namelist()
+
+
+_NAIVE = [name for name in zoo.names() if _has_naive(name)]
+
+
+def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
+  """Repairs a case's naive.pb as the repair command would.
+
+  Args:
+    case: a zoo.Case.
+    checkpoint: whether its checkpoint is at hand.
+    meta: whether its training graph is; or the path of another one.
+    path: of another frozen graph.
+    prefix: of another checkpoint.
+    **options: of pipeline.Options.
+  """
+  meta = case.prefix + ".meta" if meta is True else meta or None
+  model = frozen_graph.load(
+    str(path or case.naive),
+    (prefix or case.prefix) if checkpoint else None,
+    meta,
+    [case.output] + list(case.also),
+    [case.input] if case.cut_input else [],
+  )
+  asked = dict(
+    settings={key: str(value) for key, value in case.set.items()},
+    keep_batch_statistics=tuple(case.keep_scopes),
+    moving_averages=case.ema,
+    data_format="NHWC" if case.no_run_115 else None,
+  )
+  asked.update(options)
+  return pipeline.mend_frozen_graph(model, pipeline.Options(**asked))
+
+
+def assert_repaired(case, export, proven=True):
+  """Asserts the truth, and that the proof holds."""
+  assert_answers(case, export)
+  if proven:
+    assert _proof(export).holds
+
+
+def _proof(export):
+  return comparison.prove(
+    export.to_graph_def(),
+    export.model.outputs,
+    export.reference,
+    keeps_batch=export.keeps_batch,
+  )
+
+
+def assert_refusal(refused, *words):
+  message = str(refused.value)
+  assert message.startswith("cannot ")
+  assert "\n" not in message
+  for word in words:
+    assert word in message
+
+
+def edit(case, folder, change, name="edited.pb"):
+  """Writes a copy of naive.pb that `change` was applied to; its path."""
+  graph_def = read_proto(case.naive, tf1.GraphDef, "the graph")
+  change(graph_def)
+  path = os.path.join(str(folder), name)
+  with open(path, "wb") as f:
+    f.write(graph_def.SerializeToString())
+  return path
+
+
+def by_name(graph_def):
+  return {node.name: node for node in graph_def.node}
+
+
+# Every case of the zoo.
+
+
+@pytest.mark.parametrize("name", _NAIVE)
+def test_with_the_training_graph(cases, name):
+  case = cases(name)
+  if name == _NO_TRUTH:
+    return
+  if name.startswith("refuse_"):
+    with pytest.raises(Error) as refused:
+      repair(case)
+    assert_refusal(refused)
+  else:
+    assert_repaired(case, repair(case))
+
+
+@pytest.mark.parametrize("name", _NAIVE)
+def test_with_the_checkpoint_alone(cases, name):
+  case = cases(name)
+  if name == _NO_TRUTH:
+    return
+  if name.startswith("refuse_") or name in _NAMES_ARE_SILENT:
+    with pytest.raises(Error) as refused:
+      repair(case, meta=False)
+    assert_refusal(refused)
+    return
+  export = repair(case, meta=False)
+  if name in _NAMES_LIE:
+    warned = [w for w in export.model.warnings if "by their names" in w]
+    assert len(warned) == len(export.norms)
+  else:
+    assert_repaired(case, export, proven=False)
+
+
+@pytest.mark.parametrize("name", _NAIVE)
+def test_with_nothing_else(cases, name):
+  """Right where the file holds the statistics, else refused."""
+  case = cases(name)
+  if name == _NO_TRUTH:
+    return
+  try:
+    export = repair(case, checkpoint=False, meta=False)
+  except Error as error:
+    message = str(error)
+    assert message.startswith("cannot ") and "\n" not in message
+    if case.ema:  # they are in the checkpoint alone
+      assert "--moving_averages" in message
+    elif not name.startswith("refuse_"):
+      assert "--checkpoint" in message and "--calibration_data" in message
+      assert name.startswith("state_") or not _holds_updates(case)
+  else:
+    assert not name.startswith("refuse_")
+    assert_repaired(case, export, proven=False)
+
+
+def _holds_updates(case):
+  """Whether freezing left anything that says what the averages are.
+
+  In cases of other state the update of that may be left.
+  """
+  nodes = read_proto(case.naive, tf1.GraphDef, "the graph").node
+  return any(node.op.startswith(("Assign", "RefSwitch")) for node in nodes)
+
+
+def test_sweeps_see_enough():
+  """Most cases have a naive.pb, and the exceptions are cases."""
+  assert len(_NAIVE) > 250
+  assert _NAMES_LIE | _NAMES_ARE_SILENT | {_NO_TRUTH} <= set(_NAIVE)
+
+
+@pytest.mark.parametrize("has_meta", [False, True])
+def test_file_holds_what_its_checkpoint_lacks(cases, has_meta):
+  case = cases(_NO_TRUTH)
+  export = repair(case, meta=has_meta, fold_batch_norms=False)
+  assert {n.statistics for n in export.norms} == {"stored"}
+  assert _proof(export).holds
+  held = by_name(read_proto(case.naive, tf1.GraphDef, "the graph"))
+  given = by_name(export.to_graph_def())
+  averages = {n.moving_mean for n in export.norms}
+  averages |= {n.moving_variance for n in export.norms}
+  assert len(averages) == 4
+  for name in averages:
+    values = [
+      tf1.make_ndarray(n[name].attr["value"].tensor) for n in (held, given)
+    ]
+    np.testing.assert_array_equal(*values)
+
+
+# What users do to such files before they ask for help.
+
+
+def rename_ops(graph_def):
+  """The fix that the web has for `float_ref`; returns how much it changed."""
+  changed = 0
+  for node in graph_def.node:
+    if node.op == "RefSwitch":
+      node.op = "Switch"
+      for slot, text_ in enumerate(node.input):
+        if "moving_" in text_ and "Switch" not in text_:
+          node.input[slot] = text_ + "/read"
+    elif node.op in ("AssignSub", "AssignAdd"):
+      node.op = node.op[len("Assign") :]
+    elif node.op == "Assign":
+      node.op = "Identity"
+      del node.input[0]
+      del node.attr["validate_shape"]
+    else:
+      continue
+    node.attr.pop("use_locking", None)
+    changed += 1
+  return changed
+
+
+@pytest.fixture(scope="module")
+def renamed(cases):
+  """All cases that have such ops, with the path of the renamed graph."""
+  found = []
+  for name in _NAIVE:
+    graph_def = read_proto(cases(name).naive, tf1.GraphDef, "the graph")
+    if name != _NO_TRUTH and rename_ops(graph_def):
+      path = cases(name).naive + ".renamed"
+      with open(path, "wb") as f:
+        f.write(graph_def.SerializeToString())
+      found.append((cases(name), path))
+  return found
+
+
+@pytest.mark.parametrize("how", ["meta", "checkpoint", "nothing"])
+def test_renamed_ops(renamed, how):
+  """Every case with such ops, each way: right, or refused."""
+  right = 0
+  for case, path in renamed:
+    try:
+      export = repair(case, how != "nothing", how == "meta", path)
+    except Error as error:
+      assert str(error).startswith("cannot ")
+      assert how != "meta" or case.name.startswith("refuse_")
+    else:
+      assert_repaired(case, export, proven=False)
+      right += 1
+  assert right >= {"meta": 62, "checkpoint": 46, "nothing": 42}[how]
+
+
+@pytest.mark.parametrize("how", ["meta", "checkpoint", "nothing"])
+def test_inference_without_statistics(cases, tmp_path, how):
+  """is_training set by hand, where the norm has no statistics to use."""
+  case = cases("layers_fused_literal")
+
+  def change(graph_def):
+    for node in graph_def.node:
+      if node.op.startswith("FusedBatchNorm"):
+        node.attr["is_training"].b = False
+
+  path = edit(case, tmp_path, change)
+  if how == "nothing":
+    with pytest.raises(Error) as refused:
+      repair(case, False, False, path)
+    assert_refusal(refused, "--checkpoint", "--calibration_data")
+  else:
+    assert_repaired(case, repair(case, True, how == "meta", path))
+
+
+def test_devices(cases, tmp_path):
+  case = cases("layers_fused_phase")
+
+  def change(graph_def):
+    for node in graph_def.node:
+      node.device = "/job:worker/task:3/device:GPU:7"
+
+  export = repair(case, path=edit(case, tmp_path, change))
+  assert_repaired(case, export)
+  assert any("devices" in line for line in export.model.history)
+
+
+@pytest.mark.parametrize("literal", [True, False])
+def test_lost_nodes_are_restored(cases, tmp_path, literal):
+  case = cases("layers_fused_%s" % ("literal" if literal else "phase"))
+  conv = next(
+    node.name
+    for node in read_proto(case.naive, tf1.GraphDef, "the graph").node
+    if node.op == "Conv2D"
+  )
+
+  def change(graph_def):
+    kept = [node for node in graph_def.node if node.name != conv]
+    graph_def.ClearField("node")
+    graph_def.node.extend(kept)
+
+  path = edit(case, tmp_path, change)
+  export = repair(case, path=path)
+  assert_repaired(case, export)
+  assert any("'%s' is restored" % conv in line for line in export.model.history)
+  with pytest.raises(GraphError) as refused:
+    repair(case, meta=False, path=path)
+  assert_refusal(
+    refused, conv, "not in the graph", "--meta_graph", "--input_node=" + conv
+  )
+
+
+def test_lost_constant_is_read_from_the_checkpoint(cases, tmp_path):
+  case = cases("layers_fused_phase")
+
+  def change(graph_def):
+    kept = [n for n in graph_def.node if not n.name.endswith("gamma")]
+    assert len(kept) < len(graph_def.node)
+    graph_def.ClearField("node")
+    graph_def.node.extend(kept)
+
+  assert_repaired(case, repair(case, path=edit(case, tmp_path, change)))
+
+
+@pytest.mark.parametrize("name", ["flow_defun_norm", "flow_defun_moments"])
+def test_lost_functions_are_restored(cases, tmp_path, name):
+  case = cases(name)
+  path = edit(case, tmp_path, lambda g: g.library.Clear())
+  export = repair(case, path=path)
+  assert_repaired(case, export)
+  assert any("is restored" in line for line in export.model.history)
+  with pytest.raises(Error) as refused:
+    _proof(repair(case, meta=False, path=path))
+  assert_refusal(refused)
+
+
+@pytest.mark.parametrize("has_meta", [False, True])
+def test_control_inputs_before_data_inputs(cases, tmp_path, has_meta):
+  case = cases("contrib_fused_inplace_phase")
+  moved = []
+
+  def change(graph_def):
+    for node in graph_def.node:
+      control = [t for t in node.input if t.startswith("^")]
+      if control and len(control) < len(node.input):
+        data = [t for t in node.input if not t.startswith("^")]
+        del node.input[:]
+        node.input.extend(control + data)
+        moved.append(node.name)
+
+  path = edit(case, tmp_path, change)
+  assert moved
+  export = repair(case, meta=has_meta, path=path)
+  assert_repaired(case, export)
+
+
+@pytest.mark.parametrize("has_meta", [False, True])
+def test_repeated_nodes(cases, tmp_path, has_meta):
+  case = cases("layers_fused_phase")
+
+  def twice(graph_def):
+    graph_def.node.extend(list(graph_def.node)[::3])
+
+  export = repair(case, meta=has_meta, path=edit(case, tmp_path, twice))
+  assert_repaired(case, export)
+
+  def other(graph_def):
+    node = graph_def.node.add()
+    node.CopyFrom(by_name(graph_def)[case.output])
+    node.op = "Relu6"
+
+  with pytest.raises(GraphError) as refused:
+    repair(case, meta=has_meta, path=edit(case, tmp_path, other))
+  assert_refusal(refused, "'%s'" % case.output, "Relu6", "rename")
+
+
+def test_missing_input_is_fed(cases, tmp_path):
+  case = cases("layers_fused_phase")
+
+  def change(graph_def):
+    kept = [n for n in graph_def.node if n.name != case.input]
+    graph_def.ClearField("node")
+    graph_def.node.extend(kept)
+
+  path = edit(case, tmp_path, change)
+  case = case._replace(cut_input=True)
+  assert_repaired(case, repair(case, meta=False, path=path))
+
+
+# Graphs below a scope, as import_graph_def puts them.
+
+
+def _import(graph_def):
+  for node in graph_def.node:
+    node.name = "import/" + node.name
+    for slot, name in enumerate(node.input):
+      control = "^" if name.startswith("^") else ""
+      node.input[slot] = control + "import/" + name[len(control) :]
+
+
+@pytest.mark.parametrize("has_meta", [False, True])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "layers_fused_phase",
+    "layers_fused_literal",
+    "layers_resource_literal",
+    "contrib_fused_inplace_phase",
+    "ema_cond_pointnet",
+    "weights_average_everything",
+    "keep_named_scope",
+    "towers_first_all_updates",
+    "weights_sharded",
+  ],
+)
+def test_imported_below_a_scope(cases, tmp_path, name, has_meta):
+  case = cases(name)
+  path = edit(case, tmp_path, _import)
+  case = case._replace(
+    input="import/" + case.input,
+    output="import/" + case.output,
+    also=["import/" + other for other in case.also],
+    set={"import/" + key: value for key, value in case.set.items()},
+    keep_scopes=["import/" + scope for scope in case.keep_scopes],
+  )
+  assert_repaired(case, repair(case, meta=has_meta, path=path))
+
+
+# What somebody changed stays changed.
+
+
+def test_edited_constant_stays(cases, tmp_path):
+  case = cases("layers_fused_phase")
+  added = 0.75
+
+  def change(graph_def):
+    beta = next(n for n in graph_def.node if n.name.endswith("/beta"))
+    value = tf1.make_ndarray(beta.attr["value"].tensor)
+    beta.attr["value"].tensor.CopyFrom(tf1.make_tensor_proto(value + added))
+    change.name, change.value = beta.name, value + added
+
+  path = edit(case, tmp_path, change)
+  export = repair(case, path=path, fold_batch_norms=False)
+  assert _proof(export).holds
+  value = by_name(export.to_graph_def())[change.name].attr["value"].tensor
+  np.testing.assert_array_equal(tf1.make_ndarray(value), change.value)
+  with pytest.raises(AssertionError):
+    assert_answers(case, export)
+
+
+def test_replaced_op_stays(cases, tmp_path):
+  case = cases("layers_fused_phase")
+
+  def change(graph_def):
+    for node in graph_def.node:
+      if node.op == "Relu":
+        node.op = "Relu6"
+
+  export = repair(case, path=edit(case, tmp_path, change))
+  assert _proof(export).holds
+  used = [node.op for node in export.to_graph_def().node]
+  assert "Relu6" in used and "Relu" not in used
+
+
+def test_rewired_node_stays(cases, tmp_path):
+  """An output that somebody put behind another node."""
+  case = cases("layers_fused_phase")
+  path = edit(
+    case,
+    tmp_path,
+    lambda graph_def: graph_def.node.add(
+      name="my_output",
+      op="Neg",
+      input=[case.output],
+      attr={"T": tf1.AttrValue(type=1)},
+    ),
+  )
+  model = frozen_graph.load(
+    path, case.prefix, case.prefix + ".meta", ["my_output"]
+  )
+  export = pipeline.mend_frozen_graph(model, pipeline.Options())
+  runner = comparison.Runner(export.to_graph_def(), export.model.outputs)
+  (answer,) = runner.answers({case.input: case.x})
+  runner.close()
+  np.testing.assert_allclose(-answer, case.y, atol=1e-3)
+
+
+def test_training_graph_of_another_model(cases):
+  case, other = cases("layers_fused_phase"), cases("net_residual_v2")
+  export = repair(case, meta=other.prefix + ".meta")
+  assert_repaired(case, export)
+  assert any("of another model" in w for w in export.model.warnings)
+  export = repair(case)
+  assert not any("of another model" in w for w in export.model.warnings)
+
+
+# Graphs that other tools went over.
+
+
+def _optimized(case, folder):
+  """naive.pb after TensorFlow's optimize_for_inference."""
+  from tensorflow.python.tools import optimize_for_inference_lib as library
+
+  graph_def = read_proto(case.naive, tf1.GraphDef, "the graph")
+  done = library.optimize_for_inference(
+    graph_def, [case.input], [case.output], 1
+  )
+  path = os.path.join(str(folder), "optimized.pb")
+  with open(path, "wb") as f:
+    f.write(done.SerializeToString())
+  return path
+
+
+@pytest.mark.parametrize("how", ["meta", "checkpoint", "nothing"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "layers_fused_literal",
+    "layers_fused_phase",
+    "layers_unfused_literal",
+    "contrib_fused_inplace_phase",
+    "keras_placeholder",
+    "net_residual_v2",
+  ],
+)
+def test_optimized_for_inference(cases, tmp_path, name, how):
+  if name not in _NAIVE:
+    pytest.skip("no such case")
+  case = cases(name)
+  try:
+    path = _optimized(case, tmp_path)
+  except (KeyError, ValueError, TypeError) as error:
+    pytest.skip("TensorFlow refuses it: %s" % error)
+  try:
+    export = repair(case, how != "nothing", how == "meta", path)
+  except Error as error:
+    assert str(error).startswith("cannot ")
+  else:
+    assert_repaired(case, export)
+
+
+# A graph that is fine.
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "layers_fused_literal",
+    "layers_unfused_phase",
+    "contrib_fused_inplace_phase",
+    "ema_cond_pointnet",
+    "flow_defun_norm",
+    "keep_instance_hand",
+  ],
+)
+def test_repaired_graph_is_fine(cases, tmp_path, name):
+  case = cases(name)
+  once = repair(case)
+  path = str(tmp_path / "once.pb")
+  with open(path, "wb") as f:
+    f.write(once.to_graph_def().SerializeToString())
+  assert repair(case, False, False, path).is_unchanged
+
+
+# Flags.
+
+
+def test_stated_phase(cases):
+  case = cases("refuse_ambiguous_flag")
+  export = repair(case, settings={"option": "false"})
+  assert _proof(export).holds
+
+
+def test_large_graphs_take_linear_time():
+  """Graphs with a fault in each node."""
+
+  def prepare(count):
+    statements = [
+      "x = Placeholder() {shape=[?,3]}",
+      "c = NoOp()",
+      "n0 = Relu(x)",
+    ]
+    statements += ["n%d = Relu(^c, n%d)" % (i, i - 1) for i in range(1, count)]
+    graph_def = text.loads("\n".join(statements))
+    training = tf1.GraphDef()
+    training.CopyFrom(graph_def)
+
+    def work():
+      assert complete(graph_def, training, Signatures()).is_used
+      told = mending.mend(graph_def, Signatures())
+      Graph(graph_def, copy=False).lint()
+      assert len(told) == count - 1
+
+    return work
+
+  assert_linear(prepare, 200, 1000)
+
+
+# What can't be loaded.
+
+
+def test_empty_graph(cases, tmp_path):
+  path = tmp_path / "empty.pbtxt"
+  path.write_text("versions { producer: 134 }\n")
+  with pytest.raises(SourceError) as refused:
+    repair(cases("layers_fused_phase"), path=path)
+  assert_refusal(refused, "empty.pbtxt", "empty")
+
+
+@pytest.mark.parametrize("output", ["nowhere", "prob:3"])
+def test_wrong_output(cases, output):
+  case = cases("layers_fused_phase")._replace(output=output)
+  with pytest.raises(SourceError) as refused:
+    repair(case)
+  assert_refusal(refused, "'%s'" % output)

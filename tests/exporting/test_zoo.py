@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every case of the zoo is exported right, or refused."""
+
+import numpy as np
+import pytest
+import zoo
+from judges.exporting import assert_answers, assert_close, export
+
+from bnexport.errors import Error
+from bnexport.proof import comparison
+
+# Exported as the rebuilt model answers, with a word about the averages.
+_WARNED = ("warn_never_updated", "warn_variance_zero", "keep_gan_generator")
+
+
+@pytest.mark.parametrize(
+  "name", [name for name in zoo.names() if not name.startswith("refuse_")]
+)
+def test_export(cases, name):
+  case = cases(name)
+  exported = export(case)
+  assert_answers(case, exported)
+  proof = comparison.prove(
+    exported.to_graph_def(),
+    exported.model.outputs,
+    exported.reference,
+    keeps_batch=exported.keeps_batch,
+  )
+  assert proof.holds, proof
+  if name in _WARNED:
+    assert exported.model.warnings
+
+
+@pytest.mark.parametrize(
+  "name", [name for name in zoo.names() if name.startswith("refuse_")]
+)
+def test_refusal(cases, name):
+  with pytest.raises(Error) as refused:
+    export(cases(name))
+  message = str(refused.value)
+  assert message.startswith("cannot ")
+  assert "\n" not in message
+
+
+def test_zoo_covers_training_that_differs(cases):
+  """A case whose training answer is the truth would prove nothing."""
+  case = cases("layers_fused_literal")
+  with pytest.raises(AssertionError):
+    assert_close(case.y_train, case.y, case.tol)
+
+
+def test_assert_close_sees_differences():
+  a = np.ones(3, np.float32)
+  for b in (a + 1e-3, a[:2], a.astype(np.float64), a * np.nan):
+    with pytest.raises(AssertionError):
+      assert_close(b, a, 1e-4)

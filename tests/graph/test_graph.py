@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graph: verbs that keep the index true, or change nothing."""
+
+import pytest
+from google.protobuf import text_format
+from judges.graphs import assert_sound
+
+from bnexport.errors import GraphError, nearest
+from bnexport.graph import Graph, TensorRef
+from bnexport.tf1 import tf1
+
+DIAMOND = [
+  ("a", "Placeholder", []),
+  ("b", "Relu", ["a"]),
+  ("c", "Split", ["a", "^b"]),
+  ("d", "Add", ["b", "c:1"]),
+  ("e", "Add", ["d", "d", "^a"]),
+]
+LOOP = [
+  ("start", "Const", []),
+  ("enter", "Enter", ["start"]),
+  ("merge", "Merge", ["enter", "next"]),
+  ("test", "Less", ["merge", "limit"]),
+  ("limit", "Enter", ["start"]),
+  ("cond", "LoopCond", ["test"]),
+  ("switch", "Switch", ["merge", "cond"]),
+  ("body", "Add", ["switch:1", "limit"]),
+  ("next", "NextIteration", ["body"]),
+  ("exit", "Exit", ["switch"]),
+]
+
+
+def graph_def(nodes):
+  made = tf1.GraphDef()
+  for name, op, inputs in nodes:
+    made.node.add(name=name, op=op, input=inputs)
+  return made
+
+
+def graph_of(nodes):
+  return Graph(graph_def(nodes))
+
+
+@pytest.fixture
+def graph():
+  return graph_of(DIAMOND)
+
+
+def assert_unchanged(graph, before):
+  assert graph.to_graph_def() == before
+  assert_sound(graph)
+
+
+@pytest.mark.parametrize(
+  "text, ref",
+  [
+    ("a", ("a", 0, False)),
+    ("a:0", ("a", 0, False)),
+    ("a:12", ("a", 12, False)),
+    ("^a", ("a", 0, True)),
+    ("scope/a:1", ("scope/a", 1, False)),
+  ],
+)
+def test_tensor_ref(text, ref):
+  parsed = TensorRef.parse(text)
+  assert tuple(parsed) == ref
+  assert TensorRef.parse(str(parsed)) == parsed
+
+
+def test_tensor_ref_text_is_what_graph_defs_write():
+  assert [str(TensorRef.parse(t)) for t in ("a:0", "a:1", "^a")] == [
+    "a",
+    "a:1",
+    "^a",
+  ]
+
+
+def test_looking(graph):
+  assert len(graph) == 5
+  assert "c" in graph and "c:1" not in graph
+  assert graph.op("c") == "Split"
+  assert graph.inputs("c") == [TensorRef("a"), TensorRef("b", 0, True)]
+  assert graph.data_inputs("c") == [TensorRef("a")]
+  assert graph.control_inputs("c") == [TensorRef("b", 0, True)]
+  assert set(graph.readers("a")) == {"b", "c", "e"}
+  assert graph.readers_of(TensorRef("a")) == ["b", "c"]
+  assert graph.readers_of(TensorRef("c", 1)) == ["d"]
+  assert graph.readers_of(TensorRef("c")) == []
+  assert_sound(graph)
+
+
+def test_unknown_node(graph):
+  graph.add("Relu", "hidden/logits", ["a"])
+  with pytest.raises(GraphError) as raised:
+    graph.node("logit")
+  assert "cannot find node 'logit'" in str(raised.value)
+  assert "did you mean 'hidden/logits'?" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+  "nodes, word",
+  [
+    ([("a", "NoOp", []), ("a", "NoOp", [])], "two nodes"),
+    ([("a", "NoOp", ["b"])], "'b'"),
+    ([("a", "NoOp", ["^b"])], "'b'"),
+  ],
+)
+def test_graphs_that_are_none(nodes, word):
+  with pytest.raises(GraphError) as raised:
+    graph_of(nodes)
+  assert word in str(raised.value)
+
+
+def test_source_is_not_touched():
+  source = graph_def(DIAMOND)
+  before = source.SerializeToString(deterministic=True)
+  graph = Graph(source)
+  graph.add("Relu", "f", ["e"])
+  graph.node("a").op = "Const"
+  graph.redirect(TensorRef("d"), TensorRef("b"))
+  graph.remove(["f"])
+  assert source.SerializeToString(deterministic=True) == before
+
+
+def test_add(graph):
+  attrs = {"T": tf1.AttrValue(type=1)}
+  node = graph.add("Add", "f", [TensorRef("e"), "^a", "c:1"], attrs)
+  assert node.name == "f"
+  assert list(node.input) == ["e", "c:1", "^a"]
+  assert node.attr["T"].type == 1
+  attrs["T"].type = 2
+  assert node.attr["T"].type == 1
+  assert graph.readers("e") == ["f"]
+  assert_sound(graph)
+
+
+def test_add_makes_names_unique(graph):
+  assert graph.unique_name("z") == "z"
+  assert graph.add("Relu", "e", ["a"]).name == "e_1"
+  assert graph.add("Relu", "e", ["a"]).name == "e_2"
+  assert graph.unique_name("e") == "e_3"
+  assert graph.op("e") == "Add"
+  assert_sound(graph)
+
+
+def test_add_of_a_dangling_input_changes_nothing(graph):
+  before = graph.to_graph_def()
+  with pytest.raises(GraphError):
+    graph.add("Add", "f", ["a", "nowhere"])
+  assert "f" not in graph
+  assert_unchanged(graph, before)
+
+
+def test_set_inputs(graph):
+  graph.set_inputs("e", ["^c", "b", "^c", "a"])
+  assert list(graph.node("e").input) == ["b", "a", "^c"]
+  assert graph.readers("d") == []
+  assert_sound(graph)
+
+
+def test_set_inputs_of_a_dangling_input_changes_nothing(graph):
+  before = graph.to_graph_def()
+  for name, inputs in (("e", ["a", "nowhere"]), ("nowhere", ["a"])):
+    with pytest.raises(GraphError):
+      graph.set_inputs(name, inputs)
+  assert_unchanged(graph, before)
+
+
+def test_set_input(graph):
+  graph.set_input("e", 1, TensorRef("c", 2))
+  assert list(graph.node("e").input) == ["d", "c:2", "^a"]
+  assert graph.readers("d") == ["e"]
+  assert_sound(graph)
+
+
+def test_redirect(graph):
+  assert graph.redirect(TensorRef("d"), TensorRef("c", 3)) == 1
+  assert list(graph.node("e").input) == ["c:3", "c:3", "^a"]
+  assert graph.readers("d") == []
+  assert_sound(graph)
+
+
+def test_redirect_leaves_control_edges_and_other_outputs(graph):
+  assert graph.redirect(TensorRef("b"), TensorRef("a")) == 1
+  assert list(graph.node("c").input) == ["a", "^b"]
+  assert graph.redirect(TensorRef("c", 0), TensorRef("a")) == 0
+  assert list(graph.node("d").input) == ["a", "c:1"]
+  assert_sound(graph)
+
+
+def test_redirect_of_some_readers(graph):
+  assert graph.redirect(TensorRef("a"), TensorRef("b"), readers=["c"]) == 1
+  assert list(graph.node("c").input) == ["b", "^b"]
+  assert list(graph.node("b").input) == ["a"]
+  assert_sound(graph)
+
+
+def test_redirect_to_nowhere_changes_nothing(graph):
+  before = graph.to_graph_def()
+  with pytest.raises(GraphError):
+    graph.redirect(TensorRef("a"), TensorRef("nowhere"))
+  assert_unchanged(graph, before)
+
+
+def test_remove(graph):
+  graph.remove(["e", "d"])
+  assert graph.names() == ["a", "b", "c"]
+  assert graph.readers("c") == []
+  assert_sound(graph)
+
+
+@pytest.mark.parametrize(
+  "names, word",
+  [
+    (["e", "c"], "'d' still reads it"),
+    (["a"], "still reads it"),
+    (["e", "nowhere"], "'nowhere'"),
+  ],
+)
+def test_remove_is_all_or_nothing(graph, names, word):
+  before = graph.to_graph_def()
+  with pytest.raises(GraphError) as raised:
+    graph.remove(names)
+  assert word in str(raised.value)
+  assert_unchanged(graph, before)
+
+
+def test_remove_a_loop():
+  graph = graph_of(LOOP)
+  graph.remove([name for name in graph.names() if name != "start"])
+  assert graph.names() == ["start"]
+  assert_sound(graph)
+
+
+def test_keep(graph):
+  assert graph.keep(graph.ancestors(["c"])) == 2
+  assert set(graph.names()) == {"a", "b", "c"}
+  before = graph.to_graph_def()
+  with pytest.raises(GraphError):
+    graph.keep(["c"])
+  assert_unchanged(graph, before)
+
+
+def test_ancestors(graph):
+  assert set(graph.ancestors(["c"])) == {"a", "b", "c"}
+  assert set(graph.ancestors(["c"], control=False)) == {"a", "c"}
+  assert set(graph.ancestors(["b", "a"])) == {"a", "b"}
+  assert list(graph.ancestors([])) == []
+
+
+def assert_ordered(graph, order):
+  """Asserts that inputs come first, but for those that close a loop."""
+  place = {name: i for i, name in enumerate(order)}
+  assert len(place) == len(order)
+  for name in order:
+    for ref in graph.inputs(name):
+      if ref.node in place and graph.op(ref.node) != "NextIteration":
+        assert place[ref.node] < place[name]
+
+
+def test_topological(graph):
+  backwards = graph_of(DIAMOND[::-1])
+  for one in (graph, backwards, graph_of(LOOP), graph_of(LOOP[::-1])):
+    order = one.topological()
+    assert set(order) == set(one.names())
+    assert_ordered(one, order)
+  with pytest.raises(AssertionError):
+    assert_ordered(graph, ["b", "a"])
+
+
+def test_topological_of_some_nodes(graph):
+  assert graph.topological(["e", "b", "d"]) == ["b", "d", "e"]
+
+
+def test_cycle_that_no_next_iteration_closes(graph):
+  graph.set_input("b", 0, TensorRef("d"))
+  for verb in (graph.topological, graph.lint, graph.to_graph_def):
+    with pytest.raises(GraphError) as raised:
+      verb()
+    assert "cycle" in str(raised.value)
+
+
+def test_topological_has_no_depth_limit():
+  names = ["n%d" % i for i in range(5000)]
+  nodes = [(n, "Relu", [m]) for m, n in zip(names, names[1:])]
+  graph = graph_of([(names[0], "Const", [])] + nodes)
+  assert graph.topological() == names
+  assert len(graph.ancestors([names[-1]])) == 5000
+
+
+def test_lint_sees_what_verbs_never_leave(graph):
+  graph.node("e").input[:] = ["^a", "d", "d"]
+  with pytest.raises(GraphError) as raised:
+    graph.lint()
+  assert "control input" in str(raised.value)
+  graph.node("e").input[:] = ["gone"]
+  with pytest.raises(GraphError) as raised:
+    graph.lint()
+  assert "'gone'" in str(raised.value)
+
+
+def test_clone_is_independent(graph):
+  before = graph.to_graph_def()
+  clone = graph.clone()
+  assert clone.to_graph_def() == before
+  clone.node("a").op = "Const"
+  clone.remove(["e"])
+  clone.add("Relu", "f", ["d"])
+  assert_unchanged(graph, before)
+  assert_sound(clone)
+
+
+def test_library_and_versions_cross_the_border():
+  source = text_format.Parse(
+    """
+    node { name: "a" op: "NoOp" }
+    versions { producer: 134 }
+    library {
+      function { signature { name: "f" } }
+      function { signature { name: "g" } }
+      gradient { function_name: "f" gradient_func: "g" }
+    }""",
+    tf1.GraphDef(),
+  )
+  graph = Graph(source)
+  assert graph.to_graph_def() == source
+  del graph.library["f"]
+  left = graph.to_graph_def()
+  assert [f.signature.name for f in left.library.function] == ["g"]
+  assert not left.library.gradient
+
+
+def test_iteration_survives_edits(graph):
+  for node in graph:
+    if node.name == "b":
+      graph.add("Relu", "f", ["b"])
+      graph.remove(["e"])
+  assert "f" in graph and "e" not in graph
+
+
+def test_nearest():
+  assert nearest("logit", ["logits", "images"]) == "; did you mean 'logits'?"
+  assert nearest("zzz", ["logits", "images"]) == "; check the name"
+  assert "'net/logits'" in nearest("logits", ["a/b/c", "net/logits"])
+  assert nearest("name1", ["name2", "name3", "name4", "name5"]).count("'") == 6
+
+
+def test_become_replaces_op_inputs_and_attributes():
+  graph = Graph(tf1.GraphDef())
+  for name in ("a", "b"):
+    graph.add("Placeholder", name)
+  kind = tf1.AttrValue(type=1)
+  graph.add("Mul", "m", ["a", "b"], {"T": kind, "gone": tf1.AttrValue(i=3)})
+  graph.add("Relu", "y", ["m"], {"T": kind})
+  graph.become("m", "Identity", ["b"], {"T": graph.node("m").attr["T"]})
+  assert graph.op("m") == "Identity"
+  assert graph.inputs("m") == [TensorRef("b")]
+  assert dict(graph.node("m").attr) == {"T": kind}
+  assert graph.readers("a") == []
+  assert graph.readers("m") == ["y"]
+  graph.lint()
