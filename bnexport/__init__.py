@@ -171,8 +171,9 @@ def apply(model, *transforms):
 
   if not model.outputs:
     raise SourceError(
-      "cannot apply transforms: the model names no outputs, so nothing says "
-      "what has to stay; pass outputs=[NAME] to load"
+      "apply transforms",
+      "the model names no outputs, so nothing says what has to stay",
+      "pass outputs=[NAME] to load",
     )
   made = _clone(model)
   table.apply_specs(made, transforms)
@@ -236,8 +237,9 @@ def compare(a, b, feeds=None):
 
   if len(a.outputs) != len(b.outputs) or not a.outputs:
     raise ComparisonError(
-      f"cannot compare {len(a.outputs)} outputs with {len(b.outputs)}: load "
-      "both with the same outputs"
+      f"compare '{a.origin}' with '{b.origin}'",
+      f"they have {len(a.outputs)} and {len(b.outputs)} outputs",
+      "load both with the same outputs",
     )
   _refuse_unsafe(a)
   _refuse_unsafe(b)
@@ -256,8 +258,9 @@ def compare(a, b, feeds=None):
     reference.close()
   if not found.differences:
     raise ComparisonError(
-      f"cannot compare '{a.origin}' with '{b.origin}': "
-      f"{'; '.join([found.reference] + found.notes)}"
+      f"compare '{a.origin}' with '{b.origin}'",
+      "; ".join([found.reference] + found.notes),
+      "pass feeds on which both run",
     )
   return found
 
@@ -269,8 +272,9 @@ def _refuse_unsafe(model):
   unsafe = unsafe_model(model)
   if unsafe is not None:
     raise ComparisonError(
-      f"cannot compare '{model.origin}': {unsafe}; set is_trusted of the "
-      "model if you trust it"
+      f"compare '{model.origin}'",
+      unsafe,
+      "set is_trusted of the model if you trust it",
     )
 
 

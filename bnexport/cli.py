@@ -235,8 +235,9 @@ def status_of(main, argv):
   if len(argv) > 1:
     return fail(
       SourceError(
-        f"cannot use argument '{argv[1]}': every argument is a --flag=value; "
-        "see --help"
+        f"use argument '{argv[1]}'",
+        "every argument is a --flag=value",
+        "see --help",
       )
     )
   try:
@@ -245,7 +246,11 @@ def status_of(main, argv):
     return fail(error)
   except KeyboardInterrupt:
     return fail(
-      Error("cannot finish: interrupted; nothing was written, run it again")
+      Error(
+        "finish",
+        "interrupted",
+        "nothing was written, run it again",
+      )
     )
 
 
@@ -275,8 +280,9 @@ def settings():
     name, equals, value = item.partition("=")
     if not equals or not name:
       raise SourceError(
-        f"cannot read --set item '{item}': its form is another; write "
-        "NAME=VALUE"
+        f"read --set item '{item}'",
+        "its form is another",
+        "write NAME=VALUE",
       )
     found[_without_port(name)] = value
   return found
@@ -292,13 +298,15 @@ def model_kwargs():
     kwargs = json.loads(MODEL_KWARGS.value)
   except ValueError as error:
     raise SourceError(
-      f"cannot read --model_kwargs: {error}; write a JSON object, like "
-      "'{\"depth\": 50}'"
+      "read --model_kwargs",
+      error,
+      "write a JSON object, like '{\"depth\": 50}'",
     ) from error
   if not isinstance(kwargs, dict):
     raise SourceError(
-      "cannot use --model_kwargs: it is no JSON object; write "
-      "one, like '{\"depth\": 50}'"
+      "use --model_kwargs",
+      "it is no JSON object",
+      "write one, like '{\"depth\": 50}'",
     )
   return kwargs
 
@@ -334,8 +342,10 @@ def outputs():
   names = named_outputs()
   if not names:
     raise SourceError(
-      "cannot export: no output is named; pass --output_node=NAME; "
-      "python -m bnexport.inspect lists the likely ones"
+      "export",
+      "no output is named",
+      "pass --output_node=NAME; python -m bnexport.inspect lists the likely "
+      "ones",
     )
   return names
 

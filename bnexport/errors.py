@@ -9,7 +9,20 @@ import difflib
 
 
 class Error(Exception):
-  """Something that was asked for can't be done; the message says the rest."""
+  """Something that was asked for can't be done.
+
+  Attributes:
+    what: the deed, such as `freeze variable 'v'`.
+    fact: why it can't be done, such as `the checkpoint lacks it`.
+    step: what to do next, such as `pass --checkpoint=PREFIX`.
+  """
+
+  def __init__(self, what, fact, step):
+    super().__init__(what, fact, step)
+    self.what, self.fact, self.step = what, str(fact), step
+
+  def __str__(self):
+    return f"cannot {self.what}: {self.fact}; {self.step}"
 
 
 class SourceError(Error):
@@ -28,6 +41,8 @@ class ComparisonError(Error):
   """A graph can't be run, so nothing can be said about its answers."""
 
 
+# The step where a graph does not run.
+FEED = "pass inputs that it runs on with --feeds=FILE.npz"
 # What TF 2 says ahead of the reason: where the node is and who made it.
 _NO_REASON = ("Graph execution error", "Detected at node", "Node: ", 'File "')
 
@@ -40,26 +55,28 @@ def first_line(error):
   return type(error).__name__
 
 
-def nearest(name, names, otherwise="; check the name", most=3):
-  """Returns `; did you mean 'a' or 'b'?`.
-
-  Args:
-    name: what a user wrote.
-    names: what there is.
-    otherwise: the next step where no name is near.
-    most: how many names to offer.
-  """
-  names = list(names)
+def near(name, names, most=3):
+  """Those of `names` that are most like a name that a user wrote."""
   # A name's last part is what people remember; a whole-name match alone would
   # miss `logits` for `tower_0/net/logits`.
   by_tail = {}
   for other in names:
     by_tail.setdefault(other.rsplit("/", 1)[-1], other)
-  near = difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+  found = difflib.get_close_matches(name, names, n=most, cutoff=0.6)
   tail = difflib.get_close_matches(
     name.rsplit("/", 1)[-1], by_tail, n=most, cutoff=0.7
   )
-  near += [by_tail[t] for t in tail if by_tail[t] not in near]
-  if not near:
-    return otherwise
-  return "; did you mean %s?" % " or ".join(f"'{n}'" for n in near[:most])
+  found += [by_tail[t] for t in tail if by_tail[t] not in found]
+  return found[:most]
+
+
+def nearest(name, names, otherwise="check the name"):
+  """Returns the step `did you mean 'a' or 'b'?`.
+
+  Args:
+    name: what a user wrote.
+    names: what there is.
+    otherwise: the next step where no name is near.
+  """
+  offers = " or ".join(f"'{other}'" for other in near(name, list(names)))
+  return f"did you mean {offers}?" if offers else otherwise

@@ -87,8 +87,9 @@ def _freeze_several(given):
 
   if cli.SAVED_MODEL_OUT.value:
     raise SourceError(
-      "cannot write SavedModels of several checkpoints: --saved_model_out is "
-      "one directory; export them one by one"
+      "write SavedModels of several checkpoints",
+      "--saved_model_out is one directory",
+      "export them one by one",
     )
   if cli.REPORT.value:
     report.writer(cli.REPORT.value)
@@ -219,25 +220,29 @@ def _refuse_two_sources():
   ]
   if len(named) > 1:
     raise SourceError(
-      "cannot take the graph from two sources: --%s and --%s are given; pass "
-      "one" % tuple(named[:2])
+      "take the graph from two sources",
+      f"--{named[0]} and --{named[1]} are given",
+      "pass one",
     )
   if cli.INPUT.value and not cli.MODEL.value:
     raise SourceError(
-      "cannot use --input: it is handed to --model, which is not given; pass "
-      "--input_node to name what a training graph is fed"
+      "use --input",
+      "it is handed to --model, which is not given",
+      "pass --input_node to name what a training graph is fed",
     )
   if cli.CHECKPOINT.value and cli.KERAS.value:
     raise SourceError(
-      "cannot use --checkpoint with --keras: the file holds its weights; leave "
-      "one out"
+      "use --checkpoint with --keras",
+      "the file holds its weights",
+      "leave one out",
     )
   if cli.CHECKPOINT.value is None and not (
     cli.SAVED_MODEL.value or cli.KERAS.value
   ):
     raise SourceError(
-      "cannot freeze: no values are given for the variables; pass "
-      "--checkpoint=PREFIX_OR_DIRECTORY"
+      "freeze",
+      "no values are given for the variables",
+      "pass --checkpoint=PREFIX_OR_DIRECTORY",
     )
 
 

@@ -68,13 +68,16 @@ def _refuse_other_than_one_source():
   whole = [flag for flag in (cli.SAVED_MODEL, cli.KERAS) if flag.value]
   if len(whole) > 1 or (whole and any(trained)):
     raise SourceError(
-      f"cannot inspect two sources: --{whole[0].name} and another are given; "
-      "pass one"
+      "inspect two sources",
+      f"--{whole[0].name} and another are given",
+      "pass one",
     )
   if not whole and not any(trained):
     raise SourceError(
-      "cannot inspect: nothing is named; pass --graph_def=FILE, "
-      "--checkpoint=PREFIX, --saved_model=DIRECTORY or --keras=FILE"
+      "inspect",
+      "nothing is named",
+      "pass --graph_def=FILE, --checkpoint=PREFIX, --saved_model=DIRECTORY "
+      "or --keras=FILE",
     )
 
 

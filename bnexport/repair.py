@@ -26,13 +26,16 @@ def main():
   outputs = cli.outputs()
   if not cli.GRAPH_DEF.value:
     raise SourceError(
-      "cannot repair: no graph is given; pass --graph_def=FILE.pb"
+      "repair",
+      "no graph is given",
+      "pass --graph_def=FILE.pb",
     )
   if cli.MODEL.value or cli.INPUT.value:
     raise SourceError(
-      "cannot use --model to repair a graph: with the model's code there is "
-      "nothing to mend; run python -m bnexport.freeze "
-      f"--model={cli.MODEL.value or 'FILE.py:FUNCTION'}"
+      "use --model to repair a graph",
+      "with the model's code there is nothing to mend",
+      "run python -m bnexport.freeze "
+      f"--model={cli.MODEL.value or 'FILE.py:FUNCTION'}",
     )
   # Only now: importing TensorFlow takes seconds.
   from bnexport.exporting import pipeline

@@ -61,8 +61,9 @@ def main():
 def _refuse_missing(specs):
   if not (specs or "").strip():
     raise TransformError(
-      "cannot transform: no transform is named; pass --transforms='NAME NAME', "
-      "--transforms=help lists them"
+      "transform",
+      "no transform is named",
+      "pass --transforms='NAME NAME', --transforms=help lists them",
     )
   for flag, value in (
     ("in_graph", cli.GRAPH_DEF.value or cli.SAVED_MODEL.value),
@@ -70,7 +71,9 @@ def _refuse_missing(specs):
   ):
     if not value:
       raise SourceError(
-        f"cannot transform: no --{flag} is given; pass --{flag}=FILE.pb"
+        "transform",
+        f"no --{flag} is given",
+        f"pass --{flag}=FILE.pb",
       )
 
 
@@ -144,7 +147,7 @@ def _reason_against(graph_def, restore=None):
   try:
     Runner(graph_def, (), restore=restore).close()
   except ComparisonError as error:
-    return str(error).partition(": ")[2]
+    return error.fact
   return None
 
 

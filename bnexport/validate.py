@@ -67,7 +67,7 @@ def main():
   except opening.NotImported as error:
     from bnexport.validation.questions import Validation
 
-    found = Validation(_GRAPH.value, refused=str(error))
+    found = Validation(_GRAPH.value, refused=error.fact)
   if cli.FORMAT.value == "json":
     said = report.finite(validation_text.facts(found))
     print(json.dumps(said, indent=2, allow_nan=False))
@@ -78,26 +78,35 @@ def main():
 
 def _refuse_flags():
   if not _GRAPH.value:
-    raise SourceError("cannot validate: no graph is given; pass --graph=FILE")
+    raise SourceError(
+      "validate",
+      "no graph is given",
+      "pass --graph=FILE",
+    )
   if _REFERENCE.value and cli.MODEL.value:
     raise SourceError(
-      "cannot compare with two references: --reference and --model are given; "
-      "pass one"
+      "compare with two references",
+      "--reference and --model are given",
+      "pass one",
     )
   if cli.MODEL.value and not cli.CHECKPOINT.value:
     raise SourceError(
-      f"cannot rebuild --model={cli.MODEL.value}: no values are given for its "
-      "variables; pass --checkpoint=PREFIX"
+      f"rebuild --model={cli.MODEL.value}",
+      "no values are given for its variables",
+      "pass --checkpoint=PREFIX",
     )
   if cli.CHECKPOINT.value and not cli.MODEL.value:
     raise SourceError(
-      "cannot use --checkpoint: it goes with --model, which is not given; "
+      "use --checkpoint",
+      "it goes with --model, which is not given",
       f"pass --reference={cli.CHECKPOINT.value} to compare with its training "
-      "graph"
+      "graph",
     )
   if _SAMPLES.value and cli.FEEDS.value:
     raise SourceError(
-      "cannot make up input: --samples and --feeds are given; pass one"
+      "make up input",
+      "--samples and --feeds are given",
+      "pass one",
     )
 
 
@@ -123,7 +132,7 @@ def _validate(feeds, stated):
   try:
     runner = opening.Running(model, graph_def, settings)
   except ComparisonError as error:
-    raise opening.NotImported(str(error).partition(": ")[2]) from error
+    raise opening.NotImported(error.what, error.fact, error.step) from error
   try:
     found = questions.validate(
       model,

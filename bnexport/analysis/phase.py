@@ -137,8 +137,9 @@ def stated_value(model, name, text):
   if dtype == tf1.bool:
     if text.lower() not in ("true", "false", "1", "0"):
       raise TransformError(
-        f"cannot set '{name}' to '{text}': it is a bool; write "
-        f"--set={name}=false"
+        f"set '{name}' to '{text}'",
+        "it is a bool",
+        f"write --set={name}=false",
       )
     return np.bool_(text.lower() in ("true", "1"))
   if dtype == tf1.string:
@@ -147,7 +148,9 @@ def stated_value(model, name, text):
     return dtype.as_numpy_dtype(text)
   except (ValueError, TypeError):
     raise TransformError(
-      f"cannot set '{node.name}' to '{text}': it is a {dtype.name}"
+      f"set '{node.name}' to '{text}'",
+      f"it is a {dtype.name}",
+      "give a value of that type",
     ) from None
 
 

@@ -63,10 +63,11 @@ def examine(model, norms):
     state = states.get(norm.name, OK)
     if state in (NOT_FINITE, NEGATIVE):
       raise TransformError(
-        f"cannot export norm '{norm.name}': its stored statistics "
-        f"'{norm.moving_mean}' and '{norm.moving_variance}' are no use "
-        f"({state}); export an earlier checkpoint, or pass "
-        f"--keep_batch_statistics={norm.name}"
+        f"export norm '{norm.name}'",
+        f"its stored statistics '{norm.moving_mean}' and "
+        f"'{norm.moving_variance}' are no use ({state})",
+        "export an earlier checkpoint, or pass "
+        f"--keep_batch_statistics={norm.name}",
       )
     if state != OK:
       model.warnings.append(

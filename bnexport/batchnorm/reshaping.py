@@ -38,9 +38,9 @@ def shape_for(model, ref, variable):
   ):
     return None  # statistics of virtual batches: one average for all
   raise TransformError(
-    f"cannot use variable '{variable}' for the batch statistic '{ref}': its "
-    f"shape is {list(stored)} and the statistic's {list(shape)}; pass "
-    f"--keep_batch_statistics={ref.node} to keep the batch statistic"
+    f"use variable '{variable}' for the batch statistic '{ref}'",
+    f"its shape is {list(stored)} and the statistic's {list(shape)}",
+    f"pass --keep_batch_statistics={ref.node} to keep the batch statistic",
   )
 
 

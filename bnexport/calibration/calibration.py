@@ -166,8 +166,9 @@ def _find(norms, name, keep, reasons):
   found = [norm for norm in norms if in_scope(norm.name, name)]
   if not found:
     raise SourceError(
-      f"cannot find norm '{name}' of --recalibrate: the graph has no batch "
-      f"norm of that name or scope{nearest(name, _scopes(norms))}"
+      f"find norm '{name}' of --recalibrate",
+      "the graph has no batch norm of that name or scope",
+      nearest(name, _scopes(norms)),
     )
   if not any(reasons.get(norm.name, _KEPT) is None for norm in found):
     refuse(

@@ -43,17 +43,19 @@ def read_data(path, rows=_ROWS):
     ]
   if not files:
     raise SourceError(
-      f"cannot use {_WHAT} '{path}': there is no .npz file in the directory; "
-      "write some with numpy.savez(FILE, INPUT=array)"
+      f"use {_WHAT} '{path}'",
+      "there is no .npz file in the directory",
+      "write some with numpy.savez(FILE, INPUT=array)",
     )
   headers = {name: arrays.headers(name, _WHAT) for name in files}
   for name in files[1:]:
     apart = sorted(set(headers[name]) ^ set(headers[files[0]]))
     if apart:
       raise SourceError(
-        f"cannot use {_WHAT} '{path}': one of '{files[0]}' and '{name}' holds "
-        f"'{apart[0]}' and the other does not; write arrays of all inputs "
-        "into each file"
+        f"use {_WHAT} '{path}'",
+        f"one of '{files[0]}' and '{name}' holds '{apart[0]}' and the other "
+        "does not",
+        "write arrays of all inputs into each file",
       )
   return CalibrationData(path, headers, rows)
 
@@ -122,8 +124,9 @@ class Feeds:
     }
     if not self._sizes:
       raise SourceError(
-        f"cannot use {_WHAT} '{path}': no input of it has rows; give arrays "
-        "with rows first"
+        f"use {_WHAT} '{path}'",
+        "no input of it has rows",
+        "give arrays with rows first",
       )
     first = next(iter(self._sizes))
     for file, found in headers.items():
@@ -132,8 +135,9 @@ class Feeds:
     self.left_out = self.rows % self._sizes[first] if fixed else 0
     if self.left_out == self.rows:
       raise SourceError(
-        "cannot use %s '%s': it has %d rows; give at least %d"
-        % (_WHAT, path, self.rows, self._sizes[first] if fixed else 1)
+        f"use {_WHAT} '{path}'",
+        f"it has {self.rows} rows",
+        "give at least %s" % (self._sizes[first] if fixed else 1,),
       )
 
   def _refuse_uneven(self, file, found, first):
@@ -141,9 +145,9 @@ class Feeds:
       rows, others = found[name].shape[0], found[first].shape[0]
       if rows * self._sizes[first] != others * size:
         raise SourceError(
-          f"cannot use {_WHAT} '{file}': '{name}' has {rows} rows for the "
-          f"{others} rows of '{first}'; give each input the rows of the same "
-          "samples"
+          f"use {_WHAT} '{file}'",
+          f"'{name}' has {rows} rows for the {others} rows of '{first}'",
+          "give each input the rows of the same samples",
         )
 
   def __iter__(self):
@@ -153,7 +157,9 @@ class Feeds:
       for name, wanted in self._inputs.items():
         if name not in values or values[name].shape != found[name].shape:
           raise SourceError(
-            f"cannot read {_WHAT} '{file}': it has changed meanwhile; run again"
+            f"read {_WHAT} '{file}'",
+            "it has changed meanwhile",
+            "run again",
           )
         values[name] = _converted(file, name, values[name], wanted)
       left = yield from self._cut(left, values)
@@ -209,8 +215,9 @@ def _refuse_unfit(file, name, header, wanted):
     kinds = _KINDS.get(kind, kind)
   if header.dtype.kind not in kinds:
     raise SourceError(
-      f"cannot feed '{name}' of '{file}': it holds {header.dtype} and the "
-      f"input takes {dtype.name}; convert it"
+      f"feed '{name}' of '{file}'",
+      f"it holds {header.dtype} and the input takes {dtype.name}",
+      "convert it",
     )
   if wanted.shape is None:
     return
@@ -219,14 +226,13 @@ def _refuse_unfit(file, name, header, wanted):
     a not in (b, -1) for a, b in zip(*sizes)
   ):
     raise SourceError(
-      "cannot feed '%s' of '%s': its shape is %s and the input's [%s]; give "
-      "rows of the input's shape"
+      f"feed '{name}' of '{file}'",
+      "its shape is %s and the input's [%s]"
       % (
-        name,
-        file,
         list(header.shape),
-        ", ".join("?" if size < 0 else str(size) for size in wanted.shape),
-      )
+        ", ".join(("?" if size < 0 else str(size) for size in wanted.shape)),
+      ),
+      "give rows of the input's shape",
     )
 
 
@@ -247,7 +253,9 @@ def _converted(file, name, array, wanted):
     sound = np.isfinite(fed if fed.dtype.kind in "fcb" else np.float32(fed))
   if not np.all(sound):
     raise SourceError(
-      f"cannot use '{name}' of '{file}': it holds values that are not finite "
-      f"or too large for {wanted.dtype.name}; take their rows out"
+      f"use '{name}' of '{file}'",
+      "it holds values that are not finite or too large for "
+      f"{wanted.dtype.name}",
+      "take their rows out",
     )
   return fed

@@ -79,17 +79,14 @@ def find_inputs(model, groups, needed, data):
   for name in data.names:
     if name not in placeholders:
       raise SourceError(
-        "cannot use calibration data '%s': '%s' is no input of the graph%s"
-        % (
-          data.path,
+        f"use calibration data '{data.path}'",
+        f"'{name}' is no input of the graph",
+        nearest(
           name,
-          nearest(
-            name,
-            placeholders,
-            "; name the arrays %s"
-            % ", ".join(f"'{name}'" for name in placeholders),
-          ),
-        )
+          placeholders,
+          "; name the arrays %s"
+          % ", ".join((f"'{name}'" for name in placeholders)),
+        ),
       )
   inputs = {}
   for name in needed:
@@ -99,9 +96,9 @@ def find_inputs(model, groups, needed, data):
       inputs[name] = Input(model.dtype(TensorRef(name)), _shape(graph, name))
     elif graph.op(name) != "PlaceholderWithDefault":
       raise SourceError(
-        f"cannot recalibrate norm '{_first_above(graph, groups, name)}': its "
-        f"input '{name}' is not in calibration data '{data.path}'; add an "
-        "array of that name"
+        f"recalibrate norm '{_first_above(graph, groups, name)}'",
+        f"its input '{name}' is not in calibration data '{data.path}'",
+        "add an array of that name",
       )
   return inputs
 

@@ -84,16 +84,11 @@ class Group:
 def refuse(norm, fact, step=None):
   """Raises TransformError for a norm."""
   raise TransformError(
-    "cannot recalibrate norm '%s': %s; %s"
-    % (
-      norm.name,
-      fact,
-      step
-      or (
-        "name the others with --recalibrate, or keep it with "
-        f"--keep_batch_statistics={norm.name}"
-      ),
-    )
+    f"recalibrate norm '{norm.name}'",
+    fact,
+    step
+    or "name the others with --recalibrate, or keep it with "
+    f"--keep_batch_statistics={norm.name}",
   )
 
 

@@ -153,15 +153,13 @@ class Passes:
 
   def _refuse(self, error):
     raise TransformError(
-      "cannot recalibrate with '%s': %s; %s"
-      % (
-        self._path,
-        error,
-        "pass --data_format=NHWC"
-        if "NHWC" in str(error)
-        else "give rows that the graph runs on; each file of few rows is fed "
-        "as one batch",
-      )
+      f"recalibrate with '{self._path}'",
+      error.fact,
+      # TensorFlow's words where there is no kernel for NCHW.
+      "pass --data_format=NHWC"
+      if "NHWC" in error.fact
+      else "give rows that the graph runs on; each file of few rows is fed as "
+      "one batch",
     ) from error
 
 

@@ -31,10 +31,8 @@ def explain(code):
   rule = BY_CODE.get(code.strip().upper())
   if rule is None:
     raise SourceError(
-      "cannot explain '%s': there is no such code%s"
-      % (
-        code,
-        nearest(code.upper(), BY_CODE, "; they are " + ", ".join(BY_CODE)),
-      )
+      f"explain '{code}'",
+      "there is no such code",
+      nearest(code.upper(), BY_CODE, "they are " + ", ".join(BY_CODE)),
     )
   return rule.page()

@@ -134,9 +134,10 @@ def recompute(graph: Graph, tensors, given, scope) -> List[TensorRef]:
   between = forward(graph, readers, within=needed)
   if not between and not set(wanted) & set(given):
     raise GraphError(
-      "cannot recompute '%s': it does not depend on %s; give tensors on the "
-      "way to it"
-      % (wanted[0], " or ".join(f"'{ref}'" for ref in given) or "anything")
+      f"recompute '{wanted[0]}'",
+      "it does not depend on %s"
+      % (" or ".join((f"'{ref}'" for ref in given)) or "anything",),
+      "give tensors on the way to it",
     )
   named = copy(graph, _with_loops(graph, between), scope, given)
   return [moved(ref, named, given) for ref in wanted]
@@ -185,8 +186,9 @@ def rename_scope(graph: Graph, scope, new) -> Dict[str, str]:
   }
   if not named:
     raise GraphError(
-      f"cannot rename scope '{scope}': no node is in "
-      f"it{nearest(scope, graph.names())}"
+      f"rename scope '{scope}'",
+      "no node is in it",
+      nearest(scope, graph.names()),
     )
   graph.rename(named)
   return named

@@ -277,13 +277,14 @@ class _Reader:
   def _fail(self, expected):
     before = self._source[: self._start]
     raise GraphError(
-      "cannot read the pattern: line %d, column %d is %s; write %s there"
+      "read the pattern",
+      "line %s, column %s is %s"
       % (
         before.count("\n") + 1,
         len(before) - before.rfind("\n"),
         f"'{self._token}'" if self._token else "its end",
-        expected,
-      )
+      ),
+      f"write {expected} there",
     )
 
 

@@ -68,9 +68,10 @@ def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
       break
   if not dtype:
     raise GraphError(
-      f"cannot make a placeholder for '{ref}': TensorFlow knows neither its "
-      f"op '{graph.op(ref.node)}' nor one that reads it, so nothing tells its "
-      "dtype; cut behind it"
+      f"make a placeholder for '{ref}'",
+      f"TensorFlow knows neither its op '{graph.op(ref.node)}' nor one that "
+      "reads it, so nothing tells its dtype",
+      "cut behind it",
     )
   attrs = {"dtype": type_attr(dtype)}
   shape = static_shape(graph, ref)
@@ -288,15 +289,17 @@ def _refuse_missing(graph, nodes, inputs, outputs):
       there = nodes if source == ref and ref.node in nodes else graph
       if source.node not in there:
         raise GraphError(
-          f"cannot splice '{node.name}': it reads '{source}', which neither "
-          "the piece nor the graph has; name it in inputs"
+          f"splice '{node.name}'",
+          f"it reads '{source}', which neither the piece nor the graph has",
+          "name it in inputs",
         )
   for old, new in outputs.items():
     graph.node(old.node)
     if new.node not in nodes:
       raise GraphError(
-        f"cannot splice '{new}': the piece adds no node of that "
-        f"name{nearest(new.node, nodes)}"
+        f"splice '{new}'",
+        "the piece adds no node of that name",
+        nearest(new.node, nodes),
       )
 
 
@@ -307,8 +310,9 @@ def _add_functions(graph, functions):
     name = function.signature.name
     if graph.library.get(name, function) != function:
       raise GraphError(
-        "cannot splice: the graph and the piece have different functions "
-        f"'{name}'; rename one where the piece is made"
+        "splice",
+        f"the graph and the piece have different functions '{name}'",
+        "rename one where the piece is made",
       )
     if name not in graph.library:
       new[name] = function

@@ -122,8 +122,9 @@ def _refuse_cycle(graph, names):
     graph.topological(forward(graph, names))
   except GraphError as error:
     raise GraphError(
-      f"cannot rewire '{next(iter(names))}': it would depend on itself; read "
-      "a tensor that does not need it"
+      f"rewire '{next(iter(names))}'",
+      "it would depend on itself",
+      "read a tensor that does not need it",
     ) from error
 
 
@@ -138,16 +139,18 @@ def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
   """
   if old.control != new.control:
     raise GraphError(
-      f"cannot put '{new}' in the place of '{old}': one is a tensor, one a "
-      "control input; give two of a kind"
+      f"put '{new}' in the place of '{old}'",
+      "one is a tensor, one a control input",
+      "give two of a kind",
     )
   dtypes = [dtype_of(graph if of is None else of, old), dtype_of(graph, new)]
   # What an incomplete node leaves out may be anything.
   if all(dtypes) and dtypes[0] != dtypes[1]:
+    was, now = (tf1.as_dtype(dtype).name for dtype in dtypes)
     raise GraphError(
-      "cannot put '%s' in the place of '%s': it is %s and not %s; insert a "
-      "Cast"
-      % ((new, old) + tuple(tf1.as_dtype(d).name for d in reversed(dtypes)))
+      f"put '{new}' in the place of '{old}'",
+      f"it is {now} and not {was}",
+      "insert a Cast",
     )
 
 
@@ -162,8 +165,9 @@ def dtype_of(graph, ref) -> Optional[int]:
     return None
   if ref.index >= len(dtypes):
     raise GraphError(
-      f"cannot read '{ref}': node '{ref.node}' ({graph.op(ref.node)}) has "
-      f"{len(dtypes)} outputs; give one of them"
+      f"read '{ref}'",
+      f"node '{ref.node}' ({graph.op(ref.node)}) has {len(dtypes)} outputs",
+      "give one of them",
     )
   return dtypes[ref.index]
 
@@ -239,10 +243,11 @@ def bypass(graph: Graph, names) -> None:
     inputs = [ref for ref in inputs if not _is_stored(graph, ref)]
   if len(inputs) != len(outputs):
     raise GraphError(
-      f"cannot bypass '{next(iter(own))}': {len(edge.inputs)} tensors are "
-      f"read from outside ({', '.join(map(str, edge.inputs))}) and "
-      f"{len(outputs)} are handed out ({', '.join(map(str, outputs))}); say "
-      "which belong together with reroute, then remove the nodes"
+      f"bypass '{next(iter(own))}'",
+      f"{len(edge.inputs)} tensors are read from outside "
+      f"({', '.join(map(str, edge.inputs))}) and {len(outputs)} are handed "
+      f"out ({', '.join(map(str, outputs))})",
+      "say which belong together with reroute, then remove the nodes",
     )
   changed, _ = _rerouted(graph, dict(zip(outputs, inputs)), None, own)
   # What reads a node depends on the node's inputs already.
@@ -297,9 +302,9 @@ def connect(graph: Graph, tensors: Iterable, names) -> None:
   inputs = boundary(graph, own).inputs
   if len(inputs) != len(tensors):
     raise GraphError(
-      f"cannot connect {len(tensors)} tensors to '{next(iter(own), '')}': it "
-      f"reads {len(inputs)} from outside ({', '.join(map(str, inputs))}); "
-      "give as many"
+      f"connect {len(tensors)} tensors to '{next(iter(own), '')}'",
+      f"it reads {len(inputs)} from outside ({', '.join(map(str, inputs))})",
+      "give as many",
     )
   reroute(graph, dict(zip(inputs, tensors)), within=own)
 
@@ -353,9 +358,10 @@ def remove_control(graph: Graph, name, others=None) -> None:
   for other in gone:
     if other not in waits:
       raise GraphError(
-        "cannot remove control input '%s' of node '%s': it waits for %s; give "
-        "one of these"
-        % (other, name, ", ".join(f"'{w}'" for w in sorted(waits)) or "none")
+        f"remove control input '{other}' of node '{name}'",
+        "it waits for %s"
+        % (", ".join((f"'{w}'" for w in sorted(waits))) or "none",),
+        "give one of these",
       )
   graph.set_inputs(
     name, [r for r in refs if not (r.control and r.node in gone)]

@@ -220,8 +220,9 @@ def enclosed(graph: Graph, names, border=(), control=False) -> Dict:
   for name in seen:
     if name in border:
       raise GraphError(
-        f"cannot begin at '{name}': it is of the border too; leave it out of "
-        "one"
+        f"begin at '{name}'",
+        "it is of the border too",
+        "leave it out of one",
       )
   stack = list(seen)
   for name in stack:

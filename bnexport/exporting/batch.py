@@ -93,8 +93,9 @@ def _matching(pattern):
   found = {_prefix(path) for path in paths} - {None}
   if not found:
     raise SourceError(
-      f"cannot find checkpoints '{pattern}': none matches; write the pattern "
-      "of prefixes, like 'runs/*/model.ckpt-*'"
+      f"find checkpoints '{pattern}'",
+      "none matches",
+      "write the pattern of prefixes, like 'runs/*/model.ckpt-*'",
     )
   return sorted(found, key=_by_number)
 
@@ -135,9 +136,10 @@ def _refuse_same(paths, flag):
   for path, job in paths:
     if path in seen:
       raise SourceError(
-        f"cannot write '{path}' twice: '{seen[path]}' and '{job.checkpoint}' "
-        f"both go there; put {{name}}, {{run}} or {{dir}} into --{flag}, for "
-        "the checkpoint, its directory's name and its directory"
+        f"write '{path}' twice",
+        f"'{seen[path]}' and '{job.checkpoint}' both go there",
+        f"put {{name}}, {{run}} or {{dir}} into --{flag}, for the "
+        "checkpoint, its directory's name and its directory",
       )
     seen[path] = job.checkpoint
 
@@ -175,8 +177,10 @@ def run(jobs, skipped, export, processes):
     progress.clear()
     _summarize(len(jobs), counts)
     raise Error(
-      f"cannot finish: interrupted with {sum(counts.values())} of {len(jobs)} "
-      "checkpoints looked at; pass --resume to go on from there"
+      "finish",
+      f"interrupted with {sum(counts.values())} of {len(jobs)} checkpoints "
+      "looked at",
+      "pass --resume to go on from there",
     ) from None
   progress.clear()
   _summarize(len(jobs), counts)

@@ -172,9 +172,10 @@ def _refuse_lost_inputs(original, model):
   lost = [n for n in original.placeholders() if n not in model.decided]
   if lost and not model.placeholders():
     raise TransformError(
-      f"cannot export: the answers no longer depend on '{lost[0]}', nor on "
-      "any other input; report it, and pass --keep_batch_statistics=SCOPE "
-      "for the norms that replaced it"
+      "export",
+      f"the answers no longer depend on '{lost[0]}', nor on any other input",
+      "report it, and pass --keep_batch_statistics=SCOPE for the norms that "
+      "replaced it",
     )
 
 
@@ -264,22 +265,18 @@ def _lost(export, keep):
 
 def _refuse_lost(model, lost):
   """Where freezing pruned the updates, nothing tells an instance norm."""
+  more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+  fact = "it is in training mode and its averages are not in the graph"
+  if model.values.checkpoint is not None:
+    saved = model.values.checkpoint.prefix
+    fact += f", nor do names in checkpoint '{saved}' tell them"
   raise TransformError(
-    "cannot mend norm '%s'%s: it is in training mode and its averages are not "
-    "in the graph%s; pass --checkpoint=PREFIX with its .meta beside it, or "
+    f"mend norm '{lost[0]}'{more}",
+    fact,
+    "pass --checkpoint=PREFIX with its .meta beside it, or "
     "--calibration_data=FILE.npz to compute them; "
-    "--keep_batch_statistics=%s keeps a norm that means to use the batch"
-    % (
-      lost[0],
-      f" and {len(lost) - 1} more" if len(lost) > 1 else "",
-      ""
-      if model.values.checkpoint is None
-      else (
-        f", nor do names in checkpoint '{model.values.checkpoint.prefix}' "
-        "tell them"
-      ),
-      lost[0],
-    )
+    f"--keep_batch_statistics={lost[0]} keeps a norm that means to use the "
+    "batch",
   )
 
 
@@ -327,8 +324,9 @@ def _refuse_unknown_variables(model, names):
   for name in names:
     if name not in variables:
       raise SourceError(
-        f"cannot find --variable_names_denylist '{name}': the graph has no "
-        f"such variable{nearest(name, variables)}"
+        f"find --variable_names_denylist '{name}'",
+        "the graph has no such variable",
+        nearest(name, variables),
       )
 
 
@@ -388,7 +386,11 @@ def _recalibrate(model, options, progress):
     return []
   unsafe = unsafe_model(model)
   if unsafe is not None:
-    raise ComparisonError(f"cannot recalibrate: {unsafe}; {ALLOW}")
+    raise ComparisonError(
+      "recalibrate",
+      unsafe,
+      ALLOW,
+    )
   done = recalibrate(
     model,
     find(model.graph, model.outputs),
@@ -412,8 +414,9 @@ def _refuse_training(model):
   for node in model.graph:
     if node.op in ops.UPDATES and node.name not in model.initializers:
       raise TransformError(
-        f"cannot export '{node.name}': it updates a variable and its value is "
-        "needed; cut behind it with --input_node"
+        f"export '{node.name}'",
+        "it updates a variable and its value is needed",
+        "cut behind it with --input_node",
       )
 
 
@@ -428,9 +431,10 @@ def _settle_inputs(model):
   ]
   if named and extra:
     raise TransformError(
-      "cannot do with --input_node=%s: the outputs also need %s; name them in "
-      "--input_node, or give them values with --set=NAME=VALUE"
-      % (",".join(sorted(named)), ", ".join(f"'{name}'" for name in extra))
+      f"do with --input_node={','.join(sorted(named))}",
+      "the outputs also need %s"
+      % (", ".join((f"'{name}'" for name in extra)),),
+      "name them in --input_node, or give them values with --set=NAME=VALUE",
     )
   sources = [
     node.name
@@ -439,7 +443,7 @@ def _settle_inputs(model):
   ]
   if sources:
     raise TransformError(
-      f"cannot export a graph that reads its input by itself: '{sources[0]}' "
-      f"is a {model.graph.op(sources[0])}; pass --input_node={sources[0]} to "
-      "feed it instead"
+      "export a graph that reads its input by itself",
+      f"'{sources[0]}' is a {model.graph.op(sources[0])}",
+      f"pass --input_node={sources[0]} to feed it instead",
     )

@@ -75,7 +75,9 @@ def digest(name):
         hashed.update(piece)
   except tf1.errors.OpError as error:
     raise SourceError(
-      f"cannot read '{name}': {first_line(error)}; check the file's permissions"
+      f"read '{name}'",
+      first_line(error),
+      "check the file's permissions",
     ) from error
   return hashed.hexdigest()
 

@@ -72,8 +72,9 @@ def written(model, path):
     tf1.gfile.Rename(part, path)
   except (tf1.errors.OpError, OSError) as error:
     raise SourceError(
-      f"cannot write SavedModel '{path}': {first_line(error)}; free space or "
-      "give another path"
+      f"write SavedModel '{path}'",
+      first_line(error),
+      "free space or give another path",
     ) from error
   finally:
     if tf1.gfile.Exists(part):
@@ -88,8 +89,10 @@ def refuse_directory(path, overwrite):
     overwrite and tf1.gfile.Exists(os.path.join(path, "saved_model.pb"))
   ):
     raise SourceError(
-      f"cannot write SavedModel '{path}': the directory is not empty; pass "
-      "--overwrite where it holds a SavedModel, or another --saved_model_out"
+      f"write SavedModel '{path}'",
+      "the directory is not empty",
+      "pass --overwrite where it holds a SavedModel, or another "
+      "--saved_model_out",
     )
 
 
@@ -205,9 +208,10 @@ def _keep_signatures(imported, model, meta):
   served, ends = model.served, model.inputs + model.outputs
   if len(ends) != len(served.ends):
     raise SourceError(
-      f"cannot write SavedModel: '{model.origin}' was read with "
-      f"{len(served.ends)} inputs and outputs, and there are {len(ends)} by "
-      "now; load it with those you mean"
+      "write SavedModel",
+      f"'{model.origin}' was read with {len(served.ends)} inputs and "
+      f"outputs, and there are {len(ends)} by now",
+      "load it with those you mean",
     )
   called = dict(zip(served.ends, ends))
   for name, definition in served.signatures.items():

@@ -22,18 +22,22 @@ def refuse_existing(path, overwrite):
   """Raises SourceError where a file would be lost or can't be made."""
   if tf1.gfile.IsDirectory(path):
     raise SourceError(
-      f"cannot write '{path}': it is a directory; give a file name in it with "
-      "--output_graph"
+      f"write '{path}'",
+      "it is a directory",
+      "give a file name in it with --output_graph",
     )
   if tf1.gfile.Exists(path) and not overwrite:
     raise SourceError(
-      f"cannot write '{path}': the file exists; pass --overwrite, or another "
-      "--output_graph"
+      f"write '{path}'",
+      "the file exists",
+      "pass --overwrite, or another --output_graph",
     )
   folder = os.path.dirname(path) or "."
   if not tf1.gfile.IsDirectory(folder):
     raise SourceError(
-      f"cannot write '{path}': there is no directory '{folder}'; make it first"
+      f"write '{path}'",
+      f"there is no directory '{folder}'",
+      "make it first",
     )
 
 
@@ -47,8 +51,9 @@ def refuse_source(path, prefix, *files):
     )
   if os.path.realpath(path) in map(os.path.realpath, same):
     raise SourceError(
-      f"cannot write '{path}': the model is read from it; give another "
-      "--output_graph"
+      f"write '{path}'",
+      "the model is read from it",
+      "give another --output_graph",
     )
 
 
@@ -86,8 +91,9 @@ def whole_file(path, data):
     tf1.gfile.Rename(part, path, overwrite=True)
   except (tf1.errors.OpError, OSError) as error:
     raise SourceError(
-      f"cannot write '{path}': {first_line(error)}; free space or give "
-      "another path"
+      f"write '{path}'",
+      first_line(error),
+      "free space or give another path",
     ) from error
   finally:
     if tf1.gfile.Exists(part):

@@ -9,6 +9,9 @@ from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
 from bnexport.errors import GraphError, first_line, nearest
 from bnexport.graph import placement
 
+# The step where a file is malformed.
+_MENDS = "python -m bnexport.repair mends what can be mended"
+
 
 class TensorRef(NamedTuple):
   """One input as a NodeDef writes it: `a`, `a:1` or `^a`."""
@@ -75,7 +78,9 @@ class Graph:
     for node in own.node:
       if node.name in self._nodes:
         raise GraphError(
-          f"cannot read the graph: two nodes are named '{node.name}'"
+          "read the graph",
+          f"two nodes are named '{node.name}'",
+          _MENDS,
         )
       self._nodes[node.name] = node
       self._readers[node.name] = {}
@@ -108,8 +113,9 @@ class Graph:
       return self._nodes[name]
     except KeyError:
       raise GraphError(
-        f"cannot find node '{name}': the graph has none of that "
-        f"name{nearest(name, self._nodes)}"
+        f"find node '{name}'",
+        "the graph has none of that name",
+        nearest(name, self._nodes),
       ) from None
 
   def op(self, name: str) -> str:
@@ -178,7 +184,9 @@ class Graph:
     if len(order) != len(members):
       left = sorted(set(members) - set(order))
       raise GraphError(
-        f"cannot order the graph: '{left[0]}' is part of a cycle"
+        "order the graph",
+        f"'{left[0]}' is part of a cycle",
+        "cut the cycle",
       )
     return order
 
@@ -297,8 +305,9 @@ class Graph:
     for old, to in new.items():
       if to in given or (to in self._nodes and to not in new):
         raise GraphError(
-          f"cannot rename node '{old}' to '{to}': the name is taken; give "
-          "another"
+          f"rename node '{old}' to '{to}'",
+          "the name is taken",
+          "give another",
         )
       given.add(to)
     changed = dict.fromkeys(new)
@@ -333,7 +342,9 @@ class Graph:
       for reader in self._readers[self.node(name).name]:
         if reader not in going:
           raise GraphError(
-            f"cannot remove node '{name}': '{reader}' still reads it"
+            f"remove node '{name}'",
+            f"'{reader}' still reads it",
+            "rewire or remove that first",
           )
     for name in going:
       for ref in self.inputs(name):
@@ -392,8 +403,9 @@ class Graph:
         tf1.import_graph_def(graph_def, name="")
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise GraphError(
-        f"cannot import the graph: {first_line(error)}; see what python -m "
-        "bnexport.inspect finds in it"
+        "import the graph",
+        first_line(error),
+        "see what python -m bnexport.inspect finds in it",
       ) from error
     return graph
 
@@ -413,8 +425,9 @@ class Graph:
       controls = [ref.control for ref in refs]
       if controls != sorted(controls):
         raise GraphError(
-          f"cannot use node '{node.name}': a control input stands before a "
-          "data input"
+          f"use node '{node.name}'",
+          "a control input stands before a data input",
+          _MENDS,
         )
     self.topological()
 
@@ -426,8 +439,9 @@ class Graph:
       ref = TensorRef.parse(ref) if isinstance(ref, str) else ref
       if ref.node not in self._nodes:
         raise GraphError(
-          f"cannot connect node '{name}': its input '{ref.node}' is not in "
-          "the graph"
+          f"connect node '{name}'",
+          f"its input '{ref.node}' is not in the graph",
+          "add that first",
         )
       refs.append(ref)
     return refs
@@ -445,8 +459,9 @@ class Graph:
       readers = self._readers[ref.node]
     except KeyError:
       raise GraphError(
-        f"cannot read the graph: input '{ref.node}' of node '{name}' is not "
-        "in it"
+        "read the graph",
+        f"input '{ref.node}' of node '{name}' is not in it",
+        _MENDS,
       ) from None
     readers[name] = readers.get(name, 0) + 1
 

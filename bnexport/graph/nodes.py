@@ -138,8 +138,10 @@ class Signatures:
     found = op_def(op) or self._own.get(op)
     if found is None:
       raise GraphError(
-        f"cannot use op '{op}': this TensorFlow does not know it; import the "
-        "library that registers it, or cut it away with --input_node"
+        f"use op '{op}'",
+        "this TensorFlow does not know it",
+        "import the library that registers it, or cut it away with "
+        "--input_node",
       )
     return found
 

@@ -67,14 +67,16 @@ def counts_as(version) -> str:
   parts = str(version).split(".")
   if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
     raise Error(
-      f"cannot use TensorFlow '{version}': it is no version; write it as "
-      f"'{known_versions()[0]}'"
+      f"use TensorFlow '{version}'",
+      "it is no version",
+      f"write it as '{known_versions()[0]}'",
     )
   older = [v for v in known_versions() if _number(v) <= _number(version)]
   if not older:
     raise Error(
-      f"cannot use TensorFlow '{version}': what it knows is not on record; "
-      f"'{known_versions()[0]}' is the oldest that is"
+      f"use TensorFlow '{version}'",
+      "what it knows is not on record",
+      f"'{known_versions()[0]}' is the oldest that is",
     )
   return older[-1]
 

@@ -87,9 +87,11 @@ def _drop_repeated(graph_def, found):
     same = first.setdefault(node.name, node)
     if same is not node and same != node:
       raise GraphError(
-        f"cannot use the graph: two different nodes are named '{node.name}' "
-        f"({same.op} and {node.op}); rename one where the graphs were joined, "
-        "as import_graph_def's name= does"
+        "use the graph",
+        f"two different nodes are named '{node.name}' ({same.op} and "
+        f"{node.op})",
+        "rename one where the graphs were joined, as import_graph_def's "
+        "name= does",
       )
     if same is node:
       kept.append(node)
@@ -198,13 +200,12 @@ def _drop_unusable(graph_def, unusable, outputs, fed):
 def _refuse(output, fault):
   is_gone = fault.kind == faulty.DANGLING
   raise GraphError(
-    "cannot mend output '%s': '%s', which it needs, %s; give the .meta of the "
-    "training graph with --meta_graph, or %s with --input_node=%s"
+    f"mend output '{output}'",
+    f"'{fault.node}', which it needs, {fault.fact}",
+    "give the .meta of the training graph with --meta_graph, or %s with "
+    "--input_node=%s"
     % (
-      output,
-      fault.node,
-      fault.fact,
       "feed it" if is_gone else "cut behind it",
       fault.subject if is_gone else fault.node,
-    )
+    ),
   )

@@ -41,8 +41,9 @@ def find_prefix(path):
     latest = tf1.train.latest_checkpoint(path)
     if latest is None:
       raise SourceError(
-        f"cannot read checkpoint '{path}': the directory's `checkpoint` file "
-        "names none; give the prefix of one"
+        f"read checkpoint '{path}'",
+        "the directory's `checkpoint` file names none",
+        "give the prefix of one",
       )
     return latest
   if tf1.gfile.Exists(prefix) and prefix == path:
@@ -60,14 +61,9 @@ def find_prefix(path):
       if _SUFFIX.search(name)
     }
   raise SourceError(
-    "cannot read checkpoint '%s': there is no '%s.index'%s"
-    % (
-      path,
-      prefix,
-      nearest(
-        prefix, sorted(there), "; give the prefix that Saver.save returned"
-      ),
-    )
+    f"read checkpoint '{path}'",
+    f"there is no '{prefix}.index'",
+    nearest(prefix, sorted(there), "give the prefix that Saver.save returned"),
   )
 
 
@@ -156,8 +152,9 @@ class Checkpoint:
   def _unreadable(self, error, key=None):
     what = f"'{key}' of " if key else ""
     return SourceError(
-      f"cannot read {what}checkpoint '{self.prefix}': {first_line(error)}; "
-      "copy all files of the checkpoint again"
+      f"read {what}checkpoint '{self.prefix}'",
+      first_line(error),
+      "copy all files of the checkpoint again",
     )
 
 
@@ -238,17 +235,15 @@ class Values:
   def __getitem__(self, variable):
     saved = self.find(variable)
     if saved is None:
-      raise SourceError(
-        "cannot freeze variable '%s': %s"
-        % (
-          variable,
-          "no checkpoint is given; pass --checkpoint=PREFIX"
-          if self.checkpoint is None
-          else (
-            f"checkpoint '{self.checkpoint.prefix}' does not hold "
-            f"it{nearest(variable, self.checkpoint.shapes)}"
-          ),
+      what = f"freeze variable '{variable}'"
+      if self.checkpoint is None:
+        raise SourceError(
+          what, "no checkpoint is given", "pass --checkpoint=PREFIX"
         )
+      raise SourceError(
+        what,
+        f"checkpoint '{self.checkpoint.prefix}' does not hold it",
+        nearest(variable, self.checkpoint.shapes),
       )
     if saved.slice_spec == _IN_FILE:
       return tf1.make_ndarray(self._held[saved.key])

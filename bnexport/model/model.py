@@ -172,8 +172,9 @@ def find_tensors(graph, signatures, names, flag):
     ref = TensorRef.parse(name.strip())
     if ref.node not in graph:
       raise SourceError(
-        f"cannot find {flag} '{name}': the graph has no such "
-        f"node{nearest(ref.node, graph.names())}"
+        f"find {flag} '{name}'",
+        "the graph has no such node",
+        nearest(ref.node, graph.names()),
       )
     node = graph.node(ref.node)
     outputs = ref.index + 1
@@ -181,8 +182,10 @@ def find_tensors(graph, signatures, names, flag):
       outputs = len(signatures.output_dtypes(node))
     if ref.control or ref.index >= outputs:
       raise SourceError(
-        f"cannot use {flag} '{name}': node '{ref.node}' ({node.op}) has "
-        f"{outputs} outputs, and this is none of them; give NODE or NODE:INDEX"
+        f"use {flag} '{name}'",
+        f"node '{ref.node}' ({node.op}) has {outputs} outputs, and this is "
+        "none of them",
+        "give NODE or NODE:INDEX",
       )
     refs.append(ref)
   return tuple(refs)

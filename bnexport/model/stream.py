@@ -133,9 +133,9 @@ def _refuse_too_large(model):
   size += sum(node.ByteSize() for node in model.graph)
   if size > MOST_BYTES:
     raise SourceError(
-      f"cannot write {size} bytes into one file: a frozen graph is one "
-      "protobuf and holds less than 2 GB; write a SavedModel, of any size, "
-      "with --saved_model_out=DIRECTORY"
+      f"write {size} bytes into one file",
+      "a frozen graph is one protobuf and holds less than 2 GB",
+      "write a SavedModel, of any size, with --saved_model_out=DIRECTORY",
     )
 
 

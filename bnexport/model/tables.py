@@ -22,8 +22,9 @@ def keep_initializers(model, names):
   for name in names:
     if name not in graph:
       raise SourceError(
-        f"cannot find --initializer_nodes '{name}': the graph has no such "
-        f"node{nearest(name, graph.names())}"
+        f"find --initializer_nodes '{name}'",
+        "the graph has no such node",
+        nearest(name, graph.names()),
       )
     kept.append(name)
   # What an output only waits for is run as well by the training graph.
@@ -54,6 +55,7 @@ def refuse_mutable(graph, names, what, step):
     op = graph.op(name)
     if op in ops.MUTABLE_TABLES:
       raise SourceError(
-        f"cannot {what} lookup table '{name}': it is a {op}, whose entries "
-        f"are not in the graph; {step}"
+        f"{what} lookup table '{name}'",
+        f"it is a {op}, whose entries are not in the graph",
+        step,
       )

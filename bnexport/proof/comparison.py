@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from bnexport.errors import ComparisonError, first_line
+from bnexport.errors import FEED, ComparisonError, first_line
 from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import called_functions
 from bnexport.tf1 import op_def, session, tf1
@@ -170,7 +170,9 @@ class Runner:
         self._session.run(list(initializers))
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise ComparisonError(
-        f"cannot import the graph: {first_line(error)}"
+        "import the graph",
+        first_line(error),
+        "see what python -m bnexport.inspect finds in it",
       ) from error
 
   @property
@@ -204,9 +206,7 @@ class Runner:
         {_tensor_name(k): v for k, v in feeds.items()},
       )
     except (tf1.errors.OpError, ValueError, TypeError, KeyError) as error:
-      raise ComparisonError(
-        f"cannot run the graph: {first_line(error)}"
-      ) from error
+      raise ComparisonError("run the graph", first_line(error), FEED) from error
 
   def close(self):
     self._session.close()
@@ -227,7 +227,11 @@ def refuse_unsafe(graph, names, is_allowed=False):
   """
   said = None if is_allowed else _unsafe_op(graph, names)
   if said is not None:
-    raise ComparisonError(f"cannot run the graph: {said}; {ALLOW}")
+    raise ComparisonError(
+      "run the graph",
+      said,
+      ALLOW,
+    )
 
 
 def unsafe_op(graph, outputs, initializers):
@@ -426,7 +430,7 @@ def run_given(runner, feeds):
     return runner.answers(feeds)
   except ComparisonError as error:
     raise ComparisonError(
-      f"{error}; give feeds of the inputs' shapes and dtypes"
+      error.what, error.fact, "give feeds of the inputs' shapes and dtypes"
     ) from error
 
 
@@ -462,9 +466,9 @@ def refuse_other_names(graph_def, feeds):
   unknown = [name for name in feeds if name not in inputs]
   if unknown:
     raise ComparisonError(
-      "cannot run the graph with the feeds: '%s' is no input of it; give "
-      "arrays named %s"
-      % (unknown[0], ", ".join(f"'{name}'" for name in inputs))
+      "run the graph with the feeds",
+      f"'{unknown[0]}' is no input of it",
+      "give arrays named %s" % (", ".join((f"'{name}'" for name in inputs)),),
     )
 
 
@@ -481,7 +485,7 @@ def first_that_runs(runner, tried, proof):
     try:
       return feeds, runner.answers(feeds)
     except ComparisonError as error:
-      said = said or str(error)
+      said = said or error.fact
   proof.reference = "nothing: no made-up input fits the graph"
   proof.notes.append(
     f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
@@ -496,7 +500,7 @@ def _compare_with(reference, outputs, feeds, answers, proof, rounding):
   try:
     expected = reference.answers(feeds)
   except ComparisonError as error:
-    proof.reference = f"nothing: {error}"
+    proof.reference = f"nothing: {error.fact}"
     return
   proof.reference = reference.what
   proof.differences = [

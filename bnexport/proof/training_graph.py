@@ -12,7 +12,7 @@ import copy
 
 import numpy as np
 
-from bnexport.errors import ComparisonError, Error, first_line
+from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import bool_attr, static_shape
 from bnexport.graph.variables import Frames, assignment, read, variable_of
@@ -20,6 +20,8 @@ from bnexport.proof.comparison import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
+
+_WHAT = "run the training graph"
 
 
 class TrainingGraph:
@@ -106,9 +108,7 @@ class TrainingGraph:
       TypeError,
       RuntimeError,
     ) as error:
-      raise ComparisonError(
-        f"the training graph does not run here ({first_line(error)})"
-      ) from error
+      raise ComparisonError(_WHAT, first_line(error), FEED) from error
 
   def _open_once(self):
     # The graph is set last: a session that was half prepared is no use.
@@ -117,7 +117,7 @@ class TrainingGraph:
 
   def _open(self):
     if self._is_random:
-      raise ComparisonError("its norms draw random numbers")
+      raise ComparisonError(_WHAT, "its norms draw random numbers", FEED)
     original = copy.copy(self._original)
     original.warnings = []
     graph = original.graph = original.graph.clone()
@@ -130,7 +130,7 @@ class TrainingGraph:
     graph.keep(graph.ancestors(roots + list(original.initializers)))
     unsafe = unsafe_op(graph, original.outputs, original.initializers)
     if unsafe is not None and not original.is_trusted:
-      raise ComparisonError(f"{unsafe}; {ALLOW}")
+      raise ComparisonError(_WHAT, unsafe, ALLOW)
     graph_def = graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
@@ -156,7 +156,7 @@ class TrainingGraph:
     }
     frames = Frames(graph, graph.topological())
     if any(frames.of(ref.node) for ref in self._statistics):
-      raise ComparisonError("nothing can be fed inside a loop")
+      raise ComparisonError(_WHAT, "nothing can be fed inside a loop", FEED)
     self._unfed = {
       node.name: _default_feed(graph, node.name)
       for node in graph

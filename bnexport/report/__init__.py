@@ -66,14 +66,16 @@ def writer(path):
   extension = os.path.splitext(path)[1]
   if extension not in _WRITERS:
     raise SourceError(
-      f"cannot write report '{path}': its kind is told by its extension; give "
-      "FILE.html, FILE.json or FILE.md"
+      f"write report '{path}'",
+      "its kind is told by its extension",
+      "give FILE.html, FILE.json or FILE.md",
     )
   for module in _NEEDED_BY_HTML if extension == ".html" else ():
     if importlib.util.find_spec(module) is None:
       raise SourceError(
-        f"cannot write report '{path}': {module} is not installed; pip "
-        "install 'bnexport[report]', or give FILE.json or FILE.md"
+        f"write report '{path}'",
+        f"{module} is not installed",
+        "pip install 'bnexport[report]', or give FILE.json or FILE.md",
       )
   return _WRITERS[extension]
 

@@ -117,7 +117,7 @@ def _against_reference(export, runner, feeds):
     reference.open()
     return _walked(export, runner, reference, reference.what, feeds)
   except ComparisonError as error:
-    return Walk(note=f"not looked at: {error}")
+    return Walk(note=f"not looked at: {error.fact}")
 
 
 def _against_training(export, runner, feeds):
@@ -130,13 +130,15 @@ def _against_training(export, runner, feeds):
     trained.open()
     if _other_layout(export.model.graph, trained.graph):
       raise ComparisonError(
-        "the export lays its data out in another order than the training graph"
+        "follow the training graph",
+        "the export lays its data out in another order",
+        "export without --data_format",
       )
     what = _training_text(export.model)
     return trained, _walked(export, runner, trained, what, feeds)
   except ComparisonError as error:
     trained.close()
-    return None, Walk(note=f"not looked at: {error}")
+    return None, Walk(note=f"not looked at: {error.fact}")
 
 
 def _no_training(export):

@@ -65,14 +65,16 @@ class Examination:
     graph = self.subject.graph
     if graph is None:
       raise GraphError(
-        f"cannot show '{name}': the graph does not open; see the findings "
-        "without --show"
+        f"show '{name}'",
+        "the graph does not open",
+        "see the findings without --show",
       )
     nodes = [node for node in graph if in_scope(node.name, name)]
     if not nodes:
       raise GraphError(
-        f"cannot show '{name}': no node has that name or "
-        f"scope{nearest(name, graph.names())}"
+        f"show '{name}'",
+        "no node has that name or scope",
+        nearest(name, graph.names()),
       )
     return text.dumps(nodes, largest=_LARGEST, brief=True)
 
@@ -141,8 +143,9 @@ def look(
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
   if not proto.node:
     raise SourceError(
-      f"cannot inspect '{path}': it holds no graph; give the file that "
-      "TensorFlow wrote"
+      f"inspect '{path}'",
+      "it holds no graph",
+      "give the file that TensorFlow wrote",
     )
   _refuse_unknown(named, proto)
   source = Source(
@@ -163,10 +166,10 @@ def look(
     find_tensors(subject.graph, signatures, there, _FLAG)
   findings = checks.run(subject)
   if subject.graph is None and not findings:
-    fact = str(subject.error).partition(": ")[2]
     raise GraphError(
-      f"cannot inspect '{path}': {fact}; no command mends that, write the "
-      "graph again"
+      f"inspect '{path}'",
+      subject.error.fact,
+      "no command mends that, write the graph again",
     )
   return Examination(
     subject, _overview(subject, path, kind, inputs, outputs), findings
@@ -182,10 +185,10 @@ def _beside(prefix):
   path = prefix + ".meta"
   if not tf1.gfile.Exists(path):
     raise SourceError(
-      f"cannot inspect checkpoint '{prefix}': it holds "
-      f"{len(Checkpoint(prefix).shapes)} tensors and no graph, and '{path}' "
-      "is not there; give the training graph with --meta_graph=FILE or "
-      "--graph_def=FILE"
+      f"inspect checkpoint '{prefix}'",
+      f"it holds {len(Checkpoint(prefix).shapes)} tensors and no graph, and "
+      f"'{path}' is not there",
+      "give the training graph with --meta_graph=FILE or --graph_def=FILE",
     )
   return path
 
@@ -195,8 +198,9 @@ def _refuse_unknown(names, graph_def):
   for name in names:
     if TensorRef.parse(name).node not in nodes:
       raise SourceError(
-        f"cannot find {_FLAG} '{name}': the graph has no such "
-        f"node{nearest(name, nodes)}"
+        f"find {_FLAG} '{name}'",
+        "the graph has no such node",
+        nearest(name, nodes),
       )
 
 

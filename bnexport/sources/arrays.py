@@ -81,8 +81,9 @@ def _input_name(member):
 def _some(found, path, what):
   if not found:
     raise SourceError(
-      f"cannot use {what} '{path}': it holds no arrays; write them with "
-      "numpy.savez(FILE, INPUT=array)"
+      f"use {what} '{path}'",
+      "it holds no arrays",
+      "write them with numpy.savez(FILE, INPUT=array)",
     )
   return found
 
@@ -107,6 +108,7 @@ def _readable(path, what):
     zlib.error,
   ) as error:
     raise SourceError(
-      f"cannot read {what} '{path}': {error}; write an .npz with "
-      "numpy.savez(FILE, INPUT=array)"
+      f"read {what} '{path}'",
+      error,
+      "write an .npz with numpy.savez(FILE, INPUT=array)",
     ) from error

@@ -91,8 +91,9 @@ def _entries(node, table, dtypes, path):
       keys, values = running.run(["entries:0", "entries:1"])
   except (tf1.errors.OpError, ValueError) as error:
     raise SourceError(
-      f"cannot fill lookup table '{table.name}' from '{path}': "
-      f"{first_line(error)}; copy the whole SavedModel again"
+      f"fill lookup table '{table.name}' from '{path}'",
+      first_line(error),
+      "copy the whole SavedModel again",
     ) from error
   order = np.argsort(keys, kind="stable")
   return keys[order], values[order]

@@ -11,10 +11,12 @@ import sys
 import numpy as np
 
 from bnexport.errors import (
+  FEED,
   ComparisonError,
   Error,
   SourceError,
   first_line,
+  near,
   nearest,
 )
 from bnexport.graph import Graph, ops
@@ -68,7 +70,7 @@ class LiveSession:
       )
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise ComparisonError(
-        f"the rebuilt model does not run ({first_line(error)})"
+        "run the rebuilt model", first_line(error), FEED
       ) from error
 
 
@@ -135,8 +137,9 @@ def find_function(spec):
   where, colon, name = spec.rpartition(":")
   if not colon or not where or not name:
     raise SourceError(
-      f"cannot read --model={spec}: write package.module:function or "
-      "file.py:function"
+      f"read --model={spec}",
+      "it names no function",
+      "write package.module:function or file.py:function",
     )
   try:
     module = _import(where)
@@ -144,14 +147,17 @@ def find_function(spec):
     raise
   except (Exception, SystemExit) as error:  # user code may raise anything
     raise SourceError(
-      f"cannot import '{where}': {type(error).__name__}: {first_line(error)}; "
-      "run it by itself to see where"
+      f"import '{where}'",
+      f"{type(error).__name__}: {first_line(error)}",
+      "run it by itself to see where",
     ) from error
   function = getattr(module, name, None)
   if not callable(function):
     names = [n for n in vars(module) if callable(getattr(module, n))]
     raise SourceError(
-      f"cannot find function '{name}' in '{where}'{nearest(name, names)}"
+      f"find function '{name}'",
+      f"'{where}' has none of that name",
+      nearest(name, names),
     )
   return function
 
@@ -165,7 +171,9 @@ def _import(where):
       sys.path.remove(os.getcwd())
   if not os.path.isfile(where):
     raise SourceError(
-      f"cannot read model code '{where}': there is no such file; check the path"
+      f"read model code '{where}'",
+      "there is no such file",
+      "check the path",
     )
   # Its neighbours are what it imports.
   sys.path.insert(0, os.path.dirname(os.path.abspath(where)))
@@ -198,8 +206,9 @@ def placeholder(text):
     return tf1.placeholder(tf1.as_dtype(dtype), shape, name=name)
   except (ValueError, TypeError) as error:
     raise SourceError(
-      f"cannot read --input={text}: write name:dtype:dim,dim,..., like "
-      "x:float32:?,224,224,3"
+      f"read --input={text}",
+      "it is no name, dtype and shape",
+      "write name:dtype:dim,dim,..., like x:float32:?,224,224,3",
     ) from error
 
 
@@ -216,8 +225,9 @@ def _call(function, spec, placeholders, kwargs):
         "the other layers with tf.compat.v1.get_variable and tf.nn"
       )
     raise SourceError(
-      f"cannot build the model: {spec} raised {type(error).__name__}: "
-      f"{first_line(error)}; {hint}"
+      "build the model",
+      f"{spec} raised {type(error).__name__}: {first_line(error)}",
+      hint,
     ) from error
 
 
@@ -238,16 +248,7 @@ def _refuse_mismatch(graph: Graph, values, needed, spec):
   if missing:
     parts.append(
       "it lacks "
-      + ", ".join(
-        "'%s'%s"
-        % (
-          name,
-          nearest(name, extra, "")
-          .replace("; did you mean", " (is it")
-          .replace("?", ")"),
-        )
-        for name in missing[:5]
-      )
+      + ", ".join(_offered(name, extra) for name in missing[:5])
       + _more(missing)
     )
   if wrong:
@@ -259,8 +260,9 @@ def _refuse_mismatch(graph: Graph, values, needed, spec):
       + _more(extra)
     )
   raise SourceError(
-    f"cannot restore {spec} from checkpoint '{values.checkpoint.prefix}': "
-    f"{'; '.join(parts)}; build the model as it was trained"
+    f"restore {spec} from checkpoint '{values.checkpoint.prefix}'",
+    "; ".join(parts),
+    "build the model as it was trained",
   )
 
 
@@ -276,3 +278,9 @@ def _restored(graph, nodes, values):
       assign, holder = assignment(graph, node)
       running.run(assign, {holder: np.asarray(values[node.name])})
   return running
+
+
+def _offered(name, names):
+  """A name, and those that it may be meant to be."""
+  offers = " or ".join(f"'{other}'" for other in near(name, names))
+  return f"'{name}' (is it {offers})" if offers else f"'{name}'"

@@ -26,9 +26,7 @@ def read(path, what, most=-1):
     with tf1.gfile.GFile(path, "rb") as f:
       return f.read(most)
   except tf1.errors.OpError as error:
-    raise SourceError(
-      f"cannot read {what} '{path}': {_reason(path, error)}"
-    ) from error
+    raise _unreadable(path, what, error) from error
 
 
 def read_proto(path, kind, what):
@@ -49,15 +47,15 @@ def read_proto(path, kind, what):
     if size:
       return proto
   except tf1.errors.OpError as error:
-    raise SourceError(
-      f"cannot read {what} '{path}': {_reason(path, error)}"
-    ) from error
+    raise _unreadable(path, what, error) from error
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
   data = read(path, what)
   if not data:
     raise SourceError(
-      f"cannot read {what} '{path}': the file is empty; write or copy it again"
+      f"read {what} '{path}'",
+      "the file is empty",
+      "write or copy it again",
     )
   proto = kind()
   try:
@@ -65,8 +63,9 @@ def read_proto(path, kind, what):
     return proto
   except (UnicodeDecodeError, text_format.ParseError) as error:
     raise SourceError(
-      f"cannot read {what} '{path}': it is no {kind.DESCRIPTOR.name}, or it "
-      "is cut short; give the file that TensorFlow wrote"
+      f"read {what} '{path}'",
+      f"it is no {kind.DESCRIPTOR.name}, or it is cut short",
+      "give the file that TensorFlow wrote",
     ) from error
 
 
@@ -142,19 +141,25 @@ def refuse_empty(graph_def, path):
   """Returns a GraphDef; raises SourceError where it has no nodes."""
   if not graph_def.node:
     raise SourceError(
-      f"cannot use '{path}': the graph is empty; give the file that "
-      "TensorFlow wrote"
+      f"use '{path}'",
+      "the graph is empty",
+      "give the file that TensorFlow wrote",
     )
   return graph_def
 
 
+def _unreadable(path, what, error):
+  fact, step = _reason(path, error)
+  return SourceError(f"read {what} '{path}'", fact, step)
+
+
 def _reason(path, error):
+  """The fact and the step of an error in reading."""
   if isinstance(error, tf1.errors.NotFoundError):
     folder = os.path.dirname(path) or "."
     there = os.listdir(folder) if os.path.isdir(folder) else []
-    return "there is no such file" + (
-      nearest(os.path.basename(path), there, "; check the path")
-    )
+    step = nearest(os.path.basename(path), there, "check the path")
+    return "there is no such file", step
   if tf1.gfile.IsDirectory(path):
-    return "it is a directory; give the file in it"
-  return f"{first_line(error)}; check the file's permissions"
+    return "it is a directory", "give the file in it"
+  return first_line(error), "check the file's permissions"

@@ -42,8 +42,9 @@ def load(path, checkpoint, training, outputs, inputs=()):
     meta = read_proto(training, tf1.MetaGraphDef, "the training graph")
     if not meta.graph_def.node:
       raise SourceError(
-        f"cannot use '{training}': it holds no graph; give the .meta that "
-        "Saver.save wrote with --meta_graph"
+        f"use '{training}'",
+        "it holds no graph",
+        "give the .meta that Saver.save wrote with --meta_graph",
       )
     signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
     done = complete(graph_def, meta.graph_def, signatures)

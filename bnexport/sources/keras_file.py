@@ -43,8 +43,9 @@ def describe(path):
   """
   if tf1.gfile.IsDirectory(path):
     raise SourceError(
-      f"cannot read Keras file '{path}': it is a directory; pass a "
-      "SavedModel's with --saved_model"
+      f"read Keras file '{path}'",
+      "it is a directory",
+      "pass a SavedModel's with --saved_model",
     )
   read(path, "Keras file", most=1)
   is_zip = zipfile.is_zipfile(path)
@@ -52,9 +53,11 @@ def describe(path):
   layer = _layer_of_code(config)
   if layer is not None:
     raise SourceError(
-      f"cannot load Keras file '{path}': its layer '{layer}' is Python code "
-      "in the file, which loading it would run; where you trust it and have "
-      "its code, save a SavedModel, and pass that with --saved_model"
+      f"load Keras file '{path}'",
+      f"its layer '{layer}' is Python code in the file, which loading it "
+      "would run",
+      "where you trust it and have its code, save a SavedModel, and pass "
+      "that with --saved_model",
     )
   return KerasFile(path, version, is_zip)
 
@@ -77,8 +80,9 @@ def _stored(path):
     import h5py  # comes with most TensorFlows
   except ImportError as error:
     raise SourceError(
-      f"cannot read Keras file '{path}': h5py is not installed; pip install "
-      "h5py"
+      f"read Keras file '{path}'",
+      "h5py is not installed",
+      "pip install h5py",
     ) from error
   try:
     with h5py.File(path, "r") as f:
@@ -90,10 +94,11 @@ def _stored(path):
     if not is_weights:
       raise _unsound(path, "it holds no model")
     raise SourceError(
-      f"cannot load Keras file '{path}': it holds weights and no model; save "
-      "all of it with model.save(FILE), or the weights as a checkpoint with "
-      "tf.compat.v1.train.Saver, and pass --model=FILE.py:FUNCTION "
-      "--checkpoint=PREFIX"
+      f"load Keras file '{path}'",
+      "it holds weights and no model",
+      "save all of it with model.save(FILE), or the weights as a checkpoint "
+      "with tf.compat.v1.train.Saver, and pass --model=FILE.py:FUNCTION "
+      "--checkpoint=PREFIX",
     )
   try:
     return _text(told.get("keras_version", "2")), json.loads(
@@ -109,8 +114,9 @@ def _text(value):
 
 def _unsound(path, fact):
   return SourceError(
-    f"cannot read Keras file '{path}': {fact}; give the .keras or .h5 file "
-    "that model.save wrote, whole"
+    f"read Keras file '{path}'",
+    fact,
+    "give the .keras or .h5 file that model.save wrote, whole",
   )
 
 

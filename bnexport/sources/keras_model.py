@@ -9,7 +9,7 @@ import tempfile
 
 import numpy as np
 
-from bnexport.errors import ComparisonError, SourceError, first_line
+from bnexport.errors import FEED, ComparisonError, SourceError, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import Signatures, identity, tensor_attr
 from bnexport.model.checkpoint import Values
@@ -53,16 +53,18 @@ class KerasModel:
     loaded = self._by_keras(lambda: load_model(self._path, compile=False))
     if not getattr(loaded, "inputs", None) or not loaded.outputs:
       raise SourceError(
-        f"cannot trace Keras file '{self._path}': its inputs are not in the "
-        "file; call the model once, save a SavedModel with "
-        "model.export(DIR), and pass --saved_model=DIR"
+        f"trace Keras file '{self._path}'",
+        "its inputs are not in the file",
+        "call the model once, save a SavedModel with model.export(DIR), and "
+        "pass --saved_model=DIR",
       )
     for tensor in loaded.inputs:
       if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
         raise SourceError(
-          f"cannot trace Keras file '{self._path}': its input '{tensor.name}' "
-          "is no plain tensor; save a SavedModel with model.export(DIR), and "
-          "pass --saved_model=DIR"
+          f"trace Keras file '{self._path}'",
+          f"its input '{tensor.name}' is no plain tensor",
+          "save a SavedModel with model.export(DIR), and pass "
+          "--saved_model=DIR",
         )
     ends = list(loaded.inputs), list(loaded.outputs)
     # With a name, so that those of the nodes are the same in every process.
@@ -77,11 +79,12 @@ class KerasModel:
       return do()
     except Exception as error:
       raise SourceError(
-        f"cannot load Keras file '{self._path}' of Keras "
-        f"{self._file.version}: Keras {self._keras.__version__} says "
-        f"{type(error).__name__}: {first_line(error)}; load it with the Keras "
-        "that wrote it, or, where the model has code of yours, save a "
-        "SavedModel with model.export(DIR), and pass --saved_model=DIR"
+        f"load Keras file '{self._path}' of Keras {self._file.version}",
+        f"Keras {self._keras.__version__} says {type(error).__name__}: "
+        f"{first_line(error)}",
+        "load it with the Keras that wrote it, or, where the model has code "
+        "of yours, save a SavedModel with model.export(DIR), and pass "
+        "--saved_model=DIR",
       ) from error
     finally:
       logger.setLevel(level)
@@ -146,7 +149,7 @@ class KerasModel:
       given = dict(zip(self.outputs, self._run(fed)))
     except Exception as error:  # layers raise whatever they like
       raise ComparisonError(
-        f"the Keras model does not run ({first_line(error)})"
+        "run the Keras model", first_line(error), FEED
       ) from error
     return [given[name] for name in names]
 
@@ -267,8 +270,9 @@ def _opened(file):
     step = "load it in a process of its own, with TensorFlow 2.16 or newer"
   if fact is not None:
     raise SourceError(
-      f"cannot load Keras file '{file.path}': Keras {file.version} wrote it, "
-      f"and {fact}; {step}"
+      f"load Keras file '{file.path}'",
+      f"Keras {file.version} wrote it, and {fact}",
+      step,
     )
   return (KerasModel if is_eager else GraphKerasModel)(found, file)
 

@@ -27,8 +27,9 @@ def load(path, checkpoint, outputs, inputs=()):
   meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
   if not meta.graph_def.node:
     raise SourceError(
-      f"cannot use '{path}': it holds no graph; give the .meta that "
-      "Saver.save wrote, or a GraphDef with --graph_def"
+      f"use '{path}'",
+      "it holds no graph",
+      "give the .meta that Saver.save wrote, or a GraphDef with --graph_def",
     )
   signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
   return open_trained(

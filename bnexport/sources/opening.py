@@ -32,8 +32,9 @@ def load(source, checkpoint, outputs, inputs, tags, signature, session):
     return _of_graph(source, prefix, outputs, inputs, session)
   if not isinstance(source, (str, os.PathLike)):
     raise SourceError(
-      f"cannot load a {type(source).__name__}: it holds no graph; give a "
-      "path, a GraphDef, a MetaGraphDef or a tf.compat.v1.Graph"
+      f"load a {type(source).__name__}",
+      "it holds no graph",
+      "give a path, a GraphDef, a MetaGraphDef or a tf.compat.v1.Graph",
     )
   path = os.fspath(source)
   if is_keras(path):

@@ -63,8 +63,9 @@ def load(
         left_out.append(name)
   if not definitions:
     raise SourceError(
-      f"cannot open SavedModel '{path}': no signature names its outputs; pass "
-      "--signature=NAME or --outputs=NAME"
+      f"open SavedModel '{path}'",
+      "no signature names its outputs",
+      "pass --signature=NAME or --outputs=NAME",
     )
   assets = _open_assets(graph, saved.assets, is_served)
   prefix = checkpoint or saved.variables

@@ -110,7 +110,11 @@ def _no_outputs(saved, path):
     step = (
       "save it again with tf.saved_model.save(MODEL, DIR, signatures=FUNCTION)"
     )
-  return SourceError(f"cannot export SavedModel '{path}': {fact}; {step}")
+  return SourceError(
+    f"export SavedModel '{path}'",
+    fact,
+    step,
+  )
 
 
 def _is_phase(graph, name):
@@ -184,11 +188,11 @@ def _find(path):
     for name in tf1.gfile.ListDirectory(path)
     if tf1.gfile.Exists(os.path.join(path, name, "saved_model.pb"))
   ]
-  hint = "; give the directory that holds it"
+  step = "give the directory that holds it"
   if versions:
-    hint = f"; give a version in it, like '{os.path.join(path, max(versions))}'"
+    step = f"give a version in it, like '{os.path.join(path, max(versions))}'"
   raise SourceError(
-    f"cannot read SavedModel '{path}': there is no saved_model.pb in it{hint}"
+    f"read SavedModel '{path}'", "there is no saved_model.pb in it", step
   )
 
 
@@ -203,16 +207,15 @@ def _pick_graph(proto, tags, folder):
     return graphs[0]
   if not graphs:
     raise SourceError(
-      f"cannot use SavedModel '{folder}': it holds no graph; export it again"
+      f"use SavedModel '{folder}'",
+      "it holds no graph",
+      "export it again",
     )
   raise SourceError(
-    "cannot find tags '%s' in SavedModel '%s': its graphs are tagged %s; pass "
-    "--tags with one of these"
-    % (
-      ",".join(sorted(wanted)),
-      folder,
-      " and ".join(f"'{','.join(own)}'" for own in there),
-    )
+    f"find tags '{','.join(sorted(wanted))}' in SavedModel '{folder}'",
+    "its graphs are tagged %s"
+    % (" and ".join((f"'{','.join(own)}'" for own in there)),),
+    "pass --tags with one of these",
   )
 
 
@@ -226,15 +229,11 @@ def _pick_signature(meta, wanted, folder):
     if wanted in meta.signature_def:
       return wanted
     raise SourceError(
-      "cannot find signature '%s' in SavedModel '%s': it has %s%s"
-      % (
-        wanted,
-        folder,
-        ", ".join(f"'{name}'" for name in names) or "none",
-        nearest(wanted, names, "; pass --signature with one of these")
-        if names
-        else "; leave --signature out",
-      )
+      f"find signature '{wanted}' in SavedModel '{folder}'",
+      "it has %s" % (", ".join((f"'{name}'" for name in names)) or "none",),
+      nearest(wanted, names, "pass --signature with one of these")
+      if names
+      else "leave --signature out",
     )
   if _DEFAULT in names:
     return _DEFAULT
@@ -285,8 +284,9 @@ def _assets(meta, folder):
     name = definition.filename
     if os.path.isabs(name) or ".." in name.split("/"):
       raise SourceError(
-        f"cannot use SavedModel '{folder}': its file '{name}' is not in it; "
-        "export it again"
+        f"use SavedModel '{folder}'",
+        f"its file '{name}' is not in it",
+        "export it again",
       )
     found[definition.tensor_info.name] = os.path.join(folder, "assets", name)
   return found

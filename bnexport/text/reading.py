@@ -339,13 +339,11 @@ class _Reader:
   def _error(self, fact, start=None):
     start = self._start if start is None else start
     line_start = self._source.rfind("\n", 0, start) + 1
+    line = self._source.count("\n", 0, start) + 1
     raise GraphError(
-      "cannot read the graph at line %d, column %d: %s"
-      % (
-        self._source.count("\n", 0, start) + 1,
-        start - line_start + 1,
-        fact.replace("\n", " "),
-      )
+      f"read the graph at line {line}, column {start - line_start + 1}",
+      fact.replace("\n", " "),
+      "mend the text there",
     )
 
 

@@ -100,8 +100,9 @@ def refuse(text, at, fact, way):
   if "\n" in text.strip():
     where = f"line {line}, {where}"
   raise TransformError(
-    "cannot read the transforms at %s: %s; %s"
-    % (where, fact, way[2:] if way.startswith("; ") else way)
+    f"read the transforms at {where}",
+    fact,
+    way,
   )
 
 

@@ -178,7 +178,7 @@ def _parse_text(text):
         text,
         call.at,
         f"there is no transform '{call.name}'",
-        nearest(call.name, names(), "; --transforms=help lists them"),
+        nearest(call.name, names(), "--transforms=help lists them"),
       )
     found.append(spec.make(TRANSFORMS[call.name], call, text))
   return tuple(found)
@@ -239,8 +239,9 @@ def help_text(name):
     return f"{name}\n\nStands for: {PIPELINES[name]}"
   if name not in TRANSFORMS:
     raise TransformError(
-      "cannot explain '%s': there is no transform of that name%s"
-      % (name, nearest(name, names(), "; --transforms=help lists them"))
+      f"explain '{name}'",
+      "there is no transform of that name",
+      nearest(name, names(), "--transforms=help lists them"),
     )
   cls = TRANSFORMS[name]
   return f"{_signature(cls)}\n\n{_page(cls)}"

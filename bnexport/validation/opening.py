@@ -133,8 +133,9 @@ def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
     graph_def = read_proto(path, tf1.GraphDef, "the graph")
   if not graph_def.node:
     raise SourceError(
-      f"cannot use {which}={path}: it holds no graph; give the file that "
-      "TensorFlow wrote"
+      f"use {which}={path}",
+      "it holds no graph",
+      "give the file that TensorFlow wrote",
     )
   try:
     # The Graph is not edited, so what is imported is what is looked at.
@@ -142,11 +143,12 @@ def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
     is_guessed = not outputs and not (saved and saved.outputs)
     outputs = _likely_output(graph) if is_guessed else outputs
   except GraphError as error:
-    raise NotImported(str(error).partition(": ")[2]) from error
+    raise NotImported(error.what, error.fact, error.step) from error
   if is_guessed and not outputs:
     raise SourceError(
-      f"cannot tell the output of {which}={path}: nothing in it looks like "
-      "one; pass --output_node=NAME"
+      f"tell the output of {which}={path}",
+      "nothing in it looks like one",
+      "pass --output_node=NAME",
     )
   if saved is not None:
     model = _of_saved_model(saved, path, outputs)
@@ -201,13 +203,17 @@ def is_saved_model(path):
 def _refuse_training_graph(path, which):
   if path.endswith(".meta") or is_checkpoint(path):
     raise SourceError(
-      f"cannot use {which}={path}: it is a training graph; freeze it first "
-      "with python -m bnexport.freeze, and pass it as --reference"
+      f"use {which}={path}",
+      "it is a training graph",
+      "freeze it first with python -m bnexport.freeze, and pass it as "
+      "--reference",
     )
   if is_keras(path):
     raise SourceError(
-      f"cannot use {which}={path}: it is a Keras file; freeze it first with "
-      f"python -m bnexport.freeze --keras={path}, and pass it as --reference"
+      f"use {which}={path}",
+      "it is a Keras file",
+      f"freeze it first with python -m bnexport.freeze --keras={path}, and "
+      "pass it as --reference",
     )
 
 
@@ -216,9 +222,9 @@ def _refuse_variables(model, which):
     for name in model.needed(control=True):
       if _is_variable(model, name):
         raise SourceError(
-          f"cannot use {which}={model.origin}: it has variables, like "
-          f"'{name}', and no values for them; freeze it first with python -m "
-          "bnexport.freeze"
+          f"use {which}={model.origin}",
+          f"it has variables, like '{name}', and no values for them",
+          "freeze it first with python -m bnexport.freeze",
         )
 
 
@@ -278,17 +284,12 @@ def against_graph(path, outputs, stated, tags, signature, is_allowed):
   try:
     return Reference(Running(model, graph_def, settings))
   except ComparisonError as error:
-    raise _unusable(path, str(error).partition(": ")[2]) from error
+    raise _unusable(path, error) from error
 
 
-def _unusable(path, fact):
+def _unusable(path, error):
   return ComparisonError(
-    "cannot use reference '%s': %s%s"
-    % (
-      path,
-      fact,
-      "" if "; " in str(fact) else "; give one that TensorFlow imports",
-    )
+    f"use reference '{path}'", error.fact, "give one that TensorFlow imports"
   )
 
 

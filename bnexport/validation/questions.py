@@ -10,7 +10,7 @@ import numpy as np
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED, BatchNorm
-from bnexport.errors import ComparisonError, SourceError
+from bnexport.errors import FEED, ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
 from bnexport.proof import comparison
@@ -174,9 +174,9 @@ def validate(
   if running is not None:
     if not found.proof.differences:
       raise ComparisonError(
-        f"cannot compare with {running.what}: "
-        f"{found.proof.reference.partition(': ')[2]}; give both graphs the "
-        "same inputs"
+        f"compare with {running.what}",
+        found.proof.reference.partition(": ")[2],
+        "give both graphs the same inputs",
       )
     apart = _compare(found, runner, running, batches)
     if apart is not None:
@@ -193,8 +193,9 @@ def _open(running):
     running.open()
   except ComparisonError as error:
     raise ComparisonError(
-      f"cannot run the reference: {error}; give one that runs here, as a "
-      "frozen graph"
+      "run the reference",
+      error.fact,
+      "give one that runs here, as a frozen graph",
     ) from error
 
 
@@ -211,8 +212,9 @@ def _made_up(model, runner, rows):
   )
   if feeds is None:
     raise ComparisonError(
-      f"cannot run '{model.origin}' on made-up input: "
-      f"{proof.notes[-1].partition(': ')[2]}"
+      f"run '{model.origin}'",
+      proof.notes[-1],
+      FEED,
     )
   return feeds
 
@@ -227,7 +229,9 @@ def _cut(model, feeds, proof):
   rows = {len(value) for value in feeds.values() if np.ndim(value)}
   if rows == {0}:
     raise SourceError(
-      "cannot use the feeds: there are no rows in them; give some"
+      "use the feeds",
+      "there are no rows in them",
+      "give some",
     )
   if len(rows) != 1:
     return [feeds]
@@ -301,7 +305,9 @@ def _part(found, model, runner, running, feeds):
   try:
     differences = list(walk(runner, running, feeds, names))
   except ComparisonError as error:
-    found.proof.notes.append(f"where they part was not looked for: {error}")
+    found.proof.notes.append(
+      f"where they part was not looked for: {error.fact}"
+    )
     return None
   at_fault = _at_fault(graph, found.outputs, differences)
   first = first_real(

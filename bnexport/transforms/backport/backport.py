@@ -78,7 +78,7 @@ class Backport:
     stripped = _strip(copy.graph, self.tf)
     left = list(op_history.newer_than(copy.graph, self.tf))
     if left:
-      raise TransformError(_refusal(left, site.refused, self.tf))
+      raise _refusal(left, site.refused, self.tf)
     told = [
       f"rewrote {count} {op} for TF {self.tf}" for op, count in done.items()
     ]
@@ -169,7 +169,7 @@ def _lower_versions(versions, version):
 
 
 def _refusal(left, refused, version):
-  """The message: the first thing that has no older form, and how many more."""
+  """The error: the first thing that has no older form, and how many more."""
   first = left[0]
   fact = f"{first.what} of node '{first.node}'"
   if first.attribute is not None:
@@ -191,4 +191,4 @@ def _refusal(left, refused, version):
   else:
     enough = max((newer.since for newer in left), key=known.index)
     advice = f"pass --target_tf={enough}, or cut it away with --input_node"
-  return f"cannot backport to TF {version}: {fact}; {advice}"
+  return TransformError(f"backport to TF {version}", fact, advice)

@@ -69,9 +69,10 @@ def _refuse_long_axis(graph):
     for node in function.node_def:
       if node.op == "ConcatV2" and _is_long(node):
         raise TransformError(
-          f"cannot turn node '{node.name}' of function "
-          f"'{function.signature.name}' into Concat: its axis is int64; run "
-          "inline_functions first"
+          f"turn node '{node.name}' of function '{function.signature.name}' "
+          "into Concat",
+          "its axis is int64",
+          "run inline_functions first",
         )
 
 

@@ -75,17 +75,18 @@ class BackportTensorArrayV3:
 def _refuse(graph):
   if any(node.op == "TensorArrayGradWithShape" for node in graph):
     raise TransformError(
-      "cannot turn TensorArrays into version 2: it has no "
-      "TensorArrayGradWithShape; strip the gradients first, with "
-      "strip_unused_nodes"
+      "turn TensorArrays into version 2",
+      "it has no TensorArrayGradWithShape",
+      "strip the gradients first, with strip_unused_nodes",
     )
   for function in graph.library.values():
     for node in function.node_def:
       if node.op in _OLDER:
         raise TransformError(
-          f"cannot turn node '{node.name}' of function "
-          f"'{function.signature.name}' into version 2: a handle may be an "
-          "argument; run inline_functions first"
+          f"turn node '{node.name}' of function '{function.signature.name}' "
+          "into version 2",
+          "a handle may be an argument",
+          "run inline_functions first",
         )
 
 

@@ -268,8 +268,9 @@ class _Folding:
         tf1.import_graph_def(part, name="")
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise TransformError(
-        "cannot fold constants: TensorFlow does not import them: "
-        f"{first_line(error)}; leave what it names out with exclude_node"
+        "fold constants",
+        f"TensorFlow does not import them: {first_line(error)}",
+        "leave what it names out with exclude_node",
       ) from error
     return imported
 

@@ -66,8 +66,9 @@ class SparsifyGather:
     group = self.group_init_node
     if group in graph and graph.op(group) != "NoOp":
       raise TransformError(
-        f"cannot fill tables in '{group}': the graph has a node of that name, "
-        f"and it is {graph.op(group)}; give another group_init_node"
+        f"fill tables in '{group}'",
+        f"the graph has a node of that name, and it is {graph.op(group)}",
+        "give another group_init_node",
       )
     tables, told, around = _Tables(model, values), [], Surroundings(model)
     for node in graph:

@@ -127,8 +127,9 @@ class _Phase:
     for scope in self.keep:
       if not any(in_scope(name, scope) for name in self.order):
         raise TransformError(
-          f"cannot keep batch statistics of '{scope}': nothing that the "
-          "outputs need has that name or scope; give a norm's scope"
+          f"keep batch statistics of '{scope}'",
+          "nothing that the outputs need has that name or scope",
+          "give a norm's scope",
         )
 
   # The choice.
@@ -186,9 +187,10 @@ class _Phase:
       if leaf.op != "Placeholder" and leaf.op != "PlaceholderV2":
         return False
       raise TransformError(
-        f"cannot tell which value of '{leaf.name}' means inference: "
+        f"tell which value of '{leaf.name}' means inference",
         f"{' and '.join(map(value_text, candidates))} give different graphs "
-        f"without training; pass --set={leaf.name}=VALUE"
+        "without training",
+        f"pass --set={leaf.name}=VALUE",
       )
     self._decide(
       leaf, (default or candidates)[0], "it leaves no training in the graph"
@@ -226,10 +228,11 @@ class _Phase:
     if leaf.op == "PlaceholderWithDefault":
       return False
     raise TransformError(
-      f"cannot tell which value of '{leaf.name}' means inference: "
-      f"{' and '.join(map(value_text, leaf.candidates))} leave equally little "
-      f"training in the graph; pass --set={leaf.name}=VALUE, or name it in "
-      "--input_node to keep it as an input"
+      f"tell which value of '{leaf.name}' means inference",
+      f"{' and '.join(map(value_text, leaf.candidates))} leave equally "
+      "little training in the graph",
+      f"pass --set={leaf.name}=VALUE, or name it in --input_node to keep it "
+      "as an input",
     )
 
   def _decide(self, leaf, value, reason):
@@ -267,8 +270,9 @@ def _rewrite(model, evaluation):
     target = evaluation.resolve(output)
     if evaluation.is_dead(output):
       raise TransformError(
-        f"cannot export '{output}': it lies on a branch that is not taken at "
-        "inference; name the output behind the conditional"
+        f"export '{output}'",
+        "it lies on a branch that is not taken at inference",
+        "name the output behind the conditional",
       )
     if target != output:
       _become_identity(model, output, target)

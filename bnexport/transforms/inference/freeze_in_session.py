@@ -54,7 +54,9 @@ def freeze(model, denylist=()):
         )
   except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
     raise SourceError(
-      f"cannot freeze in a session: {first_line(error)}; pass --engine=stream"
+      "freeze in a session",
+      first_line(error),
+      "pass --engine=stream",
     ) from error
   model.graph = Graph(converted, copy=False)
   model.graph.versions.CopyFrom(graph.versions)

@@ -117,8 +117,9 @@ def refuse_unusable(model, variables, is_frozen=True):
   ]
   if missing and (model.values is None or model.values.checkpoint is None):
     raise SourceError(
-      f"cannot freeze variable '{missing[0]}': no checkpoint is given; pass "
-      "--checkpoint=PREFIX"
+      f"freeze variable '{missing[0]}'",
+      "no checkpoint is given",
+      "pass --checkpoint=PREFIX",
     )
   if missing:
     _refuse_missing(model, missing)
@@ -131,17 +132,17 @@ def refuse_unusable(model, variables, is_frozen=True):
       or any(a != b and a >= 0 for a, b in zip(stated, saved))
     ):
       raise SourceError(
-        f"cannot freeze variable '{name}': its shape is {list(stated)} and "
-        f"the checkpoint's {list(saved)}; use the checkpoint that was saved "
-        "with this graph"
+        f"freeze variable '{name}'",
+        f"its shape is {list(stated)} and the checkpoint's {list(saved)}",
+        "use the checkpoint that was saved with this graph",
       )
     dtype = tf1.as_dtype(variable_dtype(model.graph, name))
     size += int(np.prod(saved, dtype=np.int64)) * max(dtype.size, 1)
   if is_frozen and size > MOST_BYTES:
     raise SourceError(
-      f"cannot freeze {len(variables)} variables of {size} bytes: a frozen "
-      "graph is one protobuf and holds less than 2 GB; write a SavedModel, "
-      "of any size, with --saved_model_out=DIRECTORY"
+      f"freeze {len(variables)} variables of {size} bytes",
+      "a frozen graph is one protobuf and holds less than 2 GB",
+      "write a SavedModel, of any size, with --saved_model_out=DIRECTORY",
     )
 
 
@@ -151,24 +152,21 @@ def _refuse_missing(model, missing):
   averages = [name for name in missing if name in model.averages]
   if averages:
     raise SourceError(
-      f"cannot freeze moving average '{averages[0]}': checkpoint "
-      f"'{checkpoint.prefix}' lacks it{more}, as where only trainable "
-      "variables were saved; give a checkpoint that holds it, compute it "
-      "with --calibration_data=FILE.npz, or pass "
-      "--keep_batch_statistics=SCOPE of the norm"
+      f"freeze moving average '{averages[0]}'",
+      f"checkpoint '{checkpoint.prefix}' lacks it{more}, as where only "
+      "trainable variables were saved",
+      "give a checkpoint that holds it, compute it with "
+      "--calibration_data=FILE.npz, or pass --keep_batch_statistics=SCOPE "
+      "of the norm",
     )
   raise SourceError(
-    "cannot freeze variable '%s': checkpoint '%s' lacks it%s%s"
-    % (
+    f"freeze variable '{missing[0]}'",
+    f"checkpoint '{checkpoint.prefix}' lacks it{more}",
+    nearest(
       missing[0],
-      checkpoint.prefix,
-      more,
-      nearest(
-        missing[0],
-        checkpoint.shapes,
-        "; give the checkpoint that was saved with this graph",
-      ),
-    )
+      checkpoint.shapes,
+      "give the checkpoint that was saved with this graph",
+    ),
   )
 
 

@@ -84,8 +84,9 @@ class _Inliner:
     for function in functions:
       if function in stack:
         raise GraphError(
-          f"cannot inline function '{function}': it calls itself; cut it away "
-          "with --input_node"
+          f"inline function '{function}'",
+          "it calls itself",
+          "cut it away with --input_node",
         )
     outer, self._added = self._added, []
     self._replace(node, call(node))
@@ -366,8 +367,9 @@ class _Inliner:
       return self.graph.library[name]
     except KeyError:
       raise GraphError(
-        f"cannot inline function '{name}': the graph's library does not hold "
-        "it; give the .meta it comes from"
+        f"inline function '{name}'",
+        "the graph's library does not hold it",
+        "give the .meta it comes from",
       ) from None
 
   def _body(self, function, prefix, attrs, args, pivots):

@@ -85,9 +85,10 @@ def _read_handle(graph, node, data):
     return
   if node.op not in _HANDLE_READS:
     raise TransformError(
-      f"cannot freeze variable '{variable}': op '{node.op}' of node "
-      f"'{node.name}' uses its handle and has no form that takes a value; cut "
-      "it away with --input_node"
+      f"freeze variable '{variable}'",
+      f"op '{node.op}' of node '{node.name}' uses its handle and has no form "
+      "that takes a value",
+      "cut it away with --input_node",
     )
   value = data[0]
   if value.node == variable and graph.op(variable) == "VarHandleOp":

@@ -74,8 +74,10 @@ def _dtype(model, ref):
     if reader.op in signatures:
       return read_dtype(reader, ref, signatures)
   raise TransformError(
-    f"cannot cut at '{ref}': TensorFlow knows neither its op '{node.op}' nor "
-    "one that reads it, so nothing tells its dtype; cut behind it"
+    f"cut at '{ref}'",
+    f"TensorFlow knows neither its op '{node.op}' nor one that reads it, so "
+    "nothing tells its dtype",
+    "cut behind it",
   )
 
 

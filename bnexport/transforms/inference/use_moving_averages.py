@@ -49,8 +49,9 @@ class UseMovingAverages:
         used += 1
     if not used:
       raise TransformError(
-        "cannot use moving averages: no weight has one in the "
-        "graph or in the checkpoint; leave --moving_averages out"
+        "use moving averages",
+        "no weight has one in the graph or in the checkpoint",
+        "leave --moving_averages out",
       )
     return [f"{used} variables have the values of their moving averages"]
 

@@ -283,9 +283,9 @@ class _Replacement:
     variables = self.averages.variables(found)
     if len(variables) > 1:
       raise TransformError(
-        "cannot tell which average '%s' means for its %s: %s all track it; "
-        "pass %s to keep the batch statistic"
-        % (name, which, ", ".join(f"'{v}'" for v in variables), _KEEP % name)
+        f"tell which average '{name}' means for its {which}",
+        "%s all track it" % (", ".join((f"'{v}'" for v in variables)),),
+        f"pass {_KEEP % name} to keep the batch statistic",
       )
     return variables[0] if variables else None
 
@@ -329,7 +329,8 @@ class _Replacement:
 
   def _refuse_half(self, name, which, by):
     raise TransformError(
-      f"cannot export norm '{name}': its {which} has a moving average "
-      f"('{by}') and its other statistic has none; pass {_KEEP % name} to "
-      "keep both batch statistics"
+      f"export norm '{name}'",
+      f"its {which} has a moving average ('{by}') and its other statistic "
+      "has none",
+      f"pass {_KEEP % name} to keep both batch statistics",
     )

@@ -40,8 +40,9 @@ class ConvertLayout:
   def apply(self, model):
     if self.data_format != "NHWC":
       raise TransformError(
-        f"cannot convert the layout to '{self.data_format}': only NHWC runs "
-        "everywhere; pass data_format=NHWC"
+        f"convert the layout to '{self.data_format}'",
+        "only NHWC runs everywhere",
+        "pass data_format=NHWC",
       )
     return _Conversion(model).run()
 
@@ -98,8 +99,9 @@ class _Conversion(Twins):
       inner = _channels_first_in_functions(self.graph, node)
       if inner is not None:
         raise TransformError(
-          f"cannot turn node '{name}' to NHWC: it calls a function whose node "
-          f"'{inner}' is NCHW; run inline_functions first"
+          f"turn node '{name}' to NHWC",
+          f"it calls a function whose node '{inner}' is NCHW",
+          "run inline_functions first",
         )
       if rules.is_channels_first(node) and name not in self.fed:
         self._check(node)
@@ -109,15 +111,17 @@ class _Conversion(Twins):
   def _check(self, node):
     if not rules.is_known(node):
       raise TransformError(
-        f"cannot turn node '{node.name}' to NHWC: its op '{node.op}' with "
-        f"data_format={node.attr['data_format'].s.decode()} has no rule; "
-        "export with the layout it was trained in"
+        f"turn node '{node.name}' to NHWC",
+        f"its op '{node.op}' with "
+        f"data_format={node.attr['data_format'].s.decode()} has no rule",
+        "export with the layout it was trained in",
       )
     if rules.rank_of_data(self, node) is None:
       raise TransformError(
-        f"cannot turn node '{node.name}' to NHWC: the rank of its input is "
-        "not known, or not what the op takes; export from the .meta that "
-        "Saver.save wrote, or give the placeholder a shape with --input"
+        f"turn node '{node.name}' to NHWC",
+        "the rank of its input is not known, or not what the op takes",
+        "export from the .meta that Saver.save wrote, or give the "
+        "placeholder a shape with --input",
       )
 
   # Whoever reads a tensor from outside reads what it was.

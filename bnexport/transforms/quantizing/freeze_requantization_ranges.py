@@ -86,8 +86,9 @@ def _read_log(path) -> Dict[str, List]:
       lines = f.read().decode("utf-8", "replace").split("\n")
   except tf1.errors.OpError as error:
     raise TransformError(
-      "cannot read min_max_log_file '%s': %s; give the file the log was "
-      "written to" % (path, str(error.message).split("\n")[0])
+      f"read min_max_log_file '{path}'",
+      str(error.message).split("\n")[0],
+      "give the file the log was written to",
     ) from error
   measured = collections.OrderedDict()
   for line in lines:
@@ -99,10 +100,10 @@ def _read_log(path) -> Dict[str, List]:
       highs.append(ends[1])
   if not measured:
     raise TransformError(
-      f"cannot freeze requantization ranges: '{path}' has no line "
-      "`;NODE__print__;__requant_min_max:[MIN][MAX]`; run the graph after "
-      "insert_logging(op=RequantizationRange, show_name=true, "
-      'message="__requant_min_max:")'
+      "freeze requantization ranges",
+      f"'{path}' has no line `;NODE__print__;__requant_min_max:[MIN][MAX]`",
+      "run the graph after insert_logging(op=RequantizationRange, "
+      'show_name=true, message="__requant_min_max:")',
     )
   return measured
 
@@ -117,14 +118,15 @@ def _number(text):
 def _check(graph, name):
   if name in graph and graph.op(name) != "RequantizationRange":
     raise TransformError(
-      f"cannot freeze the range of '{name}', which the log names: it is "
-      f"{graph.op(name)}, not RequantizationRange; log the graph that is "
-      "transformed"
+      f"freeze the range of '{name}', which the log names",
+      f"it is {graph.op(name)}, not RequantizationRange",
+      "log the graph that is transformed",
     )
   if name not in graph and name + "/frozen_min" not in graph:
     raise TransformError(
-      f"cannot freeze the range of '{name}', which the log names: the graph "
-      f"has no such node{nearest(name, graph.names())}"
+      f"freeze the range of '{name}', which the log names",
+      "the graph has no such node",
+      nearest(name, graph.names()),
     )
 
 

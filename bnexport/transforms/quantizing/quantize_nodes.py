@@ -97,13 +97,15 @@ class QuantizeNodes:
       return None
     if low is None or high is None:
       raise TransformError(
-        f"cannot quantize nodes: only one of {what}_min and {what}_max is "
-        "given; give both, or none"
+        "quantize nodes",
+        f"only one of {what}_min and {what}_max is given",
+        "give both, or none",
       )
     if not -np.inf < low < high < np.inf:
       raise TransformError(
-        f"cannot quantize nodes: {what}_min={low:g} is not below "
-        f"{what}_max={high:g}; give a range"
+        "quantize nodes",
+        f"{what}_min={low:g} is not below {what}_max={high:g}",
+        "give a range",
       )
     return low, high
 

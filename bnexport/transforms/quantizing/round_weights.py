@@ -48,8 +48,9 @@ class RoundWeights:
   def apply(self, model):
     if self.num_steps < 1:
       raise TransformError(
-        f"cannot round weights to num_steps={self.num_steps} values; give 1 "
-        "or more"
+        "round weights",
+        f"num_steps={self.num_steps} leaves no value",
+        "give 1 or more",
       )
     rounded, told = 0, []
     for node, values in large_constants(model, _SMALLEST):

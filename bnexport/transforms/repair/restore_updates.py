@@ -129,16 +129,11 @@ def _pair(model, pairing, dependence, norm):
   for which, keys in zip(("mean", "variance"), found):
     if len(keys) > 1:
       raise TransformError(
-        "cannot tell which key of checkpoint '%s' is the moving %s of norm "
-        "'%s': %s; give the training graph with --meta_graph, or pass "
-        "--keep_batch_statistics=%s"
-        % (
-          model.values.checkpoint.prefix,
-          which,
-          norm.name,
-          " and ".join(f"'{key}'" for key in sorted(keys)[:4]),
-          norm.name,
-        )
+        f"tell which key of checkpoint '{model.values.checkpoint.prefix}' is "
+        f"the moving {which} of norm '{norm.name}'",
+        " and ".join((f"'{key}'" for key in sorted(keys)[:4])),
+        "give the training graph with --meta_graph, or pass "
+        f"--keep_batch_statistics={norm.name}",
       )
   return _Pair((found[0][0], found[1][0]), frozenset(parameters))
 
@@ -151,9 +146,9 @@ def _refuse_shared(found):
       other, parameters = owners.setdefault(key, (norm, pair.parameters))
       if parameters != pair.parameters:
         raise TransformError(
-          f"cannot tell whose average '{key}' is: norms '{other.name}' and "
-          f"'{norm.name}' are equally near to it; give the training graph "
-          "with --meta_graph"
+          f"tell whose average '{key}' is",
+          f"norms '{other.name}' and '{norm.name}' are equally near to it",
+          "give the training graph with --meta_graph",
         )
 
 

@@ -45,8 +45,9 @@ class RenameNode:
       return []
     if not _NAME.fullmatch(new):
       raise TransformError(
-        f"cannot call node '{old}' '{new}': TensorFlow takes no such name; "
-        "use letters, digits and _.-/, and no _ first"
+        f"call node '{old}' '{new}'",
+        "TensorFlow takes no such name",
+        "use letters, digits and _.-/, and no _ first",
       )
     rename(model, {old: new})
     return [f"'{old}' is called '{new}'"]

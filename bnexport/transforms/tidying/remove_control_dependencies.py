@@ -61,9 +61,9 @@ def _refuse_ordered_reads(model):
         and variable_of(graph, graph.inputs(update)[0]) == variable
       ):
         raise TransformError(
-          f"cannot remove the control inputs of node '{name}': it reads "
-          f"variable '{variable}' after its update '{update}'; run "
-          "use_written_values first"
+          f"remove the control inputs of node '{name}'",
+          f"it reads variable '{variable}' after its update '{update}'",
+          "run use_written_values first",
         )
 
 

@@ -50,8 +50,9 @@ class RemoveNodes:
     for op in self.op:
       if op in ops.CONTROL_FLOW:
         raise TransformError(
-          f"cannot remove nodes of op '{op}': what they hand on depends on a "
-          "branch or a loop; run decide, which settles branches"
+          f"remove nodes of op '{op}'",
+          "what they hand on depends on a branch or a loop",
+          "run decide, which settles branches",
         )
     graph = model.graph
     kept = protected(model)
@@ -129,15 +130,13 @@ def _refuse_cast(model, node):
   given = model.signatures.output_dtypes(node)
   if not given or taken[0] != given[0]:
     raise TransformError(
-      "cannot remove node '%s' (%s): its readers take %s, and its input is "
-      "%s; leave op=%s out"
+      f"remove node '{node.name}' ({node.op})",
+      "its readers take %s, and its input is %s"
       % (
-        node.name,
-        node.op,
         tf1.as_dtype(given[0]).name if given else "no value",
         tf1.as_dtype(taken[0]).name,
-        node.op,
-      )
+      ),
+      f"leave op={node.op} out",
     )
 
 

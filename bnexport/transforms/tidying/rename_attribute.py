@@ -41,9 +41,9 @@ class RenameAttribute:
     for node, place in found:
       if new in node.attr:
         raise TransformError(
-          f"cannot rename attribute '{old}' of node {place}: it has a '{new}' "
-          "as well; remove that first, with "
-          f"remove_attribute(attribute_name={new})"
+          f"rename attribute '{old}' of node {place}",
+          f"it has a '{new}' as well",
+          f"remove that first, with remove_attribute(attribute_name={new})",
         )
     for node, _ in found:
       node.attr[new].CopyFrom(node.attr[old])
@@ -88,8 +88,9 @@ class RemoveAttribute:
         )
       elif default is None and _is_required(model.signatures, node, key):
         raise TransformError(
-          f"cannot remove attribute '{key}' of node {place}: its op {node.op} "
-          "has no default for it; name other nodes with op_name=OP"
+          f"remove attribute '{key}' of node {place}",
+          f"its op {node.op} has no default for it",
+          "name other nodes with op_name=OP",
         )
     for node, _ in found:
       del node.attr[key]

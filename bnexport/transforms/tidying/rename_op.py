@@ -66,9 +66,9 @@ class RenameOp:
     for attr in new.attr:
       if attr.name not in node.attr and not attr.HasField("default_value"):
         raise TransformError(
-          f"cannot make node {place} a {new.name}: the op needs attribute "
-          f"'{attr.name}', and the node has none; choose an op that takes the "
-          "same"
+          f"make node {place} a {new.name}",
+          f"the op needs attribute '{attr.name}', and the node has none",
+          "choose an op that takes the same",
         )
     renamed = type(node)()
     renamed.CopyFrom(node)
@@ -77,8 +77,9 @@ class RenameOp:
     given = sum(not text.startswith("^") for text in node.input)
     if wanted != given:
       raise TransformError(
-        f"cannot make node {place} a {new.name}: the op takes {wanted} "
-        f"inputs, and the node has {given}; choose an op that takes the same"
+        f"make node {place} a {new.name}",
+        f"the op takes {wanted} inputs, and the node has {given}",
+        "choose an op that takes the same",
       )
 
 

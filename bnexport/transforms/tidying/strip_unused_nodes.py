@@ -66,15 +66,17 @@ class StripUnusedNodes:
       given = getattr(self, key)
       if given and len(given) != len(self.names):
         raise TransformError(
-          f"cannot strip the graph: {len(given)} '{key}' are given for "
-          f"{len(self.names)} 'name'; repeat them together, one of each"
+          "strip the graph",
+          f"{len(given)} '{key}' are given for {len(self.names)} 'name'",
+          "repeat them together, one of each",
         )
     inputs = [ref.node for ref in model.inputs]
     for name in self.names:
       if TensorRef.parse(name).node not in inputs:
         raise TransformError(
-          f"cannot strip the graph: 'name={name}' is no input of the "
-          f"model{nearest(name, inputs, '; name it in --inputs')}"
+          "strip the graph",
+          f"'name={name}' is no input of the model",
+          nearest(name, inputs, "name it in --inputs"),
         )
 
   # Inputs that are computed become placeholders.
@@ -119,8 +121,9 @@ class StripUnusedNodes:
     dtype = model.dtype(ref)
     if own not in (None, dtype):
       raise TransformError(
-        f"cannot make input '{ref}' ({node.op}) a placeholder of {own.name}: "
-        f"its readers take {dtype.name}; give that type"
+        f"make input '{ref}' ({node.op}) a placeholder of {own.name}",
+        f"its readers take {dtype.name}",
+        "give that type",
       )
     if given not in (None, dtype):
       return [f"input '{ref}' stays {dtype.name}: its readers take that"]

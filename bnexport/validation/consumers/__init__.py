@@ -61,14 +61,16 @@ def refuse_missing(names):
   for name in names:
     if name not in CONSUMERS:
       raise SourceError(
-        "cannot ask consumer '%s': there is none of that name%s"
-        % (name, nearest(name, CONSUMERS, "; take " + ", ".join(CONSUMERS)))
+        f"ask consumer '{name}'",
+        "there is none of that name",
+        nearest(name, CONSUMERS, "take " + ", ".join(CONSUMERS)),
       )
     for module in CONSUMERS[name]:
       if importlib.util.find_spec(module) is None:
         raise SourceError(
-          f"cannot ask consumer '{name}': Python has no module '{module}'; "
-          f"pip install 'bnexport[{name}]'"
+          f"ask consumer '{name}'",
+          f"Python has no module '{module}'",
+          f"pip install 'bnexport[{name}]'",
         )
 
 

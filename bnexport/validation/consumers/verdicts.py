@@ -47,9 +47,9 @@ def refuse_variables(model):
   for name in model.needed(control=True):
     if model.graph.op(name) in ops.VARIABLES:
       raise SourceError(
-        f"cannot ask consumers about '{model.origin}': it has variables, like "
-        f"'{name}', and they take frozen graphs; freeze it first with python "
-        "-m bnexport.freeze"
+        f"ask consumers about '{model.origin}'",
+        f"it has variables, like '{name}', and they take frozen graphs",
+        "freeze it first with python -m bnexport.freeze",
       )
 
 
