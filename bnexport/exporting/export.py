@@ -293,12 +293,14 @@ def _reference(original, model, options):
   The source's own is asked where no statistic had to be replaced: it would
   answer with those of the batch.
   """
-  traced, reference = TrainingGraph(original, model), None
-  if not options.keep_batch_statistics and options.data_format is None:
-    reference = traced
-    unsafe = unsafe_model(original)
-    if unsafe is not None:
-      model.warnings.append(f"the training graph is not run: {unsafe}; {ALLOW}")
+  traced, reference = None, None
+  unsafe = unsafe_model(original)
+  if unsafe is None:
+    traced = reference = TrainingGraph(
+      original, model, keep=options.keep_batch_statistics
+    )
+  else:
+    model.warnings.append(f"the training graph is not run: {unsafe}; {ALLOW}")
   if model.own_run is not None and not model.stored:
     reference = model.own_run.beside(traced)
   return reference
