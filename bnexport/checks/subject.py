@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rules look at: a graph and what is known of it, each told once."""
+"""The subject of all rules: a graph, its files and the facts about it."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shlex
 from typing import Mapping, Optional
 
@@ -26,21 +25,25 @@ from bnexport.transforms.inference.decide import at_inference
 from bnexport.transforms.inference.inlining import inlined
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 
-
-def _once(method):
-  """A property that is worked out at the first look."""
-  key = "_" + method.__name__
-
-  @functools.wraps(method)
-  def value(self):
-    if key not in self.__dict__:
-      self.__dict__[key] = method(self)
-    return self.__dict__[key]
-
-  return property(value)
-
-
 _FLAGS = ("graph_def", "saved_model", "keras", "checkpoint", "meta_graph")
+
+
+class _cached_property:
+  """A property computed at its first access.
+
+  It is functools.cached_property, which Python 3.7 lacks: the value hides the
+  descriptor, since the instance's own attributes come first.
+  """
+
+  def __init__(self, method):
+    self._method, self.__doc__ = method, method.__doc__
+
+  def __get__(self, instance, owner=None):
+    if instance is None:
+      return self
+    value = self._method(instance)
+    instance.__dict__[self._method.__name__] = value
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,41 +130,18 @@ class Subject:
     Raises:
       SourceError: the checkpoint can't be read.
     """
-    self.source = source
-    self.signatures = signatures
-    self.target_tf = target_tf
+    self.source, self.signatures = source, signatures
+    self.target_tf, self._named = target_tf, tuple(outputs)
+    # Of the file as it is: opening it mends the protos.
     self.faults = faults.find(graph_def, signatures)
-    self.devices = {}
+    self.devices = _devices(graph_def)
     self.ops = op_histogram(graph_def.node, graph_def.library.function)
-    for node in graph_def.node:
-      if node.device:
-        self.devices.setdefault(node.device, []).append(node.name)
-    self.error = None
-    self._named = tuple(outputs)
-    self.graph = self._open(graph_def)
-    # Constants that are variables by right are so only here, not in the file.
+    self.graph, self.error = _opened(graph_def, signatures, self.faults)
+    # Read before _thaw, which makes variables of constants in memory only.
     self.is_frozen = self.graph is None or not any(
       node.op in ops.VARIABLES for node in self.graph
     )
     self.values = self._thaw(variables)
-
-  def _open(self, graph_def):
-    # What is missing is looked at as if it were fed, so that all else shows.
-    missing = [
-      TensorRef.parse(fault.subject)
-      for fault in self.faults
-      if fault.kind == faults.DANGLING
-    ]
-    try:
-      mending.mend(
-        graph_def, self.signatures, inputs=missing, found=self.faults
-      )
-      graph = Graph(graph_def, copy=False)
-      graph.lint()
-    except GraphError as error:
-      self.error = error
-      return None
-    return inlined(graph, self.signatures)
 
   def _thaw(self, variables):
     """Values of the variables, those that freezing made constants included."""
@@ -169,24 +149,29 @@ class Subject:
       return None
     saved = None if variables is None else Checkpoint(variables)
     values = Values(saved, self.graph)
-    model = Model(
-      graph=self.graph,
-      values=values,
-      inputs=(),
-      outputs=tuple(TensorRef.parse(name) for name in self._named),
-      origin="",
-      signatures=self.signatures,
-    )
+    outputs = tuple(TensorRef.parse(name) for name in self._named)
+    model = self._model(values, outputs)
     is_thawed = self.is_frozen and ThawVariables().apply(model)
     return values if is_thawed or saved is not None else None
 
-  # What is in the graph.
+  def _model(self, values, outputs):
+    return Model(
+      graph=self.graph,
+      values=values,
+      inputs=(),
+      outputs=outputs,
+      origin="",
+      signatures=self.signatures,
+    )
 
-  @_once
+  # Facts about the graph.
+
+  @_cached_property
   def flow(self):
+    """The graph's Flow."""
     return Flow(self.graph)
 
-  @_once
+  @_cached_property
   def outputs(self):
     """TensorRefs of the outputs that were named, or of the likely ones."""
     if self.graph is None:
@@ -195,14 +180,19 @@ class Subject:
     refs = [TensorRef.parse(name) for name in names]
     return tuple(ref for ref in refs if ref.node in self.graph)
 
-  @_once
+  @_cached_property
   def norms(self):
-    """The batch norms of the forward pass, as `inspection.norms` tells."""
+    """The BatchNorms of the forward pass; see `batchnorm.norms`."""
     if self.graph is None:
       return []
     return norms.batch_norms(self.flow, [ref.node for ref in self.outputs])
 
-  @_once
+  @_cached_property
+  def norms_at_inference(self):
+    """Those of `norms` that the outputs need once the phase is decided."""
+    return [norm for norm in self.norms if self.is_needed(norm.name)]
+
+  @_cached_property
   def health(self):
     """States of the stored statistics, by the norm's name."""
     return {
@@ -210,24 +200,17 @@ class Subject:
       for norm in self.norms
     }
 
-  @_once
+  @_cached_property
   def model(self):
     """The graph with its values and outputs, as transforms take it."""
-    return Model(
-      graph=self.graph,
-      values=self.values,
-      inputs=(),
-      outputs=self.outputs,
-      origin="",
-      signatures=self.signatures,
-    )
+    return self._model(self.values, self.outputs)
 
-  @_once
+  @_cached_property
   def needed(self):
     """Names of the nodes whose values the outputs need."""
     return self.model.needed() if self.graph is not None else {}
 
-  @_once
+  @_cached_property
   def undecided(self):
     """Leaves of the predicates that choose between training and inference."""
     if not self.outputs:
@@ -239,7 +222,7 @@ class Subject:
       return leaves
     return [leaf for leaf in leaves if leaf.name in self.inference.known]
 
-  @_once
+  @_cached_property
   def inference(self):
     """The Evaluation of the graph at inference; None where it can't be told."""
     if not self.outputs:
@@ -249,7 +232,7 @@ class Subject:
     except Error:
       return None
 
-  @_once
+  @_cached_property
   def needed_at_inference(self):
     """Names of the nodes that the outputs need once the phase is decided."""
     if self.inference is None:
@@ -257,22 +240,26 @@ class Subject:
     return self.inference.needed(self.outputs)
 
   def is_needed(self, name):
-    """Whether a node has a part in the answers at inference."""
+    """Whether the outputs need a node at inference."""
     return name in self.needed_at_inference
 
   def has_averages(self, norm):
-    """Whether what a norm averages is in these files, as far as looks go."""
+    """Whether these files hold averages of a norm's statistics."""
     if norm.moving_mean is not None:
       return True
-    # Beside a frozen graph; what a training graph averages is told by it.
+    # A training graph names its averages. Of a frozen one they may be in the
+    # checkpoint beside it.
     return self.is_frozen and self.source.checkpoint is not None
 
   def array(self, name, largest=1 << 26):
-    """The value of a constant or variable; None where it isn't at hand.
+    """The value of a constant or variable, or None.
 
     Args:
       name: of a node.
-      largest: of more elements than this, none is read.
+      largest: the most elements that are read.
+
+    Returns:
+      An array; None where there is no value or a larger one.
     """
     if self.graph.op(name) == "Const":
       return constant_value(self.graph, TensorRef(name), largest)
@@ -282,7 +269,7 @@ class Subject:
       return None
     return self.values[name]
 
-  # What to do about it.
+  # Commands that clear a finding.
 
   def fix(self, *flags, outputs=None):
     """A command that exports or mends the graph, with more flags."""
@@ -294,10 +281,36 @@ class Subject:
     return self._command(is_file or self.is_frozen, self.outputs, flags)
 
   def _command(self, is_repair, outputs, flags):
-    # Of a graph that does not open, only what the user named is known.
+    # A graph that does not open has no outputs but those the user named.
     named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
     return " ".join(
       (self.source.command(is_repair),)
       + (f"--output_node={shlex.quote(named)}",)
       + tuple(shlex.quote(flag) for flag in flags)
     )
+
+
+def _devices(graph_def):
+  """Names of the nodes that are placed on each device."""
+  found = {}
+  for node in graph_def.node:
+    if node.device:
+      found.setdefault(node.device, []).append(node.name)
+  return found
+
+
+def _opened(graph_def, signatures, found):
+  """Returns the Graph, mended and inlined, or None and the GraphError."""
+  # A missing input is taken as fed, so that all other findings show.
+  missing = [
+    TensorRef.parse(fault.subject)
+    for fault in found
+    if fault.kind == faults.DANGLING
+  ]
+  try:
+    mending.mend(graph_def, signatures, inputs=missing, found=found)
+    graph = Graph(graph_def, copy=False)
+    graph.lint()
+  except GraphError as error:
+    return None, error
+  return inlined(graph, signatures), None
