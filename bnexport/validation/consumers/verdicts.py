@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -94,24 +95,23 @@ def _names(graph, ref):
 
 def _answer(question):
   """The consumer's Answer; also where it brings its process down."""
-  started = time.monotonic()
-  process = workers.run(
-    [question], consumers.answer, 1, lambda process, item: None
-  )
-  try:
-    for found in process:
-      if found is not None:
-        break
-      if time.monotonic() - started > _SECONDS:
+  end = time.monotonic() + _SECONDS
+  with contextlib.closing(
+    workers.run([question], consumers.answer, 1, lambda *dead: None)
+  ) as events:
+    for event in events:
+      if event is not None:
+        return _answer_of(question, event[1])
+      if time.monotonic() > end:
         fault = f"takes longer than {_SECONDS} seconds"
         return consumers.Answer(question.name, fault, [])
-  finally:
-    process.close()
-  _, said = found
-  if isinstance(said, workers.Died):
-    fault = f"ends its process with {said.how}: {said.last_words}"
-    return consumers.Answer(question.name, fault.rstrip(": "), [])
-  return said
+
+
+def _answer_of(question, result):
+  if not isinstance(result, workers.Died):
+    return result
+  fault = f"ends its process with {result.how}: {result.last_words}"
+  return consumers.Answer(question.name, fault.rstrip(": "), [])
 
 
 def _verdict(question, said, expected, rounding):
