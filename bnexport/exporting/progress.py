@@ -49,7 +49,9 @@ class Bar:
       *troubles: what is to be said besides, as "2 refused".
     """
     self._bar.set_postfix_str(", ".join(troubles), refresh=False)
-    self._bar.update(finished - self._bar.n)
+    # An update of nothing would be the start of the next one's duration.
+    if finished > self._bar.n:
+      self._bar.update(finished - self._bar.n)
     self._bar.refresh()
 
   def clear(self):

@@ -590,6 +590,18 @@ def test_terminal_shows_a_bar():
   assert stream.getvalue().endswith("\r") and "\n" not in stream.getvalue()
 
 
+def test_bar_estimates_by_what_has_finished():
+  pytest.importorskip("tqdm")
+  bar, now = progress.Bar(4, 0, Terminal()), [0.0]
+  bar._bar._time = lambda: now[0]
+  bar._bar.start_t = bar._bar.last_print_t = 0.0
+  for second in range(1, 21):
+    now[0] = float(second)
+    bar.show(second // 10)
+  assert bar._bar.format_dict["rate"] == pytest.approx(0.1)
+  bar.close()
+
+
 def test_lines_where_there_is_no_bar(monkeypatch):
   assert isinstance(progress.start(2, 0, io.StringIO()), progress.Lines)
   monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: None)
