@@ -22,7 +22,7 @@ __all__ = (
   "writer",
 )
 
-_NEEDED_BY_HTML = ("jinja2", "matplotlib")
+_NEEDED_BY_HTML = ("jinja2", "matplotlib", "grandalf")
 
 
 def _json(export, said, evidence):

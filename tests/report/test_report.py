@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import html.parser
 import json
+import re
 
 import numpy as np
 import pytest
@@ -316,6 +317,43 @@ def test_page_is_readable_without_seeing_it(proven):
   assert "− Switch" in words and "~ Const" in words
 
 
+@pytest.mark.parametrize(
+  "name", ["layers_unfused_phase", "ema_literal", "hand_fused_cond"]
+)
+def test_boxes_do_not_overlap_and_lines_join_them(proven, name):
+  from bnexport.report.neighbourhood import Neighbourhoods  # takes grandalf
+
+  _, exported, _, _, _ = proven(name)
+  before = find(exported.original.graph, exported.original.outputs)
+  around = Neighbourhoods(
+    exported.original, exported.model, exported.norms, before
+  )
+  for norm in exported.norms:
+    for drawing in around.of(norm.name):
+      corners = [box.corner for box in drawing.boxes]
+      for i, (x, y) in enumerate(corners):
+        box = drawing.boxes[i]
+        assert 0 <= x <= drawing.width - box.w
+        assert 0 <= y <= drawing.height - box.h
+        for a, b in corners[:i]:
+          assert abs(a - x) >= box.w or abs(b - y) >= box.h
+      for line in drawing.lines:
+        numbers = [float(text) for text in re.findall(r"\d+", line.path)]
+        above, below = numbers[:2], numbers[-2:]
+        assert above[1] < below[1]
+        assert _touches(drawing.boxes, above, 1)
+        assert _touches(drawing.boxes, below, 0)
+
+
+def _touches(boxes, point, at_bottom):
+  """Whether the middle of a box's upper or lower side is at a point."""
+  return any(
+    abs(box.xy[0] - point[0]) <= 1
+    and abs(box.corner[1] + at_bottom * box.h - point[1]) <= 1
+    for box in boxes
+  )
+
+
 def test_light_and_dark_colours(proven):
   _, exported, _, evidence, said = proven("layers_fused_literal")
   text = page(exported, said, evidence)
@@ -390,7 +428,7 @@ def test_write(proven, tmp_path):
     assert path.read_bytes().decode("utf-8").lstrip().startswith(start)
 
 
-@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+@pytest.mark.parametrize("missing", ["jinja2", "matplotlib", "grandalf"])
 def test_page_without_its_libraries_is_refused(monkeypatch, missing):
   known = report.importlib.util.find_spec
   monkeypatch.setattr(
