@@ -15,7 +15,7 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures, in_scope
 from bnexport.model.checkpoint import Checkpoint, find_prefix
 from bnexport.model.model import find_tensors
-from bnexport.report import overview_text as terminal
+from bnexport.report import terminal
 from bnexport.report.overview import overview
 from bnexport.sources import keras_model, saved_model
 from bnexport.sources.files import read_proto
@@ -54,7 +54,7 @@ class Examination:
 
   def text(self):
     """Everything, for a terminal."""
-    return terminal.text(self.seen) + "\n\n" + terminal.findings(self.findings)
+    return terminal.examination(self.facts())
 
   def show(self, name):
     """A node, or the nodes of a scope, as text.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether stored statistics of norms are those of some data.
+"""Distances of norms' stored statistics from those of some data.
 
 For each channel, with m and v the stored mean and variance, and M and V those
 of the data at the norm's input:
@@ -34,7 +34,7 @@ _FEWEST_SAMPLES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-  """How far a norm's stored statistics are from the data's.
+  """The distance of a norm's stored statistics from the data's.
 
   Attributes:
     norm: the norm's name.
@@ -60,13 +60,6 @@ class Distance:
       and _factor(self.ratio) <= _RATIO
       and self.largest_shift <= _LARGEST_SHIFT
       and _factor(self.extreme_ratio) <= _LARGEST_RATIO
-    )
-
-  def __str__(self):
-    return (
-      f"norm '{self.norm}': means {self.shift:.2g} standard deviations off "
-      f"(at most {self.largest_shift:.2g}), variances {self.ratio:.2g} "
-      f"times the stored (at most {self.extreme_ratio:.2g})"
     )
 
 

@@ -46,7 +46,7 @@ def proven(cases):
         keeps_batch=exported.keeps_batch,
       )
       evidence = gather(exported, proof)
-      said = report.facts(exported, proof, PATH, evidence)
+      said = report.export_facts(exported, proof, PATH, evidence)
       done[name] = case, exported, proof, evidence, said
     return done[name]
 
@@ -144,7 +144,7 @@ def test_constants_that_were_replaced_are_what_was_before(proven):
   _, exported, proof, _, _ = proven("layers_fused_literal")
   repaired = with_other_constants(exported)
   evidence = gather(repaired, proof)
-  said = report.facts(repaired, proof, PATH, evidence)
+  said = report.export_facts(repaired, proof, PATH, evidence)
   name = repaired.norms[0].name
   assert evidence.statistics[name].before_is == CONSTANTS
   assert not evidence.statistics[name].mean_before.any()
@@ -165,7 +165,7 @@ def test_recalibrated_norm_is_said_to_be(proven):
 
   _, exported, proof, evidence, _ = proven("layers_fused_literal")
   exported = dataclasses.replace(exported, recalibrated=[Recalibrated()])
-  said = report.facts(exported, proof, PATH, evidence)
+  said = report.export_facts(exported, proof, PATH, evidence)
   assert "1 norm: got new statistics from the calibration data" in (
     sentences.changes(said)
   )
@@ -190,7 +190,7 @@ def test_what_cannot_be_run_is_said(proven, name, words):
 def test_without_a_proof_nothing_is_run(proven):
   _, exported, _, _, _ = proven("layers_fused_literal")
   evidence = gather(exported, None)
-  said = report.facts(exported, None, PATH, evidence)
+  said = report.export_facts(exported, None, PATH, evidence)
   assert said["verdict"]["state"] == "unproven"
   assert "--novalidate" in said["layers"]["note"]
   assert said["batch_norms"][0]["values"]["before_is"] is None
@@ -200,7 +200,7 @@ def test_without_a_proof_nothing_is_run(proven):
 def test_facts_for_the_terminal_run_nothing(proven, monkeypatch):
   _, exported, proof, _, _ = proven("layers_fused_literal")
   monkeypatch.setattr(tf1, "Session", None)
-  assert "layers" not in report.facts(exported, proof, PATH)
+  assert "layers" not in report.export_facts(exported, proof, PATH)
   assert "batch norms: 3" in report.text(exported, proof, PATH)
 
 
@@ -209,7 +209,7 @@ def test_report_leaves_the_graphs_as_they_are(proven):
   graphs = exported.model.graph, exported.original.graph
   before = [graph.to_graph_def() for graph in graphs]
   evidence = gather(exported, proof)
-  page(exported, report.facts(exported, proof, PATH, evidence), evidence)
+  page(exported, report.export_facts(exported, proof, PATH, evidence), evidence)
   assert [graph.to_graph_def() for graph in graphs] == before
   assert "is_training" in exported.original.graph
 
@@ -219,7 +219,7 @@ def test_a_wrong_answer_is_the_verdict(proven):
   wrong = dataclasses.replace(
     proof, differences=[comparison.Difference("prob", float("inf"), 1.0, 1e-4)]
   )
-  said = report.facts(exported, wrong, PATH, evidence)
+  said = report.export_facts(exported, wrong, PATH, evidence)
   assert said["verdict"]["state"] == "differs"
   assert "does not answer" in page(exported, said, evidence)
   text = report.writer("x.json")(exported, said, evidence)
@@ -381,7 +381,7 @@ def test_odd_names_are_escaped(proven):
   named = Export(model, find(model.graph, model.outputs), {})
   named = with_other_constants(named)
   evidence = gather(named, None)
-  said = report.facts(named, None, "<script>.pb", evidence)
+  said = report.export_facts(named, None, "<script>.pb", evidence)
   assert any("<script>" in norm["name"] for norm in said["batch_norms"])
   text = page(named, said, evidence)
   assert not Page(text).all("script")
