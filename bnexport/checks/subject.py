@@ -95,17 +95,17 @@ class Subject:
   """A graph under examination. Nothing of it is run.
 
   Attributes:
-    source: the files it comes from.
+    source: the Source, which names its files.
     signatures: OpDefs by name.
-    faults: what is malformed in the file.
-    devices: names of the nodes that are placed on each device.
-    ops: how often each op is there, in the file as it is.
+    faults: the Faults of the file.
+    devices: names of nodes, by the device that they are placed on.
+    ops: counts of the file's nodes, by op.
     graph: the Graph, its faults mended and its functions inlined; None where
-      that can't be.
-    error: why it can't be, or None.
+      that fails.
+    error: the GraphError of that failure, or None.
     is_frozen: whether the file holds no variables.
-    values: values of the variables, or None.
-    target_tf: the TensorFlow that is to read the graph, or None.
+    values: Values of the variables, or None.
+    target_tf: version of the TensorFlow that is to read it, or None.
   """
 
   def __init__(
@@ -117,14 +117,14 @@ class Subject:
     outputs=(),
     target_tf=None,
   ):
-    """Looks at the file as it is, then opens it.
+    """Finds the faults of the file, then opens it.
 
     Args:
       graph_def: the GraphDef as read; it is taken over.
       source: a Source.
       signatures: Signatures, those the file brings along included.
       variables: prefix of the checkpoint with the variables, or None.
-      outputs: names of the outputs; told by the graph where there are none.
+      outputs: names of the outputs; none for the likely ones.
       target_tf: a version of TensorFlow, or None.
 
     Raises:
@@ -224,7 +224,7 @@ class Subject:
 
   @_cached_property
   def inference(self):
-    """The Evaluation of the graph at inference; None where it can't be told."""
+    """The Evaluation of the graph at inference; None where that is unclear."""
     if not self.outputs:
       return None
     try:

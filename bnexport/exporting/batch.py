@@ -43,10 +43,10 @@ def plan(given, output, report, extension):
 
   Args:
     given: prefixes, directories (their latest) and patterns, with commas.
-    output: where the graphs go: a directory, or a path with {name}, {run} or
-      {dir} in it; None for beside the checkpoints.
-    report: where the reports go: such a path, or None.
-    extension: of the graphs that get no name from the user.
+    output: the graphs' directory, or a path with {name}, {run} or {dir} in it;
+      None puts them beside the checkpoints.
+    report: such a path for the reports, or None.
+    extension: of graphs that the user gives no name.
 
   Raises:
     SourceError: there is no such checkpoint, or two have the same output.
@@ -76,7 +76,7 @@ def _prefixes(given):
     try:
       found.append(checkpoint.find_prefix(item))
     except SourceError:
-      found.append(item)  # its export says what is wrong
+      found.append(item)  # its export raises the same
   return list(dict.fromkeys(found))
 
 
@@ -144,16 +144,16 @@ def run(jobs, skipped, export, processes):
   """Exports in worker processes; prints a line for each job and a summary.
 
   Args:
-    jobs: of `plan`.
+    jobs: Jobs of `plan`.
     skipped: those of them that are done already.
-    export: returns the Verdict of a job; see workers.run.
-    processes: how many, at most.
+    export: the function that returns a Job's Verdict; see workers.run.
+    processes: the number of processes, at most.
 
   Returns:
     A Counter of the verdicts' words.
 
   Raises:
-    Error: it was interrupted. What is done stays, nothing is half done.
+    Error: it was interrupted. Finished files stay, and none is partial.
   """
   counts = collections.Counter()
   left = [job for job in jobs if job not in skipped]

@@ -46,7 +46,7 @@ class Bar:
 
     Args:
       finished: how many checkpoints are done, the skipped ones included.
-      *troubles: what is to be said besides, as "2 refused".
+      *troubles: counts to add, such as "2 refused".
     """
     self._bar.set_postfix_str(", ".join(troubles), refresh=False)
     # An update of nothing would be the start of the next one's duration.

@@ -110,8 +110,8 @@ class _Worker:
 
 def _work(items, function, log):
   """Answers every item until the pipe is closed."""
-  # What the item's code and TensorFlow print is not for the terminal; the end
-  # of it may say why the process died.
+  # The output of the item's code and of TensorFlow is not for the terminal; its
+  # end may say why the process died.
   os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
   os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
   while True:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report shows beside the proof: it takes runs, so only on demand."""
+"""Evidence of a report beside the proof, from runs tensor by tensor."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bnexport.report.norm_statistics import NormStatistics, collect, used_before
 
 @dataclasses.dataclass
 class Walk:
-  """Tensors of two graphs on the same feeds.
+  """The tensors of two graphs on the same feeds, compared.
 
   Attributes:
-    what: what the exported graph was held against.
+    what: the graph that the exported one was compared with, in words.
     differences: one a tensor, in order of execution.
-    first: the first that is no rounding, or None.
+    first: the first difference beyond rounding, or None.
     norm: the norm that `first` lies at or behind, or None.
     note: why nothing was compared; empty where it was.
   """
@@ -43,10 +43,11 @@ class Walk:
 
 @dataclasses.dataclass
 class Evidence:
-  """What was found out for a report.
+  """Facts about norms and layers that take runs.
 
   Attributes:
-    before: what norms took their statistics from, by name.
+    before: provenance of norms' statistics before the export, by name; see
+      `norm_statistics.used_before`.
     statistics: NormStatistics by the norm's name.
     layers: the exported graph against its reference.
     training: the exported graph against the training graph as training runs
@@ -95,7 +96,7 @@ def gather(export, proof):
 
 
 def _why_not(export, proof):
-  """Why nothing can be run, or an empty text."""
+  """The reason that nothing can be run, or an empty text."""
   if proof is None:
     return "not looked at: --novalidate"
   if proof.arrays is None:
@@ -121,7 +122,7 @@ def _against_reference(export, runner, feeds):
 
 
 def _against_training(export, runner, feeds):
-  """Returns what runs the training graph, and the Walk."""
+  """Returns the TrainingGraph, or None, and the Walk."""
   note = _no_training(export)
   if note:
     return None, Walk(note=note)
@@ -142,7 +143,7 @@ def _against_training(export, runner, feeds):
 
 
 def _no_training(export):
-  """Why there is no training to look at, or an empty text."""
+  """The reason that there is no training to follow, or an empty text."""
   model = export.model
   if export.original is None:
     return (
@@ -171,11 +172,9 @@ def _phases(model):
 
 
 def _training_text(model):
-  phases = ["%s = %s" % item for item in sorted(_phases(model).items())]
-  return (
-    "the training graph as training runs it "
-    f"({', '.join(phases + ['dropout left out'])})"
-  )
+  phases = sorted(_phases(model).items())
+  notes = [f"{name} = {value}" for name, value in phases] + ["dropout left out"]
+  return f"the training graph as training runs it ({', '.join(notes)})"
 
 
 def _other_layout(a, b):

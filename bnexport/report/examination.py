@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening what a user names, looking at it, and saying what was seen."""
+"""The examination of a graph file: its overview and its findings."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _FLAG = "--output_node"
 
 @dataclasses.dataclass
 class Examination:
-  """What was seen.
+  """The overview of a graph and the findings about it.
 
   Attributes:
     subject: the Subject.
-    seen: the overview, plain values.
-    findings: what is wrong.
+    seen: what `overview.overview` returned.
+    findings: Findings, in the order of the catalogue.
   """
 
   subject: Subject
@@ -90,7 +90,7 @@ def look(
   outputs=(),
   target_tf=None,
 ):
-  """Looks at what a user names; nothing of it is imported or run.
+  """Examines the files that a user names; no graph is imported or run.
 
   Args:
     graph_def: a GraphDef's file, or None.
@@ -101,7 +101,7 @@ def look(
     tags: of the SavedModel's graph.
     signature: of the SavedModel.
     outputs: names of the outputs; guessed where there are none.
-    target_tf: the TensorFlow that is to read the graph, or None.
+    target_tf: version of the TensorFlow that is to read it, or None.
 
   Returns:
     An Examination.
@@ -161,7 +161,7 @@ def look(
   if values is not None:
     subject.values = values
   if subject.graph is not None:
-    # What can't be mended is not in it, and is a finding.
+    # Nodes that can't be mended are not in the graph, and have a finding.
     there = [n for n in named if TensorRef.parse(n).node in subject.graph]
     find_tensors(subject.graph, signatures, there, _FLAG)
   findings = checks.run(subject)
@@ -212,7 +212,7 @@ def _size(path):
 
 def _overview(subject, path, kind, inputs, outputs):
   graph, flow = subject.graph, None
-  if graph is None:  # what can be said of a graph that does not open
+  if graph is None:  # it does not open; its file has a size all the same
     graph, kind = Graph(tf1.GraphDef()), "broken graph"
   else:
     flow = subject.flow
@@ -228,6 +228,6 @@ def _overview(subject, path, kind, inputs, outputs):
     outputs=[name for name in outputs if TensorRef.parse(name).node in graph],
     flow=flow,
   )
-  # As the file has them: the graph was mended to look at it.
+  # Those of the file: mending has changed the graph.
   said["ops"] = subject.ops
   return said

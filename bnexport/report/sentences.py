@@ -42,7 +42,7 @@ def changes(said):
   counted = collections.Counter(why(norm) for norm in said["batch_norms"])
   for text, count in counted.most_common():
     lines.append(f"{count} norm{'s' * (count > 1)}: {text}")
-  # What was done to single norms is counted above.
+  # Changes of single norms are counted above.
   told = [
     line
     for line in said["changes"]

@@ -81,7 +81,7 @@ def examination(said):
 
 
 def overview(said):
-  """What a graph holds, in a screen or two; see `overview.overview`."""
+  """The contents of a graph, in a screen or two; see `overview.overview`."""
   norms, variables = said["batch_norms"], said["variables"]
   lines = [_title(said), _counts(said)]
   lines += _section("likely inputs", _columns(map(_input, said["inputs"])))
@@ -182,7 +182,7 @@ def _findings(found):
 
 
 def validation(said):
-  """What was found of a graph; see `facts.validation_facts`."""
+  """The verdict on a graph; see `facts.validation_facts`."""
   if said["not_imported"] is not None:
     return "\n".join(
       [

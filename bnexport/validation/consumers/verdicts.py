@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What consumers of a frozen graph answer, against TensorFlow's answers."""
+"""Verdicts on consumers' answers, by those of TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bnexport.graph import TensorRef, ops
 from bnexport.proof.comparison import Difference, difference
 from bnexport.validation import consumers
 
-# Loading the largest networks takes minutes; what takes longer hangs.
+# Loading the largest networks takes minutes; a consumer that takes this hangs.
 _SECONDS = 900
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What one consumer makes of a graph.
+  """The verdict on one consumer's answers.
 
   Attributes:
     name: the consumer's.
     version: its name and version as its makers write them.
-    fault: why there is no answer of it, or None.
+    fault: the reason that it has no answers, or None.
     differences: from TensorFlow's answers, one for each output.
   """
 
@@ -63,7 +63,7 @@ def ask(names, model, graph_def, runner, batches, progress):
     graph_def: the graph.
     runner: an opening.Running of the graph.
     batches: feeds, each a dict of arrays by node name.
-    progress: called with what is being done.
+    progress: called with words for each step.
 
   Returns:
     A Verdict for each name.
@@ -127,7 +127,7 @@ def _verdict(question, said, expected, rounding):
 
 
 def _difference(name, value, expected, rounding):
-  # Some know only float32; it is the numbers that are asked for.
+  # Some consumers know only float32; the question is about the numbers.
   if value.dtype.kind in "fiu" and expected.dtype.kind in "fiu":
     value = value.astype(expected.dtype)
   return difference(name, value, expected, rounding)
