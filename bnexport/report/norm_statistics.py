@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each norm normalised with before, and what it does now."""
+"""The statistics of each norm, before the export and now."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class NormStatistics:
 
   Attributes:
     norm: the norm's name.
-    mean: what it uses now, one value a channel.
+    mean: the mean that it uses now, one value a channel.
     variance: as `mean`.
-    before_is: what the two below are, in words; None where there are none.
-    mean_before: what it used before, or None.
+    before_is: the source of the next two, in words; None without them.
+    mean_before: the mean that it used before, or None.
     variance_before: as `mean_before`.
   """
 
@@ -43,7 +43,7 @@ class NormStatistics:
 
 
 def used_before(original):
-  """What norms took their statistics from before, by the norm's name.
+  """Provenance of norms' statistics in a graph, by the norm's name.
 
   Args:
     original: the Model before the phase was decided, or None.
@@ -66,12 +66,12 @@ def used_before(original):
 def collect(export, running, feeds):
   """Returns the NormStatistics of the norms that use stored statistics.
 
-  Before were the constants that the graph had, where they are others now;
-  else the statistics of the batch that is fed, measured at the norm's input.
+  The statistics before are the constants that the graph had, where they are
+  others now; else those of the batch that is fed, measured at the norm's input.
 
   Args:
     export: an export.Export.
-    running: (what it is in words, what runs it, its Graph) of the graphs to
+    running: (words for `before_is`, a Run, its Graph) of the graphs to
       measure in, the preferred one first.
     feeds: arrays by node name; None where nothing can be run.
   """
@@ -99,7 +99,7 @@ def _values(graph, norm):
 
 
 def _constants(export, now):
-  """Yields what was stored as constants and is another value now."""
+  """Yields norms whose constants were others before, with those."""
   if export.original is None:
     return
   graph = export.original.graph
@@ -117,7 +117,7 @@ def _constants(export, now):
 
 
 def _measure(graph, norms, found, running, feeds):
-  """Fills in batch statistics where nothing is known of before."""
+  """Fills in batch statistics of norms without statistics before."""
   what, runner, run_graph = running
   fetched = always_run(run_graph)
   wanted = {}
@@ -138,7 +138,7 @@ def _measure(graph, norms, found, running, feeds):
             variance_before=moments[1],
           )
   except ComparisonError:
-    return  # Another graph may be measured in; where none is, it shows.
+    return  # The next graph is measured in; the report shows if none was.
 
 
 def _moments(array, node, channels):

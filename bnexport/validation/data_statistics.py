@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether stored statistics of norms are those of some data.
+"""Distances of norms' stored statistics from those of some data.
 
 For each channel, with m and v the stored mean and variance, and M and V those
 of the data at the norm's input:
@@ -22,19 +22,19 @@ from bnexport.calibration.moments import Moments
 from bnexport.proof.divergence import always_run, stream
 
 FEWEST_ROWS = 32
-# Of 32 samples a mean is 0.18 standard deviations off by chance and a variance
-# a factor of 1.3, so that half of the channels are beyond these for a reason.
+# The mean of 32 samples is 0.18 standard deviations off by chance, the variance
+# a factor of 1.3. Half of the channels are beyond these limits for a reason.
 _SHIFT, _RATIO = 0.5, 2.0
-# One channel of thousands is further off than most, and values that are seldom
-# large make it more; this far is none.
+# One channel of thousands is further off than most, and more so where values
+# are seldom large; none is this far off by chance.
 _LARGEST_SHIFT, _LARGEST_RATIO = 5.0, 25.0
-# Of that many values a variance is 0.
+# Fewer samples have no variance.
 _FEWEST_SAMPLES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-  """How far a norm's stored statistics are from the data's.
+  """The distance of a norm's stored statistics from the data's.
 
   Attributes:
     norm: the norm's name.
@@ -54,19 +54,12 @@ class Distance:
 
   @property
   def is_far(self):
-    """Whether chance does not explain it; see the limits above."""
+    """Whether chance does not explain the distance; see the limits above."""
     return not (
       self.shift <= _SHIFT
       and _factor(self.ratio) <= _RATIO
       and self.largest_shift <= _LARGEST_SHIFT
       and _factor(self.extreme_ratio) <= _LARGEST_RATIO
-    )
-
-  def __str__(self):
-    return (
-      f"norm '{self.norm}': means {self.shift:.2g} standard deviations off "
-      f"(at most {self.largest_shift:.2g}), variances {self.ratio:.2g} "
-      f"times the stored (at most {self.extreme_ratio:.2g})"
     )
 
 
@@ -78,8 +71,7 @@ class DataStatistics:
   """Collects the data's statistics at each stored norm, batch by batch.
 
   Attributes:
-    left_out: names of the norms that can't be looked at: nothing tells what
-      they normalise, or it can't be fetched.
+    left_out: names of the norms whose input is unknown or can't be fetched.
   """
 
   def __init__(self, runner, graph, norms):
@@ -88,7 +80,7 @@ class DataStatistics:
     Args:
       runner: a comparison.Runner.
       graph: its Graph.
-      norms: its BatchNorms; those that use the batch are left alone.
+      norms: its BatchNorms; those without stored statistics are skipped.
     """
     runs = always_run(graph)
     stored = [norm for norm in norms if norm.statistics == STORED]
@@ -106,7 +98,7 @@ class DataStatistics:
     self._stored = {}
 
   def add(self, feeds):
-    """Takes in a batch.
+    """Runs the graph on a batch and takes in the norms' inputs.
 
     Raises:
       ComparisonError: TensorFlow can't run the graph.
