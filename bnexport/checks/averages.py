@@ -218,8 +218,8 @@ def _misfitting(subject):
 
 
 def _constants_of(subject, norm):
-  if norm.form != "fused":
-    return []  # shapes may broadcast
+  if norm.form.scale(subject.graph, norm.name) is None:
+    return []  # nothing tells how many channels there are
   return [
     name
     for name in (norm.moving_mean, norm.moving_variance)
@@ -232,7 +232,7 @@ def _shapes(subject, norm, name):
   graph = subject.graph
   if graph.op(name) in ops.VARIABLES:
     return static_shape(graph, TensorRef(name)), subject.values.shape(name)
-  scale = stored_name(graph, graph.inputs(norm.name)[1])
+  scale = stored_name(graph, norm.form.scale(graph, norm.name))
   wanted = None if scale is None else static_shape(graph, TensorRef(scale))
   return wanted, static_shape(graph, TensorRef(name))
 

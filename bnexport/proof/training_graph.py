@@ -12,9 +12,10 @@ import copy
 
 import numpy as np
 
+from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import bool_attr, static_shape
+from bnexport.graph.nodes import static_shape
 from bnexport.graph.variables import Frames, assignment, read, variable_of
 from bnexport.proof.comparison import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
@@ -152,7 +153,7 @@ class TrainingGraph:
       for ref, variable in self._stored.items()
       if not self._trains
       and ref.node in graph
-      and graph.op(ref.node) not in ops.FUSED_NORMS
+      and graph.op(ref.node) not in NORM_OPS
     }
     frames = Frames(graph, graph.topological())
     if any(frames.of(ref.node) for ref in self._statistics):
@@ -165,17 +166,16 @@ class TrainingGraph:
     self.graph = graph
 
   def _use_averages(self, original):
-    """Fused norms read the averages; spelled out ones are fed them."""
+    """Norms that are ops read the averages; spelled out ones are fed them."""
     graph = original.graph
     for old, new in self._settled.items():
       graph.redirect(old, new, original.needed())
     for ref, variable in self._stored.items():
-      node = graph.node(ref.node)
-      if node.op in ops.FUSED_NORMS:
-        node.attr["is_training"].CopyFrom(bool_attr(False))
-        # Counts in training only, and TensorFlow 1 does not know it.
-        node.attr.pop("exponential_avg_factor", None)
-        graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+      form = op_form(graph.op(ref.node))
+      if form is not None:
+        form.to_inference(graph.node(ref.node))
+        slot = form.slot(form.outputs[ref.index])
+        graph.set_input(ref.node, slot, read(graph, variable))
 
   def _phase(self, value):
     """A decided value, or what it is in training."""

@@ -157,7 +157,7 @@ def _end(node):
 def _norm(export, norm):
   return {
     "name": norm.name,
-    "form": norm.form,
+    "form": norm.form.name,
     "statistics": norm.statistics,
     "epsilon": norm.epsilon,
     "moving_mean": norm.moving_mean,

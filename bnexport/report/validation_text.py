@@ -23,7 +23,11 @@ def facts(found):
     "outputs": found.outputs,
     "outputs_are_guessed": found.is_guessed,
     "batch_norms": [
-      {"name": norm.name, "form": norm.form, "statistics": norm.statistics}
+      {
+        "name": norm.name,
+        "form": norm.form.name,
+        "statistics": norm.statistics,
+      }
       for norm in found.norms
     ],
     "proof": None if found.refused else proof_facts(found.proof),
