@@ -22,9 +22,12 @@ _HANDED_ON = (
   ops.CARRIERS | ops.RESHAPES | ops.RESOURCE_READS | ops.SWITCHES | {"Cast"}
 )
 _PRODUCTS = frozenset(("Mul", "RealDiv"))
-# From 1 / sqrt(variance + epsilon) to what x is multiplied with.
+# From 1 / sqrt(variance + epsilon) to what x is multiplied with. Renorm takes
+# the stddev for another use, behind StopGradient.
 _SCALES = (
-  ops.CARRIERS | ops.RESHAPES | _PRODUCTS | {"Neg", "Reciprocal", "Inv", "Cast"}
+  _PRODUCTS
+  | ops.RESHAPES
+  | {"Identity", "Enter", "Neg", "Reciprocal", "Inv", "Cast"}
 )
 # What a mean may go through before it is scaled.
 _BEFORE_SCALE = ops.IDENTITIES | {"Neg"}
