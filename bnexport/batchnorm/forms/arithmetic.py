@@ -22,13 +22,10 @@ _HANDED_ON = (
   ops.CARRIERS | ops.RESHAPES | ops.RESOURCE_READS | ops.SWITCHES | {"Cast"}
 )
 _PRODUCTS = frozenset(("Mul", "RealDiv"))
+_VIEWS = ops.RESHAPES | {"Identity", "Cast"}
 # From 1 / sqrt(variance + epsilon) to what x is multiplied with. Renorm takes
 # the stddev for another use, behind StopGradient.
-_SCALES = (
-  _PRODUCTS
-  | ops.RESHAPES
-  | {"Identity", "Enter", "Neg", "Reciprocal", "Inv", "Cast"}
-)
+_SCALES = _PRODUCTS | _VIEWS | {"Enter", "Neg", "Reciprocal", "Inv"}
 # What a mean may go through before it is scaled.
 _BEFORE_SCALE = ops.IDENTITIES | {"Neg"}
 _AFFINE = frozenset(("Mul", "Sub", "Add", "AddV2", "BiasAdd", "RealDiv"))
@@ -227,10 +224,14 @@ def _scaled_mean(graph, product, other):
   """The mean in `beta - mean * scale`, read at the product; or None."""
   if graph.op(other.node) == "Neg":
     return graph.inputs(other.node)[0]
-  is_subtracted = any(
-    graph.op(r) in ("Sub", "Neg") for r in graph.readers(product)
-  )
-  return other if is_subtracted else None
+  views = [product]
+  for name in views:
+    for reader in graph.readers(name):
+      if graph.op(reader) in ("Sub", "Neg"):
+        return other
+      if graph.op(reader) in _VIEWS and graph.inputs(reader)[0].node == name:
+        views.append(reader)
+  return None
 
 
 def _difference(graph, ref, dependence):
