@@ -2,11 +2,17 @@
 """Norms that share variables have their averages in common."""
 
 import pytest
-from judges.norms import graph_of
+from judges.norms import graph_of, norms_of
 
 from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.norm import STORED
 from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.graph import TensorRef
+from bnexport.graph.nodes import Signatures
+from bnexport.model import Model
+from bnexport.transforms.inference.use_stored_statistics import (
+  UseStoredStatistics,
+)
 
 VARIABLES = """
 a = Placeholder() {shape=[?,3,2,2]}
@@ -96,6 +102,28 @@ def test_second_norm_has_the_averages_of_the_first(text, mean, variance):
 )
 def test_norm_of_other_variables_has_none(text, mean, variance):
   assert of(text, mean, variance) == [[], []]
+
+
+def test_both_norms_use_the_averages_of_one():
+  """Also where one average is of the norm's output and one is not."""
+  text = (
+    FUSED.replace("first:2", "v")
+    + "axes = Const() {value=<int32 [3] 0 1 2>} m = Mean(a, axes)\n"
+    + "d = SquaredDifference(a, m) v = Mean(d, axes) y = Add(first, second)"
+  )
+  graph = graph_of(text)
+  outputs = (TensorRef("y"),)
+  model = Model(graph, None, (), outputs, "test", Signatures())
+  UseStoredStatistics().apply(model)
+  assert model.stored == {
+    TensorRef("first", 1): "mm",
+    TensorRef("first", 2): "mv",
+    TensorRef("second", 1): "mm",
+    TensorRef("second", 2): "mv",
+  }
+  for norm in norms_of(graph):
+    assert norm.statistics == STORED
+    assert (norm.moving_mean, norm.moving_variance) == ("mm", "mv")
 
 
 def test_parameters_that_are_constants_are_not_shared():

@@ -92,48 +92,61 @@ class _Replacement:
   # Norms that are one op.
 
   def _ops(self):
+    """Finds the averages of all, then uses them.
+
+    A norm that has none of its own has those of one in training mode.
+    """
+    found = []
     for name in self.order:
       node = self.graph.node(name)
       if uses_batch(node) and not self._is_kept(name):
         form = op_form(node.op)
         mean = form.output(name, "mean")
         if self.averages.dependence(mean) == STATISTIC:
-          self._op(node, form)
+          found.append((node, form, self._averages_of(node, form)))
+    for node, form, stored in found:
+      if stored:
+        self._use(node, form, stored)
 
-  def _op(self, node, form):
+  def _averages_of(self, node, form):
+    """For each statistic of an op: which it is, its average, and that read.
+
+    Empty where the op is meant to use the batch.
+    """
     stored = []
     for which in ("mean", "variance"):
       ref = form.output(node.name, which)
       variable = self._average(node.name, which, ref)
       if variable is not None:
         stored.append((which, variable, read(self.graph, variable)))
-    if not stored:
-      # TF 2 hands the averages to the norm itself.
-      handed = [
-        (which, form.input(self.graph, node.name, which))
-        for which in ("mean", "variance")
-      ]
-      if not all(self._is_fed_average(ref) for _, ref in handed):
-        return
-      stored = [(which, ref.node, ref) for which, ref in handed]
-    if len(stored) < 2:
+    if len(stored) == 1:
       self._refuse_half(node.name, stored[0][0], stored[0][1])
+    if stored:
+      return stored
+    # TF 2 hands the averages to the norm itself.
+    handed = [
+      (which, form.input(self.graph, node.name, which))
+      for which in ("mean", "variance")
+    ]
+    if not all(self._is_fed_average(ref) for _, ref in handed):
+      return []
+    return [(which, ref.node, ref) for which, ref in handed]
+
+  def _use(self, node, form, stored):
+    """Makes an op use stored averages instead of the batch's statistics."""
     x = form.input(self.graph, node.name, "x")
     self.sources[source_of(self.graph, x)] = node.name
+    frame = self.frames.of(node.name)
     for which, variable, ref in stored:
-      self._use(node, form, which, variable, ref)
+      if ref != form.input(self.graph, node.name, which):
+        dtype = variable_dtype(self.graph, variable)
+        ref = self.frames.carry(ref, dtype, frame)
+        self.graph.set_input(node.name, form.slot(which), ref)
+      self.model.stored[form.output(node.name, which)] = variable
+      self.told.append(
+        f"norm '{node.name}' uses '{variable}' for its batch {which}"
+      )
     form.to_inference(node)
-
-  def _use(self, node, form, which, variable, ref):
-    """Makes an op read a variable as its stored mean or variance."""
-    if ref != form.input(self.graph, node.name, which):
-      dtype = variable_dtype(self.graph, variable)
-      ref = self.frames.carry(ref, dtype, self.frames.of(node.name))
-      self.graph.set_input(node.name, form.slot(which), ref)
-    self.model.stored[form.output(node.name, which)] = variable
-    self.told.append(
-      f"norm '{node.name}' uses '{variable}' for its batch {which}"
-    )
 
   def _is_fed_average(self, ref):
     return (
