@@ -7,7 +7,6 @@ import copy
 import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
-from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.flow import is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -409,12 +408,11 @@ def _recalibrate(model, options, progress):
     options.keep_batch_statistics,
     progress,
   )
-  graph = model.graph
+  settled = {one.name for one in done}
   model.unaveraged = tuple(
     name
     for name in model.unaveraged
-    if name in graph
-    and (graph.op(name) not in ops.FUSED_NORMS or uses_batch(graph.node(name)))
+    if name in model.graph and name not in settled
   )
   return done
 

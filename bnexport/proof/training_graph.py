@@ -12,10 +12,10 @@ import copy
 
 import numpy as np
 
+from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
-  bool_attr,
   constant,
   in_scope,
   static_shape,
@@ -135,7 +135,7 @@ class TrainingGraph(Run):
       self._use_averages(original)
       frames = Frames(graph, graph.topological())
       for ref, variable in self._stored.items():
-        if ref.node not in graph or graph.op(ref.node) in ops.FUSED_NORMS:
+        if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
         if frames.of(ref.node):
           self._carry_average(original, frames, ref, variable)
@@ -196,17 +196,16 @@ class TrainingGraph(Run):
     return {name: _filled(self._graph, name, rows) for name in self._unfed}
 
   def _use_averages(self, original):
-    """Fused norms read the averages; spelled out ones are fed them."""
+    """Norms that are ops read the averages; spelled out ones are fed them."""
     graph = original.graph
     for old, new in self._settled.items():
       graph.redirect(old, new, original.needed())
     for ref, variable in self._stored.items():
-      node = graph.node(ref.node)
-      if node.op in ops.FUSED_NORMS:
-        node.attr["is_training"].CopyFrom(bool_attr(False))
-        # Counts in training only, and TensorFlow 1 does not know it.
-        node.attr.pop("exponential_avg_factor", None)
-        graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+      form = op_form(graph.op(ref.node))
+      if form is not None:
+        form.to_inference(graph.node(ref.node))
+        slot = form.slot(form.outputs[ref.index])
+        graph.set_input(ref.node, slot, read(graph, variable))
 
   def _phase(self, value):
     """A decided value, or what it is in training."""

@@ -163,7 +163,7 @@ def _end(node):
 def _norm(export, norm):
   return {
     "name": norm.name,
-    "form": norm.form,
+    "form": norm.form.name,
     "statistics": norm.statistics,
     "epsilon": norm.epsilon,
     "moving_mean": norm.moving_mean,
@@ -189,7 +189,7 @@ def validation_facts(found):
     "outputs": found.outputs,
     "outputs_are_guessed": found.is_guessed,
     "batch_norms": [
-      {"name": norm.name, "form": norm.form, "statistics": norm.statistics}
+      {"name": norm.name, "form": norm.form.name, "statistics": norm.statistics}
       for norm in found.norms
     ],
     "proof": None if found.refused else _proof(found.proof),

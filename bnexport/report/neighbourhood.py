@@ -9,6 +9,7 @@ from typing import Dict, List, Tuple
 
 from grandalf import graphs, layouts
 
+from bnexport.analysis.dependence import uses_batch
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import element_count
 from bnexport.graph.variables import variable_of
@@ -147,16 +148,11 @@ class Neighbourhoods:
 def _differ(a, b):
   if a.op == b.op == "Const":
     return a.attr["value"] != b.attr["value"]
-  return a.op != b.op or _data(a) != _data(b) or _trains(a) != _trains(b)
+  return a.op != b.op or _data(a) != _data(b) or uses_batch(a) != uses_batch(b)
 
 
 def _data(node):
   return [text for text in node.input if not text.startswith("^")]
-
-
-def _trains(node):
-  # Asking a proto for an attribute that it lacks would give it one.
-  return "is_training" in node.attr and node.attr["is_training"].b
 
 
 def _near(graph, centre, shown):

@@ -225,7 +225,7 @@ def _batch_norms(flow, signatures, values, outputs):
 def _norm(graph, norm, values):
   return {
     "name": norm.name,
-    "form": norm.form,
+    "form": norm.form.name,
     "statistics": norm.statistics,
     "epsilon": float(f"{norm.epsilon:.6g}"),  # 0.001, not its float32
     "channels": norms.channels_of(graph, norm, values),

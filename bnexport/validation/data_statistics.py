@@ -17,8 +17,8 @@ from typing import List
 import numpy as np
 
 from bnexport.batchnorm.norm import STORED
-from bnexport.calibration.collectors import channel_axis, kept_axes
 from bnexport.calibration.moments import Moments
+from bnexport.graph import TensorRef
 from bnexport.proof.divergence import always_run, stream
 
 FEWEST_ROWS = 32
@@ -85,17 +85,19 @@ class DataStatistics:
     runs = always_run(graph)
     stored = [norm for norm in norms if norm.statistics == STORED]
     self._runner, self._graph = runner, graph
-    self._norms = [
-      norm
-      for norm in stored
-      if norm.x is not None
-      and norm.mean is not None
-      and norm.name in runs
-      and norm.x.node in runs
-    ]
+    self._told_by = {}  # the tensors whose shapes tell a norm's channels
+    self._norms = []
+    for norm in stored:
+      if norm.x is None or norm.mean is None:
+        continue
+      refs = norm.form.shape_tensors(norm, norm.form.place(graph, norm))
+      if all(ref.node in runs for ref in (norm.x, TensorRef(norm.name), *refs)):
+        self._norms.append(norm)
+        self._told_by[norm.name] = refs
     self.left_out = [n.name for n in stored if n not in self._norms]
     self._moments = {norm.name: Moments() for norm in self._norms}
     self._stored = {}
+    self._shapes = {}
 
   def add(self, feeds):
     """Runs the graph on a batch and takes in the norms' inputs.
@@ -110,20 +112,24 @@ class DataStatistics:
       by_x.setdefault(str(norm.x), []).append(norm)
     for x, value in stream(self._runner, by_x, feeds):
       for norm in by_x[x]:
-        kept = self._kept(norm, value)
+        node = self._graph.node(norm.name)
+        kept = norm.form.channel_axes(
+          node, value.shape, self._shapes[norm.name]
+        )
         if kept is not None:
           self._moments[norm.name].add(value, kept)
 
   def _read_stored(self, feeds):
-    names = [str(r) for n in self._norms for r in (n.mean, n.variance)]
-    arrays = [value for _, value in stream(self._runner, names, feeds)]
-    for i, norm in enumerate(self._norms):
-      self._stored[norm.name] = arrays[2 * i : 2 * i + 2]
-
-  def _kept(self, norm, x):
-    if norm.form != "arithmetic":
-      return (channel_axis(self._graph.node(norm.name), x.ndim),)
-    return kept_axes(x.shape, self._stored[norm.name][0].shape)
+    wanted = {
+      norm.name: [norm.mean, norm.variance, *self._told_by[norm.name]]
+      for norm in self._norms
+    }
+    names = dict.fromkeys(str(ref) for refs in wanted.values() for ref in refs)
+    read = dict(stream(self._runner, names, feeds))
+    for name, refs in wanted.items():
+      arrays = [read[str(ref)] for ref in refs]
+      self._stored[name] = arrays[:2]
+      self._shapes[name] = [array.shape for array in arrays[2:]]
 
   def distances(self) -> List[Distance]:
     """A Distance for each norm that was looked at, the furthest first."""

@@ -13,6 +13,7 @@ from judges.exporting import assert_close, export
 
 from bnexport import report
 from bnexport.batchnorm.forms import find
+from bnexport.batchnorm.norm import SWITCHED
 from bnexport.errors import ComparisonError, SourceError
 from bnexport.exporting.export import Export
 from bnexport.graph import Graph, TensorRef
@@ -22,7 +23,7 @@ from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.report import sentences
 from bnexport.report.evidence import gather
-from bnexport.report.norm_statistics import CONSTANTS, SWITCHED
+from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.sources.model_code import RebuiltModel
 from bnexport.tf1 import tf1
 

@@ -20,6 +20,7 @@ import numpy as np
 from bnexport.analysis.branches import viewed
 from bnexport.analysis.dependence import FREE
 from bnexport.analysis.origins import stored_name
+from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.batchnorm.norm import STORED
 from bnexport.graph import TensorRef, ops
 
@@ -111,9 +112,8 @@ class Magnitudes:
     """Bound of the rms: an array by channel, or one number for all."""
     graph, op = self._graph, self._graph.op(name)
     refs = graph.data_inputs(name)
-    if op in ops.FUSED_NORMS:
-      gamma, beta = (self._value(ref) for ref in refs[1:3])
-      bound = None if gamma is None or beta is None else np.hypot(gamma, beta)
+    if op in NORM_OPS:
+      bound = self._norm(name, op_form(op))
     elif op in _WITHIN_ONE:
       bound = 1.0
     elif op in _PRODUCTS:
@@ -135,6 +135,12 @@ class Magnitudes:
     else:
       bound = None
     return _UNKNOWN if bound is None else bound
+
+  def _norm(self, name, form):
+    scale = form.scale(self._graph, name)
+    gamma = 1.0 if scale is None else self._value(scale)
+    beta = self._value(form.input(self._graph, name, form.beta))
+    return None if gamma is None or beta is None else np.hypot(gamma, beta)
 
   def _combined(self, refs, combine):
     """One bound from those of several tensors, where their channels agree."""

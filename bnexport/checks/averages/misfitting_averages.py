@@ -33,8 +33,8 @@ def _look(subject):
 
 def _constants_of(subject, norm):
   """Names of the norm's averages that are constants and can't broadcast."""
-  if norm.form != "fused":
-    return []
+  if norm.form.scale(subject.graph, norm.name) is None:
+    return []  # nothing tells how many channels there are
   return [
     name
     for name in (norm.moving_mean, norm.moving_variance)
@@ -47,7 +47,7 @@ def _shapes(subject, norm, name):
   graph = subject.graph
   if graph.op(name) in ops.VARIABLES:
     return static_shape(graph, TensorRef(name)), subject.values.shape(name)
-  scale = stored_name(graph, graph.inputs(norm.name)[1])
+  scale = stored_name(graph, norm.form.scale(graph, norm.name))
   wanted = None if scale is None else static_shape(graph, TensorRef(scale))
   return wanted, static_shape(graph, TensorRef(name))
 
