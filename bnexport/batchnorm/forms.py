@@ -10,10 +10,10 @@ from bnexport.analysis.dependence import (
   Dependence,
   uses_batch,
 )
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape, uniform_value
+from bnexport.graph.origins import stored_name
 
 # Nobody adds more than this to a variance to keep it from zero.
 _LARGEST_EPSILON = 0.11

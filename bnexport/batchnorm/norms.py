@@ -12,18 +12,22 @@ from typing import List, Optional
 
 import numpy as np
 
-from bnexport.analysis.branches import Branches, unswitched, viewed
 from bnexport.analysis.dependence import DATA, STATISTIC
 from bnexport.analysis.flow import Flow, is_setting
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.averages import Averages
-from bnexport.batchnorm.fixed_points import source_of
 from bnexport.batchnorm.forms import find_among
 from bnexport.batchnorm.health import health
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
 from bnexport.batchnorm.shared_norms import Twins
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.origins import (
+  BRANCH_VIEWS,
+  STORED_VIEWS,
+  VIEWS,
+  origin_of,
+  stored_name,
+)
 from bnexport.graph.variables import variable_of
 
 SWITCHED = "switched"
@@ -102,7 +106,7 @@ class _Norms:
   def _read_averages(self):
     # Reading every update is the dear part; frozen graphs have none.
     if self._averages is None:
-      self._averages = Averages(self.graph, self.needed)
+      self._averages = Averages.read(self.graph, self.needed)
       self._twins = Twins(self.graph, self._averages)
 
   def _settle(self, norm):
@@ -199,7 +203,7 @@ class _Norms:
       return None
     self._read_averages()
     # Of several roots one may be the other statistic's.
-    same = [ref, source_of(self.graph, ref)]
+    same = [ref, origin_of(self.graph, ref, VIEWS)]
     for root in same + (origin.roots if len(origin.roots) == 1 else []):
       for source in (self._averages, self._twins):
         name = self._pick(source.of(root))
@@ -232,14 +236,14 @@ class _Norms:
 
   def _joined(self, found):
     """One norm for those of one layer that a phase chooses among."""
-    branches = Branches(self.graph, self.order)
+    contexts = self.flow.contexts
     layers = []
     for norm in found:
       for layer in layers:
         if all(
           self._is_same(norm, other)
           and (
-            branches.are_opposite(norm.name, other.name)
+            contexts.are_opposite(norm.name, other.name)
             or self._are_selected(norm, other)
           )
           for other in layer
@@ -253,7 +257,8 @@ class _Norms:
   def _is_same(self, a, b):
     """Whether two norms are one layer's: by what they norm, or hold."""
     if a.x is not None and b.x is not None:
-      if viewed(self.graph, a.x) == viewed(self.graph, b.x):
+      xs = {origin_of(self.graph, norm.x, BRANCH_VIEWS) for norm in (a, b)}
+      if len(xs) == 1:
         return True
     return bool(self._variables(a) & self._variables(b))
 
@@ -262,7 +267,8 @@ class _Norms:
     names = {norm.moving_mean, norm.moving_variance}
     if norm.form == "fused":
       names.update(
-        _holder(self.graph, ref) for ref in self.graph.inputs(norm.name)[1:3]
+        stored_name(self.graph, ref, STORED_VIEWS | ops.SWITCHES)
+        for ref in self.graph.inputs(norm.name)[1:3]
       )
     return names - {None}
 
@@ -288,15 +294,6 @@ def _one_of(layer):
   if len({n.statistics for n in layer}) > 1:
     norm = dataclasses.replace(norm, statistics=SWITCHED)
   return norm
-
-
-def _holder(graph, ref):
-  """Name of what holds a parameter, read inside of conditionals or not."""
-  while True:
-    ref = unswitched(graph, ref)
-    if graph.op(ref.node) not in ops.RESOURCE_READS:
-      return stored_name(graph, ref)
-    ref = graph.inputs(ref.node)[0]
 
 
 def _is_vector(node):

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.health import NEGATIVE, NEVER_UPDATED, NOT_FINITE, ZERO
 from bnexport.batchnorm.norm import BATCH
 from bnexport.checks.magnitudes import Magnitudes, product_of
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
+from bnexport.graph.origins import stored_name
 
 _DATA = "--calibration_data=calibration.npz"
 # So many times larger than it can be, a variance is wrong: averages lag

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from bnexport.analysis.branches import Branches
 from bnexport.checks.rule import ERROR, WARNING, Example, Rule
-from bnexport.graph import ops
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.variables import variable_of
 from bnexport.mending import faults
 
@@ -91,12 +91,13 @@ def _inside_branch(subject):
   if subject.inference is None:
     return
   graph = subject.graph
-  branches = Branches(graph, graph.topological())
+  contexts = Contexts(graph, graph.topological())
   for ref in subject.outputs:
     is_dead = subject.inference.is_dead(ref)
-    if not is_dead and not _is_optional(subject, branches, ref):
+    # What inference decides is no conditional any more.
+    if not is_dead and not subject.inference.contexts.sides(ref):
       continue
-    behind = _behind(graph, branches, ref.node)
+    behind = _behind(graph, contexts, ref.node)
     yield (
       str(ref),
       "lies on a side of a conditional that %s: running it fails with "
@@ -139,22 +140,13 @@ def _cut(subject, tensor):
   return () if subject.source.training else (f"--input_node={tensor}",)
 
 
-def _is_optional(subject, branches, ref):
-  """Whether a conditional that inference leaves open may skip a tensor."""
-  if ref.node not in subject.inference.conditional:
-    return False
-  return any(
-    predicate not in {r.node for r in subject.inference.uniform}
-    for predicate, _ in branches.of(ref.node)
-  )
-
-
-def _behind(graph, branches, name):
+def _behind(graph, contexts, name):
   """The nearest node behind a tensor that always runs, or None."""
   seen, stack = {name}, [name]
   for name in stack:
     for reader in graph.readers(name):
-      if graph.op(reader) in ops.MERGES and not branches.of(reader):
+      is_merge = graph.op(reader) in ops.MERGES
+      if is_merge and not contexts.sides(TensorRef(reader)):
         return reader
       if reader not in seen:
         seen.add(reader)

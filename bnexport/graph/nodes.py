@@ -9,6 +9,7 @@ import numpy as np
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import op_def, tf1
 
 FLOATS = frozenset(
@@ -87,9 +88,7 @@ def constant_value(graph: Graph, ref: TensorRef, largest=4096):
     largest: constants of more elements than this are not decoded; None. The
       same for those that are deferred.
   """
-  node = graph.node(ref.node)
-  while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
-    node = graph.node(graph.inputs(node.name)[0].node)
+  node = graph.node(origin_of(graph, ref, CONSTANT_COPIES).node)
   if node.op != "Const" or DEFERRED in node.attr:
     return None
   tensor = node.attr["value"].tensor

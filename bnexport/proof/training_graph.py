@@ -14,8 +14,9 @@ import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import bool_attr, static_shape
-from bnexport.graph.variables import Frames, assignment, read, variable_of
+from bnexport.graph.variables import assignment, read, variable_of
 from bnexport.proof.comparison import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
@@ -154,8 +155,8 @@ class TrainingGraph:
       and ref.node in graph
       and graph.op(ref.node) not in ops.FUSED_NORMS
     }
-    frames = Frames(graph, graph.topological())
-    if any(frames.of(ref.node) for ref in self._statistics):
+    contexts = Contexts(graph, graph.topological())
+    if any(contexts.frame(ref.node) for ref in self._statistics):
       raise ComparisonError(_WHAT, "nothing can be fed inside a loop", FEED)
     self._unfed = {
       node.name: _default_feed(graph, node.name)

@@ -8,13 +8,14 @@ from typing import Optional
 
 import numpy as np
 
-from bnexport.analysis.origins import is_chosen
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import constant_value
-from bnexport.proof.divergence import always_run, conditional_depth, stream
+from bnexport.graph.origins import is_chosen
+from bnexport.proof.divergence import always_run, stream
 
 SWITCHED = "switched"
 
@@ -55,10 +56,12 @@ def used_before(original):
     return {}
   graph = original.graph
   order = graph.topological(original.needed(control=True))
-  depth = conditional_depth(graph, order)
+  contexts = Contexts(graph, order)
   found = {}
   for norm in find(graph, original.outputs):
-    is_switched = depth.get(norm.name) or is_chosen(graph, norm.variance)
+    is_switched = contexts.is_inside(TensorRef(norm.name)) or is_chosen(
+      graph, norm.variance
+    )
     found[norm.name] = SWITCHED if is_switched else norm.statistics
   return found
 

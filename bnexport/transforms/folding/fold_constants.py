@@ -10,6 +10,7 @@ import numpy as np
 
 from bnexport.errors import TransformError, first_line
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
   DEFERRED,
   constant,
@@ -110,7 +111,8 @@ class _Folding:
 
   def fold_shapes(self):
     """Turns shapes that TensorFlow infers whole into constants."""
-    asked = [name for name in self.order if self._can_fold_shape(name)]
+    contexts = Contexts(self.graph, self.order)
+    asked = [n for n in self.order if self._can_fold_shape(n, contexts)]
     if not asked:
       return
     StateShapes().apply(self.model)
@@ -124,30 +126,15 @@ class _Folding:
         self.waits[name] = self.graph.control_inputs(name)
         self._write(name, [dtype(value) for value in values])
 
-  def _can_fold_shape(self, name):
+  def _can_fold_shape(self, name, contexts):
     node = self.graph.node(name)
     return (
       node.op in _SHAPES
       and node.op not in self.options.exclude_op
       and name not in self.kept
       # A constant would run in all branches.
-      and name not in self._conditional()
+      and not contexts.is_inside(TensorRef(name))
     )
-
-  def _conditional(self):
-    """Nodes that a conditional may leave out or a loop repeat."""
-    if not hasattr(self, "_conditional_nodes"):
-      found = set()
-      for name in self.order:
-        op = self.graph.op(name)
-        if (
-          op in ops.SWITCHES
-          or op in ops.ENTERS
-          or any(ref.node in found for ref in self.graph.inputs(name))
-        ):
-          found.add(name)
-      self._conditional_nodes = found
-    return self._conditional_nodes
 
   # Constants.
 

@@ -17,11 +17,11 @@ from bnexport.analysis.dependence import (
   uses_batch,
 )
 from bnexport.batchnorm.averages import Averages
-from bnexport.batchnorm.fixed_points import source_of
 from bnexport.batchnorm.reshaping import shape_for
 from bnexport.batchnorm.shared_norms import Twins
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
   bool_attr,
   constant,
@@ -29,7 +29,8 @@ from bnexport.graph.nodes import (
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import Frames, read, variable_dtype
+from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.variables import read, variable_dtype
 from bnexport.tf1 import tf1
 
 _KEEP = "--keep_batch_statistics=%s"
@@ -72,9 +73,9 @@ class _Replacement:
     self.keep = keep
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
-    self.averages = Averages(self.graph, self.needed)
+    self.averages = Averages.read(self.graph, self.needed)
     self.twins = Twins(self.graph, self.averages)
-    self.frames = Frames(self.graph, self.order)
+    self.contexts = Contexts(self.graph, self.order)
     self.sources = {}  # of what was replaced, with a name for messages
     self.told = []
 
@@ -123,12 +124,12 @@ class _Replacement:
         return
     if len(stored) < 2:
       self._refuse_half(node.name, stored[0][0], stored[0][1])
-    self.sources[source_of(self.graph, inputs[0])] = node.name
+    self.sources[origin_of(self.graph, inputs[0], VIEWS)] = node.name
     for (which, variable, ref), slot in zip(stored, (3, 4)):
-      frame = self.frames.of(node.name)
+      frame = self.contexts.frame(node.name)
       if ref != inputs[slot]:
         dtype = variable_dtype(self.graph, variable)
-        ref = self.frames.carry(ref, dtype, frame)
+        ref = self.contexts.carry(ref, dtype, frame)
         self.graph.set_input(node.name, slot, ref)
       self.model.stored[TensorRef(node.name, slot - 2)] = variable
       self.told.append(
@@ -232,7 +233,8 @@ class _Replacement:
           {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)},
         ).name
       )
-    value = self.frames.carry(value, wanted, self.frames.of(ref.node))
+    frame = self.contexts.frame(ref.node)
+    value = self.contexts.carry(value, wanted, frame)
     graph.redirect(ref, value, self.needed)
     self.model.stored[ref] = variable
     self.told.append(
@@ -299,7 +301,8 @@ class _Replacement:
     for name in order:
       node = self.graph.node(name)
       if node.op in ops.FUSED_NORMS and uses_batch(node):
-        kept[source_of(self.graph, self.graph.inputs(name)[0])] = name
+        x = self.graph.inputs(name)[0]
+        kept[origin_of(self.graph, x, VIEWS)] = name
       elif reduces_batch(self.graph, node) and any(
         dependence(r) == DATA for r in self.graph.data_inputs(name)
       ):
