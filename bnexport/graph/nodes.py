@@ -151,6 +151,29 @@ class Signatures:
     """DataType enums of a node's outputs, in order."""
     return expand(node, self[node.op].output_arg)
 
+  def read_dtype(self, reader, ref):
+    """DataType enum that a node reads a tensor as.
+
+    Raises:
+      GraphError: the reader's op is not known.
+    """
+    dtypes = expand(reader, self[reader.op].input_arg)
+    data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
+    return dtypes[data.index(ref)]
+
+  def dtype_of(self, graph, ref):
+    """DataType enum of a tensor; None where nothing tells it.
+
+    What reads the tensor tells it where its own op is not known.
+    """
+    node = graph.node(ref.node)
+    if node.op in self:
+      return self.output_dtypes(node)[ref.index]
+    for name in graph.readers_of(ref):
+      if graph.op(name) in self:
+        return self.read_dtype(graph.node(name), ref)
+    return None
+
 
 def expand(node, args):
   """DataTypes that an OpDef's args stand for, given a node's attributes."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Tuple
 
 import numpy as np
 
+from bnexport.analysis.shapes import STATED
 from bnexport.errors import TransformError, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
@@ -28,7 +29,6 @@ _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
 _HANDLES = frozenset(
   (tf1.resource.as_datatype_enum, tf1.variant.as_datatype_enum)
 )
-_STATED = "_output_shapes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class FoldConstants:
 
 def _clear(graph):
   for node in graph:
-    node.attr.pop(_STATED, None)
+    node.attr.pop(STATED, None)
 
 
 class _Folding:
@@ -247,7 +247,7 @@ class _Folding:
       if DEFERRED in node.attr:
         value = self.model.array(name)
         node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
-      for key in ("_class", _STATED, DEFERRED):
+      for key in ("_class", STATED, DEFERRED):
         node.attr.pop(key, None)
     imported = tf1.Graph()
     try:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.shapes import data_format, flag
-from bnexport.analysis.static_shapes import StaticShapes
+from bnexport.analysis.shapes import Shapes, data_format, flag
 from bnexport.graph.nodes import constant, constant_value
 from bnexport.tf1 import tf1
 from bnexport.transforms.uses import Uses, controls
@@ -37,7 +36,7 @@ def fuse(model, pattern, op, inputs, attrs, what):
     What was done and what was left alone, a line each.
   """
   graph, told = model.graph, []
-  uses, shapes = Uses(model), StaticShapes(graph)
+  uses, shapes = Uses(model), Shapes(graph)
   for node in graph:
     if node.name not in graph:
       continue

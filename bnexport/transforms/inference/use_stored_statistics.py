@@ -221,9 +221,7 @@ class _Replacement:
           {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)},
         ).name
       )
-    wanted = self.model.signatures.output_dtypes(graph.node(ref.node))[
-      ref.index
-    ]
+    wanted = self.model.dtype(ref).as_datatype_enum
     if wanted != dtype:
       value = TensorRef(
         graph.add(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.shapes import Shapes
+from bnexport.analysis.shape_rules import DerivedShapes
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import constant, constant_value, type_attr
@@ -57,7 +57,7 @@ class Twins:
     self.model = model
     self.graph = model.graph
     self.order = self.graph.topological(model.needed(control=True))
-    self.shapes = Shapes(self.graph, self.order)
+    self.shapes = DerivedShapes(self.graph, self.order)
     self.fed = {ref.node for ref in model.inputs}
     self.rank = {}
     self.turned = {}
@@ -162,9 +162,7 @@ class Twins:
 
   def dtype(self, ref):
     """DataType enum of a tensor."""
-    return self.model.signatures.output_dtypes(self.graph.node(ref.node))[
-      ref.index
-    ]
+    return self.model.dtype(ref).as_datatype_enum
 
   def output_count(self, node):
     return len(self.model.signatures.output_dtypes(node))

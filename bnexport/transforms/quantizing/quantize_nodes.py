@@ -9,8 +9,7 @@ from typing import ClassVar, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bnexport.analysis.shapes import flag
-from bnexport.analysis.static_shapes import StaticShapes
+from bnexport.analysis.shapes import Shapes, flag
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import bool_attr, constant, type_attr
@@ -120,7 +119,7 @@ class _Quantizer:
     self._graph = model.graph
     self._fallback = fallback
     self._ignored = ignored
-    self._shapes = StaticShapes(model.graph)
+    self._shapes = Shapes(model.graph)
     self._known = {}  # eight-bit forms of float tensors
     self._wide = {}  # 32-bit results, by what they are as float
     self._floats = []  # nodes that may turn out to be read by nobody
