@@ -76,11 +76,8 @@ class Edits:
     ref = self._graph.data_inputs(name)[slot]
     source = self._source(ref)
     # Frames of loops need a copy each.
-    key = (
-      source,
-      self._versions.get(source, 0),
-      self._contexts.frame(name),
-    ) + key
+    frame = self._contexts.frame(name)
+    key = (source, self._versions.get(source, 0), frame) + key
     own = self._own_const(ref, name)
     if own is not None and key not in self._copies:
       self._write(own, kernel)
@@ -102,7 +99,7 @@ class Edits:
     """The Const whose value nobody but `reader` has, or None.
 
     Each node between the two has to be read by the next one alone: that is
-    asked on the way, so that `origin` does not do.
+    asked on the way, so that `origin_of` does not do.
     """
     while self._graph.readers(ref.node) == [reader] and (
       ref.node not in self._protected

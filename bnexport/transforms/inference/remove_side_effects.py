@@ -25,8 +25,8 @@ class RemoveSideEffects:
 
   def apply(self, model):
     graph = model.graph
-    needed = graph.topological(model.needed(control=True))
-    contexts = Contexts(graph, needed)
+    order = graph.topological(model.needed(control=True))
+    contexts = Contexts(graph, order)
     seen = dict.fromkeys(model.needed())
     stack = list(seen)
     dropped = 0

@@ -62,7 +62,10 @@ def hoist(graph, uses):
 
 
 def _chain(graph, uses, name):
-  """Nodes to move over, the nearest first; empty where it is of no use."""
+  """Nodes to move over, the nearest first; empty where it is of no use.
+
+  Each may be read by the next one alone, which an `origin_of` does not ask.
+  """
   chain, reader = [], name
   while True:
     above = graph.data_inputs(reader)[0].node
