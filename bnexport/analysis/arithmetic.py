@@ -18,10 +18,12 @@ from bnexport.tf1 import tf1
 
 
 def _divide_no_nan(a, b):
-  return np.where(np.equal(b, 0), 0, np.divide(a, b))[()]
+  quotient = np.divide(a, b)
+  return np.where(np.equal(b, 0), np.zeros_like(quotient), quotient)
 
 
-# Of the operands alone, which broadcast.
+# Of the operands alone, which broadcast. Up to NumPy 1, a number of Python's
+# beside a scalar would widen it.
 _ELEMENTWISE = {
   "Abs": np.abs,
   "Add": np.add,
@@ -52,8 +54,8 @@ _ELEMENTWISE = {
   "Pow": np.power,
   "RealDiv": np.divide,
   "Reciprocal": np.reciprocal,
-  "Relu": lambda value: np.maximum(value, 0),
-  "Rsqrt": lambda value: 1 / np.sqrt(value),
+  "Relu": lambda value: np.maximum(value, np.zeros_like(value)),
+  "Rsqrt": lambda value: np.reciprocal(np.sqrt(value)),
   "Sqrt": np.sqrt,
   "Square": np.square,
   "SquaredDifference": lambda a, b: np.square(a - b),
@@ -69,7 +71,7 @@ def _ints(array):
 
 def _cast(node, value):
   dtype = tf1.as_dtype(node.attr["DstT"].type).as_numpy_dtype
-  return np.asarray(value).astype(dtype)[()]
+  return np.asarray(value).astype(dtype)
 
 
 def _reduce(node, value, axes):
@@ -128,9 +130,11 @@ def compute(node, operands):
     operands: arrays or NumPy scalars, one for each data input.
 
   Returns:
-    An array or a NumPy scalar.
+    An array, or a NumPy scalar where that has no axes.
   """
   with np.errstate(all="ignore"):
     if node.op in _ELEMENTWISE:
-      return _ELEMENTWISE[node.op](*operands)
-    return _BY_ATTRIBUTES[node.op](node, *operands)
+      found = _ELEMENTWISE[node.op](*operands)
+    else:
+      found = _BY_ATTRIBUTES[node.op](node, *operands)
+  return np.asarray(found)[()]

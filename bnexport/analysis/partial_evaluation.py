@@ -248,7 +248,6 @@ class PartialEvaluation:
       self._absorb(node, out, data)
       return
     value = arithmetic.compute(node, [self.uniform[ref] for ref in data])
-    value = np.bool_(value) if isinstance(value, bool) else value
     self._set(out, value, any(ref in self._decided for ref in data))
 
   def _absorb(self, node, out, data):
