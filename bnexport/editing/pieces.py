@@ -33,7 +33,7 @@ from bnexport.editing.selection import as_ref, boundary, members
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import Graph, TensorRef, ops, placement
 from bnexport.graph.nodes import Signatures, static_shape, type_attr
-from bnexport.mending.mending import placeholder_name, read_dtype
+from bnexport.mending.mending import placeholder_name
 from bnexport.tf1 import tf1
 
 _HEADER = re.compile(r"(?:\s+|#[^\n]*)*graph\s*\{")
@@ -61,11 +61,9 @@ def placeholder(graph: Graph, tensor, name=None) -> TensorRef:
 
 def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
   """Attributes of a placeholder for a tensor; see `placeholder`."""
-  dtype, signatures = dtype_of(graph, ref), Signatures()
-  for name in graph.readers_of(ref) if dtype is None else ():
-    if graph.op(name) in signatures:
-      dtype = read_dtype(graph.node(name), ref, signatures)
-      break
+  dtype = dtype_of(graph, ref)
+  if dtype is None:
+    dtype = Signatures().dtype_of(graph, ref)
   if not dtype:
     raise GraphError(
       f"make a placeholder for '{ref}'",

@@ -9,6 +9,7 @@ import numpy as np
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import op_def, tf1
 
 FLOATS = frozenset(
@@ -87,9 +88,7 @@ def constant_value(graph: Graph, ref: TensorRef, largest=4096):
     largest: constants of more elements than this are not decoded; None. The
       same for those that are deferred.
   """
-  node = graph.node(ref.node)
-  while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
-    node = graph.node(graph.inputs(node.name)[0].node)
+  node = graph.node(origin_of(graph, ref, CONSTANT_COPIES).node)
   if node.op != "Const" or DEFERRED in node.attr:
     return None
   tensor = node.attr["value"].tensor
@@ -151,6 +150,29 @@ class Signatures:
   def output_dtypes(self, node):
     """DataType enums of a node's outputs, in order."""
     return expand(node, self[node.op].output_arg)
+
+  def read_dtype(self, reader, ref):
+    """DataType enum that a node reads a tensor as.
+
+    Raises:
+      GraphError: the reader's op is not known.
+    """
+    dtypes = expand(reader, self[reader.op].input_arg)
+    data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
+    return dtypes[data.index(ref)]
+
+  def dtype_of(self, graph, ref):
+    """DataType enum of a tensor; None where nothing tells it.
+
+    What reads the tensor tells it where its own op is not known.
+    """
+    node = graph.node(ref.node)
+    if node.op in self:
+      return self.output_dtypes(node)[ref.index]
+    for name in graph.readers_of(ref):
+      if graph.op(name) in self:
+        return self.read_dtype(graph.node(name), ref)
+    return None
 
 
 def expand(node, args):

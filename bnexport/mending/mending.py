@@ -137,7 +137,7 @@ def _feed(graph_def, nodes, signatures, reader, ref):
   name = placeholder_name(ref)
   if name not in nodes:
     nodes[name] = graph_def.node.add(name=name, op="Placeholder")
-    dtype = type_attr(read_dtype(reader, ref, signatures))
+    dtype = type_attr(signatures.read_dtype(reader, ref))
     nodes[name].attr["dtype"].CopyFrom(dtype)
   for slot, text in enumerate(reader.input):
     if TensorRef.parse(text) == ref:
@@ -148,17 +148,6 @@ def _feed(graph_def, nodes, signatures, reader, ref):
 def _is_complete(node, signatures):
   data = [text for text in node.input if not text.startswith("^")]
   return len(data) == len(faulty.slots_of(node, signatures))
-
-
-def read_dtype(reader, ref, signatures):
-  """DataType enum that a node reads a tensor as.
-
-  Raises:
-    GraphError: the reader's op is not known.
-  """
-  dtypes = [dtype for _, dtype in faulty.slots_of(reader, signatures)]
-  data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
-  return dtypes[data.index(ref)]
 
 
 def _drop_unusable(graph_def, unusable, outputs, fed):

@@ -432,7 +432,7 @@ def _updates(graph, original, by_data):
       chosen[variable] = own
   _stop_waiting(graph, behind, flow.gradients)
   for variable, updates in chosen.items():
-    depth = max(len(flow.frames.of(u)) for u in updates)
+    depth = max(len(flow.contexts.frame(u)) for u in updates)
     if len(updates) > 1 or depth:
       raise ComparisonError(
         "settle the averages",

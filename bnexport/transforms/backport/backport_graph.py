@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from bnexport.analysis.shapes import BROADCASTING, UNARY
-from bnexport.analysis.static_shapes import inferred
+from bnexport.analysis.shapes import BROADCASTING, UNARY, inferred
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant, int_attr, type_attr
 from bnexport.tf1 import tf1

@@ -9,7 +9,6 @@ from typing import ClassVar
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape, type_attr
-from bnexport.mending.mending import read_dtype
 from bnexport.tf1 import tf1
 
 
@@ -60,25 +59,20 @@ def _defaults_from_data(model):
 
 
 def _dtype(model, ref):
-  """DataType enum of a tensor; its readers tell it where its op is unknown.
+  """DataType enum of a tensor.
 
   Raises:
-    TransformError: nobody knows them either.
+    TransformError: nobody knows it.
   """
-  graph, signatures = model.graph, model.signatures
-  node = graph.node(ref.node)
-  if node.op in signatures:
-    return signatures.output_dtypes(node)[ref.index]
-  for name in graph.readers_of(ref):
-    reader = graph.node(name)
-    if reader.op in signatures:
-      return read_dtype(reader, ref, signatures)
-  raise TransformError(
-    f"cut at '{ref}'",
-    f"TensorFlow knows neither its op '{node.op}' nor one that reads it, so "
-    "nothing tells its dtype",
-    "cut behind it",
-  )
+  dtype = model.signatures.dtype_of(model.graph, ref)
+  if dtype is None:
+    raise TransformError(
+      f"cut at '{ref}'",
+      f"TensorFlow knows neither its op '{model.graph.op(ref.node)}' nor one "
+      "that reads it, so nothing tells its dtype",
+      "cut behind it",
+    )
+  return dtype
 
 
 def _replace(model, ref):
