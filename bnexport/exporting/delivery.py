@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from typing import Callable, Mapping, Optional
 
 from bnexport.errors import ComparisonError
@@ -12,7 +13,7 @@ from bnexport.exporting import saved_model, writing
 from bnexport.model import stream
 from bnexport.proof import comparison, fixed_point
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.runs import ImportedGraph, restore_variables
 from bnexport.sources import files
 from bnexport.tf1 import tf1
 
@@ -175,6 +176,8 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
   is_large = stream.weight_bytes(model) > _MOST_PROVEN
   if is_large and not is_forced and not feeds:
     return comparison.import_only(stream.skeleton(model))
+  if restore is None:
+    restore = functools.partial(restore_variables, model)
   proof = comparison.prove(
     read(),
     model.outputs,
