@@ -128,7 +128,7 @@ def prove(
     if answers is None:
       return proof
     random = [n.name for n in graph_def.node if ops.is_random(n.op)]
-    if random:
+    if random and not _repeats(runner, feeds, answers):
       _note_feeds(proof, feeds)
       proof.missing = "the graph draws random numbers"
       proof.notes.append(
@@ -220,11 +220,7 @@ def examine(
       "some answers are not finite for these inputs; pass "
       "real ones with --feeds=FILE.npz"
     )
-  again = [
-    difference(str(o), a, b)
-    for o, a, b in zip(outputs, runner.run(feeds), answers)
-  ]
-  proof.repeats = all(d.holds for d in again)
+  proof.repeats = _repeats(runner, feeds, answers)
   _compare_with(reference, outputs, feeds, answers, proof, runner.rounding)
   if keeps_batch:
     proof.notes.append(
@@ -232,6 +228,13 @@ def examine(
     )
   else:
     _look_at_rows(runner, reference, feeds, answers, proof, is_strict)
+
+
+def _repeats(runner, feeds, answers):
+  """Whether a second run answers the same."""
+  return all(
+    difference("again", a, b).holds for a, b in zip(runner.run(feeds), answers)
+  )
 
 
 def _note_feeds(proof, feeds):

@@ -84,8 +84,20 @@ def examine(export, feeds) -> FixedPoint:
   """
   if export.original is None:
     return FixedPoint(why_not="the model was rebuilt for inference")
+  # What was decided may be a phase, or an option beside norms that are built
+  # for training: then training has it as it was decided.
+  found = _in_mode(export, feeds, trains=False)
+  if export.model.decided and (found.why_not or not found.holds):
+    other = _in_mode(export, feeds, trains=True)
+    if not other.why_not and (found.why_not or other.holds):
+      return other
+  return found
+
+
+def _in_mode(export, feeds, trains):
+  """The FixedPoint with decided bools as they are, or the other way round."""
   try:
-    training = _Training(export)
+    training = _Training(export, trains)
   except (Error, *TF_ERRORS) as error:
     return FixedPoint(why_not=_reason(error))
   try:
@@ -94,9 +106,11 @@ def examine(export, feeds) -> FixedPoint:
       return found
     # Norms over groups of the batch, of which every one is the same now.
     for size in row_counts(training.graph):
-      again, _ = _examine(export, training, _repeated(feeds, size, 1))
-      if again.holds and not again.why_not:
-        return again
+      for is_in_turn in (True, False):
+        alike = _repeated(feeds, size, 1, is_in_turn)
+        again, _ = _examine(export, training, alike)
+        if again.holds and not again.why_not:
+          return again
     # Bessel's correction n / (n - 1), written by hand, goes away as n grows.
     again, less = _examine(export, training, _repeated(feeds, None, _MORE))
     if again.why_not or again.holds:
@@ -131,16 +145,26 @@ def _examine(export, training, feeds):
   return found, [d.largest for d in found.differences]
 
 
-def _repeated(feeds, size, times):
-  """The first `size` rows of every array again and again."""
+def _repeated(feeds, size, times, is_in_turn=True):
+  """Feeds of the first rows again and again.
+
+  Args:
+    feeds: arrays by node name.
+    size: how many rows are repeated; None for all.
+    times: so many times the rows that there were are made.
+    is_in_turn: whether all rows come before the first comes again.
+  """
   made = {}
   for name, value in feeds.items():
     rows = len(value) if np.ndim(value) else 0
     part = value[:size] if rows else value
-    count = -(-rows * times // len(part)) if rows else 1
-    made[name] = (
-      np.concatenate([part] * count)[: rows * times] if rows else value
-    )
+    if rows:
+      count = -(-rows * times // len(part))
+      value = np.concatenate([part] * count)
+      if not is_in_turn:
+        value = np.repeat(part, count, axis=0)
+      value = value[: rows * times]
+    made[name] = value
   return made
 
 
@@ -175,13 +199,13 @@ def _exported(export, values, feeds):
 class _Training:
   """The training graph in training mode, with updates to run by hand."""
 
-  def __init__(self, export):
+  def __init__(self, export, trains):
     model, original = export.model, copy.copy(export.original)
     phases = model.decided
     other = [
       name for name, value in phases.items() if np.asarray(value).dtype != bool
     ]
-    if other:
+    if other and trains:
       raise ComparisonError(
         "run the training graph",
         f"which value of '{other[0]}' means training is not known",
@@ -195,7 +219,9 @@ class _Training:
     for transform in (RemoveDropout(), RemoveNoise()):
       transform.apply(original)
     self._original, self._graph = original, graph
-    self._phases = {name: not value for name, value in phases.items()}
+    self._phases = {
+      name: not value if trains else value for name, value in phases.items()
+    }
     self._by_data = _reached(graph, original)
     self._updates = _updates(graph, original, self._by_data)
     _divide_by_rows(graph)
