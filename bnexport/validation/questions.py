@@ -212,7 +212,7 @@ def _made_up(model, runner, rows):
   )
   if feeds is None:
     raise ComparisonError(
-      f"run '{model.origin}'",
+      f"run '{model.origin}' on made-up input",
       proof.notes[-1],
       FEED,
     )

@@ -944,7 +944,7 @@ def test_interrupted_while_writing(capsys, prefix, monkeypatch):
 
 def test_exported_graph_that_does_not_import(capsys, prefix, monkeypatch):
   def prove(*args, **kwargs):
-    raise comparison.ComparisonError("cannot import the graph: no; try")
+    raise comparison.ComparisonError("import the graph", "no", "try")
 
   monkeypatch.setattr(comparison, "prove", prove)
   assert_nothing_done(
@@ -1030,7 +1030,8 @@ def test_help_imports_no_tensorflow():
 
 _KILLED = """
 import os, signal, time
-from bnexport import cli, comparison, freeze
+from bnexport import cli, freeze
+from bnexport.proof import comparison
 
 def prove(*args, **kwargs):
   os.kill(os.getpid(), signal.NUMBER)

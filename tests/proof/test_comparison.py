@@ -37,7 +37,7 @@ class CanNot:
   what = "nothing that runs"
 
   def answers(self, feeds):
-    raise ComparisonError("the reference does not run (no)")
+    raise ComparisonError("run the reference", "it does not run")
 
 
 def doubled(x):
