@@ -402,18 +402,9 @@ def fill(graph: Graph, names: Names) -> None:
   Types follow from what the nodes read.
   """
   own = members(graph, names)
-  read = dict.fromkeys(ref.node for name in own for ref in graph.inputs(name))
-  whole = tf1.GraphDef()
-  for name in list(own) + [name for name in read if name not in own]:
-    node = graph.node(name)
-    made = whole.node.add(name=name, op=node.op, input=node.input)
-    for key, value in node.attr.items():
-      if name in own or not value.HasField("tensor"):  # it may be large
-        made.attr[key].CopyFrom(value)
-  for op in {node.op for node in whole.node if node.op in graph.library}:
-    whole.library.function.add().CopyFrom(graph.library[op])
-  defaults.fill(whole)
-  for made in whole.node[: len(own)]:
-    node = graph.node(made.name)
-    for key, value in made.attr.items():
-      node.attr[key].CopyFrom(value)
+  read = {ref.node for name in own for ref in graph.inputs(name)}
+  defaults.fill_nodes(
+    [graph.node(name) for name in own],
+    graph.library,
+    {name: output_dtypes(graph, name) or () for name in read.difference(own)},
+  )

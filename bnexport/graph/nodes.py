@@ -177,6 +177,20 @@ class Signatures:
     """DataType enums of a node's outputs, in order."""
     return expand(node, self[node.op].output_arg)
 
+  def input_dtypes(self, node: tf1.NodeDef) -> List[int]:
+    """DataType enums of the data inputs that a node takes, in order."""
+    return expand(node, self[node.op].input_arg)
+
+
+def output_dtypes(
+  graph: Graph, name: str, signatures: Signatures
+) -> Optional[List[int]]:
+  """DataTypes of what a node hands out; None where nobody knows its op."""
+  node = graph.node(name)
+  if node.op in graph.library:
+    return expand(node, graph.library[node.op].signature.output_arg)
+  return signatures.output_dtypes(node) if node.op in signatures else None
+
 
 def expand(node: tf1.NodeDef, args: Iterable[OpDef.ArgDef]) -> List[int]:
   """DataTypes that an OpDef's args stand for, given a node's attributes."""

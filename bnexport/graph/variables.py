@@ -109,7 +109,7 @@ def become_resource(
     "shared_name": tf1.AttrValue(s=name.encode()),
   }
   graph.become(name, "VarHandleOp", graph.control_inputs(name), attrs)
-  graph.redirect(TensorRef(name), read(graph, name), readers)
+  graph.substitute({TensorRef(name): read(graph, name)}, readers)
 
 
 def is_reference(graph: Graph, ref: TensorRef) -> bool:

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from bnexport.errors import GraphError
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import type_attr
+from bnexport.graph.placeholders import (
+  placeholder_attrs,
+  placeholder_name,
+  read_dtype,
+)
 from bnexport.mending import faults as faulty
 
 # A node with one of these can't be used; the others are mended in place, or,
@@ -72,11 +76,6 @@ def missing(graph_def, inputs):
   }
 
 
-def placeholder_name(ref):
-  """Name of a placeholder for a tensor of a node that is missing."""
-  return f"{ref.node}_{ref.index}" if ref.index else ref.node
-
-
 def _drop_repeated(graph_def, found):
   """Of nodes with one name, keeps one."""
   repeated = {f.node for f in found if f.kind == faulty.DUPLICATE}
@@ -132,33 +131,17 @@ def _feed(graph_def, nodes, signatures, reader, ref):
   Returns:
     Whether that could be told.
   """
-  if reader.op not in signatures or not _is_complete(reader, signatures):
+  dtype = read_dtype([reader], ref, signatures)
+  if dtype is None:
     return False
   name = placeholder_name(ref)
   if name not in nodes:
-    nodes[name] = graph_def.node.add(name=name, op="Placeholder")
-    dtype = type_attr(read_dtype(reader, ref, signatures))
-    nodes[name].attr["dtype"].CopyFrom(dtype)
+    attrs = placeholder_attrs(dtype)
+    nodes[name] = graph_def.node.add(name=name, op="Placeholder", attr=attrs)
   for slot, text in enumerate(reader.input):
     if TensorRef.parse(text) == ref:
       reader.input[slot] = name
   return True
-
-
-def _is_complete(node, signatures):
-  data = [text for text in node.input if not text.startswith("^")]
-  return len(data) == len(faulty.slots_of(node, signatures))
-
-
-def read_dtype(reader, ref, signatures):
-  """DataType enum that a node reads a tensor as.
-
-  Raises:
-    GraphError: the reader's op is not known.
-  """
-  dtypes = [dtype for _, dtype in faulty.slots_of(reader, signatures)]
-  data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
-  return dtypes[data.index(ref)]
 
 
 def _drop_unusable(graph_def, unusable, outputs, fed):

@@ -168,7 +168,7 @@ class TrainingGraph:
     """Fused norms read the averages; spelled out ones are fed them."""
     graph = original.graph
     for old, new in self._settled.items():
-      graph.redirect(old, new, original.needed())
+      graph.substitute({old: new}, original.needed())
     for ref, variable in self._stored.items():
       node = graph.node(ref.node)
       if node.op in ops.FUSED_NORMS:

@@ -116,8 +116,9 @@ def _lower_norm(site, node):
   if not is_training:
     # Kernels up to those of 1.15 leave these outputs unwritten at inference.
     _, _, _, mean, variance = site.graph.data_inputs(node.name)
-    site.graph.redirect(TensorRef(node.name, 1), mean)
-    site.graph.redirect(TensorRef(node.name, 2), variance)
+    site.graph.substitute(
+      {TensorRef(node.name, 1): mean, TensorRef(node.name, 2): variance}
+    )
   if is_plain:
     _rename_norm(node)
     return True
@@ -150,7 +151,7 @@ def _wrap_norm(site, node):
     attrs["data_format"] = tf1.AttrValue(s=b"NHWC")
   norm = site.add("FusedBatchNorm", name + "/norm", [x] + data[1:], **attrs)
   for i in range(1, 5):
-    graph.redirect(TensorRef(name, i), TensorRef(norm.node, i))
+    graph.substitute({TensorRef(name, i): TensorRef(norm.node, i)})
   if is_volume:
     inputs = [norm, site.shape_of(name + "/shape", source)]
     if not is_cast:

@@ -109,16 +109,10 @@ class _Inliner:
   def _replace(self, node, outputs):
     """Lets the readers of a call read what its functions return."""
     name, graph = node.name, self.graph
-    for i, ref in enumerate(outputs):
-      graph.redirect(TensorRef(name, i), ref)
-    context = [ref.node for ref in outputs] or [
-      ref.node for ref in graph.control_inputs(name)
-    ]
-    for reader in graph.readers_of(TensorRef(name, 0, True)):
-      kept = [
-        r for r in graph.inputs(reader) if not (r.control and r.node == name)
-      ]
-      graph.set_inputs(reader, kept + [TensorRef(c, 0, True) for c in context])
+    waits = [TensorRef(ref.node, 0, True) for ref in outputs]
+    taken = {TensorRef(name, i): ref for i, ref in enumerate(outputs)}
+    taken[TensorRef(name, 0, True)] = waits or graph.control_inputs(name)
+    graph.substitute(taken)
     graph.remove([name])
     if name in self.outputs and outputs:
       self._hand_on(name, outputs)

@@ -202,7 +202,7 @@ class _Replacement:
           "ReadVariableOp",
         ):
           self.model.settled[TensorRef(reader)] = ref
-          self.graph.redirect(TensorRef(reader), ref, self.needed)
+          self.graph.substitute({TensorRef(reader): ref}, self.needed)
 
   def _replace(self, ref, variable):
     graph = self.graph
@@ -233,7 +233,7 @@ class _Replacement:
         ).name
       )
     value = self.frames.carry(value, wanted, self.frames.of(ref.node))
-    graph.redirect(ref, value, self.needed)
+    graph.substitute({ref: value}, self.needed)
     self.model.stored[ref] = variable
     self.told.append(
       f"stored '{variable}' takes the place of batch statistic '{ref}'"

@@ -136,7 +136,7 @@ class _Conversion(Twins):
         if reader not in members and reader not in self.added
       ]
       if strangers:
-        self.graph.redirect(ref, self.channels_first(ref), strangers)
+        self.graph.substitute({ref: self.channels_first(ref)}, strangers)
 
   def _restore_outputs(self):
     last_index = {}
@@ -157,16 +157,13 @@ class _Conversion(Twins):
     twin = self.add(
       node.op, name + "/NHWC", graph.inputs(name), dict(node.attr)
     ).name
-    for reader in graph.readers(name):
-      graph.set_inputs(
-        reader,
-        [
-          ref._replace(node=twin)
-          if ref.node == name and not ref.control
-          else ref
-          for ref in graph.inputs(reader)
-        ],
-      )
+    graph.substitute(
+      {
+        ref: ref._replace(node=twin)
+        for ref in graph.reads(name)
+        if not ref.control
+      }
+    )
     node.attr.clear()
     if last_index:
       # A Transpose has one output, and this name several.
@@ -185,7 +182,7 @@ class _Conversion(Twins):
     for key, value in view.attr.items():
       node.attr[key].CopyFrom(value)
     graph.set_inputs(name, graph.inputs(view.name))
-    graph.redirect(views[0], TensorRef(name))
+    graph.substitute({views[0]: TensorRef(name)})
     graph.remove([view.name])
 
 

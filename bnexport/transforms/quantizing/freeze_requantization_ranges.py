@@ -147,7 +147,11 @@ def _freeze(graph, around, name, low, high):
   control += around.beside(graph.data_inputs(name)[0])
   low = constant(graph, name + "/frozen_min", low, control=control)
   high = constant(graph, name + "/frozen_max", high, control=control)
-  graph.redirect(TensorRef(name, 0), low)
-  graph.redirect(TensorRef(name, 1), high)
-  graph.redirect(TensorRef(name, 0, control=True), low._replace(control=True))
+  graph.substitute(
+    {
+      TensorRef(name, 0): low,
+      TensorRef(name, 1): high,
+      TensorRef(name, 0, control=True): low._replace(control=True),
+    }
+  )
   around.remove_unread([name])

@@ -148,7 +148,7 @@ class _Quantizer:
       as_float = graph.add(
         "Dequantize", prefix + "dequantize", eight_bit, _dequantize_attrs()
       ).name
-      graph.redirect(TensorRef(name), TensorRef(as_float), readers)
+      graph.substitute({TensorRef(name): TensorRef(as_float)}, readers)
       self._floats.append(as_float)
       self.told.append(
         f"input '{name}' takes quint8: 0 is {low:g} and 255 is {high:g}"

@@ -67,16 +67,15 @@ class InsertLogging:
   def _print(self, model, node):
     """Puts a Print behind one node; returns whether it did."""
     graph, out = model.graph, TensorRef(node.name)
-    read = {
-      ref.index
-      for reader in graph.readers(node.name)
-      for ref in graph.inputs(reader)
-      if ref.node == node.name and not ref.control
-    }
-    if 0 not in read:
+    reads = graph.reads(node.name)
+    if out not in reads:
       return False
     dtypes = model.signatures.output_dtypes(node)
-    read = sorted(i for i in read if _is_value(model, node, dtypes, i))
+    read = [
+      ref.index
+      for ref in reads
+      if not ref.control and _is_value(model, node, dtypes, ref.index)
+    ]
     if 0 not in read:
       return False
     message = self.message
@@ -99,7 +98,7 @@ class InsertLogging:
         "summarize": int_attr(self.summarize),
       },
     )
-    graph.redirect(out, TensorRef(made.name), readers)
+    graph.substitute({out: TensorRef(made.name)}, readers)
     return True
 
 
