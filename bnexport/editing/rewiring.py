@@ -91,18 +91,12 @@ def _rerouted(
     refuse_unlike(graph, old, new)
   allowed = None if within is None else members(graph, within)
   refused = members(graph, but)
-  changed, count = {}, 0
-  for reader in dict.fromkeys(
-    r for old in refs for r in graph.readers(old.node)
-  ):
-    if reader in refused or (allowed is not None and reader not in allowed):
-      continue
-    before = graph.inputs(reader)
-    after = [refs.get(ref, ref) for ref in before]
-    if after != before:
-      changed[reader] = after
-      count += sum(a != b for a, b in zip(before, after))
-  return changed, count
+  changed = graph.substituted(refs, allowed)
+  changed = {name: new for name, new in changed.items() if name not in refused}
+  pairs = [
+    pair for name in changed for pair in zip(graph.inputs(name), changed[name])
+  ]
+  return changed, sum(before != after for before, after in pairs)
 
 
 def set_all(

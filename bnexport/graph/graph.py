@@ -212,7 +212,7 @@ class Graph(Index):
     tensors: Mapping[TensorRef, Instead],
     readers: Optional[Iterable[str]] = None,
   ) -> Dict[str, List[TensorRef]]:
-    """The inputs that `substitute` gives to nodes, by their names."""
+    """The inputs that nodes have after `substitute`, where they change."""
     # Who asks often has a set or a dict, which may be large.
     is_set = isinstance(readers, (set, frozenset, dict))
     wanted = readers if readers is None or is_set else set(readers)
@@ -225,7 +225,8 @@ class Graph(Index):
         for ref in self.inputs(name):
           new = tensors.get(ref, ref)
           refs.extend([new] if isinstance(new, TensorRef) else new)
-        changed[name] = refs
+        if refs != self.inputs(name):
+          changed[name] = refs
     return changed
 
   def rename(self, names: Mapping[str, str]) -> None:
