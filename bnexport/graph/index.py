@@ -76,7 +76,7 @@ class Index:
 
   def readers(self, name: str) -> List[str]:
     """Names of the nodes that read any output of `name`, or wait for it."""
-    return list(dict.fromkeys(reader for reader, _ in self._readers[name]))
+    return list({reader: None for reader, _ in self._readers[name]})
 
   def readers_of(self, ref: TensorRef) -> List[str]:
     """Names of the nodes that read exactly this tensor, or wait for `^a`."""

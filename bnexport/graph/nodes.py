@@ -175,11 +175,13 @@ class Signatures:
 
   def output_dtypes(self, node: tf1.NodeDef) -> List[int]:
     """DataType enums of a node's outputs, in order."""
-    return expand(node, self[node.op].output_arg)
+    signature = self[node.op]
+    return expand(node, signature, signature.output_arg)
 
   def input_dtypes(self, node: tf1.NodeDef) -> List[int]:
     """DataType enums of the data inputs that a node takes, in order."""
-    return expand(node, self[node.op].input_arg)
+    signature = self[node.op]
+    return expand(node, signature, signature.input_arg)
 
 
 def output_dtypes(
@@ -188,29 +190,38 @@ def output_dtypes(
   """DataTypes of what a node hands out; None where nobody knows its op."""
   node = graph.node(name)
   if node.op in graph.library:
-    return expand(node, graph.library[node.op].signature.output_arg)
+    signature = graph.library[node.op].signature
+    return expand(node, signature, signature.output_arg)
   return signatures.output_dtypes(node) if node.op in signatures else None
 
 
-def expand(node: tf1.NodeDef, args: Iterable[OpDef.ArgDef]) -> List[int]:
+def expand(
+  node: tf1.NodeDef, signature: OpDef, args: Iterable[OpDef.ArgDef]
+) -> List[int]:
   """DataTypes that an OpDef's args stand for, given a node's attributes."""
-  dtypes: List[int] = []
-  for arg in args:
-    dtypes.extend(arg_dtypes(node, arg))
-  return dtypes
+  return [dtype for arg in args for dtype in arg_dtypes(node, signature, arg)]
 
 
-def arg_dtypes(node: tf1.NodeDef, arg: OpDef.ArgDef) -> List[int]:
+def arg_dtypes(
+  node: tf1.NodeDef, signature: OpDef, arg: OpDef.ArgDef
+) -> List[int]:
   """DataTypes of one argument: a list of them where it is a list."""
   if arg.type_list_attr:
-    return list(_attr(node, arg.type_list_attr).list.type)
-  dtype = arg.type or _attr(node, arg.type_attr).type
-  return [dtype] * (_attr(node, arg.number_attr).i if arg.number_attr else 1)
+    return list(_attr(node, signature, arg.type_list_attr).list.type)
+  dtype = arg.type or _attr(node, signature, arg.type_attr).type
+  if not arg.number_attr:
+    return [dtype]
+  return [dtype] * _attr(node, signature, arg.number_attr).i
 
 
-def _attr(node: tf1.NodeDef, key: str) -> tf1.AttrValue:
-  """An attribute that may be missing: reading a proto's map adds the key."""
-  return node.attr[key] if key in node.attr else tf1.AttrValue()
+def _attr(node: tf1.NodeDef, signature: OpDef, key: str) -> tf1.AttrValue:
+  """An attribute; what a node leaves out has the OpDef's default."""
+  if key in node.attr:  # reading what is missing would add it
+    return node.attr[key]
+  for attr in signature.attr:
+    if attr.name == key:
+      return attr.default_value
+  return tf1.AttrValue()
 
 
 def uniform_value(array: Any) -> Optional[np.generic]:

@@ -118,7 +118,10 @@ class _Scope:
         self._fill_node(node, signature)
         self.outputs.setdefault(
           node.name,
-          [(arg.name, arg_dtypes(node, arg)) for arg in signature.output_arg],
+          [
+            (arg.name, arg_dtypes(node, signature, arg))
+            for arg in signature.output_arg
+          ],
         )
 
   def strip(self, node):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes added to a graph as they are written in the notation.
 
+  >>> import numpy as np
   >>> from bnexport import text
   >>> from bnexport.graph import Graph
   >>> graph = Graph(text.loads("a = Placeholder()   y = LeakyRelu(a)"))

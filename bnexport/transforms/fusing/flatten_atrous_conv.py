@@ -15,8 +15,8 @@ from bnexport.graph.nodes import (
   constant,
   constant_value,
   tensor_attr,
-  type_attr,
 )
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.fusing.shape_arithmetic import value_of
 from bnexport.transforms.uses import Surroundings, constant_node, controls
@@ -247,9 +247,12 @@ def _pad(graph, around, found, dtype):
   """A Pad of what is convolved, with zeros."""
   rows = np.zeros((4, 2), np.int32)
   rows[list(found.axes)] = found.pads
-  name = found.name + "/Pad"
-  paddings = constant(
-    graph, name + "/paddings", rows, control=around.beside(found.x)
+  text = """
+    Pad/paddings = Const(^beside) {value=$rows}
+    Pad = Pad(x, Pad/paddings) {T=$T}
+  """
+  beside = around.beside(found.x)
+  made = Emitter(graph).emit(
+    found.name, text, x=found.x, beside=beside, rows=rows, T=dtype
   )
-  attrs = {"T": dtype, "Tpaddings": type_attr(tf1.int32)}
-  return TensorRef(graph.add("Pad", name, [found.x, paddings], attrs).name)
+  return made["Pad"]

@@ -18,6 +18,7 @@ from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import (
   Signatures,
+  arg_dtypes,
   called_ops,
   functions_of,
   tensor_attr,
@@ -381,16 +382,11 @@ class _Inliner:
   def _name_outputs(self, name, node, refs):
     """Maps `node:output:index` of a function body to flat outputs."""
     if node.op in self.graph.library:
-      args = self.graph.library[node.op].signature.output_arg
+      signature = self.graph.library[node.op].signature
     else:
-      args = self.signatures[node.op].output_arg
+      signature = self.signatures[node.op]
     flat = 0
-    for arg in args:
-      count = 1
-      if arg.type_list_attr:
-        count = len(node.attr[arg.type_list_attr].list.type)
-      elif arg.number_attr:
-        count = node.attr[arg.number_attr].i
-      for i in range(count):
+    for arg in signature.output_arg:
+      for i in range(len(arg_dtypes(node, signature, arg))):
         refs[f"{name}:{arg.name}:{i}"] = TensorRef(node.name, flat)
         flat += 1

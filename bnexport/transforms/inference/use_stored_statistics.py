@@ -30,7 +30,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import Frames, read, variable_dtype
-from bnexport.tf1 import tf1
+from bnexport.text import Emitter
 
 _KEEP = "--keep_batch_statistics=%s"
 
@@ -69,6 +69,7 @@ class _Replacement:
   def __init__(self, model, keep):
     self.model = model
     self.graph = model.graph
+    self.emitter = Emitter(model.graph, model.signatures)
     self.keep = keep
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
@@ -210,28 +211,19 @@ class _Replacement:
     dtype = variable_dtype(graph, variable)
     shape = shape_for(self.model, ref, variable)
     if shape is not None:
-      base = f"{ref.node}/stored"
-      size = constant(graph, base + "/shape", np.array(shape, np.int32))
-      value = TensorRef(
-        graph.add(
-          "Reshape",
-          base,
-          [value, size],
-          {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)},
-        ).name
-      )
+      text = """
+        stored/shape = Const() {value=$shape}
+        stored = Reshape(value, stored/shape)
+      """
+      shape = np.array(shape, np.int32)
+      made = self.emitter.emit(ref.node, text, value=value, shape=shape)
+      value = made["stored"]
     wanted = self.model.signatures.output_dtypes(graph.node(ref.node))[
       ref.index
     ]
     if wanted != dtype:
-      value = TensorRef(
-        graph.add(
-          "Cast",
-          f"{ref.node}/cast",
-          [value],
-          {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)},
-        ).name
-      )
+      text, to = "cast = Cast(value) {DstT=$to}", type_attr(wanted)
+      value = self.emitter.emit(ref.node, text, value=value, to=to)["cast"]
     value = self.frames.carry(value, wanted, self.frames.of(ref.node))
     graph.substitute({ref: value}, self.needed)
     self.model.stored[ref] = variable

@@ -153,10 +153,9 @@ class _Conversion(Twins):
       self.channels_first(TensorRef(name, index))
       for index in range(last_index + 1)
     ]
-    dtypes = [self.dtype(view) for view in views]
     twin = self.add(
       node.op, name + "/NHWC", graph.inputs(name), dict(node.attr)
-    ).name
+    ).node
     graph.substitute(
       {
         ref: ref._replace(node=twin)
@@ -164,24 +163,16 @@ class _Conversion(Twins):
         if not ref.control
       }
     )
-    node.attr.clear()
     if last_index:
       # A Transpose has one output, and this name several.
-      node.op = "IdentityN"
-      node.attr["T"].list.type.extend(dtypes)
-      graph.set_inputs(
-        name,
-        [
-          view._replace(node=twin) if view.node == name else view
-          for view in views
-        ],
-      )
+      views = [
+        view._replace(node=twin) if view.node == name else view
+        for view in views
+      ]
+      self.emitter.become(name, "result = IdentityN(views)", views=views)
       return
     view = graph.node(views[0].node)
-    node.op = view.op
-    for key, value in view.attr.items():
-      node.attr[key].CopyFrom(value)
-    graph.set_inputs(name, graph.inputs(view.name))
+    graph.become(name, view.op, view.input, view.attr)
     graph.substitute({views[0]: TensorRef(name)})
     graph.remove([view.name])
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Tuple
 
 from bnexport.errors import TransformError
 from bnexport.graph import ops
-from bnexport.graph.nodes import arg_dtypes
 from bnexport.mending.faults import gives_reference
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
@@ -125,8 +124,7 @@ def _source(text, sources):
 def _refuse_cast(model, node):
   if node.op not in model.signatures:
     return
-  signature = model.signatures[node.op]
-  taken = [t for a in signature.input_arg for t in arg_dtypes(node, a)]
+  taken = model.signatures.input_dtypes(node)
   given = model.signatures.output_dtypes(node)
   if not given or taken[0] != given[0]:
     raise TransformError(
