@@ -182,7 +182,7 @@ def extract(graph: Graph, names: Names) -> Graph:
   own = members(graph, names)
   proto = tf1.GraphDef(versions=graph.versions)
   proto.library.function.extend(graph.library.values())
-  piece = Graph(proto, copy=False)
+  piece = Graph(proto)
   fed: Dict[TensorRef, TensorRef] = {}
   for ref in boundary(graph, own).inputs:
     name = placeholder_name(ref)

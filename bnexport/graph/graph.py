@@ -52,9 +52,9 @@ class Graph(Index):
     Args:
       graph_def: a GraphDef; it is not touched where it is copied. Or a
         tf.compat.v1.Graph, which stays as it is.
-      copy: False shares the nodes with `graph_def`, for one who looks at a
-        graph that is large. protobuf keeps all of them in memory as long as
-        one of them is held, so removing nodes frees nothing then.
+      copy: False shares the nodes with `graph_def`, for who only looks at a
+        graph that may be large: protobuf keeps all of a GraphDef's nodes in
+        memory as long as one is held, so that removing some frees nothing.
 
     Raises:
       GraphError: two nodes have one name, or an input names no node.
