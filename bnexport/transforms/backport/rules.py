@@ -8,11 +8,11 @@ to the BackportGraph and leaves the node alone.
 
 from __future__ import annotations
 
-from bnexport.analysis.shapes import data_format, flag
+from bnexport.analysis.shapes import flag
 from bnexport.graph import TensorRef, op_history
 from bnexport.graph.nodes import tensor_attr
 from bnexport.tf1 import tf1
-from bnexport.transforms.backport import windows
+from bnexport.transforms.backport import norms, windows
 from bnexport.transforms.backport.backport_graph import (
   broadcast_operands,
   covers,
@@ -25,10 +25,10 @@ _INT_MAX = 2**31 - 1
 
 def find(node, version):
   """The rule for a node that a TensorFlow does not know as it is, or None."""
-  if node.op in NORMS:
+  if node.op in norms.OPS:
     # FusedBatchNormV2 is older than its kernels.
     is_known = op_history.knows(version, "FusedBatchNormV3")
-    return None if is_known else _lower_norm
+    return None if is_known else norms.lower
   if not op_history.knows(version, node.op):
     return RULES.get(node.op)
   if node.op in _WINDOWED and op_history.newer_in_node(node, version):
@@ -40,18 +40,8 @@ def find(node, version):
 
 def lower_in_function(function, node):
   """Rewrites a node of a function's body, where one op takes its place."""
-  if node.op in NORMS:
-    reads = [text for n in function.node_def for text in n.input]
-    reads.extend(function.ret.values())
-    others = [
-      text
-      for text in reads
-      if text.startswith(node.name + ":") and text != node.name + ":y:0"
-    ]
-    if others or _moves_averages(node) or not _is_plain_norm(node):
-      return False
-    _rename_norm(node)
-    return True
+  if node.op in norms.OPS:
+    return norms.lower_in_function(function, node)
   if node.op in _SAME_ARGUMENTS:
     _rename(node)
     return True
@@ -79,103 +69,6 @@ def _rename(node):
 def _lower_name(backport, node):
   _rename(node)
   return True
-
-
-# Norms.
-
-NORMS = frozenset(("FusedBatchNormV2", "FusedBatchNormV3"))
-_VOLUMES = (b"NDHWC", b"NCDHW")
-
-
-def _is_plain_norm(node):
-  """Whether FusedBatchNorm takes what the node takes."""
-  is_single = node.attr["T"].type == tf1.float32.as_datatype_enum
-  return is_single and data_format(node) not in _VOLUMES
-
-
-def _moves_averages(node):
-  return (
-    "exponential_avg_factor" in node.attr
-    and node.attr["exponential_avg_factor"].f != 1
-  )
-
-
-def _rename_norm(node):
-  node.op = "FusedBatchNorm"
-  node.attr.pop("U", None)
-  node.attr.pop("exponential_avg_factor", None)
-
-
-def _lower_norm(backport, node):
-  if backport.is_read(TensorRef(node.name, 5)):
-    return backport.refuse(node, "its sixth output is read")
-  if _moves_averages(node):
-    return backport.refuse(node, "its exponential_avg_factor is not 1")
-  if data_format(node) == b"NCDHW":
-    return backport.refuse(node, "NCDHW, run convert_layout first")
-  is_plain = _is_plain_norm(node)
-  is_training = flag(node, "is_training") or "is_training" not in node.attr
-  if not is_training or not is_plain:
-    if any(backport.is_output(TensorRef(node.name, i)) for i in range(1, 5)):
-      return backport.refuse(node, "its statistics are outputs")
-  if not is_training:
-    # Kernels up to those of 1.15 leave these outputs unwritten at inference.
-    _, _, _, mean, variance = backport.graph.data_inputs(node.name)
-    backport.graph.substitute(
-      {TensorRef(node.name, 1): mean, TensorRef(node.name, 2): variance}
-    )
-  if is_plain:
-    _rename_norm(node)
-    return True
-  return _wrap_norm(backport, node)
-
-
-# A volume is one row of all its places: [-1, 1, 1, channels].
-_FLAT = f"""
-  channels = Shape(scale) {{out_type=int32}}
-  ones = Const(^scale) {{value=<int32 [3] -1 1 1>}}
-  {joined("rows", "ones", "channels")}
-  flat = Reshape(x, rows)
-"""
-_CAST_BACK = "result = Cast(norm, ^waits) {DstT=$T}"
-_RESHAPED_BACK = """
-  shape = Shape(source) {out_type=int32}
-  result = Reshape(norm, shape, ^waits)
-"""
-_RESHAPED_AND_CAST_BACK = """
-  shape = Shape(source) {out_type=int32}
-  y = Reshape(norm, shape)
-  result = Cast(y, ^waits) {DstT=$T}
-"""
-
-
-def _wrap_norm(backport, node):
-  """Norms of other types and of volumes, as one of float32 and four axes.
-
-  Kernels of float16 compute in float32 and cast as well.
-  """
-  name = node.name
-  source, scale, *rest = backport.graph.data_inputs(name)
-  keys = ("epsilon", "is_training", "data_format")
-  attrs = {key: node.attr[key] for key in keys if key in node.attr}
-  x, dtype = source, node.attr["T"]
-  is_cast = dtype.type != tf1.float32.as_datatype_enum
-  if is_cast:
-    x = backport.emit(node, "x = Cast(x) {DstT=float}", x=x)["x"]
-  is_volume = data_format(node) in _VOLUMES
-  if is_volume:
-    x = backport.emit(node, _FLAT, x=x, scale=scale)["flat"]
-    attrs["data_format"] = tf1.AttrValue(s=b"NHWC")
-  text = "norm = FusedBatchNorm(x, scale, rest)"
-  made = backport.emit(node, text, x=x, scale=scale, rest=rest, norm=attrs)
-  norm = made["norm"]
-  backport.graph.substitute(
-    {TensorRef(name, i): TensorRef(norm.node, i) for i in range(1, 5)}
-  )
-  text = _CAST_BACK
-  if is_volume:
-    text = _RESHAPED_AND_CAST_BACK if is_cast else _RESHAPED_BACK
-  return backport.become(node, text, norm=norm, source=source, T=dtype)
 
 
 # Products of matrices, choices, what broadcasts.
@@ -214,33 +107,39 @@ def _lower_batch_matmul(backport, node):
 
 
 # The shape that both operands' batches have in the product, and [1, 1].
-_BATCH_SHAPE = f"""
-  shape0 = Shape(x) {{out_type=int32}}
-  {part("batch0", "shape0", 0, -2)}
-  shape1 = Shape(y) {{out_type=int32}}
-  {part("batch1", "shape1", 0, -2)}
+_BATCH_SHAPE = (
+  "shape0 = Shape(x) {out_type=int32}"
+  + part("batch0", "shape0", 0, -2)
+  + "shape1 = Shape(y) {out_type=int32}"
+  + part("batch1", "shape1", 0, -2)
+  + """
   batch = BroadcastArgs(batch0, batch1)
-  ones = Const(^batch) {{value=<int32 [2] 1 1>}}
-  {joined("shape", "batch", "ones")}
+  ones = Const(^batch) {value=<int32 [2] 1 1>}
 """
+  + joined("shape", "batch", "ones")
+)
 # [-1, the last size of x]. It is packed, so that its length is seen to be 2
 # whatever x is.
-_MATRIX = f"""
-  shape = Shape(x) {{out_type=int32}}
-  {part("last", "shape", -1, _INT_MAX, is_index=True)}
-  all = Const(^shape) {{value=<int32 -1>}}
-  matrix = Pack(all, last) {{axis=0}}
+_MATRIX = (
+  "shape = Shape(x) {out_type=int32}"
+  + part("last", "shape", -1, _INT_MAX, is_index=True)
+  + """
+  all = Const(^shape) {value=<int32 -1>}
+  matrix = Pack(all, last) {axis=0}
 """
-_PRODUCT_OF_ROWS = f"""
-  {_MATRIX}
+)
+_PRODUCT_OF_ROWS = (
+  _MATRIX
+  + """
   rows = Reshape(x, matrix)
-  product = MatMul(rows, y) {{transpose_a=false, transpose_b=$adj_y}}
-  product_shape = Shape(product) {{out_type=int32}}
-  {part("batch", "shape", 0, -1)}
-  {part("width", "product_shape", 1, 2)}
-  {joined("y_shape", "batch", "width")}
-  result = Reshape(product, y_shape, ^waits)
+  product = MatMul(rows, y) {transpose_a=false, transpose_b=$adj_y}
+  product_shape = Shape(product) {out_type=int32}
 """
+  + part("batch", "shape", 0, -1)
+  + part("width", "product_shape", 1, 2)
+  + joined("y_shape", "batch", "width")
+  + "result = Reshape(product, y_shape, ^waits)"
+)
 
 
 def _multiply_rows(backport, node):
@@ -370,12 +269,14 @@ def _lower_clip(backport, node):
 
 # Kernels that took nothing but matrices before 1.12.
 _MATRICES_ONLY = frozenset(("Softmax", "LogSoftmax"))
-_ROW_BY_ROW = f"""
-  {_MATRIX}
+_ROW_BY_ROW = (
+  _MATRIX
+  + """
   flat = Reshape(x, matrix)
   rowwise = op(flat)
   result = Reshape(rowwise, shape, ^waits)
 """
+)
 
 
 def _flatten(backport, node):

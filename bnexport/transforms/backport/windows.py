@@ -89,21 +89,23 @@ _STATED_SIZES = """
   paddings = Const(^x) {value=$paddings}
   crops = Const(^x) {value=$crops}
 """
-_COMPUTED_SIZES = f"""
-  shape = Shape(x) {{out_type=int32}}
-  {part("sizes", "shape", 1, 3)}
-  total = Const(^x) {{value=$total}}
+_COMPUTED_SIZES = (
+  "shape = Shape(x) {out_type=int32}"
+  + part("sizes", "shape", 1, 3)
+  + """
+  total = Const(^x) {value=$total}
   sizes_padded = Add(sizes, total)
   negative = Neg(sizes_padded)
-  block_sizes = Const(^x) {{value=$block}}
+  block_sizes = Const(^x) {value=$block}
   missing = FloorMod(negative, block_sizes)
-  after = Const(^x) {{value=$after}}
+  after = Const(^x) {value=$after}
   end = Add(missing, after)
-  before = Const(^x) {{value=$before}}
-  paddings = Pack(before, end) {{axis=1}}
-  none = Const(^x) {{value=<int32 [2] 0 0>}}
-  crops = Pack(none, missing) {{axis=1}}
+  before = Const(^x) {value=$before}
+  paddings = Pack(before, end) {axis=1}
+  none = Const(^x) {value=<int32 [2] 0 0>}
+  crops = Pack(none, missing) {axis=1}
 """
+)
 _IN_THE_BATCH = """
   block = Const(^x) {value=$block}
   images = SpaceToBatchND(x, block, paddings)
