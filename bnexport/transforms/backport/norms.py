@@ -6,7 +6,8 @@ Rules as in bnexport.transforms.backport.rules.
 
 from __future__ import annotations
 
-from bnexport.analysis.shapes import data_format, flag
+from bnexport.analysis.dependence import uses_batch
+from bnexport.analysis.shapes import data_format
 from bnexport.graph import TensorRef
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport_graph import joined
@@ -42,7 +43,7 @@ def lower(backport, node):
   if data_format(node) == b"NCDHW":
     return backport.refuse(node, "NCDHW, run convert_layout first")
   keeps_form = _is_plain(node)
-  is_training = flag(node, "is_training") or "is_training" not in node.attr
+  is_training = uses_batch(node)
   if not is_training or not keeps_form:
     if any(backport.is_output(TensorRef(node.name, i)) for i in range(1, 5)):
       return backport.refuse(node, "its statistics are outputs")
