@@ -217,7 +217,7 @@ def cut(graph: Graph, names: Names) -> Graph:
   piece = extract(graph, own)
   made = detach_outputs(graph, own, control=True)
   graph.remove(own)
-  free = {new.node: placeholder_name(old) for old, new in made.items()}
+  free = {new.node: placeholder_name(as_ref(old)) for old, new in made.items()}
   graph.rename({old: to for old, to in free.items() if to not in graph})
   return piece
 

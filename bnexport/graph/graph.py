@@ -25,7 +25,7 @@ from bnexport.graph.refs import AnyRef, TensorRef, as_ref
 if TYPE_CHECKING:  # importing TensorFlow takes seconds
   from bnexport.tf1 import tf1
 
-# What is read in the place of a tensor.
+# The tensor to read in the place of another, perhaps with control inputs.
 Instead = Union[TensorRef, Sequence[TensorRef]]
 
 
@@ -53,7 +53,7 @@ class Graph(Index):
       graph_def: a GraphDef; it is not touched where it is copied. Or a
         tf.compat.v1.Graph, which stays as it is.
       copy: False shares the nodes with `graph_def`, for who only looks at a
-        graph that may be large: protobuf keeps all of a GraphDef's nodes in
+        graph that may be large. protobuf keeps all of a GraphDef's nodes in
         memory as long as one is held, so that removing some frees nothing.
 
     Raises:
@@ -185,12 +185,13 @@ class Graph(Index):
     tensors: Mapping[TensorRef, Instead],
     readers: Optional[Iterable[str]] = None,
   ) -> int:
-    """Makes whoever reads some tensors read others; all are changed at once.
+    """Makes the readers of tensors read others; all are changed at once.
 
     Args:
-      tensors: what to read by what is read now. `a`, of which other outputs
-        and control edges stay, becomes one tensor, or a tensor with control
-        inputs behind it; `^a` becomes control inputs, or none.
+      tensors: the tensor to read by the one that is read now, of whose node
+        other outputs and control edges stay. It may have control inputs
+        behind it, in a list. In the place of `^a` stand control inputs, or
+        none.
       readers: the nodes to change; all where it is None.
 
     Returns:

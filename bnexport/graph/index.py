@@ -26,7 +26,7 @@ _WAITS = -1
 
 
 class Index:
-  """What can be asked of a graph; Graph adds the verbs that change it."""
+  """The questions about a graph; Graph adds the verbs that change it."""
 
   def __init__(self) -> None:
     self._nodes: Dict[str, tf1.NodeDef] = {}
@@ -84,7 +84,7 @@ class Index:
     return [r for r, taken in self._readers[ref.node] if taken == place]
 
   def reads(self, name: str) -> List[TensorRef]:
-    """What nodes read of `name`: its tensors, and `^name` where one waits."""
+    """The tensors of `name` that nodes read, and `^name` where one waits."""
     places = {place for _, place in self._readers[name]}
     tensors = [TensorRef(name, i) for i in sorted(places) if i != _WAITS]
     return tensors + [TensorRef(name, 0, True)] * (_WAITS in places)

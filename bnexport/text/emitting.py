@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes added to a graph as they are written in the notation.
+"""Adding nodes to a graph as the notation writes them.
 
   >>> import numpy as np
   >>> from bnexport import text
@@ -19,19 +19,19 @@
   y/scaled = Mul(a, y/alpha)
   y = Maximum(a, y/scaled)
 
-What stands for what in a text:
+Words of a text may be bound:
 
-  x  ^x        a binding, TensorRef or its text, or several in a row, or None
-               for none; or what an earlier statement has made
-  y = op(x)    an op that is bound, by its name
-  {k=$value}   a binding: an array for a tensor, an AttrValue, a number, bytes,
-               a DType, or a list of integers
-  y = Op(x)    where a dict is bound to `y`: attributes that the text does not
-               state
+  x  ^x    where an input stands: to a tensor, a TensorRef or its text. A list
+           gives several inputs, None gives none. A name that an earlier
+           statement defines is that node.
+  op       where an op stands: to its name.
+  $value   where the value of an attribute stands: to an AttrValue, an array
+           (for a tensor), a number, bytes, a DType or a list of integers.
+  y        where a statement defines `y`: to a dict of further attributes.
 
 Types and counts that follow from inputs are filled in; unlike in `loads`,
-nothing else is. What an op got later in TensorFlow's history stays out where it
-has its default, so that old TensorFlows read what is emitted.
+nothing else is. An attribute that TensorFlow gave an op later stays out where
+it has its default, so that an old TensorFlow reads the nodes.
 """
 
 from __future__ import annotations

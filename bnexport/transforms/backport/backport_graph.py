@@ -140,7 +140,7 @@ def broadcast(word):
 
 
 def broadcast_operands(x, dtype, shape):
-  """What `broadcast` takes; `times` of a bool is LogicalAnd."""
+  """The bindings of `broadcast`; `times` is LogicalAnd for bools."""
   is_bool = dtype == tf1.bool
   return {
     "x": x,

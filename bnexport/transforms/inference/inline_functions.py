@@ -66,7 +66,7 @@ class InlineFunctions:
 
 
 class _Side(NamedTuple):
-  """What one branch of a conditional takes.
+  """The operands of one branch of a conditional.
 
   Attributes:
     args: TensorRefs.
@@ -177,7 +177,7 @@ class _Inliner:
     return self._case_from(node, 0, index, args, waits)
 
   def _case_from(self, node, number, index, args, waits):
-    """What the branches from a number on give.
+    """Inlines the branches of a Case from a number on; returns its results.
 
     Args:
       node: the Case.
@@ -277,7 +277,7 @@ class _Inliner:
   # Parts of conditionals.
 
   def _sides(self, prefix, pred, args, dtypes):
-    """What the two branches take: the _Side of false, and that of true."""
+    """Adds the Switches of a conditional; returns both sides, false first."""
     pivots = self.emitter.emit(
       prefix,
       """
@@ -303,7 +303,7 @@ class _Inliner:
     ]
 
   def _merged(self, prefix, on_false, on_true, dtypes):
-    """What a conditional gives, whichever side was taken."""
+    """Adds the Merges of a conditional; returns its results."""
     merges = []
     for i, (a, b, dtype) in enumerate(zip(on_false, on_true, dtypes)):
       text = f"Merge_{i} = Merge(a, b) {{T=$T}}"
