@@ -38,6 +38,9 @@ from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
 from bnexport.tf1 import tf1
 
+# Of how many nodes it is worth finding out that they do not depend on others.
+_FEW = 16
+
 
 def reroute(
   graph: Graph,
@@ -109,8 +112,9 @@ def set_all(
   Args:
     graph: the graph.
     inputs: TensorRefs by name.
-    is_safe: whether no node can come to depend on itself; to see to that, all
-      that depends on the nodes is looked at.
+    is_safe: whether no node can come to depend on itself. Else all that
+      depends on the nodes is looked at, where they come to depend on more than
+      a few nodes.
 
   Raises:
     GraphError: an input names no node, or a node would depend on itself.
@@ -119,12 +123,37 @@ def set_all(
   try:
     for name, refs in inputs.items():
       graph.set_inputs(name, refs)
-    if not is_safe:
+    if not (is_safe or _is_near(graph, before)):
       _refuse_cycle(graph, inputs)
   except GraphError:
     for name, refs in before.items():
       graph.set_inputs(name, refs)
     raise
+
+
+def _is_near(graph: Graph, before: Mapping[str, List[TensorRef]]) -> bool:
+  """Whether nodes come to depend on a few nodes, and none of these on them.
+
+  Going back from a node, every way has to end soon: where there are no inputs,
+  or at an input that the node had before. Then no order that was there is
+  broken.
+
+  Args:
+    graph: the graph, with the inputs that the nodes have now.
+    before: the inputs that they had.
+  """
+  for name, refs in before.items():
+    seen = {ref.node for ref in refs}
+    new = {ref.node for ref in graph.inputs(name)} - seen
+    stack = list(new)
+    while stack:
+      source = stack.pop()
+      if source in before or len(new) > _FEW:
+        return False
+      further = {ref.node for ref in graph.inputs(source)} - seen - new
+      new |= further
+      stack.extend(further)
+  return True
 
 
 def _refuse_cycle(graph: Graph, names: Iterable[str]) -> None:
@@ -227,8 +256,7 @@ def insert(
     fill(graph, [new.node])
     but = list(as_names(but)) + [new.node]
     changed, _ = _rerouted(graph, {first: new}, within, but)
-    # Only what has inputs of its own can depend on the readers.
-    set_all(graph, changed, not any(graph.inputs(ref.node) for ref in others))
+    set_all(graph, changed)
   except GraphError:
     graph.remove([new.node])
     raise
