@@ -469,7 +469,7 @@ def request(checkpoint=None, outputs=(), **more):
   )
 
 
-def delivery(path, **more):
+def delivery(path, is_said=True, **more):
   """The Delivery that the flags mean; the attributes stand in `more` too."""
   from bnexport.exporting.delivery import Delivery
 
@@ -479,7 +479,7 @@ def delivery(path, **more):
     overwrite=OVERWRITE.value,
     is_proven=VALIDATE.value,
     is_forced=flags.FLAGS["validate"].present,
-    progress=progress,
+    **({"progress": progress} if is_said else {}),
     **more,
   )
 
@@ -504,7 +504,7 @@ def doubts_of(proof):
   """What a proof says against a graph, in one line or none."""
   if proof is None or proof.holds:
     return []
-  if proof.is_run:
+  if proof.stands_against:
     return [
       "the exported graph does not answer as its reference; see the report "
       "above"

@@ -7,7 +7,7 @@ import numpy as np
 
 from bnexport.analysis import ends
 from bnexport.analysis.flow import Flow
-from bnexport.analysis.partial_evaluation import Evaluation
+from bnexport.analysis.partial_evaluation import PartialEvaluation
 from bnexport.analysis.phase import find_leaves
 from bnexport.batchnorm import norms
 from bnexport.errors import Error, GraphError
@@ -157,7 +157,7 @@ class Subject:
     if not self.outputs:
       return []
     order = self.graph.topological(self.graph.ancestors(self.needed))
-    evaluation = Evaluation(self.graph, order, {})
+    evaluation = PartialEvaluation(self.graph, order, {})
     leaves = find_leaves(self.model, evaluation)
     if not leaves or self.inference is None:
       return leaves
@@ -165,7 +165,7 @@ class Subject:
 
   @_cached_property
   def inference(self):
-    """The Evaluation of the graph at inference; None where that is unclear."""
+    """The PartialEvaluation at inference; None where that is unclear."""
     if not self.outputs:
       return None
     try:

@@ -34,6 +34,7 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.origins import holder_of
 from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
 from bnexport.tf1 import tf1
@@ -306,11 +307,10 @@ def bypass(graph: Graph, names: Names) -> None:
 
 def _is_stored(graph: Graph, ref: TensorRef) -> bool:
   """Whether a tensor is a constant's or variable's value."""
-  if variable_of(graph, ref) is not None:
-    return True
-  while graph.op(ref.node) in ops.CARRIERS:
-    ref = graph.inputs(ref.node)[0]
-  return graph.op(ref.node) == "Const"
+  return (
+    variable_of(graph, ref) is not None
+    or holder_of(graph, ref, ("Const",), ops.CARRIERS) is not None
+  )
 
 
 def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:

@@ -215,7 +215,6 @@ def _settle_unchanged(made, options):
   ):
     made.is_unchanged = True
     made.model.graph = made.unfolded
-    made.reference = None  # it would be the graph itself
 
 
 def _open_for_export(model, options):

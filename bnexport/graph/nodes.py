@@ -21,6 +21,7 @@ import numpy as np
 
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
 
 # A tf.DType, or the DataType enum that protos have for it.
@@ -112,9 +113,7 @@ def constant_value(
     largest: constants of more elements than this are not decoded; None. The
       same for those that are deferred.
   """
-  node = graph.node(ref.node)
-  while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
-    node = graph.node(graph.inputs(node.name)[0].node)
+  node = graph.node(origin_of(graph, ref, CONSTANT_COPIES).node)
   if node.op != "Const" or DEFERRED in node.attr:
     return None
   tensor = node.attr["value"].tensor
@@ -182,6 +181,29 @@ class Signatures:
     """DataType enums of the data inputs that a node takes, in order."""
     signature = self[node.op]
     return expand(node, signature, signature.input_arg)
+
+  def read_dtype(self, reader: tf1.NodeDef, ref: TensorRef) -> Optional[int]:
+    """DataType enum that a node reads a tensor as; None where nobody knows it.
+
+    A node that has more or fewer inputs than its op takes tells nothing.
+    """
+    if reader.op not in self:
+      return None
+    dtypes = self.input_dtypes(reader)
+    refs = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
+    return dtypes[refs.index(ref)] if len(dtypes) == len(refs) else None
+
+  def dtype_of(self, graph: Graph, ref: TensorRef) -> Optional[int]:
+    """DataType enum of a tensor; None where nothing tells it.
+
+    What reads the tensor tells it where its own op is not known.
+    """
+    dtypes = output_dtypes(graph, ref.node, self)
+    if dtypes is not None:
+      return dtypes[ref.index]
+    readers = map(graph.node, graph.readers_of(ref))
+    told = (self.read_dtype(reader, ref) for reader in readers)
+    return next((dtype for dtype in told if dtype), None)
 
 
 def output_dtypes(

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Optional
+from typing import Dict, Optional
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
-from bnexport.graph.nodes import Signatures, output_dtypes, type_attr
+from bnexport.graph.nodes import Signatures, type_attr
 from bnexport.tf1 import tf1
 
 
@@ -32,11 +32,7 @@ def cut_dtype(graph: Graph, ref: TensorRef, signatures: Signatures) -> int:
   Raises:
     GraphError: nobody knows them either.
   """
-  dtypes = output_dtypes(graph, ref.node, signatures)
-  dtype = dtypes[ref.index] if dtypes is not None else None
-  if dtype is None:
-    readers = map(graph.node, graph.readers_of(ref))
-    dtype = read_dtype(readers, ref, signatures)
+  dtype = signatures.dtype_of(graph, ref)
   if not dtype:
     raise GraphError(
       f"cut at '{ref}'",
@@ -45,16 +41,3 @@ def cut_dtype(graph: Graph, ref: TensorRef, signatures: Signatures) -> int:
       "cut behind it",
     )
   return dtype
-
-
-def read_dtype(
-  readers: Iterable[tf1.NodeDef], ref: TensorRef, signatures: Signatures
-) -> Optional[int]:
-  """DataType that nodes read a tensor as; None where no op of them is known."""
-  for reader in readers:
-    if reader.op in signatures:
-      dtypes = signatures.input_dtypes(reader)
-      refs = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
-      if len(dtypes) == len(refs):
-        return dtypes[refs.index(ref)]
-  return None

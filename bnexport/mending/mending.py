@@ -5,11 +5,7 @@ from __future__ import annotations
 
 from bnexport.errors import GraphError
 from bnexport.graph import TensorRef
-from bnexport.graph.placeholders import (
-  placeholder_attrs,
-  placeholder_name,
-  read_dtype,
-)
+from bnexport.graph.placeholders import placeholder_attrs, placeholder_name
 from bnexport.mending import faults as faulty
 
 # A node with one of these can't be used; the others are mended in place, or,
@@ -131,7 +127,7 @@ def _feed(graph_def, nodes, signatures, reader, ref):
   Returns:
     Whether that could be told.
   """
-  dtype = read_dtype([reader], ref, signatures)
+  dtype = signatures.read_dtype(reader, ref)
   if dtype is None:
     return False
   name = placeholder_name(ref)

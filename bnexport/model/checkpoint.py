@@ -10,14 +10,17 @@ import re
 import numpy as np
 
 from bnexport.errors import SourceError, first_line, nearest
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import ops
 from bnexport.graph.nodes import constant_value
+from bnexport.graph.origins import holder_of
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # So many elements take longer to read than to start a session.
 _LARGE = 1 << 20
+# What a Saver puts between a variable and the op that writes it.
+_READS = ops.IDENTITIES | ops.RESOURCE_READS
 # What the files of a checkpoint have behind its prefix; the last is what
 # Saver.save returns of one in format V1 with shards.
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
@@ -277,24 +280,13 @@ def saver_keys(graph):
     if names is None:
       continue
     for i, ref in enumerate(refs[first:]):
-      variable = read_variable(graph, ref)
+      variable = holder_of(graph, ref, ops.VARIABLES, _READS)
       if variable is not None:
         spec = "" if slices is None else _text(slices.reshape(-1)[i])
         keys.setdefault(variable, []).append(
           Saved(_text(names.reshape(-1)[i]), spec)
         )
   return keys
-
-
-def read_variable(graph, ref: TensorRef):
-  """Name of the variable whose plain value a tensor is, or None."""
-  while True:
-    op = graph.op(ref.node)
-    if op in ops.VARIABLES:
-      return ref.node
-    if op not in ops.IDENTITIES and op not in ops.RESOURCE_READS:
-      return None
-    ref = graph.inputs(ref.node)[0]
 
 
 def _text(value):

@@ -13,7 +13,6 @@ from bnexport.graph.placeholders import (
   cut_dtype,
   placeholder_attrs,
   placeholder_name,
-  read_dtype,
 )
 from bnexport.tf1 import OpDef, tf1
 
@@ -92,10 +91,11 @@ def test_the_file_brings_an_op_along(graph):
 def test_readers_that_tell_nothing(graph):
   ref, signatures = TensorRef("again"), Signatures()
   # A reader that has not all its inputs may mean another one by this.
-  assert read_dtype([graph.node("short")], ref, signatures) is None
-  assert read_dtype([], ref, signatures) is None
-  both = [graph.node("short"), graph.node("sum")]
-  assert read_dtype(both, ref, signatures) == HALF
+  assert signatures.read_dtype(graph.node("short"), ref) is None
+  assert signatures.read_dtype(graph.node("ours"), TensorRef("x")) is None
+  assert signatures.read_dtype(graph.node("sum"), ref) == HALF
+  graph.remove(["both", "sum"])
+  assert signatures.dtype_of(graph, ref) is None
 
 
 def test_what_a_node_leaves_out_has_its_default():

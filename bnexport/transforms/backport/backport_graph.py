@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from bnexport.analysis.shapes import BROADCASTING, UNARY
-from bnexport.analysis.static_shapes import inferred
+from bnexport.analysis.shapes import BROADCASTING, UNARY, inferred
 from bnexport.graph.nodes import tensor_attr
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1

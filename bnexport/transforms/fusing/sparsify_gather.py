@@ -12,10 +12,11 @@ from bnexport.analysis.shapes import flag
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value
+from bnexport.graph.origins import holder_of
 from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
-from bnexport.transforms.uses import Surroundings
+from bnexport.transforms.uses import Uses
 
 _GATHERS = ("Gather", "GatherV2")
 _REF_VARIABLES = ("Variable", "VariableV2")
@@ -71,7 +72,7 @@ class SparsifyGather:
         f"the graph has a node of that name, and it is {graph.op(group)}",
         "give another group_init_node",
       )
-    tables, told, around = _Tables(model, values), [], Surroundings(model)
+    tables, told, uses = _Tables(model, values), [], Uses(model)
     for node in graph:
       if node.op not in _GATHERS:
         continue
@@ -86,7 +87,7 @@ class SparsifyGather:
         continue
       old = [ref.node for ref in graph.data_inputs(node.name)]
       _look_up(graph, node, table)
-      around.remove_unread(old)
+      uses.remove_unread(old)
       told.append(f"'{node.name}' looks '{weights}' up in a table")
     tables.group(group)
     return told
@@ -94,12 +95,8 @@ class SparsifyGather:
 
 def _weights(graph, node):
   """Name of the Const or variable that a Gather reads, or None."""
-  ref = graph.data_inputs(node.name)[0]
-  while graph.op(ref.node) in ops.IDENTITIES:
-    ref = graph.data_inputs(ref.node)[0]
-  if graph.op(ref.node) in ("Const",) + _REF_VARIABLES:
-    return ref.node
-  return None
+  ref, kinds = graph.data_inputs(node.name)[0], ("Const",) + _REF_VARIABLES
+  return holder_of(graph, ref, kinds, ops.IDENTITIES)
 
 
 def _check_axis(graph, node):

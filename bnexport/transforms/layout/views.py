@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.shapes import Shapes
+from bnexport.analysis.shape_rules import DerivedShapes
 from bnexport.graph import TensorRef
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import constant, constant_value
-from bnexport.graph.variables import Frames
+from bnexport.graph.origins import viewed
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
@@ -59,14 +60,14 @@ class Twins:
     self.graph = model.graph
     self.emitter = Emitter(model.graph, model.signatures)
     self.order = self.graph.topological(model.needed(control=True))
-    self.shapes = Shapes(self.graph, self.order)
+    self.shapes = DerivedShapes(self.graph, self.order)
     self.fed = {ref.node for ref in model.inputs}
     self.rank = {}
     self.turned = {}
     self.loops = set()
     self.rewritten = set()
     self.added = set()
-    self._frames = Frames(self.graph, self.order)
+    self._contexts = Contexts(self.graph, self.order)
     self._last = {}
     self._first = {}
     self._gathered = {}
@@ -164,9 +165,7 @@ class Twins:
 
   def dtype(self, ref):
     """DataType enum of a tensor."""
-    return self.model.signatures.output_dtypes(self.graph.node(ref.node))[
-      ref.index
-    ]
+    return self.model.dtype(ref).as_datatype_enum
 
   def output_count(self, node):
     return len(self.model.signatures.output_dtypes(node))
@@ -186,7 +185,7 @@ class Twins:
 
   def beside(self, ref):
     """Control inputs that put a constant into the frame of a tensor."""
-    in_loop = self._frames.of(ref.node)
+    in_loop = self._contexts.frame(ref.node)
     return [TensorRef(ref.node, 0, True)] if in_loop else []
 
   def vector(self, beside, name, values, dtype=tf1.int32):
@@ -253,18 +252,16 @@ class Twins:
 
   def _folded(self, ref, perm, name):
     """The constant with its axes moved; None where `ref` is not constant."""
-    controls, source = [], ref.node
-    while self.graph.op(source) == "Identity":
-      controls.extend(self.graph.control_inputs(source))
-      source = self.graph.data_inputs(source)[0].node
-    if self.graph.op(source) != "Const":
+    views = [view.node for view in viewed(self.graph, ref, ("Identity",))]
+    source = self.graph.node(views[-1])
+    if source.op != "Const":
       return None
     value = constant_value(self.graph, ref, _LARGEST_FOLDED)
     if value is None:
       return None
     # They place a constant in a branch or a frame.
-    controls.extend(self.graph.control_inputs(source))
-    dtype = self.graph.node(source).attr["dtype"].type
+    controls = [r for view in views for r in self.graph.control_inputs(view)]
+    dtype = source.attr["dtype"].type
     return constant(
       self.graph, name, np.transpose(value, perm), dtype, controls
     )

@@ -9,8 +9,7 @@ from typing import ClassVar, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bnexport.analysis.shapes import flag
-from bnexport.analysis.static_shapes import StaticShapes
+from bnexport.analysis.shapes import Shapes, flag
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant, type_attr
@@ -18,7 +17,7 @@ from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.quantizing import fake_quantization
 from bnexport.transforms.quantizing.quantized_ops import RULES
-from bnexport.transforms.uses import Surroundings
+from bnexport.transforms.uses import Uses
 
 _FLOAT = tf1.float32.as_datatype_enum
 
@@ -84,7 +83,7 @@ class QuantizeNodes:
     work = _Quantizer(model, fallback, frozenset(self.ignore_op))
     if inputs:
       work.quantize_placeholders(*inputs)
-    work.told += fake_quantization.hoist(model.graph, work.around)
+    work.told += fake_quantization.hoist(model.graph, work.uses)
     return work.run()
 
   def _range(self, what):
@@ -116,13 +115,13 @@ class _Quantizer:
 
   def __init__(self, model, fallback, ignored):
     self.told = []
-    self.around = Surroundings(model)
+    self.uses = Uses(model)
     self._model = model
     self._graph = model.graph
     self._emitter = Emitter(model.graph, model.signatures)
     self._fallback = fallback
     self._ignored = ignored
-    self._shapes = StaticShapes(model.graph)
+    self._shapes = Shapes(model.graph)
     self._known = {}  # eight-bit forms of float tensors
     self._wide = {}  # 32-bit results, by what they are as float
     self._floats = []  # nodes that may turn out to be read by nobody
@@ -170,7 +169,7 @@ class _Quantizer:
         if node.attr["T"].type == _FLOAT:
           reason = RULES[node.op].obstacle(graph, node, self._shapes.of)
           self._convert(node, reason, self._replace)
-    self.around.remove_unread(self._floats)
+    self.uses.remove_unread(self._floats)
     if self._count:
       self.told.append(
         "quantized %s"
@@ -220,7 +219,7 @@ class _Quantizer:
     """Two tensors: the range that a 32-bit result is cut to."""
     graph = self._graph
     if self._fallback:
-      control = self.around.beside(beside)
+      control = self.uses.beside(beside)
       return [
         constant(graph, f"{main}/fallback_{end}", value, control=control)
         for end, value in zip(("min", "max"), np.float32(self._fallback))
@@ -283,7 +282,7 @@ class _Quantizer:
       f"{reader}_eightbit/{ref.node}{port}",
       text,
       x=ref,
-      beside=self.around.beside(ref),
+      beside=self.uses.beside(ref),
     )
     return _EightBit.outputs(made["quantize"].node)
 

@@ -57,7 +57,7 @@ def _of_convolution(graph, node, shape_of):
   if not reason and strides[1] != strides[2]:
     return "its strides over height and width differ"
   x, filters = map(shape_of, graph.data_inputs(node.name))
-  if x and filters and None not in (x[3], filters[2]) and x[3] != filters[2]:
+  if x and filters and -1 not in (x[3], filters[2]) and x[3] != filters[2]:
     return "it is a grouped convolution"
   return reason
 
@@ -78,7 +78,7 @@ def _of_broadcast(graph, node, shape_of):
     return "shapes of its inputs are unknown"
   if not _is_repeated(*shapes):
     return "%s and %s may not broadcast in eight bits" % tuple(
-      "[%s]" % ",".join("?" if s is None else str(s) for s in shape)
+      "[%s]" % ",".join("?" if s < 0 else str(s) for s in shape)
       for shape in shapes
     )
   return None
@@ -92,7 +92,7 @@ def _is_repeated(a, b):
   )
   # A size that is open on both sides may be 1 on one of them; in front of
   # known ones, that is a vector still.
-  if rank > 1 and pairs[-1] == (None, None):
+  if rank > 1 and pairs[-1] == (-1, -1):
     return False
   while pairs and pairs[-1][0] == pairs[-1][1]:
     pairs.pop()
