@@ -3,30 +3,32 @@
 
 from __future__ import annotations
 
+from typing import Any, Optional, Tuple
+
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import identity, type_attr
+from bnexport.graph.nodes import AnyType, identity, type_attr
 from bnexport.graph.origins import HANDOVERS, holder_of, viewed
 from bnexport.tf1 import tf1
 
 _RESOURCE = tf1.resource.as_datatype_enum
 
 
-def variable_dtype(graph: Graph, variable):
+def variable_dtype(graph: Graph, variable: str) -> int:
   """DataType enum of a variable's value."""
   return graph.node(variable).attr["dtype"].type
 
 
-def variable_of(graph: Graph, ref: TensorRef):
+def variable_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the variable whose handle, reference or value a tensor is."""
   return holder_of(graph, ref, ops.VARIABLES, HANDOVERS)
 
 
-def constant_of(graph: Graph, ref: TensorRef):
+def constant_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the Const whose value a tensor is, or None."""
   return holder_of(graph, ref, ("Const",), HANDOVERS)
 
 
-def read(graph: Graph, variable) -> TensorRef:
+def read(graph: Graph, variable: str) -> TensorRef:
   """The value of a variable outside of all loops; a read is added if needed."""
   is_resource = graph.op(variable) == "VarHandleOp"
   wanted = "ReadVariableOp" if is_resource else "Identity"
@@ -41,7 +43,7 @@ def read(graph: Graph, variable) -> TensorRef:
   return identity(graph, variable + "/read", TensorRef(variable), dtype)
 
 
-def own_read(graph: Graph, variable) -> TensorRef:
+def own_read(graph: Graph, variable: str) -> TensorRef:
   """The read of a handle by the name that tf.Variable gives it; added if new.
 
   TensorFlow's graph_util and its loaders look for that one.
@@ -53,7 +55,9 @@ def own_read(graph: Graph, variable) -> TensorRef:
   return TensorRef(name)
 
 
-def become_resource(graph: Graph, name, dtype, shape) -> None:
+def become_resource(
+  graph: Graph, name: str, dtype: AnyType, shape: Any
+) -> None:
   """Makes a node a resource variable; what read its value reads it still.
 
   Args:
@@ -70,10 +74,10 @@ def become_resource(graph: Graph, name, dtype, shape) -> None:
     "shared_name": tf1.AttrValue(s=name.encode()),
   }
   graph.become(name, "VarHandleOp", graph.control_inputs(name), attrs)
-  graph.redirect(TensorRef(name), read(graph, name), readers)
+  graph.substitute({TensorRef(name): read(graph, name)}, readers)
 
 
-def is_reference(graph: Graph, ref: TensorRef):
+def is_reference(graph: Graph, ref: TensorRef) -> bool:
   """Whether a tensor is a variable's reference or handle, not its value."""
   nodes = (graph.node(view.node) for view in viewed(graph, ref, HANDOVERS))
   return all(
@@ -84,7 +88,9 @@ def is_reference(graph: Graph, ref: TensorRef):
   )
 
 
-def assignment(imported, node):
+def assignment(
+  imported: tf1.Graph, node: tf1.NodeDef
+) -> Tuple[tf1.Operation, tf1.Tensor]:
   """An operation that sets a variable, and what it is fed, in a tf Graph.
 
   Args:

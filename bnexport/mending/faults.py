@@ -149,10 +149,11 @@ class _Reading:
 
 def slots_of(node, signatures):
   """The OpDef args that a node's data inputs belong to, with DataTypes."""
+  signature = signatures[node.op]
   return [
     (arg, dtype)
-    for arg in signatures[node.op].input_arg
-    for dtype in arg_dtypes(node, arg)
+    for arg in signature.input_arg
+    for dtype in arg_dtypes(node, signature, arg)
   ]
 
 
@@ -193,8 +194,9 @@ def gives_reference(node, signatures, index):
   """Whether an output of a node is a variable's reference."""
   if node.op in ops.VARIABLES:
     return node.op != "VarHandleOp"
-  for arg in signatures[node.op].output_arg:
-    count = len(arg_dtypes(node, arg))
+  signature = signatures[node.op]
+  for arg in signature.output_arg:
+    count = len(arg_dtypes(node, signature, arg))
     if index < count:
       return arg.is_ref
     index -= count

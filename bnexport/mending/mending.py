@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bnexport.errors import GraphError
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import type_attr
+from bnexport.graph.placeholders import placeholder_attrs, placeholder_name
 from bnexport.mending import faults as faulty
 
 # A node with one of these can't be used; the others are mended in place, or,
@@ -72,11 +72,6 @@ def missing(graph_def, inputs):
   }
 
 
-def placeholder_name(ref):
-  """Name of a placeholder for a tensor of a node that is missing."""
-  return f"{ref.node}_{ref.index}" if ref.index else ref.node
-
-
 def _drop_repeated(graph_def, found):
   """Of nodes with one name, keeps one."""
   repeated = {f.node for f in found if f.kind == faulty.DUPLICATE}
@@ -132,22 +127,17 @@ def _feed(graph_def, nodes, signatures, reader, ref):
   Returns:
     Whether that could be told.
   """
-  if reader.op not in signatures or not _is_complete(reader, signatures):
+  dtype = signatures.read_dtype(reader, ref)
+  if dtype is None:
     return False
   name = placeholder_name(ref)
   if name not in nodes:
-    nodes[name] = graph_def.node.add(name=name, op="Placeholder")
-    dtype = type_attr(signatures.read_dtype(reader, ref))
-    nodes[name].attr["dtype"].CopyFrom(dtype)
+    attrs = placeholder_attrs(dtype)
+    nodes[name] = graph_def.node.add(name=name, op="Placeholder", attr=attrs)
   for slot, text in enumerate(reader.input):
     if TensorRef.parse(text) == ref:
       reader.input[slot] = name
   return True
-
-
-def _is_complete(node, signatures):
-  data = [text for text in node.input if not text.startswith("^")]
-  return len(data) == len(faulty.slots_of(node, signatures))
 
 
 def _drop_unusable(graph_def, unusable, outputs, fed):

@@ -22,10 +22,8 @@ from bnexport.errors import ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   DEFERRED,
-  constant,
   static_shape,
   tensor_attr,
-  type_attr,
 )
 from bnexport.graph.variables import assignment, variable_of
 from bnexport.model.stream import to_graph_def
@@ -33,6 +31,7 @@ from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
 from bnexport.proof.trust import unsafe_op
+from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
@@ -493,62 +492,31 @@ def _reached(graph, original):
   return seen
 
 
-def _divide_by_rows(graph):
-  """Makes fused norms hand out the variance that they normalise with.
+# The variance that a fused norm normalises with, of the one that it hands out:
+# with n the rows times the size of the image, that is n / (n - 1) times it
+# (Bessel's correction; core/kernels/fused_batch_norm_op.cc of TensorFlow).
+_BIASED = """
+  biased/size = Size(x) {out_type=int32}
+  biased/width = Size(mean) {out_type=int32}
+  biased/size/float = Cast(biased/size) {DstT=float}
+  biased/width/float = Cast(biased/width) {DstT=float}
+  biased/rows = RealDiv(biased/size/float, biased/width/float)
+  biased/one = Const() {value=<float 1>}
+  biased/less = Sub(biased/rows, biased/one)
+  biased/factor = RealDiv(biased/less, biased/rows)
+  biased = Mul(variance, biased/factor)
+"""
 
-  Output 2 of FusedBatchNorm is n / (n - 1) times that, with n the rows times
-  the size of the image (Bessel's correction; see core/kernels/
-  fused_batch_norm_op.cc of TensorFlow).
-  """
-  for node in list(graph):
+
+def _divide_by_rows(graph):
+  """Makes fused norms hand out the variance that they normalise with."""
+  emitter = Emitter(graph)
+  for node in graph:
     if node.op not in ops.FUSED_NORMS or not node.attr["is_training"].b:
       continue
-    readers = graph.readers_of(TensorRef(node.name, 2))
-    if not readers:
-      continue
-    name, x = node.name, graph.inputs(node.name)[0]
-    size = graph.add(
-      "Size",
-      name + "/biased/size",
-      [x],
-      {"T": node.attr["T"], "out_type": type_attr(tf1.int32)},
-    )
-    width = graph.add(
-      "Size",
-      name + "/biased/width",
-      [TensorRef(name, 1)],
-      {"T": type_attr(tf1.float32), "out_type": type_attr(tf1.int32)},
-    )
-    floats = [
-      graph.add(
-        "Cast",
-        part.name + "/float",
-        [TensorRef(part.name)],
-        {"SrcT": type_attr(tf1.int32), "DstT": type_attr(tf1.float32)},
-      )
-      for part in (size, width)
-    ]
-    kind = {"T": type_attr(tf1.float32)}
-    rows = graph.add(
-      "RealDiv",
-      name + "/biased/rows",
-      [TensorRef(part.name) for part in floats],
-      kind,
-    )
-    one = constant(graph, name + "/biased/one", 1.0, tf1.float32)
-    less = graph.add(
-      "Sub", name + "/biased/less", [TensorRef(rows.name), one], kind
-    )
-    factor = graph.add(
-      "RealDiv",
-      name + "/biased/factor",
-      [TensorRef(less.name), TensorRef(rows.name)],
-      kind,
-    )
-    biased = graph.add(
-      "Mul",
-      name + "/biased",
-      [TensorRef(name, 2), TensorRef(factor.name)],
-      kind,
-    )
-    graph.redirect(TensorRef(name, 2), TensorRef(biased.name), readers)
+    variance = TensorRef(node.name, 2)
+    readers = graph.readers_of(variance)
+    if readers:
+      x, mean = graph.inputs(node.name)[0], TensorRef(node.name, 1)
+      made = emitter.emit(node.name, _BIASED, x=x, mean=mean, variance=variance)
+      graph.substitute({variance: made["biased"]}, readers)

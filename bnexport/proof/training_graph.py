@@ -189,7 +189,7 @@ class TrainingGraph(Run):
     made = graph.add(
       "Add", f"{ref.node}/instead", [TensorRef(zeros.name), stored], kind
     )
-    graph.redirect(ref, TensorRef(made.name), readers)
+    graph.substitute({ref: TensorRef(made.name)}, readers)
 
   def _made_up(self, feeds):
     """Ones for placeholders that are not fed, with as many rows as the data."""
@@ -200,7 +200,7 @@ class TrainingGraph(Run):
     """Norms that are ops read the averages; spelled out ones are fed them."""
     graph = original.graph
     for old, new in self._settled.items():
-      graph.redirect(old, new, original.needed())
+      graph.substitute({old: new}, original.needed())
     for ref, variable in self._stored.items():
       form = op_form(graph.op(ref.node))
       if form is not None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import inspect
 
 from bnexport.errors import TransformError, nearest
-from bnexport.graph import placement
 from bnexport.transforms import spec
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
@@ -202,14 +201,8 @@ def apply_specs(model, specs, progress=lambda text: None):
     progress(text)
     told = transform.apply(model) or ["changed nothing"]
     model.graph.lint()
-    _settle_placement(model.graph)
+    model.graph.place_with_present()
     model.history.extend(f"{transform.name}: {line}" for line in told)
-
-
-def _settle_placement(graph):
-  """Places no node with one that is gone: TensorFlow would refuse the graph."""
-  for node in graph:
-    placement.move(node, lambda name: name if name in graph else None)
 
 
 # Pages.

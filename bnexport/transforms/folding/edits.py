@@ -191,7 +191,7 @@ class Edits:
     """Who asks for the shape of one node asks another of the same shape."""
     for reader in self._graph.readers(name):
       if asks_for_shape(self._graph, reader, name):
-        self._graph.redirect(TensorRef(name), ref, [reader])
+        self._graph.substitute({TensorRef(name): ref}, [reader])
 
   def _adding(self, like, x, vector, rank, axis):
     """Op, inputs and attributes of x + vector, for a node of this dtype."""
@@ -225,7 +225,7 @@ class Edits:
       readers = [r for r in graph.readers_of(ref)]
       op, inputs, attrs = self._adding(node, ref, vector, rank, axis)
       added = graph.add(op, name + "/shifted", inputs, attrs).name
-      graph.redirect(ref, TensorRef(added), readers)
+      graph.substitute({ref: TensorRef(added)}, readers)
       return added
     twin = graph.add(
       node.op, name + "/unshifted", graph.inputs(name), dict(node.attr)

@@ -205,14 +205,10 @@ class _Folding:
   def _hand_over(self, name):
     """Lets the readers of a copy read the constant."""
     source = self.graph.inputs(name)[0]
-    for reader in self.graph.readers(name):
-      self.graph.set_inputs(
-        reader,
-        [
-          source._replace(control=ref.control) if ref.node == name else ref
-          for ref in self.graph.inputs(reader)
-        ],
-      )
+    reads = self.graph.reads(name)
+    self.graph.substitute(
+      {ref: source._replace(control=ref.control) for ref in reads}
+    )
     self.folded += 1
 
   # Computing.
@@ -333,7 +329,7 @@ class _Folding:
       if readers:
         label = f"{name}/folded_{index}"
         made = constant(graph, label, value, dtype, waits)
-        graph.redirect(ref, made, readers)
+        graph.substitute({ref: made}, readers)
 
 
 def _measure(op, shape):

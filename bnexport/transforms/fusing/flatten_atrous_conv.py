@@ -15,9 +15,9 @@ from bnexport.graph.nodes import (
   constant,
   constant_value,
   tensor_attr,
-  type_attr,
 )
 from bnexport.graph.origins import holder_of
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.fusing.shape_arithmetic import value_of
 from bnexport.transforms.uses import Uses, controls
@@ -248,9 +248,12 @@ def _pad(graph, uses, found, dtype):
   """A Pad of what is convolved, with zeros."""
   rows = np.zeros((4, 2), np.int32)
   rows[list(found.axes)] = found.pads
-  name = found.name + "/Pad"
-  paddings = constant(
-    graph, name + "/paddings", rows, control=uses.beside(found.x)
+  text = """
+    Pad/paddings = Const(^beside) {value=$rows}
+    Pad = Pad(x, Pad/paddings) {T=$T}
+  """
+  beside = uses.beside(found.x)
+  made = Emitter(graph).emit(
+    found.name, text, x=found.x, beside=beside, rows=rows, T=dtype
   )
-  attrs = {"T": dtype, "Tpaddings": type_attr(tf1.int32)}
-  return TensorRef(graph.add("Pad", name, [found.x, paddings], attrs).name)
+  return made["Pad"]

@@ -46,7 +46,7 @@ class RemoveDropout:
       if found is None:
         continue
       x, dropped = found
-      graph.redirect(TensorRef(dropped), x)
+      graph.substitute({TensorRef(dropped): x})
       if dropped in outputs:
         attrs = {"T": graph.node(dropped).attr["T"]}
         graph.become(dropped, "Identity", [x], attrs)

@@ -31,7 +31,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.variables import read, variable_dtype
-from bnexport.tf1 import tf1
+from bnexport.text import Emitter
 
 _KEEP = "--keep_batch_statistics=%s"
 
@@ -70,6 +70,7 @@ class _Replacement:
   def __init__(self, model, keep):
     self.model = model
     self.graph = model.graph
+    self.emitter = Emitter(model.graph, model.signatures)
     self.keep = keep
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
@@ -211,7 +212,7 @@ class _Replacement:
           "ReadVariableOp",
         ):
           self.model.settled[TensorRef(reader)] = ref
-          self.graph.redirect(TensorRef(reader), ref, self.needed)
+          self.graph.substitute({TensorRef(reader): ref}, self.needed)
 
   def _replace(self, ref, variable):
     graph = self.graph
@@ -219,29 +220,20 @@ class _Replacement:
     dtype = variable_dtype(graph, variable)
     shape = shape_for(self.model, ref, variable)
     if shape is not None:
-      base = f"{ref.node}/stored"
-      size = constant(graph, base + "/shape", np.array(shape, np.int32))
-      value = TensorRef(
-        graph.add(
-          "Reshape",
-          base,
-          [value, size],
-          {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)},
-        ).name
-      )
+      text = """
+        stored/shape = Const() {value=$shape}
+        stored = Reshape(value, stored/shape)
+      """
+      shape = np.array(shape, np.int32)
+      made = self.emitter.emit(ref.node, text, value=value, shape=shape)
+      value = made["stored"]
     wanted = self.model.dtype(ref).as_datatype_enum
     if wanted != dtype:
-      value = TensorRef(
-        graph.add(
-          "Cast",
-          f"{ref.node}/cast",
-          [value],
-          {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)},
-        ).name
-      )
+      text, to = "cast = Cast(value) {DstT=$to}", type_attr(wanted)
+      value = self.emitter.emit(ref.node, text, value=value, to=to)["cast"]
     frame = self.contexts.frame(ref.node)
     value = self.contexts.carry(value, wanted, frame)
-    graph.redirect(ref, value, self.needed)
+    graph.substitute({ref: value}, self.needed)
     self.model.stored[ref] = variable
     self.told.append(
       f"stored '{variable}' takes the place of batch statistic '{ref}'"
