@@ -10,7 +10,11 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if ROOT not in sys.path:
   sys.path.insert(0, ROOT)
+# Read when TensorFlow is imported, here and in the processes started here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The kernels of oneDNN round by what the CPU has, eight-bit ones by much, and
+# its Conv2D gives empty batches as many channels as it takes.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # A shell's background job ignores it, and so would every process started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -15,7 +15,7 @@ from bnexport.transforms import table
 
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 
-import oracle_networks as oracle  # noqa: E402
+from judges import oracle_networks as oracle  # noqa: E402
 
 with open(oracle.PATH) as _f:
   RECORDED = json.load(_f)
@@ -97,8 +97,6 @@ def test_networks_become_what_they_became(network, name, spec):
     assert OLD[spec](old["histogram"], ours)
   else:
     assert ours == old["histogram"]
-  if made == original.graph.to_graph_def():
-    return  # so is its answer
   apart = oracle.apart(oracle.answer(made), expected)
   if any(word in spec for word in COARSER):
     assert apart <= MOST.get(spec, 1.2) * old["apart"] + ROUNDING
