@@ -233,7 +233,7 @@ def compare(a, b, feeds=None):
     SourceError: a variable has no value.
   """
   from bnexport.errors import ComparisonError
-  from bnexport.proof import comparison
+  from bnexport.proof import comparison, runs
 
   if len(a.outputs) != len(b.outputs) or not a.outputs:
     raise ComparisonError(
@@ -243,7 +243,7 @@ def compare(a, b, feeds=None):
     )
   _refuse_unsafe(a)
   _refuse_unsafe(b)
-  reference = comparison.Runner(_runnable(b), b.outputs, b.initializers)
+  reference = runs.ImportedGraph(_runnable(b), b.outputs, b.initializers)
   reference.what = b.origin
   try:
     found = comparison.prove(
@@ -267,7 +267,7 @@ def compare(a, b, feeds=None):
 
 def _refuse_unsafe(model):
   from bnexport.errors import ComparisonError
-  from bnexport.proof.comparison import unsafe_model
+  from bnexport.proof.trust import unsafe_model
 
   unsafe = unsafe_model(model)
   if unsafe is not None:

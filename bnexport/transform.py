@@ -141,11 +141,11 @@ def _write_saved_model(model, path):
 def _reason_against(graph_def, restore=None):
   """Why TensorFlow does not import a graph, or None."""
   from bnexport.errors import ComparisonError
-  from bnexport.proof.comparison import Runner
+  from bnexport.proof.runs import ImportedGraph
 
   cli.progress("importing it again")
   try:
-    Runner(graph_def, (), restore=restore).close()
+    ImportedGraph(graph_def, (), restore=restore).close()
   except ComparisonError as error:
     return error.fact
   return None

@@ -130,7 +130,7 @@ def _validate(feeds, stated):
   )
   cli.progress("importing it again")
   try:
-    runner = opening.Running(model, graph_def, settings)
+    runner = opening.imported(model, graph_def, settings)
   except ComparisonError as error:
     raise opening.NotImported(error.what, error.fact, error.step) from error
   try:

@@ -24,8 +24,8 @@ from bnexport.graph.nodes import in_scope
 from bnexport.model import Model
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
-from bnexport.proof.comparison import ALLOW, unsafe_model
 from bnexport.proof.training_graph import TrainingGraph
+from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
 from bnexport.transforms.inference import freeze_in_session

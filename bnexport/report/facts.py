@@ -125,7 +125,7 @@ def _walk(walk):
     "compared_with": walk.what,
     "note": walk.note,
     "first_real_difference": None if first is None else first.output,
-    "norm": walk.norm,
+    "norm": walk.norm and walk.norm.name,
     "tensors": [difference_facts(d) for d in walk.differences],
   }
 

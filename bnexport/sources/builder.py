@@ -11,8 +11,6 @@ import sys
 import numpy as np
 
 from bnexport.errors import (
-  FEED,
-  ComparisonError,
   Error,
   SourceError,
   first_line,
@@ -25,17 +23,14 @@ from bnexport.graph.variables import assignment
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.model.model import find_tensors
+from bnexport.proof.runs import Run, run_session
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
 
 
-class LiveSession:
-  """The rebuilt model in its session, as a reference.
-
-  Attributes:
-    graph: the Graph that is run; None before `open`.
-  """
+class RebuiltModel(Run):
+  """The rebuilt model in its session."""
 
   what = "the rebuilt model in its session"
 
@@ -44,34 +39,27 @@ class LiveSession:
 
     Args:
       restore: returns the session.
-      outputs: names of the tensors that `answers` gives.
+      outputs: names of the tensors that `run` gives.
     """
-    self.graph = None
+    self.outputs = outputs
     self._restore = restore
-    self._outputs = outputs
+    self._session = self._graph = None
 
-  def open(self):
-    """Restores the model; `graph` is known afterwards."""
-    if self.graph is None:
+  @property
+  def graph(self):
+    if self._graph is None:
       self._session = self._restore()
-      self.graph = Graph(self._session.graph.as_graph_def())
+      self._graph = Graph(self._session.graph.as_graph_def())
+    return self._graph
 
-  def answers(self, feeds):
-    """Outputs for feeds by node name; see comparison.Runner."""
-    return self.fetch(self._outputs, feeds)
+  def fetch(self, refs, feeds):
+    assert self.graph is not None  # it is open now
+    return run_session(self._session, refs, feeds, "run the rebuilt model")
 
-  def fetch(self, names, feeds):
-    """Any tensors, by name, for feeds by node name; see comparison.Runner."""
-    self.open()
-    try:
-      return self._session.run(
-        [name if ":" in name else name + ":0" for name in names],
-        {name + ":0": v for name, v in feeds.items()},
-      )
-    except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
-      raise ComparisonError(
-        "run the rebuilt model", first_line(error), FEED
-      ) from error
+  def close(self):
+    if self._session is not None:
+      self._session.close()
+      self._session = self._graph = None
 
 
 def load(
@@ -125,7 +113,7 @@ def load(
   model.inputs = find_tensors(built, Signatures(), inputs, "--input_node")
   names = [str(r) if r.index else r.node + ":0" for r in refs]
   nodes = [built.node(name) for name in needed]
-  return model, LiveSession(lambda: _restored(graph, nodes, values), names)
+  return model, RebuiltModel(lambda: _restored(graph, nodes, values), names)
 
 
 def find_function(spec):

@@ -14,6 +14,7 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import Signatures, identity, tensor_attr
 from bnexport.model.checkpoint import Values
 from bnexport.model.model import open_model
+from bnexport.proof.runs import Run
 from bnexport.sources import saved_model, session_values
 from bnexport.sources.keras_file import describe
 from bnexport.sources.meta_graph import open_graph
@@ -129,7 +130,7 @@ class KerasModel:
     answers = self._flat(list(tensors), training=False)
     return answers if isinstance(answers, (list, tuple)) else [answers]
 
-  def answers(self, names, feeds):
+  def call(self, names, feeds):
     """Arrays of outputs by name, for feeds by name of input.
 
     Raises:
@@ -187,23 +188,24 @@ class GraphKerasModel(KerasModel):
     return given if isinstance(given, list) else [given]
 
 
-class KerasAnswers:
+class KerasRun(Run):
   """Answers of Keras, with the tensors of the traced graph behind them."""
 
-  def __init__(self, run, model):
+  def __init__(self, called, model):
     """Prepares.
 
     Args:
-      run: a KerasModel.
-      model: the Model of its graph, whose outputs `answers` gives.
+      called: a KerasModel.
+      model: the Model of its graph, whose outputs `run` gives.
     """
-    self.what = run.what
-    self._run = run
-    self._outputs, self._inputs = model.output_keys, model.input_keys
+    self.what = called.what
+    self.outputs = list(model.output_keys)
+    self._called = called
+    self._inputs = model.input_keys
     self._traced = None
 
   def beside(self, traced):
-    """Takes the reference that runs the traced graph; returns itself."""
+    """Takes the Run of the traced graph; returns itself."""
     self._traced = traced
     return self
 
@@ -211,16 +213,16 @@ class KerasAnswers:
   def graph(self):
     return self._traced.graph
 
-  def open(self):
-    self._traced.open()
+  def fetch(self, refs, feeds):
+    return self._traced.fetch(refs, feeds)
 
-  def fetch(self, names, feeds):
-    return self._traced.fetch(names, feeds)
-
-  def answers(self, feeds):
-    """Outputs for feeds by node name; see comparison.Runner."""
+  def run(self, feeds):
     fed = {self._inputs.get(name, name): v for name, v in feeds.items()}
-    return self._run.answers(self._outputs, fed)
+    return self._called.call(self.outputs, fed)
+
+  def close(self):
+    if self._traced is not None:
+      self._traced.close()
 
 
 def load(path, outputs=(), inputs=()):
@@ -233,7 +235,7 @@ def load(path, outputs=(), inputs=()):
     inputs: names of the tensors to feed; none for the model's inputs.
 
   Returns:
-    A Model that holds its variables' values, and a KerasAnswers to compare
+    A Model that holds its variables' values, and a KerasRun to compare
     with; None where the ends are other tensors than the model's.
 
   Raises:
@@ -253,7 +255,7 @@ def load(path, outputs=(), inputs=()):
   names = list(model.output_keys)
   fed = [ref.node for ref in model.inputs]
   is_whole = set(names) <= set(run.outputs) and set(fed) <= set(run.inputs)
-  return model, KerasAnswers(run, model) if is_whole else None
+  return model, KerasRun(run, model) if is_whole else None
 
 
 def _opened(file):

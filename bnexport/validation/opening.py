@@ -20,8 +20,9 @@ from bnexport.model import Model
 from bnexport.model.checkpoint import find_prefix
 from bnexport.model.model import find_tensors
 from bnexport.model.tables import keep_initializers
-from bnexport.proof.comparison import Runner, refuse_unsafe
 from bnexport.proof.divergence import always_run
+from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.trust import refuse_unsafe
 from bnexport.sources import builder, keras_model, meta_graph, saved_model
 from bnexport.sources.files import read_proto
 from bnexport.sources.keras_file import is_keras
@@ -39,7 +40,7 @@ class Reference:
   """What a graph is held against.
 
   Attributes:
-    running: has `what`, `graph`, `open`, `answers` and `fetch`.
+    running: a Run.
     decided: values it gives to placeholders and flags, by node name.
     keeps_batch: whether its norms use the batch on purpose.
   """
@@ -49,47 +50,25 @@ class Reference:
   keeps_batch: bool = False
 
 
-class Running(Runner):
-  """A model's graph as it was read, imported by TensorFlow.
+def imported(model, graph_def, settings):
+  """An ImportedGraph with the model's variables restored and tables filled.
 
-  Attributes:
-    what: the path it was read from.
-    graph: the Graph.
+  Args:
+    model: a Model of the graph.
+    graph_def: the GraphDef to import.
     settings: what phases and rates are fed, by node name.
+
+  Raises:
+    ComparisonError: TensorFlow refuses it.
   """
-
-  def __init__(self, model, graph_def, settings):
-    """Imports the graph, restores its variables and fills its tables.
-
-    Args:
-      model: a Model of the graph.
-      graph_def: the GraphDef to import.
-      settings: see the attribute.
-
-    Raises:
-      ComparisonError: TensorFlow refuses it.
-    """
-    self.what = model.origin
-    self.graph = model.graph
-    self.settings = settings
-    super().__init__(
-      graph_def,
-      model.outputs,
-      model.initializers,
-      lambda session: _restore(session, model),
-    )
-
-  def open(self):
-    """Does nothing; other references are imported here."""
-
-  def fetch(self, names, feeds):
-    """Any tensors, by name or ref; see comparison.Runner.
-
-    What is fed beside the settings is what the graph has: its reference may
-    need what it does not.
-    """
-    there = {n: value for n, value in feeds.items() if n in self.graph}
-    return super().fetch(names, dict(self.settings, **there))
+  return ImportedGraph(
+    graph_def,
+    model.outputs,
+    model.initializers,
+    lambda session: _restore(session, model),
+    model.origin,
+    settings,
+  )
 
 
 def _restore(session, model):
@@ -282,7 +261,7 @@ def against_graph(path, outputs, stated, tags, signature, is_allowed):
   settings, _ = settings_of(model, stated, {})
   refuse_reaching_out(model, is_allowed)
   try:
-    return Reference(Running(model, graph_def, settings))
+    return Reference(imported(model, graph_def, settings))
   except ComparisonError as error:
     raise _unusable(path, error) from error
 
@@ -339,7 +318,7 @@ def _exported_anew(
   reference = export.reference
   if reference is None:  # no other way is left to make an inference graph
     refuse_reaching_out(export.model, is_allowed)
-    reference = Running(export.model, export.to_graph_def(), {})
+    reference = imported(export.model, export.to_graph_def(), {})
     reference.what = f"the graph exported anew from '{path}'"
   else:
     original = export.original

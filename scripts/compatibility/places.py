@@ -11,12 +11,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 from benchmarks.timing import ROOT
 
-from bnexport.proof.comparison import (
-  Comparison,
-  difference,
-  first_that_runs,
-  made_up_feeds,
-)
+from bnexport.proof.comparison import Comparison
+from bnexport.proof.differences import difference
+from bnexport.proof.feeding import first_that_runs, made_up_feeds
 from bnexport.validation import opening
 from bnexport.validation.consumers import CONSUMERS, verdicts
 

@@ -6,7 +6,7 @@ import pytest
 from judges.exporting import assert_close
 
 from bnexport.exporting import pipeline
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import meta_graph
 from bnexport.tf1 import session, tf1
 
@@ -82,8 +82,8 @@ def test_export(net, tmp_path):
     assert_close(answers[True], answers[False], 1e-4)
   model = meta_graph.load(prefix + ".meta", prefix, ["y"])
   exported = pipeline.export_training_graph(model, pipeline.Options())
-  runner = Runner(exported.to_graph_def(), exported.model.outputs)
-  assert_close(runner.answers({"x": x})[0], answers[False], 1e-4)
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
+  assert_close(runner.run({"x": x})[0], answers[False], 1e-4)
 
 
 def test_mean_over_time_is_no_statistic(tmp_path):
@@ -98,7 +98,7 @@ def test_mean_over_time_is_no_statistic(tmp_path):
     prefix = tf1.train.Saver().save(running, str(tmp_path / "model.ckpt"))
   model = meta_graph.load(prefix + ".meta", prefix, ["y"])
   exported = pipeline.export_training_graph(model, pipeline.Options())
-  runner = Runner(exported.to_graph_def(), exported.model.outputs)
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
   right = (x.mean(0) - 0.5) / np.sqrt(2 + EPSILON)
-  assert_close(runner.answers({"x": x})[0], right.astype(np.float32), 1e-5)
+  assert_close(runner.run({"x": x})[0], right.astype(np.float32), 1e-5)
   runner.close()

@@ -18,7 +18,7 @@ from bnexport.exporting import pipeline
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures, constant_value, tensor_attr
 from bnexport.model import Model
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import meta_graph
 from bnexport.tf1 import session, tf1
 
@@ -134,9 +134,9 @@ def statistics(model, scope):
 
 
 def answers(model, feeds):
-  runner = Runner(model.graph.to_graph_def(), model.outputs)
+  runner = ImportedGraph(model.graph.to_graph_def(), model.outputs)
   try:
-    return runner.answers(feeds)
+    return runner.run(feeds)
   finally:
     runner.close()
 
@@ -536,8 +536,8 @@ def assert_consistent(case, model):
   norms = [n for n in norms_of(model) if n.form != "arithmetic"]
   means = [n.moving_mean for n in norms]
   norms = [n for n in norms if means.count(n.moving_mean) == 1]
-  runner = Runner(model.graph.to_graph_def(), [n.x for n in norms])
-  for norm, x in zip(norms, runner.answers({case.input: case.x})):
+  runner = ImportedGraph(model.graph.to_graph_def(), [n.x for n in norms])
+  for norm, x in zip(norms, runner.run({case.input: case.x})):
     assert b"NC" not in model.graph.node(norm.name).attr["data_format"].s
     x = x.astype(np.float64)
     axes = tuple(range(x.ndim - 1))

@@ -11,7 +11,7 @@ from judges.commands import assert_refused, contents, copy_of, run, run_process
 from judges.exporting import assert_close
 
 from bnexport.proof import comparison
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 
@@ -47,8 +47,8 @@ class Broken:
 
   def assert_right(self, path=None):
     """Asserts that the written graph answers the truth."""
-    runner = Runner(read_graph(path or self.fixed), [self.case.output])
-    answer = runner.answers({self.case.input: self.case.x})[0]
+    runner = ImportedGraph(read_graph(path or self.fixed), [self.case.output])
+    answer = runner.run({self.case.input: self.case.x})[0]
     assert_close(answer, self.case.y, self.case.tol)
     runner.close()
 

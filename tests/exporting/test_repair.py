@@ -21,7 +21,7 @@ from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.mending import mending
 from bnexport.mending.completion import complete
-from bnexport.proof import comparison
+from bnexport.proof import comparison, runs
 from bnexport.sources import frozen_graph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
@@ -493,8 +493,8 @@ def test_rewired_node_stays(cases, tmp_path):
     path, case.prefix, case.prefix + ".meta", ["my_output"]
   )
   export = pipeline.mend_frozen_graph(model, pipeline.Options())
-  runner = comparison.Runner(export.to_graph_def(), export.model.outputs)
-  (answer,) = runner.answers({case.input: case.x})
+  runner = runs.ImportedGraph(export.to_graph_def(), export.model.outputs)
+  (answer,) = runner.run({case.input: case.x})
   runner.close()
   np.testing.assert_allclose(-answer, case.y, atol=1e-3)
 

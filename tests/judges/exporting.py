@@ -4,7 +4,7 @@
 import numpy as np
 
 from bnexport.exporting import pipeline
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import meta_graph
 
 
@@ -39,14 +39,14 @@ def assert_answers(case, exported, rename=lambda name: name):
   The tolerance is the case's, relative to the largest element of the truth
   (at least 1).
   """
-  runner = Runner(exported.to_graph_def(), exported.model.outputs)
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
   x = rename(case.input)
-  answers = runner.answers({x: case.x})
+  answers = runner.run({x: case.x})
   for value, truth in zip(answers, [case.y] + list(case.also_y)):
     assert_close(value, truth, case.tol)
   if not (case.keep or case.keep_scopes or case.joint):
     half = (len(case.x) + 1) // 2
-    part = runner.answers({x: case.x[:half]})[0]
+    part = runner.run({x: case.x[:half]})[0]
     assert_close(part, case.y[:half], case.tol)
   runner.close()
 

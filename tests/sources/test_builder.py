@@ -10,7 +10,7 @@ from judges.commands import ROOT, assert_refused, contents, run
 from judges.exporting import assert_close
 
 from bnexport.errors import SourceError
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import builder
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -120,8 +120,10 @@ def net(folder):
 
 
 def assert_answers(path, feeds, truth):
-  runner = Runner(read_proto(path, tf1.GraphDef, "the graph"), ["logits"])
-  assert_close(runner.answers(feeds)[0], truth, TOLERANCE)
+  runner = ImportedGraph(
+    read_proto(path, tf1.GraphDef, "the graph"), ["logits"]
+  )
+  assert_close(runner.run(feeds)[0], truth, TOLERANCE)
   runner.close()
 
 

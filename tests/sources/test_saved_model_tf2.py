@@ -14,7 +14,7 @@ from judges.exporting import assert_close
 import bnexport
 from bnexport.errors import SourceError
 from bnexport.exporting import pipeline
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import saved_model
 from bnexport.sources.files import read_graph_def, read_proto
 from bnexport.tf1 import SavedModelProto, session, tf1
@@ -50,8 +50,10 @@ def export(folder, **arguments):
 def answers(exported, feeds):
   """What the graph alone gives, by output."""
   model = exported.model
-  runner = Runner(exported.to_graph_def(), model.outputs, model.initializers)
-  given = runner.answers(feeds)
+  runner = ImportedGraph(
+    exported.to_graph_def(), model.outputs, model.initializers
+  )
+  given = runner.run(feeds)
   runner.close()
   return dict(zip(map(str, model.outputs), given))
 
@@ -69,10 +71,10 @@ def test_variables_and_norms(capsys, module, tmp_path, signature):
   )
   assert result.status == 0, result
   assert "compared with the training graph" in result.out
-  runner = Runner(read_graph_def(path), ["logits"])
-  assert_close(runner.answers({"x": truth["x"]})[0], truth["plain"], _TOLERANCE)
+  runner = ImportedGraph(read_graph_def(path), ["logits"])
+  assert_close(runner.run({"x": truth["x"]})[0], truth["plain"], _TOLERANCE)
   assert_close(
-    runner.answers({"x": truth["x"][:2]})[0], truth["plain"][:2], _TOLERANCE
+    runner.run({"x": truth["x"][:2]})[0], truth["plain"][:2], _TOLERANCE
   )
   runner.close()
 
@@ -221,7 +223,7 @@ def test_keras(unpacked, name):
   for (_, y), meant in zip(sorted(given.items()), expected):
     assert_close(y, meant, _TOLERANCE)
   # The graph as it was, run by this TensorFlow, has them too.
-  for y, again in zip(given.values(), exported.reference.answers(feeds)):
+  for y, again in zip(given.values(), exported.reference.run(feeds)):
     assert_close(y, again, _TOLERANCE)
   # Keras 3 exports no names of outputs.
   if name != "keras3":

@@ -11,7 +11,7 @@ from bnexport.errors import Error, TransformError
 from bnexport.graph import TensorRef, op_history
 from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
@@ -299,8 +299,8 @@ def as_model(graph_def, outputs):
 
 def answers(graph_def, model, feeds):
   # TensorFlow writes defaults into what it imports.
-  runner = Runner(copy.deepcopy(graph_def), model.outputs)
-  values = runner.answers(feeds)
+  runner = ImportedGraph(copy.deepcopy(graph_def), model.outputs)
+  values = runner.run(feeds)
   runner.close()
   return values
 
