@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""bnexport: TF1 models with batch norm, as inference graphs that are right.
 
-Five verbs:
+Six verbs:
 
   >>> import bnexport
   >>> model = bnexport.load("net.pb", outputs=["y"])
@@ -24,7 +24,6 @@ does not import TensorFlow; the first use of a verb or a noun does.
 
 from __future__ import annotations
 
-import copy
 import importlib
 import os
 
@@ -38,10 +37,12 @@ _NOUNS = {
   "Comparison": "bnexport.proof.comparison",
   "ComparisonError": "bnexport.errors",
   "Error": "bnexport.errors",
+  "Export": "bnexport.exporting.export",
   "Finding": "bnexport.checks.rule",
   "Graph": "bnexport.graph",
   "GraphError": "bnexport.errors",
   "Model": "bnexport.model",
+  "Options": "bnexport.exporting.export",
   "Rule": "bnexport.checks.rule",
   "SourceError": "bnexport.errors",
   "TensorRef": "bnexport.graph",
@@ -56,7 +57,7 @@ _MODULES = (
   "selection",
   "text",
 )
-_VERBS = ("load", "check", "apply", "save", "compare")
+_VERBS = ("load", "check", "apply", "export", "save", "compare")
 
 __all__ = [*sorted(_NOUNS), *_MODULES, *_VERBS, "__version__"]
 
@@ -111,11 +112,20 @@ def load(
     SourceError: a file is missing or unsound, or a name is not in the graph.
     GraphError: the graph is malformed; `python -m bnexport.repair` mends it.
   """
-  from bnexport.sources import opening
+  import dataclasses
 
-  return opening.load(
-    source, checkpoint, outputs, inputs, tags, signature, session
+  from bnexport import sources
+
+  request = dataclasses.replace(
+    sources.recognise(source, checkpoint),
+    outputs=tuple(outputs),
+    inputs=tuple(inputs),
+    tags=tuple(tags),
+    signature=signature,
+    session=session,
+    flags=("outputs", "inputs"),
   )
+  return sources.open(request)
 
 
 def check(model, target_tf=None):
@@ -134,19 +144,18 @@ def check(model, target_tf=None):
   """
   from bnexport import checks
   from bnexport.checks.subject import Subject
+  from bnexport.model.request import Request
+  from bnexport.sources.contents import Contents
 
-  source = _source(model)
-  subject = Subject(
+  contents = Contents(
     model.graph.to_graph_def(),
-    source,
     model.signatures,
-    None if model.values is None else _prefix(model),
-    [str(ref) for ref in model.outputs],
-    target_tf,
+    model.origin,
+    tuple(map(str, model.outputs)),
+    checkpoint=None if model.values is None else model.values.checkpoint,
   )
-  if model.values is not None and not subject.is_frozen:
-    subject.values = model.values
-  return checks.run(subject)
+  request = model.request or Request("tf_graph", None)
+  return checks.run(Subject(contents, request, target_tf, model.values))
 
 
 def apply(model, *transforms):
@@ -175,9 +184,38 @@ def apply(model, *transforms):
       "the model names no outputs, so nothing says what has to stay",
       "pass outputs=[NAME] to load",
     )
-  made = _clone(model)
+  made = model.clone()
   table.apply_specs(made, transforms)
   return made
+
+
+def export(model, options=None, progress=lambda text: None):
+  """An inference graph of a model, to be proven and written.
+
+    >>> made = bnexport.export(trained, bnexport.Options(engine="stream"))
+    >>> [norm.statistics for norm in made.norms]
+    ['stored']
+    >>> made.prove().holds
+    True
+    >>> made.write("inference.pb").path
+    'inference.pb'
+
+  Args:
+    model: a Model of a training graph, with values for its variables; it stays
+      as it is.
+    options: an Options; None for those by default.
+    progress: called with what is being done.
+
+  Returns:
+    An Export.
+
+  Raises:
+    TransformError: the result could be wrong; the message says what decides.
+    SourceError: a variable has no value, or an option names what is not there.
+  """
+  from bnexport.exporting import export as exporting
+
+  return exporting.export(model.clone(), options, progress)
 
 
 def save(model, path, as_text=False, overwrite=False):
@@ -196,17 +234,17 @@ def save(model, path, as_text=False, overwrite=False):
     SourceError: the file is there, or can't be written.
     GraphError: TensorFlow does not take the graph of a SavedModel.
   """
-  from bnexport.exporting import saved_model, writing
+  from bnexport.exporting import delivery, saved_model, writing
 
   path = os.fspath(path)
-  if model.served is not None and not writing.is_graph(path):
-    writing.refuse_source(path, None, model.origin)
+  is_served = model.served is not None and not writing.is_graph(path)
+  if is_served:
     saved_model.refuse_directory(path, overwrite)
-    with saved_model.written(model, path):
-      return
-  writing.refuse_existing(path, overwrite)
-  writing.refuse_source(path, _prefix(model), model.origin)
-  with writing.whole_file(path, writing.serialize(model, as_text)):
+  else:
+    writing.refuse_existing(path, overwrite)
+  saved = None if model.values is None else model.values.checkpoint
+  writing.refuse_source(path, saved and saved.prefix, model.origin)
+  with delivery.written(model, path, as_text, is_served=is_served):
     pass
 
 
@@ -283,49 +321,7 @@ def _runnable(model):
   from bnexport.model.stream import to_graph_def
   from bnexport.transforms import table
 
-  made = _clone(model)
+  made = model.clone()
   made.inputs = ()
   table.apply_specs(made, "strip_unused_nodes read_variables freeze_variables")
   return to_graph_def(made)
-
-
-def _clone(model):
-  """A Model that can be edited while `model` stays as it is."""
-  made = _copy(model)
-  made.graph = model.graph.clone()
-  made.values = None if model.values is None else _copy(model.values)
-  return made
-
-
-def _copy(instance):
-  """A shallow copy whose own lists and dicts are copies too."""
-  made = copy.copy(instance)
-  for key, value in vars(made).items():
-    if isinstance(value, (dict, list)):
-      setattr(made, key, copy.copy(value))
-  return made
-
-
-def _prefix(model):
-  saved = None if model.values is None else model.values.checkpoint
-  return None if saved is None else saved.prefix
-
-
-def _source(model):
-  """The files that a model comes from, for commands that clear findings."""
-  from bnexport.checks.subject import Source
-  from bnexport.sources.keras_file import is_keras
-  from bnexport.tf1 import tf1
-
-  path, prefix = model.origin, _prefix(model)
-  if path.endswith(".meta"):
-    return Source(checkpoint=prefix, meta_graph=path)
-  if is_keras(path):
-    return Source(keras=path)
-  if os.path.basename(path) in ("saved_model.pb", "saved_model.pbtxt"):
-    path = os.path.dirname(path) or "."
-  if tf1.gfile.IsDirectory(path):
-    return Source(saved_model=path)
-  # What never was in a file has to be saved before a command can read it.
-  is_file = tf1.gfile.Exists(path)
-  return Source(graph_def=path if is_file else "GRAPH.pb", checkpoint=prefix)

@@ -38,7 +38,7 @@ def gather(export, proof):
   """Runs the graphs once more, tensor by tensor; returns Evidence.
 
   Args:
-    export: a pipeline.Export.
+    export: an export.Export.
     proof: a comparison.Comparison, or None; its feeds are fed again.
   """
   export = export.before_folding()

@@ -14,7 +14,7 @@ def facts(export, proof, path, evidence=None):
   """Everything a report says, as one object of plain values.
 
   Args:
-    export: a pipeline.Export.
+    export: an export.Export.
     proof: a comparison.Comparison, or None.
     path: the file that was written.
     evidence: an evidence.Evidence. Without it, what takes runs is left out:

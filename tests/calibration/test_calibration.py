@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from judges import opening
 from judges.exporting import assert_close, export
 
 from bnexport.batchnorm.forms import find
@@ -14,12 +15,12 @@ from bnexport.calibration.calibration import recalibrate
 from bnexport.calibration.data import Input, read_data
 from bnexport.calibration.moments import Moments
 from bnexport.errors import SourceError, TransformError
-from bnexport.exporting import pipeline
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures, constant_value, tensor_attr
 from bnexport.model import Model
 from bnexport.proof.runs import ImportedGraph
-from bnexport.sources import meta_graph
 from bnexport.tf1 import session, tf1
 
 EPSILON = 1e-3
@@ -371,10 +372,8 @@ def test_lost_averages(norm, data, tmp_path):
         run.run("train", {"x:0": X})
       tf1.train.Saver().save(run, prefix)
       expected = run.run("y:0", {"x:0": X})
-  model = meta_graph.load(prefix + ".meta", prefix, ["y"])
-  exported = pipeline.export_training_graph(
-    model, pipeline.Options(fold_batch_norms=False)
-  )
+  model = opening.trained(prefix, ["y"])
+  exported = export_model(model, Options(fold_batch_norms=False))
   assert [n.statistics for n in exported.norms] == [BATCH]
   assert any("keeps computing" in line for line in model.warnings)
   (done,) = recalibrate(model, exported.norms, data(x=X), "broken")

@@ -960,10 +960,10 @@ def test_answers_that_differ(capsys, case, prefix, monkeypatch, tmp_path):
   """Status 2, and the graph and the report are there to look at."""
   from bnexport.proof.training_graph import TrainingGraph
 
-  answers = TrainingGraph.answers
+  answers = TrainingGraph.run
   monkeypatch.setattr(
     TrainingGraph,
-    "answers",
+    "run",
     lambda self, feeds: [a + 0.01 for a in answers(self, feeds)],
   )
   path = str(tmp_path / "report.json")

@@ -16,6 +16,7 @@ from judges.commands import (
 )
 from judges.commands import run as run_command
 from judges.exporting import export
+from judges.opening import asked
 
 from bnexport import checks, text
 from bnexport.report import examination
@@ -491,6 +492,6 @@ def test_huge_constant_is_not_made(broken, tmp_path):
         "y = MatMul(x, big)"
       ).SerializeToString()
     )
-  looked = examination.look(graph_def=path, outputs=["y"])
+  looked = examination.look(*asked(graph_def=path, outputs=["y"]))
   assert looked.findings == []
   assert "0.5" in looked.show("big")

@@ -533,10 +533,10 @@ def test_answers_that_differ(capsys, literal, monkeypatch):
   """Status 2, and the graph is there to look at."""
   from bnexport.proof.training_graph import TrainingGraph
 
-  answers = TrainingGraph.answers
+  answers = TrainingGraph.run
   monkeypatch.setattr(
     TrainingGraph,
-    "answers",
+    "run",
     lambda self, feeds: [a + 0.01 for a in answers(self, feeds)],
   )
   result = literal.repair(capsys)

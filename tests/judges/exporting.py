@@ -2,10 +2,11 @@
 """Exporting a zoo case and judging the result, for several test files."""
 
 import numpy as np
+from judges.opening import trained
 
-from bnexport.exporting import pipeline
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
 from bnexport.proof.runs import ImportedGraph
-from bnexport.sources import meta_graph
 
 
 def export(case, prefix=None, rename=lambda name: name, folds=True):
@@ -20,10 +21,10 @@ def export(case, prefix=None, rename=lambda name: name, folds=True):
   prefix = prefix or case.prefix
   outputs = [rename(name) for name in [case.output] + list(case.also)]
   inputs = [rename(case.input)] if case.cut_input else []
-  model = meta_graph.load(prefix + ".meta", prefix, outputs, inputs)
-  return pipeline.export_training_graph(
+  model = trained(prefix, outputs, inputs)
+  return export_model(
     model,
-    pipeline.Options(
+    Options(
       settings={rename(k): str(v) for k, v in case.set.items()},
       keep_batch_statistics=tuple(rename(s) for s in case.keep_scopes),
       moving_averages=case.ema,

@@ -13,7 +13,7 @@ from judges.exporting import assert_close, export
 from bnexport import report
 from bnexport.batchnorm.forms import find
 from bnexport.errors import ComparisonError, SourceError
-from bnexport.exporting.pipeline import Export
+from bnexport.exporting.export import Export
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import constant_value, tensor_attr
 from bnexport.proof import comparison, differences, divergence
@@ -22,7 +22,7 @@ from bnexport.proof.training_graph import TrainingGraph
 from bnexport.report import sentences
 from bnexport.report.evidence import gather
 from bnexport.report.norm_statistics import CONSTANTS, SWITCHED
-from bnexport.sources.builder import RebuiltModel
+from bnexport.sources.model_code import RebuiltModel
 from bnexport.tf1 import tf1
 
 PATH = "/models/model.frozen.pb"
