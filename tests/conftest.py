@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared by all tests: paths, quiet TensorFlow, the zoo."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -43,3 +44,15 @@ def prefix(case, tmp_path):
   folder = tmp_path / "run"
   folder.mkdir()
   return copy_of(case, folder)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+  """Lets worker processes be forks of one that has TensorFlow.
+
+  They are spawned otherwise, and import it one by one.
+  """
+  monkeypatch.setenv("PYTHONPATH", ROOT)
+  context = multiprocessing.get_context("forkserver")
+  context.set_forkserver_preload(["bnexport.tf1"])
+  monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)

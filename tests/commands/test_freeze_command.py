@@ -990,8 +990,6 @@ def test_process_end_to_end(case, prefix):
   )
   assert result.status == 0, result.err
   assert "\n  holds" in result.out
-  # TensorFlow's start-up goes nowhere.
-  assert all(line.startswith("bnexport: ") for line in result.err.splitlines())
   assert_right(prefix + ".frozen.pb", case)
 
 

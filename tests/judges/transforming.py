@@ -73,13 +73,13 @@ def checkpoint(folder, values):
 
 
 def answers(model, feeds=None):
-  """What the outputs of a Model are; variables have the Model's values."""
+  """What the outputs of a Model are; variables have the values it has."""
   graph = model.graph.to_tf_graph()
   with graph.as_default(), session(graph) as running:
-    for node in model.graph:
-      if node.op in ops.VARIABLES:
-        assign, holder = assignment(graph, node)
-        running.run(assign, {holder: model.values[node.name]})
+    for name in model.needed():
+      if model.graph.op(name) in ops.VARIABLES:
+        assign, holder = assignment(graph, model.graph.node(name))
+        running.run(assign, {holder: model.values[name]})
     running.run(list(model.initializers))
     return running.run(
       [_tensor(ref) for ref in model.outputs],
@@ -101,6 +101,12 @@ def ends(model):
     (t.name, t.dtype, None if t.shape.rank is None else t.shape.as_list())
     for t in tensors
   ]
+
+
+def spelled(graph, name):
+  """A node of a Graph as `Op(input, ...)`."""
+  node = graph.node(name)
+  return f"{node.op}({', '.join(node.input)})"
 
 
 def nodes(model):
