@@ -36,6 +36,21 @@ def cases(tmp_path_factory):
   return load
 
 
+@pytest.fixture(scope="session")
+def exports(cases):
+  """Exports zoo cases by name, each once; who edits one takes a clone."""
+  from judges.exporting import export
+
+  made = {}
+
+  def load(name):
+    if name not in made:
+      made[name] = export(cases(name))
+    return made[name]
+
+  return load
+
+
 @pytest.fixture
 def prefix(case, tmp_path):
   """A copy of a file's `case` in an own directory; its checkpoint's prefix."""

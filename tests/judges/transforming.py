@@ -76,7 +76,7 @@ def answers(model, feeds=None):
   """What the outputs of a Model are; variables have the values it has."""
   graph = model.graph.to_tf_graph()
   with graph.as_default(), session(graph) as running:
-    for name in model.needed():
+    for name in model.needed(control=True):
       if model.graph.op(name) in ops.VARIABLES:
         assign, holder = assignment(graph, model.graph.node(name))
         running.run(assign, {holder: model.values[name]})

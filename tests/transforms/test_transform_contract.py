@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import zoo
-from judges.exporting import assert_close, export
+from judges.exporting import assert_close
 from judges.small_graphs import OWN, SMALL
 from judges.transforming import (
   answers,
@@ -146,7 +146,7 @@ def state(model):
 
 
 @pytest.fixture(scope="module")
-def loaded(cases):
+def loaded(cases, exports):
   """Loads a Model with feeds and answers by name, each once."""
   known = {}
 
@@ -157,7 +157,8 @@ def loaded(cases):
         feeds = {"x": SMALL[name].feed()}
       else:
         case = cases(name)
-        model, feeds = export(case, folds=False).model, {case.input: case.x}
+        model = clone(exports(name).before_folding().model)
+        feeds = {case.input: case.x}
         model.inputs = (TensorRef(case.input),)
       known[name] = model, feeds, answers(model, feeds), ends(model)
     model, feeds, expected, there = known[name]
@@ -260,10 +261,10 @@ REFUSED_IN_THE_ZOO = ("use_moving_averages",)
 
 
 @pytest.mark.parametrize("place, name", list(enumerate(MODELS)))
-def test_every_model_meets_transforms(cases, place, name):
+def test_every_model_meets_transforms(cases, exports, place, name):
   """One after another; the answer at the end is the truth."""
   case = cases(name)
-  model = export(case, folds=False).model
+  model = clone(exports(name).before_folding().model)
   model.inputs = (TensorRef(case.input),)
   outputs = model.outputs
   lines = [line for i, line in enumerate(SPECS) if (i + place) % PART == 0]

@@ -2,8 +2,8 @@
 """Updates on the way to the outputs become what they would write."""
 
 import pytest
-from judges.transforming import checkpoint, model_of, spelled
 from judges.transforming import answers as run
+from judges.transforming import checkpoint, model_of, spelled
 
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 
