@@ -6,7 +6,7 @@ import pytest
 from judges.transforming import answers, model_of
 
 from bnexport import text
-from bnexport.checks.magnitudes import Magnitudes, product_of
+from bnexport.checks.averages.magnitudes import Magnitudes, product_of
 from bnexport.checks.subject import Subject
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
