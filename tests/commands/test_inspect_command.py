@@ -7,7 +7,13 @@ import shutil
 
 import pytest
 from google.protobuf import text_format
-from judges.commands import ROOT, assert_refused, contents, run_process
+from judges.commands import (
+  ROOT,
+  assert_refused,
+  contents,
+  run_forked,
+  run_process,
+)
 from judges.commands import run as run_command
 from judges.exporting import export
 from judges.opening import asked
@@ -337,7 +343,7 @@ def test_as_a_process(broken):
   )
   assert result.status == 2
   assert json.loads(result.out)["findings"]
-  result = run_process("-m", "bnexport.inspect", "--graph_def=nowhere.pb")
+  result = run_forked("-m", "bnexport.inspect", "--graph_def=nowhere.pb")
   assert result.status == 3
   lines = [li for li in result.err.splitlines() if li.startswith("bnexport: ")]
   assert len(lines) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import saved
 from absl import flags
-from judges.commands import ROOT, run_process
+from judges.commands import ROOT, run_forked
 
 from bnexport import cli
 from bnexport.tf1 import session, tf1
@@ -111,7 +111,7 @@ def test_command_runs_as_written(trained, tmp_path, command):
     pytest.skip("TF 1.15 has no Keras 3")
   folder = str(tmp_path / "work")
   shutil.copytree(str(trained), folder)
-  result = run_process(*shlex.split(command)[1:], cwd=folder)
+  result = run_forked(*shlex.split(command)[1:], cwd=folder)
   if "bnexport.inspect" in command:
     assert "BN101" in result.out
     return

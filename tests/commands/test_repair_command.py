@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from judges.commands import assert_refused, contents, copy_of, run, run_process
+from judges.commands import assert_refused, contents, copy_of, run, run_forked
 from judges.exporting import assert_close
 
 from bnexport.proof import comparison
@@ -554,7 +554,7 @@ def test_checkpoint_of_another_model(capsys, literal, cases):
 
 
 def test_process_end_to_end(clashing):
-  result = run_process(
+  result = run_forked(
     "-m",
     "bnexport.repair",
     "--graph_def=" + clashing.graph,
@@ -567,7 +567,7 @@ def test_process_end_to_end(clashing):
 
 
 def test_process_refuses(literal):
-  result = run_process(
+  result = run_forked(
     "-m",
     "bnexport.repair",
     "--graph_def=" + literal.graph,

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from judges.commands import assert_refused, contents, run, run_process
+from judges.commands import assert_refused, contents, run, run_forked
 
 from bnexport import text
 from bnexport.proof.runs import ImportedGraph
@@ -235,7 +235,7 @@ def test_variables_are_read_from_a_checkpoint(capsys, cases, tmp_path):
 
 def test_as_a_process(graph, tmp_path):
   out = str(tmp_path / "out.pb")
-  result = run_process(
+  result = run_forked(
     "-m",
     "bnexport.transform",
     "--in_graph=" + graph,

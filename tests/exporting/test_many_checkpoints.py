@@ -133,7 +133,7 @@ def change_values(folder):
       tf1.train.Saver().save(running, prefix, write_meta_graph=False)
 
 
-def test_a_run_and_its_resumption(runs, case):
+def test_a_run_and_its_resumption(runs, case, forked_workers):
   given = [
     "--checkpoint=%s/*/model.ckpt*" % runs,
     "--output_node=prob",
@@ -180,7 +180,7 @@ def test_a_run_and_its_resumption(runs, case):
   assert contents(runs) == before
 
 
-def test_list_with_a_missing_one_into_a_directory(runs, case):
+def test_list_with_a_missing_one_into_a_directory(runs, case, forked_workers):
   graphs = runs / "graphs"
   graphs.mkdir()
   prefix = str(runs / "a" / "model.ckpt")

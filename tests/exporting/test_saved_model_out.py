@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from judges.commands import assert_refused, contents, run, run_process
+from judges.commands import assert_refused, contents, run, run_forked
 from judges.exporting import assert_close
 
 from bnexport.tf1 import session, tf1
@@ -75,7 +75,7 @@ def test_newest_loader_answers_the_truth(cases, capsys, tmp_path):
     == 0
   )
   np.save(x, case.x)
-  done = run_process("-c", _LOAD, folder, case.input, x, y)
+  done = run_forked("-c", _LOAD, folder, case.input, x, y)
   assert done.status == 0, done.err
   assert_close(np.load(y), case.y, case.tol)
 

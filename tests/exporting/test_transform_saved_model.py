@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 import saved
-from judges.commands import assert_refused, contents, run, run_process
+from judges.commands import assert_refused, contents, run, run_forked
 
 import bnexport
 from bnexport.proof.runs import ImportedGraph
@@ -224,7 +224,7 @@ assert y["ids"].numpy().tolist() == [1, 2, -1], y
 def test_the_newest_loader(capsys, folder, tmp_path):
   out = str(tmp_path / "out")
   assert transform(capsys, folder, out, "fold_constants").status == 0
-  done = run_process("-c", _LOAD, out)
+  done = run_forked("-c", _LOAD, out)
   assert done.status == 0, done.err
 
 

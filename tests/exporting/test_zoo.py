@@ -5,20 +5,35 @@ import numpy as np
 import pytest
 import zoo
 from judges.exporting import assert_answers, assert_close, export
+from judges.transforming import clone
 
+from bnexport.batchnorm.forms import find
 from bnexport.errors import Error
 from bnexport.proof import comparison
+from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
 
 # Exported as the rebuilt model answers, with a word about the averages.
 _WARNED = ("warn_never_updated", "warn_variance_zero", "keep_gan_generator")
 
 
+# Norms before and after folding, where anything else would be a loss.
+_FOLDED = {
+  "contrib_fused_literal": (2, 0),
+  "contrib_siamese_phase": (4, 0),
+  "formula_divide_sqrt": (2, 0),
+  "keras_functional": (2, 0),
+  "layers_nchw_literal": (2, 0),
+  "layers_renorm_literal": (3, 1),
+  "layers_volume_literal": (2, 0),
+  "net_mobile": (4, 0),
+}
+
+
 @pytest.mark.parametrize(
   "name", [name for name in zoo.names() if not name.startswith("refuse_")]
 )
-def test_export(cases, name):
-  case = cases(name)
-  exported = export(case)
+def test_export(cases, exports, name):
+  case, exported = cases(name), exports(name)
   assert_answers(case, exported)
   proof = comparison.prove(
     exported.to_graph_def(),
@@ -29,6 +44,20 @@ def test_export(cases, name):
   assert proof.holds, proof
   if name in _WARNED:
     assert exported.model.warnings
+  _assert_folded(name, exported)
+
+
+def _assert_folded(name, exported):
+  """Each norm that is gone was folded, and nothing is left to be folded."""
+  model, before = exported.model, len(exported.norms)
+  after = len(find(model.graph, model.outputs))
+  folded = [line for line in model.history if line.startswith("folded")]
+  assert len(folded) >= before - after
+  assert (before, after) == _FOLDED.get(name, (before, after))
+  again = clone(model)
+  lines = FoldBatchNorms().apply(again)
+  assert not [line for line in lines if line.startswith("folded")]
+  assert again.graph.to_graph_def() == model.graph.to_graph_def()
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def main():
   # Tests import this file by its name, and ask that module.
   from judges import graph_transform_tool
 
-  folder = os.path.dirname(PATH)
+  folder = os.path.join(os.path.dirname(os.path.dirname(PATH)), "transforms")
   status = pytest.main(["-q"] + [os.path.join(folder, t) for t in TESTS])
   if status:
     sys.exit(status)

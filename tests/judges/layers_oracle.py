@@ -532,6 +532,8 @@ def measure(case, layer, oracle=False):
       inter_op_parallelism_threads=1,
       device_count={"GPU": 0},
     )
+    # Grappler takes as long as all that it would speed up.
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
     with tf.Session(config=config) as session:
       session.run(
         [tf.global_variables_initializer(), tf.local_variables_initializer()]

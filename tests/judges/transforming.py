@@ -4,29 +4,37 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 
 from bnexport import text
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures
+from bnexport.graph.variables import assignment
 from bnexport.model import Model
-from bnexport.model.checkpoint import Values
-from bnexport.proof.runs import ImportedGraph
-from bnexport.tf1 import tf1
+from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.tf1 import session, tf1
 from bnexport.transforms import table
 
 F = np.float32
 
 
-def model_of(graph, outputs=("y",), inputs=()):
-  """A Model of a text or a GraphDef; outputs and inputs are named."""
+def model_of(graph, outputs=("y",), inputs=(), saved=None):
+  """A Model of a text or a GraphDef.
+
+  Args:
+    graph: the text, or the GraphDef.
+    outputs: names of the outputs.
+    inputs: names of the inputs.
+    saved: the Checkpoint with the values of its variables, or None.
+  """
   if isinstance(graph, str):
     graph = text.loads(graph)
   graph = Graph(graph)
   return Model(
     graph=graph,
-    values=Values(None, graph),
+    values=Values(saved, graph),
     inputs=tuple(map(TensorRef.parse, inputs)),
     outputs=tuple(map(TensorRef.parse, outputs)),
     origin="a test",
@@ -48,14 +56,39 @@ def transformed(graph, specs, outputs=("y",), inputs=()):
   return model
 
 
+def checkpoint(folder, values):
+  """Writes a checkpoint of float32 values by key; returns it opened."""
+  prefix = os.path.join(str(folder), "model.ckpt")
+  graph = tf1.Graph()
+  with graph.as_default():
+    save = tf1.raw_ops.SaveV2(
+      prefix=prefix,
+      tensor_names=list(values),
+      shape_and_slices=[""] * len(values),
+      tensors=[np.float32(value) for value in values.values()],
+    )
+  with session(graph) as running:
+    running.run(save)
+  return Checkpoint(prefix)
+
+
 def answers(model, feeds=None):
-  """What the outputs of a Model are."""
-  runner = ImportedGraph(
-    model.graph.to_graph_def(), model.outputs, model.initializers
-  )
-  found = runner.run(feeds or {})
-  runner.close()
-  return found
+  """What the outputs of a Model are; variables have the values it has."""
+  graph = model.graph.to_tf_graph()
+  with graph.as_default(), session(graph) as running:
+    for name in model.needed(control=True):
+      if model.graph.op(name) in ops.VARIABLES:
+        assign, holder = assignment(graph, model.graph.node(name))
+        running.run(assign, {holder: model.values[name]})
+    running.run(list(model.initializers))
+    return running.run(
+      [_tensor(ref) for ref in model.outputs],
+      {_tensor(TensorRef.parse(k)): v for k, v in (feeds or {}).items()},
+    )
+
+
+def _tensor(ref):
+  return f"{ref.node}:{ref.index}"
 
 
 def ends(model):
@@ -63,14 +96,17 @@ def ends(model):
   graph = tf1.Graph()
   with graph.as_default():
     tf1.import_graph_def(model.graph.to_graph_def(), name="")
-  tensors = [
-    graph.get_tensor_by_name("%s:%d" % (ref.node, ref.index))
-    for ref in model.outputs
-  ]
+  tensors = [graph.get_tensor_by_name(_tensor(ref)) for ref in model.outputs]
   return [
     (t.name, t.dtype, None if t.shape.rank is None else t.shape.as_list())
     for t in tensors
   ]
+
+
+def spelled(graph, name):
+  """A node of a Graph as `Op(input, ...)`."""
+  node = graph.node(name)
+  return f"{node.op}({', '.join(node.input)})"
 
 
 def nodes(model):

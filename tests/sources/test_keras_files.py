@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import saved
-from judges.commands import Result, assert_refused, run_process
+from judges.commands import Result, assert_refused, run_forked
 from judges.exporting import assert_close
 
 from bnexport.proof.runs import ImportedGraph
@@ -111,7 +111,7 @@ def asked(tmp_path_factory):
   asked_for, script = base / "calls.json", base / "script" / "run.py"
   asked_for.write_text(json.dumps(calls))
   script.write_text(_RUN)
-  done = run_process(str(script), str(asked_for), model)
+  done = run_forked(str(script), str(asked_for), model)
   assert done.status == 0, done.err
   *results, api = json.loads(asked_for.read_text())
   found = {}

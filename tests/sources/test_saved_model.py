@@ -2,12 +2,11 @@
 """SavedModels: graphs by tags, ends by signature, and where variables are."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from judges.commands import run_forked
 
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
@@ -167,9 +166,8 @@ def test_model_of_tensorflow_2(tmp_path):
   if tf1.__version__.startswith("1."):
     pytest.skip("TensorFlow 1 has no tf.saved_model.save for this")
   path = str(tmp_path / "model")
-  script = tmp_path / "script.py"
-  script.write_text(_TF2)
-  subprocess.run([sys.executable, str(script), path], check=True)
+  done = run_forked("-c", _TF2, path)
+  assert done.status == 0, done.err
   model = read(path)
   assert model.signature == "serving_default"
   assert list(model.outputs.values()) == ["StatefulPartitionedCall:0"]

@@ -11,20 +11,17 @@ Conventions of these examples:
 """
 
 import importlib
-import os
 import pkgutil
 import re
 
-import numpy as np
 import pytest
+from judges.transforming import checkpoint, model_of, nodes
 
 import bnexport.transforms
 from bnexport import text
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
-from bnexport.model import Model
-from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.tf1 import op_def, session, tf1
+from bnexport.tf1 import op_def, tf1
 from bnexport.transforms import spec, table
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 
@@ -80,36 +77,6 @@ def declare(graph_def, known=()):
       made.attr["dtype"].type = dtype
 
 
-def checkpoint(folder, values):
-  """A checkpoint of these values; None where there are none."""
-  if values is None:
-    return None
-  prefix = os.path.join(str(folder), "model.ckpt")
-  graph = tf1.Graph()
-  with graph.as_default():
-    save = tf1.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=list(values),
-      shape_and_slices=[""] * len(values),
-      tensors=[np.float32(value) for value in values.values()],
-    )
-  with session(graph) as run:
-    run.run(save)
-  return Checkpoint(prefix)
-
-
-def model_of(graph_def, inputs, saved):
-  graph = Graph(graph_def)
-  return Model(
-    graph=graph,
-    values=Values(saved, graph),
-    inputs=tuple(map(TensorRef, inputs)),
-    outputs=(TensorRef("y"),),
-    origin="a docstring",
-    signatures=Signatures(),
-  )
-
-
 def differences(graph, after, before):
   """In what a graph is not what After says, a line each."""
   expected = as_written(after)
@@ -142,19 +109,20 @@ def differences(graph, after, before):
 
 
 def run(transform, before, folder):
-  """Applies a transform to Before; returns the graph and Before's."""
+  """Applies a transform to Before; returns the Model and Before's graph."""
   before = text.loads(before)
   declare(before)
+  values = CHECKPOINTS.get(transform.name)
   model = model_of(
     before,
-    INPUTS.get(transform.name, ()),
-    checkpoint(folder, CHECKPOINTS.get(transform.name)),
+    inputs=INPUTS.get(transform.name, ()),
+    saved=values and checkpoint(folder, values),
   )
   transform.apply(model)
   if transform.name in THEN:
     THEN[transform.name].apply(model)
   model.graph.lint()
-  return model.graph, before
+  return model, before
 
 
 @pytest.mark.parametrize("name", sorted(table.TRANSFORMS))
@@ -168,8 +136,11 @@ def test_example(name, tmp_path, monkeypatch):
   assert call.name == cls.name
   transform = spec.make(cls, call)
   before, after = example(cls.__doc__)
-  graph, before = run(transform, before, tmp_path)
-  assert differences(graph, after, before) == []
+  model, before = run(transform, before, tmp_path)
+  assert differences(model.graph, after, before) == []
+  is_changed = nodes(model) != nodes(model_of(before))
+  # Graphs are written in that order always, and the index has none.
+  assert is_changed == (name != "sort_by_execution_order")
 
 
 def test_all_transforms_are_in_the_table():

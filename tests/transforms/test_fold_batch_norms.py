@@ -7,14 +7,12 @@ NCHW: there the truth is the NHWC twin, and the folded graph is turned to NHWC.
 
 import numpy as np
 import pytest
-import zoo
 from judges.counting import assert_linear
-from judges.exporting import assert_answers, assert_close, export
+from judges.exporting import assert_close
 from judges.graph_transform_tool import old_tool
 
 from bnexport import text
 from bnexport.batchnorm import folding
-from bnexport.batchnorm.forms import find
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import (
   DEFERRED,
@@ -1564,37 +1562,3 @@ def test_cost_is_linear():
     return work
 
   assert_linear(prepare, 40, 200)
-
-
-# The zoo.
-
-# Norms before and after, where anything else would be a loss.
-COUNTS = {
-  "contrib_fused_literal": (2, 0),
-  "contrib_siamese_phase": (4, 0),
-  "formula_divide_sqrt": (2, 0),
-  "keras_functional": (None, 0),
-  "layers_nchw_literal": (2, 0),
-  "layers_renorm_literal": (3, 1),
-  "layers_volume_literal": (None, 0),
-  "net_mobile": (None, 0),
-}
-
-
-@pytest.mark.parametrize("name", zoo.names())
-def test_zoo(name, cases):
-  case = cases(name)
-  if case.expect == "refuse":
-    pytest.skip("it is not exported")
-  exported = export(case, folds=False)
-  model = exported.model
-  before = len(find(model.graph, model.outputs))
-  lines = fold(model)
-  assert_answers(case, exported)
-  after = len(find(model.graph, model.outputs))
-  folded = [line for line in lines if line.startswith("folded")]
-  assert len(folded) >= before - after
-  if name in COUNTS:
-    wanted = COUNTS[name]
-    assert after == wanted[1]
-    assert wanted[0] in (None, before)

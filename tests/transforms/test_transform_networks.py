@@ -54,6 +54,37 @@ OLD = {
   "quantize_nodes(ignore_op=AddV2, ignore_op=ConcatV2)": _quantized_again,
   "sparsify_gather": _added_no_op,
 }
+# What finds nothing to do in these networks.
+FOREIGN = {
+  "add_default_attributes",
+  "backport_tensor_array_v3",
+  "flatten_atrous_conv",
+  "fuse_pad_and_conv",
+  "fuse_resize_and_conv",
+  "fuse_resize_pad_and_conv",
+  "remove_attribute(attribute_name=_output_shapes)",
+  "remove_control_dependencies",
+  "remove_device",
+  "rename_attribute(old_attribute_name=_a, new_attribute_name=_b)",
+  "sort_by_execution_order",
+  "sparsify_gather",
+  'strip_unused_nodes(type=float, shape="2,75,75,3")',
+}
+FOREIGN_TO = {
+  "inception_v3": {"rename_op(old_op_name=AddV2, new_op_name=Add)"},
+  "resnet50": {"backport_concatv2", "merge_duplicate_nodes"},
+}
+
+
+def _is_foreign(name, spec):
+  return spec in FOREIGN | FOREIGN_TO[name]
+
+
+PAIRS = [
+  (name, spec) for name in sorted(oracle.NETWORKS) for spec in oracle.SPECS
+]
+
+
 # These change numbers, hardly more than the old tool did; sums of eight bits,
 # which it did not make, cost some.
 COARSER = ("quantize_nodes", "quantize_weights", "round_weights")
@@ -77,13 +108,27 @@ def network():
   return load
 
 
+@pytest.mark.parametrize("name, spec", [p for p in PAIRS if _is_foreign(*p)])
+def test_networks_stay_where_nothing_is_to_be_done(network, name, spec):
+  original = network(name)[0]
+  model = clone(original)
+  table.apply_specs(model, spec)
+  made = model.graph.to_graph_def()
+  assert made == original.graph.to_graph_def()
+  if spec in OLD:
+    assert OLD[spec](RECORDED[name][spec]["histogram"], oracle.histogram(made))
+  else:
+    assert oracle.histogram(made) == RECORDED[name][spec]["histogram"]
+
+
 def test_everything_is_recorded():
   for name in oracle.NETWORKS:
     assert sorted(RECORDED[name]) == sorted(oracle.SPECS)
 
 
-@pytest.mark.parametrize("spec", oracle.SPECS)
-@pytest.mark.parametrize("name", sorted(oracle.NETWORKS))
+@pytest.mark.parametrize(
+  "name, spec", [p for p in PAIRS if not _is_foreign(*p)]
+)
 def test_networks_become_what_they_became(network, name, spec):
   original, expected = network(name)
   model, old = clone(original), RECORDED[name][spec]
@@ -97,8 +142,6 @@ def test_networks_become_what_they_became(network, name, spec):
     assert OLD[spec](old["histogram"], ours)
   else:
     assert ours == old["histogram"]
-  if made == original.graph.to_graph_def():
-    return  # so is its answer
   apart = oracle.apart(oracle.answer(made), expected)
   if any(word in spec for word in COARSER):
     assert apart <= MOST.get(spec, 1.2) * old["apart"] + ROUNDING

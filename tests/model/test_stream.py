@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A graph's file is what its nodes give one after another."""
+
+import numpy as np
+import pytest
+from judges.transforming import model_of
+
+from bnexport.errors import SourceError
+from bnexport.graph.nodes import DEFERRED, deferred_attrs
+from bnexport.model import stream
+from bnexport.tf1 import tf1
+
+NET = """
+  graph {producer=134, min_consumer=12}
+  y = Relu(a) {_output_shapes=([?,2])}   a = AddV2(x, c)
+  x = Placeholder() {shape=[?,2]}   c = Const() {value=<float [2] 0 0>}
+  f = PartitionedCall(x) {Tin=(float), Tout=(float), f=f{}}
+  function f(x float) -> (y float = r:activations:0) { r = Relu(x) }
+"""
+
+
+def deferring(value, count=1):
+  """A Model whose constants c, d1, d2... are read when they are written."""
+  model, asked = model_of(NET), []
+  graph = model.graph
+  for i in range(count):
+    name, key = (f"d{i}" if i else "c"), f"key{i}"
+    attrs = deferred_attrs(value.shape, value.dtype, key)
+    if i:
+      graph.add("Const", name, (), attrs)
+    else:
+      graph.become(name, "Const", (), attrs)
+
+    def read(i=i):
+      asked.append(i)
+      return value + value.dtype.type(i)
+
+    model.deferred[key] = read
+  return model, asked
+
+
+def written(model):
+  return tf1.GraphDef.FromString(b"".join(map(bytes, stream.pieces(model))))
+
+
+def value_of(graph_def, name):
+  (node,) = [node for node in graph_def.node if node.name == name]
+  return tf1.make_ndarray(node.attr["value"].tensor)
+
+
+def test_pieces_are_the_graph():
+  model = model_of(NET)
+  graph_def = written(model)
+  assert graph_def == stream.to_graph_def(model)
+  assert [n.name for n in graph_def.node] == model.graph.topological()
+  assert graph_def.versions.producer == 134
+  assert graph_def.versions.min_consumer == 12
+  assert len(graph_def.library.function) == 1
+
+
+def test_same_graph_gives_the_same_bytes():
+  one, other = (
+    b"".join(map(bytes, stream.pieces(model_of(NET)))) for _ in range(2)
+  )
+  assert one == other
+
+
+def test_notes_of_the_rewriting_are_not_written():
+  model, _ = deferring(np.float32([1, 2]))
+  for graph_def in (written(model), stream.to_graph_def(model)):
+    for node in graph_def.node:
+      assert DEFERRED not in node.attr and "_output_shapes" not in node.attr
+  assert "_output_shapes" in model.graph.node("y").attr
+
+
+@pytest.mark.parametrize("most", [1 << 27, 8, 0])
+def test_deferred_constants_are_read_once_each_and_in_order(monkeypatch, most):
+  monkeypatch.setattr(stream, "_MOST_WAITING", most)
+  model, asked = deferring(np.float32([1, 2]), count=5)
+  graph_def = written(model)
+  assert sorted(asked) == list(range(5))
+  for i in range(5):
+    assert value_of(graph_def, f"d{i}" if i else "c").tolist() == [1 + i, 2 + i]
+
+
+def test_error_in_reading_is_not_swallowed():
+  model, _ = deferring(np.float32([1, 2]))
+
+  def read():
+    raise SourceError("read 'c'", "it is gone", "look for it")
+
+  model.deferred["key0"] = read
+  with pytest.raises(SourceError, match="it is gone"):
+    written(model)
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 20000])
+def test_lengths_of_all_sizes(size):
+  """They are varints: of one byte below 128, and of more from there on."""
+  value = np.arange(size, dtype=np.int64)
+  assert (value_of(written(deferring(value)[0]), "c") == value).all()
+
+
+def test_skeleton_has_placeholders_for_what_is_deferred():
+  model, asked = deferring(np.zeros((3, 2), np.float32))
+  nodes = {node.name: node for node in stream.skeleton(model).node}
+  assert asked == []
+  assert nodes["c"].op == "Placeholder" and "value" not in nodes["c"].attr
+  sizes = [dim.size for dim in nodes["c"].attr["shape"].shape.dim]
+  assert sizes == [3, 2]
+  assert model.graph.op("c") == "Const"
+
+
+def test_one_node_with_its_value():
+  model, asked = deferring(np.float32([1, 2]))
+  node = stream.whole(model, "c")
+  assert tf1.make_ndarray(node.attr["value"].tensor).tolist() == [1, 2]
+  assert asked == [0]
+  assert not model.graph.node("c").attr["value"].tensor.tensor_content
+
+
+def test_plain_nodes_are_not_copied():
+  model = model_of(NET)
+  assert stream.plain(model.graph.node("a")) is model.graph.node("a")
+  assert stream.plain(model.graph.node("y")) is not model.graph.node("y")
+
+
+def test_size_of_what_is_deferred():
+  assert stream.weight_bytes(model_of(NET)) == 0
+  model, _ = deferring(np.zeros((10, 3), np.float16), count=2)
+  assert stream.weight_bytes(model) == 2 * 60

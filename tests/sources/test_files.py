@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Protobuf files that may be missing, truncated or something else."""
+
+import pytest
+from google.protobuf import text_format
+
+from bnexport import text
+from bnexport.errors import SourceError
+from bnexport.sources import files
+from bnexport.tf1 import tf1
+
+GRAPH = text.loads(
+  "graph {producer=134}\n"
+  "x = Placeholder() {shape=[?,3]}   c = Const() {value=<float [40] 0.5>}\n"
+  "y = PartitionedCall(x) {Tin=(float), Tout=(float), f=f{}}\n"
+  "function f(x float) -> (y float = r:activations:0) { r = Relu(x) }\n"
+)
+
+
+def refused(work, *words):
+  with pytest.raises(SourceError) as found:
+    work()
+  message = str(found.value)
+  assert message.startswith("cannot ") and "\n" not in message
+  for word in words:
+    assert word in message
+  return message
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 20])
+def test_binary_is_read_in_pieces(tmp_path, monkeypatch, piece):
+  monkeypatch.setattr(files, "_PIECE", piece)
+  path = tmp_path / "graph.pb"
+  path.write_bytes(GRAPH.SerializeToString())
+  assert files.read_proto(str(path), tf1.GraphDef, "the graph") == GRAPH
+
+
+def test_all_wire_types_are_read_in_pieces(tmp_path, monkeypatch):
+  """Numbers, strings and fixed sizes, a number of each."""
+  monkeypatch.setattr(files, "_PIECE", 1)
+  value = tf1.AttrValue(
+    list=tf1.AttrValue.ListValue(f=[0.5, 2], i=[-1, 1 << 40])
+  )
+  event = tf1.Event(wall_time=1.5, step=7, file_version="v")
+  for proto in (value, event):
+    path = tmp_path / "some.pb"
+    path.write_bytes(proto.SerializeToString())
+    assert files.read_proto(str(path), type(proto), "it") == proto
+
+
+def test_text_is_read(tmp_path):
+  path = tmp_path / "graph.pbtxt"
+  path.write_text(text_format.MessageToString(GRAPH))
+  assert files.read_proto(str(path), tf1.GraphDef, "the graph") == GRAPH
+
+
+@pytest.mark.parametrize("keep", [1, 10, 60])
+def test_files_that_are_cut_short_are_refused(tmp_path, keep):
+  path = tmp_path / "graph.pb"
+  data = GRAPH.SerializeToString()
+  path.write_bytes(data[: len(data) - keep])
+  refused(
+    lambda: files.read_proto(str(path), tf1.GraphDef, "the graph"),
+    str(path),
+    "GraphDef",
+    "cut short",
+  )
+
+
+@pytest.mark.parametrize(
+  "content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff" * 40, b"node { nme"]
+)
+def test_other_files_are_refused(tmp_path, content):
+  path = tmp_path / "graph.pb"
+  path.write_bytes(content)
+  refused(lambda: files.read_graph_def(str(path)), "it is no GraphDef")
+
+
+def test_empty_file_is_refused(tmp_path):
+  path = tmp_path / "graph.pb"
+  path.write_bytes(b"")
+  refused(lambda: files.read_graph_def(str(path)), "the file is empty")
+
+
+def test_graph_without_nodes_is_refused(tmp_path):
+  path = tmp_path / "graph.pb"
+  path.write_bytes(text.loads("graph {producer=134}").SerializeToString())
+  refused(lambda: files.read_graph_def(str(path)), "the graph is empty")
+  assert files.refuse_empty(GRAPH, str(path)) is GRAPH
+
+
+def test_missing_file_offers_what_is_near(tmp_path):
+  (tmp_path / "frozen.pb").write_bytes(b"")
+  wrong = str(tmp_path / "frozn.pb")
+  refused(
+    lambda: files.read(wrong, "the graph"),
+    f"cannot read the graph '{wrong}': there is no such file",
+    "did you mean 'frozen.pb'?",
+  )
+
+
+def test_directory_is_refused(tmp_path):
+  refused(lambda: files.read(str(tmp_path), "the graph"), "directory")
+
+
+def test_first_bytes_of_a_file(tmp_path):
+  path = tmp_path / "some.bin"
+  path.write_bytes(b"0123456789")
+  assert files.read(str(path), "it", 4) == b"0123"
+  assert files.read(str(path), "it") == b"0123456789"

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phase is decided where it stands, and by what it leaves in the graph."""
+
+import pytest
+from judges.transforming import checkpoint, model_of, spelled
+
+from bnexport.errors import TransformError
+from bnexport.transforms.inference import decide
+
+NORMS = """
+  x = Placeholder() {shape=[?,4,4,2]}   none = Const() {value=<float [0]>}
+  g = Const() {value=<float [2] 1>}   z = Const() {value=<float [2] 0>}
+  s = Switch(x, %s)
+  f = FusedBatchNorm(s, g, z, g, g) {is_training=false}
+  t = FusedBatchNorm(s:1, g, z, none, none) {is_training=true}
+  m = Merge(f, t)   y = Relu(m)
+"""
+
+
+def decided(statements, inputs=(), outputs=("y",), saved=None, **options):
+  model = model_of(statements, outputs, inputs, saved)
+  told = decide.Decide(**options).apply(model)
+  model.graph.lint()
+  return model, told
+
+
+def norm_before(model, name="y"):
+  """The node that an output's Relu reads."""
+  return model.graph.inputs(name)[0].node
+
+
+PHASES = {
+  "bool": "p = Placeholder() {shape=[], dtype=bool}",
+  "negated": "q = Placeholder() {shape=[], dtype=bool}   p = LogicalNot(q)",
+  "int": """q = Placeholder() {shape=[], dtype=int32}
+            one = Const() {value=<int32 1>}   p = Equal(q, one)""",
+  "string": """q = Placeholder() {shape=[], dtype=string}
+               word = Const() {value=<string "train">}   p = Equal(q, word)""",
+  "float": """q = Placeholder() {shape=[]}   half = Const() {value=<float 0.5>}
+              p = Greater(q, half)""",
+  "default": """c = Const() {value=<bool true>}
+                p = PlaceholderWithDefault(c) {shape=[]}""",
+}
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_side_without_training_is_taken(kind):
+  model, told = decided(PHASES[kind] + NORMS % "p")
+  assert norm_before(model) == "f"
+  assert spelled(model.graph, "f") == "FusedBatchNorm(x, g, z, g, g)"
+  assert len(told) == len(model.decided) == 1
+
+
+def test_what_the_code_states_stays():
+  model, told = decided("p = Const() {value=<bool true>}" + NORMS % "p")
+  assert norm_before(model) == "t" and not told
+
+
+def test_side_does_not_depend_on_its_place():
+  """The first side of a Switch is the one for False."""
+  swapped = NORMS.replace("Norm(s, ", "Norm(o, ").replace("(s:1,", "(s,")
+  swapped = swapped.replace("Norm(o, ", "Norm(s:1, ")
+  model, _ = decided(PHASES["bool"] + swapped % "p")
+  assert norm_before(model) == "f"
+  assert list(model.decided.values()) == [True]
+
+
+def test_two_phases_of_one_predicate_are_decided_together():
+  either = """
+    a = Placeholder() {shape=[], dtype=bool}
+    b = Placeholder() {shape=[], dtype=bool}   p = LogicalOr(a, b)
+  """
+  model, told = decided(either + NORMS % "p")
+  assert norm_before(model) == "f"
+  assert model.decided == {"a": False, "b": False} and len(told) == 2
+
+
+def test_phase_that_scales_is_folded():
+  model, _ = decided(
+    PHASES["bool"]
+    + NORMS % "p"
+    + """
+    i = Cast(p) {SrcT=bool, DstT=float}   out = Mul(y, i)
+  """,
+    outputs=["out"],
+  )
+  assert spelled(model.graph, "out") == "Mul(y, i/decided)"
+
+
+CHOICE = """
+  x = Placeholder() {shape=[?,2]}   %s
+  s = Switch(x, p)   a = Neg(s)   b = Abs(s:1)   m = Merge(a, b)   y = Relu(m)
+"""
+
+
+def test_names_choose_only_what_the_graph_leaves_open():
+  named = CHOICE.replace("p)", "is_test)") % (
+    "is_test = Placeholder() {shape=[], dtype=bool}"
+  )
+  model, told = decided(named)
+  assert norm_before(model) == "b" and "as its name says" in told[0]
+
+
+def test_choice_that_nothing_tells_is_refused():
+  with pytest.raises(TransformError, match="value of 'p'.*False and True"):
+    decided(CHOICE % PHASES["bool"])
+
+
+@pytest.mark.parametrize("value, taken", [("true", "b"), ("false", "a")])
+def test_stated_value_is_taken(value, taken):
+  model, told = decided(CHOICE % PHASES["bool"], values={"p": value})
+  assert norm_before(model) == taken and "as stated" in told[0]
+
+
+def test_choice_that_is_an_input_stays():
+  model, told = decided(CHOICE % PHASES["bool"], inputs=["x", "p"])
+  assert norm_before(model) == "m" and not told and not model.decided
+
+
+def test_choice_about_data_stays():
+  about = """
+    zero = Const() {value=<float 0>}   axes = Const() {value=<int32 [2] 0 1>}
+    total = Sum(x, axes)   p = Greater(total, zero)
+  """
+  model, told = decided(CHOICE % about)
+  assert norm_before(model) == "m" and not told
+
+
+def test_default_that_leaves_no_training_stays_an_input():
+  model, told = decided(CHOICE % PHASES["default"])
+  assert norm_before(model) == "m" and not told
+
+
+@pytest.mark.parametrize("value, taken", [(0, "a"), (1, "b")])
+def test_variables_have_the_checkpoints_value(tmp_path, value, taken):
+  stored = """
+    v = VariableV2() {shape=[]}   r = Identity(v)
+    half = Const() {value=<float 0.5>}   p = Greater(r, half)
+  """
+  saved = checkpoint(tmp_path, {"v": value})
+  model, told = decided(CHOICE % stored, saved=saved)
+  assert norm_before(model) == taken and "in the checkpoint" in told[0]
+
+
+def test_kept_scopes_have_their_training_value():
+  two = (
+    (NORMS % "p").replace("y = ", "h = ")
+    + """
+    k/s = Switch(h, p)   k/f = FusedBatchNorm(k/s, g, z, g, g)
+      {is_training=false}
+    k/t = FusedBatchNorm(k/s:1, g, z, none, none) {is_training=true}
+    k/m = Merge(k/f, k/t)   y = Relu(k/m)
+  """
+  )
+  model, _ = decided(PHASES["bool"] + two, keep=("k",))
+  assert norm_before(model) == "k/t" and norm_before(model, "h") == "f"
+  with pytest.raises(TransformError, match="keep batch statistics of 'nope/'"):
+    decided(PHASES["bool"] + two, keep=("nope/",))
+
+
+def test_output_on_a_dead_branch_is_refused():
+  with pytest.raises(TransformError, match="export 't'.*not taken"):
+    decided(
+      PHASES["bool"] + NORMS % "p", outputs=["y", "t"], values={"p": "false"}
+    )
+
+
+def test_output_that_is_folded_keeps_its_name():
+  model, _ = decided(PHASES["bool"] + NORMS % "p", outputs=["m"])
+  assert spelled(model.graph, "m") == "Identity(f)"
+
+
+def test_constants_that_take_the_side_of_training():
+  for value, found in (("true", ["p"]), ("false", [])):
+    model = model_of(f"p = Const() {{value=<bool {value}>}}" + NORMS % "p")
+    assert [f.name for f in decide.training_constants(model)] == found
+    assert norm_before(model) == "m"  # it is looked at and stays
