@@ -24,8 +24,9 @@ def input_tensor(inputs):
   """
   if tf1.executing_eagerly():
     raise LayerError(
-      "cannot build a batch norm layer: TensorFlow is executing eagerly; "
-      "build the model under tf.Graph().as_default()"
+      "build a batch norm layer",
+      "TensorFlow is executing eagerly",
+      "build the model under tf.Graph().as_default()",
     )
   inputs = tf1.convert_to_tensor(inputs)
   if not inputs.dtype.is_floating:
@@ -36,9 +37,9 @@ def input_tensor(inputs):
   return inputs
 
 
-def refusal(inputs, fact, next_step):
+def refusal(inputs, fact, step):
   """The LayerError that says why a tensor can't be normalised."""
-  return LayerError(f"cannot normalise '{inputs.name}': {fact}; {next_step}")
+  return LayerError(f"normalise '{inputs.name}'", fact, step)
 
 
 def refuse_fused_float64(inputs):

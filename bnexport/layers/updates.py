@@ -25,8 +25,9 @@ def known(training):
     value = smart_constant_value(training)
   except TypeError as error:
     raise LayerError(
-      f"cannot build a batch norm layer: {training!r} does not say whether it "
-      "is training; pass a bool or a bool tensor"
+      "build a batch norm layer",
+      f"{training!r} does not say whether it is training",
+      "pass a bool or a bool tensor",
     ) from error
   return None if value is None else bool(value)
 
