@@ -4,10 +4,23 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import (
+  TYPE_CHECKING,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Union,
+)
 
 from bnexport.errors import GraphError, first_line, nearest
 from bnexport.graph import placement
+
+if TYPE_CHECKING:  # importing TensorFlow takes seconds
+  from bnexport.tf1 import tf1
 
 # The step where a file is malformed.
 _MENDS = "python -m bnexport.repair mends what can be mended"
@@ -17,7 +30,8 @@ class TensorRef(NamedTuple):
   """One input as a NodeDef writes it: `a`, `a:1` or `^a`."""
 
   node: str
-  index: int = 0
+  # It hides tuple.index, which nobody asks a reference for.
+  index: int = 0  # type: ignore[assignment]
   control: bool = False
 
   @staticmethod
@@ -37,6 +51,10 @@ class TensorRef(NamedTuple):
     return self.node if self.index == 0 else f"{self.node}:{self.index}"
 
 
+# A tensor, or an edge of control, as verbs take it: text is parsed.
+AnyRef = Union[TensorRef, str]
+
+
 class Graph:
   """A GraphDef that can be edited without ever dangling.
 
@@ -49,7 +67,9 @@ class Graph:
     versions: the GraphDef's VersionDef.
   """
 
-  def __init__(self, graph_def, copy=True):
+  def __init__(
+    self, graph_def: Union[tf1.GraphDef, tf1.Graph], copy: bool = True
+  ):
     """Indexes a copy of `graph_def`, or the GraphDef itself.
 
     Args:
@@ -73,7 +93,7 @@ class Graph:
     self.library = {f.signature.name: f for f in own.library.function}
     self._gradients = list(own.library.gradient)
     self.versions = own.versions
-    self._nodes = {}
+    self._nodes: Dict[str, tf1.NodeDef] = {}
     self._readers: Dict[str, Dict[str, int]] = {}
     for node in own.node:
       if node.name in self._nodes:
@@ -96,14 +116,14 @@ class Graph:
   def __len__(self) -> int:
     return len(self._nodes)
 
-  def __iter__(self) -> Iterator:
+  def __iter__(self) -> Iterator[tf1.NodeDef]:
     """Yields the nodes; the graph may be edited meanwhile."""
     return iter(list(self._nodes.values()))
 
   def names(self) -> List[str]:
     return list(self._nodes)
 
-  def node(self, name: str):
+  def node(self, name: str) -> tf1.NodeDef:
     """Returns the NodeDef called `name`.
 
     Raises:
@@ -139,7 +159,9 @@ class Graph:
     """Names of the nodes that read exactly this tensor."""
     return [r for r in self._readers[ref.node] if ref in self.inputs(r)]
 
-  def ancestors(self, names: Iterable[str], control: bool = True) -> Dict:
+  def ancestors(
+    self, names: Iterable[str], control: bool = True
+  ) -> Dict[str, None]:
     """Nodes that `names` need, themselves included, as an ordered set."""
     seen = dict.fromkeys(names)
     stack = list(seen)
@@ -203,7 +225,13 @@ class Graph:
 
   # Editing.
 
-  def add(self, op: str, name: str, inputs: Iterable = (), attrs=None):
+  def add(
+    self,
+    op: str,
+    name: str,
+    inputs: Iterable[AnyRef] = (),
+    attrs: Optional[Mapping[str, tf1.AttrValue]] = None,
+  ) -> tf1.NodeDef:
     """Adds a node and returns its NodeDef.
 
     Args:
@@ -226,7 +254,7 @@ class Graph:
     self._write_inputs(node, refs)
     return node
 
-  def set_inputs(self, name: str, inputs: Iterable) -> None:
+  def set_inputs(self, name: str, inputs: Iterable[AnyRef]) -> None:
     """Replaces all inputs of a node; control inputs are put last, once each.
 
     Raises:
@@ -238,13 +266,19 @@ class Graph:
       self._unlink(name, ref)
     self._write_inputs(node, refs)
 
-  def set_input(self, name: str, slot: int, ref) -> None:
+  def set_input(self, name: str, slot: int, ref: AnyRef) -> None:
     """Replaces one data input of a node."""
-    refs = self.inputs(name)
+    refs: List[AnyRef] = [*self.inputs(name)]
     refs[slot] = ref
     self.set_inputs(name, refs)
 
-  def become(self, name: str, op: str, inputs: Iterable, attrs) -> None:
+  def become(
+    self,
+    name: str,
+    op: str,
+    inputs: Iterable[AnyRef],
+    attrs: Mapping[str, tf1.AttrValue],
+  ) -> None:
     """Makes a node another op of the same name; its readers stay.
 
     Args:
@@ -362,7 +396,7 @@ class Graph:
 
   # Crossing the border.
 
-  def to_graph_def(self):
+  def to_graph_def(self) -> tf1.GraphDef:
     """Returns a new GraphDef: nodes in order of execution, library kept.
 
     Whom a node is placed with is left out where that node is gone.
@@ -377,7 +411,7 @@ class Graph:
     self.copy_rest(out)
     return out
 
-  def copy_rest(self, out):
+  def copy_rest(self, out: tf1.GraphDef) -> None:
     """Copies what a GraphDef has besides nodes: versions and library."""
     out.versions.CopyFrom(self.versions)
     out.library.function.extend(self.library.values())
@@ -385,7 +419,7 @@ class Graph:
       g for g in self._gradients if g.function_name in self.library
     )
 
-  def to_tf_graph(self):
+  def to_tf_graph(self) -> tf1.Graph:
     """Returns a new tf.compat.v1.Graph of these nodes.
 
     Raises:
@@ -433,7 +467,7 @@ class Graph:
 
   # The index.
 
-  def _checked(self, name, inputs) -> List[TensorRef]:
+  def _checked(self, name: str, inputs: Iterable[AnyRef]) -> List[TensorRef]:
     refs = []
     for ref in inputs:
       ref = TensorRef.parse(ref) if isinstance(ref, str) else ref
@@ -446,7 +480,7 @@ class Graph:
       refs.append(ref)
     return refs
 
-  def _write_inputs(self, node, refs) -> None:
+  def _write_inputs(self, node: tf1.NodeDef, refs: Iterable[TensorRef]) -> None:
     data = [ref for ref in refs if not ref.control]
     control = list(dict.fromkeys(ref for ref in refs if ref.control))
     del node.input[:]
@@ -454,7 +488,7 @@ class Graph:
     for ref in data + control:
       self._link(node.name, ref)
 
-  def _link(self, name, ref) -> None:
+  def _link(self, name: str, ref: TensorRef) -> None:
     try:
       readers = self._readers[ref.node]
     except KeyError:
@@ -465,7 +499,7 @@ class Graph:
       ) from None
     readers[name] = readers.get(name, 0) + 1
 
-  def _unlink(self, name, ref) -> None:
+  def _unlink(self, name: str, ref: TensorRef) -> None:
     readers = self._readers[ref.node]
     readers[name] -= 1
     if not readers[name]:

@@ -4,7 +4,13 @@
 Ops are told apart by what they do to a value, never by a node's name.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:  # importing TensorFlow takes seconds
+  from bnexport.tf1 import tf1
 
 VARIABLES = frozenset(("Variable", "VariableV2", "VarHandleOp"))
 RESOURCE_READS = frozenset(("ReadVariableOp",))
@@ -188,7 +194,7 @@ _ADDRESSES = ("debug_urls", "output_stream")
 _ADDRESS = re.compile(rb"^(file|grpc)://")
 
 
-def reaches(node):
+def reaches(node: tf1.NodeDef) -> Optional[str]:
   """What a NodeDef reaches outside of the graph: one of the above, or None."""
   for what, pattern in _REACHES:
     if pattern.search(node.op):
@@ -203,12 +209,12 @@ def reaches(node):
   return None
 
 
-def is_random(op):
+def is_random(op: str) -> bool:
   """Whether the op draws random numbers."""
   return op.startswith(_RANDOM_PREFIXES) and op not in _NOT_RANDOM
 
 
-def is_data_source(op):
+def is_data_source(op: str) -> bool:
   """Whether the op brings in values from outside the graph."""
   return (
     op in PLACEHOLDERS

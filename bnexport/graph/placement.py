@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Callable, Optional
+
+if TYPE_CHECKING:  # importing TensorFlow takes seconds
+  from bnexport.tf1 import tf1
+
 _PREFIX = b"loc:@"
 
 
-def move(node, name_of) -> None:
+def move(node: tf1.NodeDef, name_of: Callable[[str], Optional[str]]) -> None:
   """Changes whom a node is placed with.
 
   Args:

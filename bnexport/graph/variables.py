@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Collection, Dict, Iterable, Optional, Tuple
+
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import bool_attr, identity, type_attr
+from bnexport.graph.nodes import AnyType, bool_attr, identity, type_attr
 from bnexport.tf1 import tf1
 
 _CONSTANTS = frozenset(("Const",))
@@ -24,22 +26,24 @@ _HANDOVERS = frozenset(
 )
 
 
-def variable_dtype(graph: Graph, variable):
+def variable_dtype(graph: Graph, variable: str) -> int:
   """DataType enum of a variable's value."""
   return graph.node(variable).attr["dtype"].type
 
 
-def variable_of(graph: Graph, ref: TensorRef):
+def variable_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the variable whose handle, reference or value a tensor is."""
   return holder_of(graph, ref, ops.VARIABLES)
 
 
-def constant_of(graph: Graph, ref: TensorRef):
+def constant_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the Const whose value a tensor is, or None."""
   return holder_of(graph, ref, _CONSTANTS)
 
 
-def holder_of(graph: Graph, ref: TensorRef, kinds):
+def holder_of(
+  graph: Graph, ref: TensorRef, kinds: Collection[str]
+) -> Optional[str]:
   """Name of the node of some ops that a tensor is handed on from, or None."""
   seen = set()
   while ref.node not in seen:
@@ -59,7 +63,7 @@ def holder_of(graph: Graph, ref: TensorRef, kinds):
   return None
 
 
-def read(graph: Graph, variable) -> TensorRef:
+def read(graph: Graph, variable: str) -> TensorRef:
   """The value of a variable outside of all loops; a read is added if needed."""
   is_resource = graph.op(variable) == "VarHandleOp"
   wanted = "ReadVariableOp" if is_resource else "Identity"
@@ -74,7 +78,7 @@ def read(graph: Graph, variable) -> TensorRef:
   return identity(graph, variable + "/read", TensorRef(variable), dtype)
 
 
-def own_read(graph: Graph, variable) -> TensorRef:
+def own_read(graph: Graph, variable: str) -> TensorRef:
   """The read of a handle by the name that tf.Variable gives it; added if new.
 
   TensorFlow's graph_util and its loaders look for that one.
@@ -86,7 +90,9 @@ def own_read(graph: Graph, variable) -> TensorRef:
   return TensorRef(name)
 
 
-def become_resource(graph: Graph, name, dtype, shape) -> None:
+def become_resource(
+  graph: Graph, name: str, dtype: AnyType, shape: Any
+) -> None:
   """Makes a node a resource variable; what read its value reads it still.
 
   Args:
@@ -106,7 +112,7 @@ def become_resource(graph: Graph, name, dtype, shape) -> None:
   graph.redirect(TensorRef(name), read(graph, name), readers)
 
 
-def is_reference(graph, ref):
+def is_reference(graph: Graph, ref: TensorRef) -> bool:
   """Whether a tensor is a variable's reference or handle, not its value."""
   while graph.op(ref.node) not in ops.VARIABLES:
     node = graph.node(ref.node)
@@ -121,7 +127,9 @@ def is_reference(graph, ref):
   return True
 
 
-def assignment(imported, node):
+def assignment(
+  imported: tf1.Graph, node: tf1.NodeDef
+) -> Tuple[tf1.Operation, tf1.Tensor]:
   """An operation that sets a variable, and what it is fed, in a tf Graph.
 
   Args:
@@ -136,22 +144,26 @@ def assignment(imported, node):
   return assign, holder
 
 
+# Frame names of while loops, from the outermost in.
+Frame = Tuple[bytes, ...]
+
+
 class Frames:
   """Which while loop's frame each node runs in."""
 
-  def __init__(self, graph: Graph, order):
+  def __init__(self, graph: Graph, order: Iterable[str]):
     """Sweeps over `order`, names of nodes with inputs first."""
     self._graph = graph
-    self._of = {}
-    self._enters = {}
+    self._of: Dict[str, Frame] = {}
+    self._enters: Dict[Frame, tf1.NodeDef] = {}
     for name in order:
       self._of[name] = self._frame(graph.node(name))
 
-  def of(self, name):
+  def of(self, name: str) -> Frame:
     """Frame names from the outermost in; () outside of all loops."""
     return self._of.get(name, ())
 
-  def _frame(self, node):
+  def _frame(self, node: tf1.NodeDef) -> Frame:
     frames = [self.of(ref.node) for ref in self._graph.inputs(node.name)]
     frame = max(frames, key=len, default=())
     if node.op in ops.ENTERS:
@@ -161,7 +173,7 @@ class Frames:
       frame = frame[:-1]
     return frame
 
-  def carry(self, ref: TensorRef, dtype, frame) -> TensorRef:
+  def carry(self, ref: TensorRef, dtype: AnyType, frame: Frame) -> TensorRef:
     """Brings a tensor from outside of all loops into a frame."""
     for depth in range(1, len(frame) + 1):
       like = self._enters[frame[:depth]]
