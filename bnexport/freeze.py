@@ -37,8 +37,14 @@ from bnexport.errors import Error, SourceError
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 # What does not change a graph.
-_BESIDE_THE_GRAPH = ("checkpoint", "output_graph", "report", "overwrite")
-_BESIDE_THE_GRAPH += ("resume", "jobs")
+_BESIDE_THE_GRAPH = (
+  "checkpoint",
+  "output_graph",
+  "report",
+  "overwrite",
+  "resume",
+  "jobs",
+)
 
 
 def main():

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from typing import FrozenSet, Tuple
+
 from bnexport.graph import Graph, TensorRef, ops
 
-_NOWHERE = frozenset()
+_NOWHERE: FrozenSet[Tuple[str, bool]] = frozenset()
 
 
 class Branches:

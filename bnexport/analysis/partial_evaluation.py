@@ -9,6 +9,7 @@ another tensor. They are found in one sweep in order of execution.
 from __future__ import annotations
 
 import operator
+from typing import Dict, Set
 
 import numpy as np
 
@@ -96,13 +97,14 @@ class Evaluation:
     """
     self.graph = graph
     self.known = known
-    self.uniform = {}
-    self.conditional = set()
-    self._decided = set()  # uniform because of `known`, not of a constant
-    self._scalars = set()  # uniform, and sure to have no axes
-    self._alias = {}
-    self._dead = set()
-    self._dead_nodes = set()
+    self.uniform: Dict[TensorRef, np.generic] = {}
+    self.conditional: Set[str] = set()
+    # Uniform because of `known`, not of a constant.
+    self._decided: Set[TensorRef] = set()
+    self._scalars: Set[TensorRef] = set()  # uniform, and sure to have no axes
+    self._alias: Dict[TensorRef, TensorRef] = {}
+    self._dead: Set[TensorRef] = set()
+    self._dead_nodes: Set[str] = set()
     self._exceptions = exceptions
     for name in order:
       self._visit(graph.node(name))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import FrozenSet
+from typing import Dict, FrozenSet, List, Set
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Averages:
     """
     self._graph = graph
     self._needed = needed
-    self._updates = collections.OrderedDict()
+    self._updates: Dict[str, List[str]] = {}
     for node in graph:
       if node.op in ops.UPDATES:
         variable = variable_of(graph, graph.inputs(node.name)[0])
@@ -164,7 +164,7 @@ class Averages:
       The tensor it is taken of and its values for two probe batches; None
       where it is no function of one tensor's rows.
     """
-    sources = set()
+    sources: Set[TensorRef] = set()
     values = []
     for probe in _PROBES:
       reader = self._reader({}, probe, sources)

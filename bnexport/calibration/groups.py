@@ -28,7 +28,8 @@ class Slot(NamedTuple):
   """One data input of a node."""
 
   node: str
-  index: int
+  # It hides tuple.index, which nobody asks a slot for.
+  index: int  # type: ignore[assignment]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,10 +26,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from bnexport import text
-from bnexport.editing.selection import members
+from bnexport.editing.selection import Names, members
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.tf1 import op_def, tf1
@@ -69,7 +69,7 @@ class Match:
   tensors: Dict[str, TensorRef]
   nodes: Tuple[str, ...]
 
-  def __getitem__(self, name) -> TensorRef:
+  def __getitem__(self, name: str) -> TensorRef:
     return self.tensors[name]
 
 
@@ -89,14 +89,16 @@ class NearMiss:
   count: int
   fact: str
 
-  def __str__(self):
+  def __str__(self) -> str:
     return (
       f"at '{self.root}' {self.matched} of {self.count} nodes match: "
       f"{self.fact}"
     )
 
 
-def find(graph: Graph, pattern, within=None) -> List[Match]:
+def find(
+  graph: Graph, pattern: str, within: Optional[Names] = None
+) -> List[Match]:
   """All places where a pattern is, one for each node that can be its root.
 
   What is found can be replaced: here by a node that reads the same.
@@ -118,7 +120,9 @@ def find(graph: Graph, pattern, within=None) -> List[Match]:
   return [match for match, _ in _tried(graph, _read(pattern), within) if match]
 
 
-def near_misses(graph: Graph, pattern, within=None, most=3) -> List[NearMiss]:
+def near_misses(
+  graph: Graph, pattern: str, within: Optional[Names] = None, most: int = 3
+) -> List[NearMiss]:
   """Places where a part of a pattern is, the largest parts first.
 
     >>> for miss in patterns.near_misses(graph, "y = Sub(Mul(x, a), Neg(b))"):
@@ -135,13 +139,18 @@ def near_misses(graph: Graph, pattern, within=None, most=3) -> List[NearMiss]:
     The nearest ones; none where no node has the root's op, and none for nodes
     where the pattern is.
   """
-  pattern = _read(pattern)
-  found = [miss for match, miss in _tried(graph, pattern, within) if not match]
+  found = [
+    miss
+    for _, miss in _tried(graph, _read(pattern), within)
+    if miss is not None
+  ]
   found.sort(key=lambda miss: -miss.matched)
   return found[:most]
 
 
-def _tried(graph, pattern, within):
+def _tried(
+  graph: Graph, pattern: _Pattern, within: Optional[Names]
+) -> Iterator[Tuple[Optional[Match], Optional[NearMiss]]]:
   """Yields (Match or None, NearMiss or None) for each node that has the op."""
   wanted = pattern.nodes[pattern.root].ops
   names = graph.names() if within is None else members(graph, within)
@@ -175,7 +184,7 @@ class _Pattern(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _read(pattern) -> _Pattern:
+def _read(pattern: str) -> _Pattern:
   return _Reader(pattern).pattern()
 
 

@@ -17,7 +17,16 @@ text; nodes are names, one or several. In the examples:
 from __future__ import annotations
 
 import re
-from typing import Dict
+from typing import (
+  Collection,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Tuple,
+  Union,
+)
 
 from bnexport import text
 from bnexport.editing.rewiring import (
@@ -29,17 +38,28 @@ from bnexport.editing.rewiring import (
   remove_control,
   reroute,
 )
-from bnexport.editing.selection import as_ref, boundary, members
+from bnexport.editing.selection import (
+  Names,
+  Tensors,
+  as_ref,
+  as_refs,
+  boundary,
+  members,
+)
 from bnexport.errors import GraphError, nearest
-from bnexport.graph import Graph, TensorRef, ops, placement
+from bnexport.graph import AnyRef, Graph, TensorRef, ops, placement
 from bnexport.graph.nodes import Signatures, static_shape, type_attr
 from bnexport.mending.mending import placeholder_name, read_dtype
-from bnexport.tf1 import tf1
+from bnexport.tf1 import FunctionDef, tf1
 
+# What may be spliced into a graph.
+Piece = Union[Graph, tf1.GraphDef, str]
 _HEADER = re.compile(r"(?:\s+|#[^\n]*)*graph\s*\{")
 
 
-def placeholder(graph: Graph, tensor, name=None) -> TensorRef:
+def placeholder(
+  graph: Graph, tensor: AnyRef, name: Optional[str] = None
+) -> TensorRef:
   """Adds a placeholder of a tensor's dtype, and its shape where it is stated.
 
     >>> str(pieces.placeholder(graph, "z", "fed"))
@@ -59,7 +79,7 @@ def placeholder(graph: Graph, tensor, name=None) -> TensorRef:
   return TensorRef(graph.add("Placeholder", name, (), attrs).name)
 
 
-def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
+def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict[str, tf1.AttrValue]:
   """Attributes of a placeholder for a tensor; see `placeholder`."""
   dtype, signatures = dtype_of(graph, ref), Signatures()
   for name in graph.readers_of(ref) if dtype is None else ():
@@ -81,14 +101,18 @@ def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
   return attrs
 
 
-def _placeholders(graph, refs):
+def _placeholders(
+  graph: Graph, refs: Iterable[TensorRef]
+) -> Dict[AnyRef, TensorRef]:
   """Placeholders for tensors, by these: for all, or for none."""
   for ref in refs:
     placeholder_attrs(graph, ref)
   return {ref: placeholder(graph, ref) for ref in refs}
 
 
-def detach_inputs(graph: Graph, names, control=False) -> Dict:
+def detach_inputs(
+  graph: Graph, names: Names, control: bool = False
+) -> Dict[AnyRef, TensorRef]:
   """Makes nodes read new placeholders for what they read from outside.
 
     >>> made = pieces.detach_inputs(graph, "z")
@@ -113,7 +137,9 @@ def detach_inputs(graph: Graph, names, control=False) -> Dict:
   return made
 
 
-def detach_outputs(graph: Graph, names, control=False) -> Dict:
+def detach_outputs(
+  graph: Graph, names: Names, control: bool = False
+) -> Dict[AnyRef, TensorRef]:
   """Makes other nodes read new placeholders for what they read of these.
 
     >>> made = pieces.detach_outputs(graph, "net/h")
@@ -138,7 +164,7 @@ def detach_outputs(graph: Graph, names, control=False) -> Dict:
   return made
 
 
-def extract(graph: Graph, names) -> Graph:
+def extract(graph: Graph, names: Names) -> Graph:
   """A new Graph of copies of some nodes.
 
   What they read from outside is a placeholder there, named `a` for `a` and
@@ -162,21 +188,21 @@ def extract(graph: Graph, names) -> Graph:
   own = members(graph, names)
   proto = tf1.GraphDef(versions=graph.versions)
   proto.library.function.extend(graph.library.values())
-  piece, fed = Graph(proto, copy=False), {}
+  piece = Graph(proto, copy=False)
+  fed: Dict[TensorRef, TensorRef] = {}
   for ref in boundary(graph, own).inputs:
     name = placeholder_name(ref)
     while name in own:
       name += "_"
     attrs = placeholder_attrs(graph, ref)
     fed[ref] = TensorRef(piece.add("Placeholder", name, (), attrs).name)
-  for name in own:
-    waits = graph.control_inputs(name)
-    fed.update((ref, None) for ref in waits if ref.node not in own)
-  add_copies(piece, [graph.node(name) for name in own], "", fed)
+  waits = [ref for name in own for ref in graph.control_inputs(name)]
+  gone = {ref for ref in waits if ref.node not in own}
+  add_copies(piece, [graph.node(name) for name in own], "", fed, gone)
   return piece
 
 
-def cut(graph: Graph, names) -> Graph:
+def cut(graph: Graph, names: Names) -> Graph:
   """Takes nodes out of a graph; returns them as a Graph, as `extract` does.
 
   Who read them reads placeholders of the tensors' names; nobody waits for
@@ -203,7 +229,11 @@ def cut(graph: Graph, names) -> Graph:
 
 
 def splice(
-  graph: Graph, piece, inputs=None, outputs=None, scope=""
+  graph: Graph,
+  piece: Piece,
+  inputs: Optional[Tensors] = None,
+  outputs: Optional[Tensors] = None,
+  scope: str = "",
 ) -> Dict[str, str]:
   """Adds a piece to a graph.
 
@@ -236,40 +266,36 @@ def splice(
       itself, or both have a function of one name that differs; nothing is
       changed then.
   """
-  inputs, outputs = as_refs(inputs), as_refs(outputs)
+  read, handed = as_refs(inputs), as_refs(outputs)
   proto, is_open = _proto_of(piece)
   nodes = {node.name: node for node in proto.node}
-  for old, new in list(inputs.items()):
+  for old, new in list(read.items()):
     if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
       del nodes[old.node]
-      inputs[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
-  _refuse_missing(graph, nodes, inputs, outputs)
+      read[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  _refuse_missing(graph, nodes, read, handed)
   if isinstance(piece, Graph):
-    for old, new in inputs.items():
+    for old, new in read.items():
       if old.node in piece and not old.control:
         refuse_unlike(graph, old, new, of=piece)
   placed = _add_functions(graph, proto.library.function)
-  named = add_copies(graph, nodes.values(), scope, inputs)
+  named = add_copies(graph, nodes.values(), scope, read)
   try:
     if is_open:
       fill(graph, named.values())
-    new = {old: moved(ref, named, {}) for old, ref in outputs.items()}
-    reroute(graph, new, but=named.values())
+    there = {old: moved(ref, named, {}) for old, ref in handed.items()}
+    reroute(graph, there, but=named.values())
   except GraphError:
     graph.remove(named.values())
     for name in placed:
       del graph.library[name]
     raise
-  replaced = [ref.node for ref in outputs if _is_idle(graph, ref.node)]
+  replaced = [ref.node for ref in handed if _is_idle(graph, ref.node)]
   graph.remove(replaced)
   return _rename_back(graph, named, scope)
 
 
-def as_refs(tensors) -> Dict[TensorRef, TensorRef]:
-  return {as_ref(a): as_ref(b) for a, b in (tensors or {}).items()}
-
-
-def _proto_of(piece):
+def _proto_of(piece: Piece) -> Tuple[tf1.GraphDef, bool]:
   """A GraphDef, and whether its nodes may leave out attributes."""
   if isinstance(piece, Graph):
     return piece.to_graph_def(), False
@@ -280,7 +306,12 @@ def _proto_of(piece):
   return text.loads("graph {complete=true} " + piece), True
 
 
-def _refuse_missing(graph, nodes, inputs, outputs):
+def _refuse_missing(
+  graph: Graph,
+  nodes: Mapping[str, tf1.NodeDef],
+  inputs: Mapping[TensorRef, TensorRef],
+  outputs: Mapping[TensorRef, TensorRef],
+) -> None:
   """Raises GraphError where what is spliced in would dangle."""
   same = {name: name for name in nodes}
   for node in nodes.values():
@@ -303,7 +334,7 @@ def _refuse_missing(graph, nodes, inputs, outputs):
       )
 
 
-def _add_functions(graph, functions):
+def _add_functions(graph: Graph, functions: Iterable[FunctionDef]) -> List[str]:
   """Adds functions to the library; returns the names of the new ones."""
   new = {}
   for function in functions:
@@ -320,11 +351,17 @@ def _add_functions(graph, functions):
   return list(new)
 
 
-def add_copies(target, nodes, scope, given) -> Dict[str, str]:
+def add_copies(
+  target: Graph,
+  nodes: Collection[tf1.NodeDef],
+  scope: str,
+  given: Mapping[TensorRef, TensorRef],
+  without: Collection[TensorRef] = (),
+) -> Dict[str, str]:
   """Adds copies of NodeDefs; returns their new names by the old ones.
 
   They read each other's copies. `given` says what is read instead of other
-  tensors; None is nothing.
+  tensors; what is in `without` is not read.
   """
   named = {}
   for node in nodes:
@@ -335,16 +372,21 @@ def add_copies(target, nodes, scope, given) -> Dict[str, str]:
     del made.input[:]
   for node in nodes:
     # Only now: in a loop, a node reads one that comes later.
-    refs = [moved(TensorRef.parse(t), named, given) for t in node.input]
+    refs = map(TensorRef.parse, node.input)
     target.set_inputs(
-      named[node.name], [ref for ref in refs if ref is not None]
+      named[node.name],
+      [moved(ref, named, given) for ref in refs if ref not in without],
     )
     made = target.node(named[node.name])
     placement.move(made, lambda n: moved(TensorRef(n), named, given).node)
   return named
 
 
-def moved(ref, named, given) -> TensorRef:
+def moved(
+  ref: TensorRef,
+  named: Mapping[str, str],
+  given: Mapping[TensorRef, TensorRef],
+) -> TensorRef:
   """What a copy reads where its original reads `ref`."""
   if ref in given:
     return given[ref]
@@ -353,16 +395,18 @@ def moved(ref, named, given) -> TensorRef:
   return ref
 
 
-def below(scope, name):
+def below(scope: str, name: str) -> str:
   return f"{scope.rstrip('/')}/{name}" if scope else name
 
 
-def _is_idle(graph, name):
+def _is_idle(graph: Graph, name: str) -> bool:
   """Whether a node is a placeholder that nobody needs."""
   return graph.op(name) in ops.PLACEHOLDERS and not graph.readers(name)
 
 
-def _rename_back(graph, named, scope):
+def _rename_back(
+  graph: Graph, named: Mapping[str, str], scope: str
+) -> Dict[str, str]:
   """Gives nodes the names they should have, as far as these are free now."""
   back = {}
   for old, new in named.items():

@@ -18,11 +18,14 @@ several. In the examples:
 
 from __future__ import annotations
 
-from typing import Iterable, List, Mapping, Optional
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 from bnexport.editing.selection import (
+  Names,
+  Tensors,
   as_names,
   as_ref,
+  as_refs,
   backward,
   boundary,
   forward,
@@ -30,13 +33,18 @@ from bnexport.editing.selection import (
   output_dtypes,
 )
 from bnexport.errors import GraphError
-from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph import AnyRef, Graph, TensorRef, ops
 from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
 from bnexport.tf1 import tf1
 
 
-def reroute(graph: Graph, tensors: Mapping, within=None, but=()) -> int:
+def reroute(
+  graph: Graph,
+  tensors: Tensors,
+  within: Optional[Names] = None,
+  but: Names = (),
+) -> int:
   """Makes the readers of tensors read others; all are changed at once.
 
     >>> editing.reroute(graph, {"h": "x"}, but="b")
@@ -71,28 +79,37 @@ read a tensor that does not need it
   return count
 
 
-def _rerouted(graph, tensors, within, but):
+def _rerouted(
+  graph: Graph,
+  tensors: Tensors,
+  within: Optional[Names],
+  but: Names,
+) -> Tuple[Dict[str, List[TensorRef]], int]:
   """The inputs that nodes have afterwards, and how many of them change."""
-  tensors = {as_ref(old): as_ref(new) for old, new in tensors.items()}
-  for old, new in tensors.items():
+  refs = as_refs(tensors)
+  for old, new in refs.items():
     refuse_unlike(graph, old, new)
-  within = None if within is None else members(graph, within)
-  but = members(graph, but)
+  allowed = None if within is None else members(graph, within)
+  refused = members(graph, but)
   changed, count = {}, 0
   for reader in dict.fromkeys(
-    r for old in tensors for r in graph.readers(old.node)
+    r for old in refs for r in graph.readers(old.node)
   ):
-    if reader in but or (within is not None and reader not in within):
+    if reader in refused or (allowed is not None and reader not in allowed):
       continue
-    old = graph.inputs(reader)
-    new = [tensors.get(ref, ref) for ref in old]
-    if new != old:
-      changed[reader] = new
-      count += sum(a != b for a, b in zip(old, new))
+    before = graph.inputs(reader)
+    after = [refs.get(ref, ref) for ref in before]
+    if after != before:
+      changed[reader] = after
+      count += sum(a != b for a, b in zip(before, after))
   return changed, count
 
 
-def set_all(graph: Graph, inputs: Mapping, is_safe=False) -> None:
+def set_all(
+  graph: Graph,
+  inputs: Mapping[str, Iterable[TensorRef]],
+  is_safe: bool = False,
+) -> None:
   """Replaces all inputs of some nodes at once.
 
   Args:
@@ -116,7 +133,7 @@ def set_all(graph: Graph, inputs: Mapping, is_safe=False) -> None:
     raise
 
 
-def _refuse_cycle(graph, names):
+def _refuse_cycle(graph: Graph, names: Iterable[str]) -> None:
   """Raises GraphError where a node depends on itself and on one of these."""
   try:
     graph.topological(forward(graph, names))
@@ -128,7 +145,9 @@ def _refuse_cycle(graph, names):
     ) from error
 
 
-def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
+def refuse_unlike(
+  graph: Graph, old: TensorRef, new: TensorRef, of: Optional[Graph] = None
+) -> None:
   """Raises GraphError where `new` can't be read in the place of `old`.
 
   Args:
@@ -154,7 +173,7 @@ def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
     )
 
 
-def dtype_of(graph, ref) -> Optional[int]:
+def dtype_of(graph: Graph, ref: TensorRef) -> Optional[int]:
   """DataType of a tensor; None where nothing tells it.
 
   Raises:
@@ -173,7 +192,14 @@ def dtype_of(graph, ref) -> Optional[int]:
 
 
 def insert(
-  graph: Graph, tensor, op, name, more=(), attrs=None, within=None, but=()
+  graph: Graph,
+  tensor: AnyRef,
+  op: str,
+  name: str,
+  more: Iterable[AnyRef] = (),
+  attrs: Optional[Mapping[str, tf1.AttrValue]] = None,
+  within: Optional[Names] = None,
+  but: Names = (),
 ) -> TensorRef:
   """Puts a new node between a tensor and its readers.
 
@@ -201,21 +227,21 @@ def insert(
   Raises:
     GraphError: see `reroute`.
   """
-  tensor, more = as_ref(tensor), [as_ref(ref) for ref in more]
-  new = TensorRef(graph.add(op, name, [tensor] + more, attrs).name)
+  first, others = as_ref(tensor), [as_ref(ref) for ref in more]
+  new = TensorRef(graph.add(op, name, [first, *others], attrs).name)
   try:
     fill(graph, [new.node])
     but = list(as_names(but)) + [new.node]
-    changed, _ = _rerouted(graph, {tensor: new}, within, but)
+    changed, _ = _rerouted(graph, {first: new}, within, but)
     # Only what has inputs of its own can depend on the readers.
-    set_all(graph, changed, not any(graph.inputs(ref.node) for ref in more))
+    set_all(graph, changed, not any(graph.inputs(ref.node) for ref in others))
   except GraphError:
     graph.remove([new.node])
     raise
   return new
 
 
-def bypass(graph: Graph, names) -> None:
+def bypass(graph: Graph, names: Names) -> None:
   """Removes nodes; who read what they gave reads what they were given.
 
   Inputs and outputs belong together in their order. Constants and variables
@@ -256,7 +282,7 @@ def bypass(graph: Graph, names) -> None:
   graph.remove(own)
 
 
-def _is_stored(graph, ref):
+def _is_stored(graph: Graph, ref: TensorRef) -> bool:
   """Whether a tensor is a constant's or variable's value."""
   if variable_of(graph, ref) is not None:
     return True
@@ -265,7 +291,7 @@ def _is_stored(graph, ref):
   return graph.op(ref.node) == "Const"
 
 
-def _wait_instead(graph, own):
+def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
   """Who waits for nodes waits for what these read and wait for outside."""
   # Readers of data were rerouted; only those that wait are left.
   for reader in outside(graph, own):
@@ -282,7 +308,7 @@ def _wait_instead(graph, own):
     graph.set_inputs(reader, left + list(further))
 
 
-def connect(graph: Graph, tensors: Iterable, names) -> None:
+def connect(graph: Graph, tensors: Iterable[AnyRef], names: Names) -> None:
   """Makes nodes read these tensors for those that they read from outside.
 
     >>> editing.connect(graph, ["a"], "b")
@@ -298,18 +324,18 @@ def connect(graph: Graph, tensors: Iterable, names) -> None:
   Raises:
     GraphError: there are more or fewer; see `reroute` as well.
   """
-  own, tensors = members(graph, names), [as_ref(ref) for ref in tensors]
+  own, refs = members(graph, names), [as_ref(ref) for ref in tensors]
   inputs = boundary(graph, own).inputs
-  if len(inputs) != len(tensors):
+  if len(inputs) != len(refs):
     raise GraphError(
-      f"connect {len(tensors)} tensors to '{next(iter(own), '')}'",
+      f"connect {len(refs)} tensors to '{next(iter(own), '')}'",
       f"it reads {len(inputs)} from outside ({', '.join(map(str, inputs))})",
       "give as many",
     )
-  reroute(graph, dict(zip(inputs, tensors)), within=own)
+  reroute(graph, dict(zip(inputs, refs)), within=own)
 
 
-def read_outside(graph: Graph, names) -> List[TensorRef]:
+def read_outside(graph: Graph, names: Names) -> List[TensorRef]:
   """The tensors of some nodes that others read, in order."""
   own = members(graph, names)
   read = {ref for r in outside(graph, own) for ref in graph.data_inputs(r)}
@@ -320,14 +346,14 @@ def read_outside(graph: Graph, names) -> List[TensorRef]:
   )
 
 
-def outside(graph, own):
+def outside(graph: Graph, own: Dict[str, None]) -> Dict[str, None]:
   """The nodes that read others or wait for them, and are none of them."""
   return dict.fromkeys(
     r for name in own for r in graph.readers(name) if r not in own
   )
 
 
-def add_control(graph: Graph, name, others) -> None:
+def add_control(graph: Graph, name: str, others: Names) -> None:
   """Makes a node wait for others.
 
     >>> editing.add_control(graph, "b", "a")
@@ -341,7 +367,9 @@ def add_control(graph: Graph, name, others) -> None:
   set_all(graph, {name: graph.inputs(graph.node(name).name) + waits})
 
 
-def remove_control(graph: Graph, name, others=None) -> None:
+def remove_control(
+  graph: Graph, name: str, others: Optional[Names] = None
+) -> None:
   """Makes a node wait no more for others; for any, where `others` is None.
 
     >>> editing.add_control(graph, "b", ["a", "x"])
@@ -368,7 +396,7 @@ def remove_control(graph: Graph, name, others=None) -> None:
   )
 
 
-def fill(graph: Graph, names) -> None:
+def fill(graph: Graph, names: Names) -> None:
   """Adds the attributes that nodes leave out, as bnexport.text tells them.
 
   Types follow from what the nodes read.

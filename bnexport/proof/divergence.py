@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def always_run(graph: Graph):
 
 def conditional_depth(graph: Graph, order):
   """In how many conditionals each node of `order` lies; loops count too."""
-  depth = {}
+  depth: Dict[str, int] = {}
   for name in order:
     op = graph.op(name)
     depth[name] = max(
@@ -169,7 +169,7 @@ def first_real(
     differences: in order of execution; see `walk`.
     graph: tells which tensor feeds which.
   """
-  suspects = []
+  suspects: List[Difference] = []
   for one in differences:
     if not one.holds:
       behind = graph.ancestors([TensorRef.parse(one.output).node], False)

@@ -350,7 +350,7 @@ def _value(kind, key, value, text):
 
 def spec_of(transform) -> str:
   """The text that makes this transform; defaults are left out."""
-  parts = []
+  parts: List[str] = []
   for key, parameter in parameters_of(type(transform)).items():
     value = getattr(transform, parameter.field.name)
     if not parameter.is_required and value == parameter.default:

@@ -10,7 +10,7 @@ the function library. It is what TensorFlow does to a graph before it runs it
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Dict, List, Set
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
@@ -68,11 +68,13 @@ class _Inliner:
   def __init__(self, graph: Graph, signatures: Signatures, outputs):
     self.graph = graph
     self.signatures = signatures
-    self.outputs = {}
+    self.outputs: Dict[str, Set[int]] = {}
     for ref in outputs:
       self.outputs.setdefault(ref.node, set()).add(ref.index)
-    self.changes = []
-    self._added = []  # calls may be among the nodes of the body just added
+    self.changes: List[str] = []
+    self._added: List[
+      str
+    ] = []  # calls may be among the nodes of the body just added
 
   def inline(self, name, stack):
     """Replaces the node `name` where it is a call; `stack`: its callers."""

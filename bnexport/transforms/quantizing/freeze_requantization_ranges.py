@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import re
-from typing import ClassVar, Dict, List
+from typing import ClassVar, Dict, List, Tuple
 
 import numpy as np
 
@@ -75,7 +74,7 @@ class FreezeRequantizationRanges:
     return told
 
 
-def _read_log(path) -> Dict[str, List]:
+def _read_log(path: str) -> Dict[str, Tuple[List[float], List[float]]]:
   """Minima and maxima by node, in the order of the log.
 
   Raises:
@@ -90,11 +89,13 @@ def _read_log(path) -> Dict[str, List]:
       str(error.message).split("\n")[0],
       "give the file the log was written to",
     ) from error
-  measured = collections.OrderedDict()
+  measured: Dict[str, Tuple[List[float], List[float]]] = {}
   for line in lines:
     found = _RECORD.search(line)
-    ends = found and [_number(found[end]) for end in ("min", "max")]
-    if ends and np.isfinite(ends).all():
+    if found is None:
+      continue
+    ends = [_number(found[end]) for end in ("min", "max")]
+    if np.isfinite(ends).all():
       lows, highs = measured.setdefault(found["name"], ([], []))
       lows.append(ends[0])
       highs.append(ends[1])

@@ -7,7 +7,7 @@ know NHWC and no dilation, and leave what is not in the table to float.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from bnexport.analysis.shapes import data_format, flag
 from bnexport.graph.nodes import constant_value
@@ -125,7 +125,7 @@ def _of_resizing(graph, node, shape_of):
   return None
 
 
-_BINARY = {"types": ("T1", "T2"), "result": "Toutput"}
+_BINARY: Mapping[str, Any] = {"types": ("T1", "T2"), "result": "Toutput"}
 _ADD = Rule("QuantizedAdd", obstacle=_of_broadcast, **_BINARY)
 _CONCAT = Rule("QuantizedConcat", ("T",), "", ("N",), 0, _of_concat)
 _POOL = ("ksize", "strides", "padding")
