@@ -4,7 +4,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  FrozenSet,
+  Iterable,
+  Iterator,
+  List,
+  Optional,
+  Sequence,
+  Tuple,
+)
+
+import numpy as np
 
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
@@ -30,7 +43,9 @@ class Served:
   assets: Dict[str, str]
 
 
-def tensor_fields(info):
+def tensor_fields(
+  info: tf1.saved_model.TensorInfo,
+) -> Iterator[Tuple[Any, str]]:
   """Yields where a TensorInfo names tensors: a message and a field of it."""
   kind = info.WhichOneof("encoding")
   if kind == "coo_sparse":
@@ -94,18 +109,18 @@ class Model:
   history: List[str] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
 
-  def needed(self, control=False):
+  def needed(self, control: bool = False) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
     return self.graph.ancestors((ref.node for ref in self.outputs), control)
 
-  def array(self, name):
+  def array(self, name: str) -> np.ndarray:
     """The array of a Const; one that is deferred is read now."""
     node = self.graph.node(name)
     if DEFERRED in node.attr:
       return self.deferred[node.attr[DEFERRED].s.decode()]()
     return tf1.make_ndarray(node.attr["value"].tensor)
 
-  def dtype(self, ref):
+  def dtype(self, ref: TensorRef) -> tf1.DType:
     """The tf DType of a tensor."""
     node = self.graph.node(ref.node)
     if "dtype" in node.attr and (
@@ -116,7 +131,7 @@ class Model:
       return tf1.as_dtype(node.attr["dtype"].type)
     return tf1.as_dtype(self.signatures.output_dtypes(node)[ref.index])
 
-  def placeholders(self):
+  def placeholders(self) -> List[str]:
     """The placeholders that the outputs need, in order of execution."""
     return [
       name
@@ -126,15 +141,15 @@ class Model:
 
 
 def open_model(
-  graph,
-  signatures,
-  values,
-  origin,
-  outputs,
-  inputs=(),
-  flags=("--output_node", "--input_node"),
-  **more,
-):
+  graph: Graph,
+  signatures: Signatures,
+  values: Optional[Values],
+  origin: str,
+  outputs: Iterable[str],
+  inputs: Iterable[str] = (),
+  flags: Sequence[str] = ("--output_node", "--input_node"),
+  **more: Any,
+) -> Model:
   """A Model of a graph, with its ends by the names that a user gives them.
 
   Args:
@@ -161,7 +176,9 @@ def open_model(
   )
 
 
-def find_tensors(graph, signatures, names, flag):
+def find_tensors(
+  graph: Graph, signatures: Signatures, names: Iterable[str], flag: str
+) -> Tuple[TensorRef, ...]:
   """Turns names a user typed into refs; `name` and `name:0` are the same.
 
   Raises:

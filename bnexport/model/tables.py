@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Iterable
+
 from bnexport.errors import SourceError, nearest
-from bnexport.graph import ops
+from bnexport.graph import Graph, ops
+from bnexport.model.model import Model
 
 
-def keep_initializers(model, names):
+def keep_initializers(model: Model, names: Iterable[str]) -> None:
   """Keeps what fills the tables of the outputs, and what a user names.
 
   Args:
@@ -42,7 +45,9 @@ def keep_initializers(model, names):
     )
 
 
-def refuse_mutable(graph, names, what, step):
+def refuse_mutable(
+  graph: Graph, names: Iterable[str], what: str, step: str
+) -> None:
   """Raises SourceError where one of the nodes is a table nodes do not fill.
 
   Args:
