@@ -16,20 +16,31 @@ The rules, for an op whose OpDef is known; other nodes stay as they are.
 
 from __future__ import annotations
 
+from typing import (
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  Optional,
+  Set,
+  Tuple,
+)
+
 from bnexport.graph.nodes import arg_dtypes, int_attr, tensor_attr, type_attr
-from bnexport.tf1 import op_def, tf1
+from bnexport.tf1 import OpDef, op_def, tf1
 
 _CLOSES_LOOP = ("NextIteration", "RefNextIteration")
 _FLOAT = tf1.float32.as_datatype_enum
 
 
-def fill(graph_def):
+def fill(graph_def: tf1.GraphDef) -> None:
   """Adds the attributes that nodes leave out, functions included."""
   for scope in _scopes(graph_def):
     scope.fill()
 
 
-def strip(graph_def):
+def strip(graph_def: tf1.GraphDef) -> None:
   """Removes attributes that `fill` puts back as they were.
 
   Types, counts of inputs and the OpDefs' defaults, that is; what an OpDef
@@ -44,7 +55,7 @@ def strip(graph_def):
       filled.strip(node)
 
 
-def _scopes(graph_def):
+def _scopes(graph_def: tf1.GraphDef) -> Iterator[_Scope]:
   """The graph and each of its functions: where a name means one node."""
   library = {f.signature.name: f.signature for f in graph_def.library.function}
   yield _Scope(graph_def.node, library, ())
@@ -55,17 +66,22 @@ def _scopes(graph_def):
 class _Scope:
   """Nodes that read each other, and the dtypes of what they read."""
 
-  def __init__(self, nodes, library, args):
+  def __init__(
+    self,
+    nodes: Iterable[tf1.NodeDef],
+    library: Mapping[str, OpDef],
+    args: Iterable[OpDef.ArgDef],
+  ):
     # A list, since the protos of a field may be new objects each time.
     self.nodes = list(nodes)
     self._library = library
-    self._by_name = {}
+    self._by_name: Dict[str, tf1.NodeDef] = {}
     for node in self.nodes:
       self._by_name.setdefault(node.name, node)
     # Of the filled nodes, a list of (name, dtypes) by output argument.
     self._outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
 
-  def fill(self):
+  def fill(self) -> None:
     for node in self._inputs_first():
       signature = self._signature(node)
       if signature is not None:
@@ -75,7 +91,7 @@ class _Scope:
           [(arg.name, arg_dtypes(node, arg)) for arg in signature.output_arg],
         )
 
-  def strip(self, node):
+  def strip(self, node: tf1.NodeDef) -> None:
     """Removes what can be filled in; the scope itself has to be filled."""
     signature = self._signature(node)
     if signature is None:
@@ -95,7 +111,12 @@ class _Scope:
       for key in [key for key in node.attr if key not in short]:
         del node.attr[key]
 
-  def _filled(self, node, signature, attrs):
+  def _filled(
+    self,
+    node: tf1.NodeDef,
+    signature: OpDef,
+    attrs: Mapping[str, tf1.AttrValue],
+  ) -> Dict[str, tf1.AttrValue]:
     """Attributes that a node gets where it states these alone."""
     made = tf1.NodeDef(name=node.name, op=node.op, input=node.input)
     for key, value in attrs.items():
@@ -103,13 +124,13 @@ class _Scope:
     self._fill_node(made, signature)
     return dict(made.attr.items())
 
-  def _signature(self, node):
+  def _signature(self, node: tf1.NodeDef) -> Optional[OpDef]:
     # A call may have the function's name for its op.
     return self._library.get(node.op) or op_def(node.op)
 
-  def _inputs_first(self):
+  def _inputs_first(self) -> Iterator[tf1.NodeDef]:
     """Yields the nodes, inputs first; loops are entered at their Merge."""
-    seen = set()
+    seen: Set[int] = set()
     for root in self.nodes:
       stack = [(root, False)]
       while stack:
@@ -126,21 +147,21 @@ class _Scope:
           if source is not None and source.op not in _CLOSES_LOOP:
             stack.append((source, False))
 
-  def _dtype(self, text):
+  def _dtype(self, text: str) -> int:
     """Dtype of an input; 0 where it is not known.
 
     Args:
       text: `a`, `a:1` or, in functions, `a:output:1`.
     """
     name, *rest = text.split(":")
-    outputs = self._outputs.get(name, ())
+    outputs = self._outputs.get(name, [])
     if len(rest) == 2:
       outputs = [output for output in outputs if output[0] == rest[0]]
     dtypes = [dtype for _, output in outputs for dtype in output]
     index = int(rest[-1]) if rest and rest[-1].isdigit() else 0
     return dtypes[index] if index < len(dtypes) else 0
 
-  def _fill_node(self, node, signature):
+  def _fill_node(self, node: tf1.NodeDef, signature: OpDef) -> None:
     inferred = self._inferred(node, signature)
     # Types first: the value of a Const depends on its dtype.
     for attr in sorted(signature.attr, key=lambda attr: attr.type != "type"):
@@ -157,9 +178,11 @@ class _Scope:
       if value is not None:
         node.attr[name].CopyFrom(value)
 
-  def _inferred(self, node, signature):
+  def _inferred(
+    self, node: tf1.NodeDef, signature: OpDef
+  ) -> Dict[str, tf1.AttrValue]:
     """Attributes that the inputs tell, by name."""
-    found = {}
+    found: Dict[str, tf1.AttrValue] = {}
     if node.op == "Const" and "value" in node.attr:
       found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
     for arg, texts in _arguments(node, signature):
@@ -176,7 +199,7 @@ class _Scope:
     return found
 
 
-def _required(signature):
+def _required(signature: OpDef) -> List[str]:
   """Attributes without a default that neither are types nor count inputs."""
   counts = {arg.number_attr for arg in signature.input_arg}
   return [
@@ -188,12 +211,14 @@ def _required(signature):
   ]
 
 
-def _arguments(node, signature):
+def _arguments(
+  node: tf1.NodeDef, signature: OpDef
+) -> Iterator[Tuple[OpDef.ArgDef, List[str]]]:
   """Yields the OpDef's input arguments with the inputs that each takes."""
   texts = [text for text in node.input if not text.startswith("^")]
-  lengths = []
+  lengths: List[Optional[int]] = []
   for arg in signature.input_arg:
-    length = 1
+    length: Optional[int] = 1
     if arg.type_list_attr:
       length = None
       if arg.type_list_attr in node.attr:
@@ -213,7 +238,7 @@ def _arguments(node, signature):
     start = end
 
 
-def _coerce(value, kind):
+def _coerce(value: tf1.AttrValue, kind: str) -> None:
   """Turns what a person writes for an attribute into its kind."""
   if kind == "float" and value.HasField("i"):
     value.f = value.i
@@ -222,7 +247,7 @@ def _coerce(value, kind):
     value.list.i.extend(sizes)
 
 
-def _least(attr, node):
+def _least(attr: OpDef.AttrDef, node: tf1.NodeDef) -> Optional[tf1.AttrValue]:
   """The value of a required attribute, or None; see the module's docstring."""
   kind = attr.type
   if not kind.startswith("list("):
@@ -230,19 +255,16 @@ def _least(attr, node):
   element = _least_element(attr, kind[len("list(") : -1], node)
   made = tf1.AttrValue()
   made.list.SetInParent()
-  field = element.WhichOneof("value") if element is not None else None
-  length = attr.minimum or (4 if attr.name == "strides" else 0)
-  for _ in range(length if field else 0):
-    _append(made.list, field, element)
+  if element is not None:
+    field = element.WhichOneof("value")
+    length = attr.minimum or (4 if attr.name == "strides" else 0)
+    getattr(made.list, field).extend([getattr(element, field)] * length)
   return made
 
 
-def _append(values, field, element):
-  """Appends the one value of an AttrValue to an AttrValue.ListValue."""
-  getattr(values, field).extend([getattr(element, field)])
-
-
-def _least_element(attr, kind, node):
+def _least_element(
+  attr: OpDef.AttrDef, kind: str, node: tf1.NodeDef
+) -> Optional[tf1.AttrValue]:
   allowed = attr.allowed_values.list
   if kind == "type":
     types = list(allowed.type)

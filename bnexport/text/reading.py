@@ -27,7 +27,7 @@ _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
 
 
-def loads(text):
+def loads(text: str) -> tf1.GraphDef:
   """Reads a graph; any graph, also one that TensorFlow would refuse.
 
   Args:
@@ -42,7 +42,7 @@ def loads(text):
   return _Reader(text).graph()
 
 
-def read_value(text):
+def read_value(text: str) -> tf1.AttrValue:
   """Reads one attribute's value into an AttrValue."""
   return _Reader(text).value()
 
