@@ -103,7 +103,7 @@ def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict[str, tf1.AttrValue]:
 
 def _placeholders(
   graph: Graph, refs: Iterable[TensorRef]
-) -> Dict[AnyRef, TensorRef]:
+) -> Dict[TensorRef, TensorRef]:
   """Placeholders for tensors, by these: for all, or for none."""
   for ref in refs:
     placeholder_attrs(graph, ref)
@@ -112,7 +112,7 @@ def _placeholders(
 
 def detach_inputs(
   graph: Graph, names: Names, control: bool = False
-) -> Dict[AnyRef, TensorRef]:
+) -> Dict[TensorRef, TensorRef]:
   """Makes nodes read new placeholders for what they read from outside.
 
     >>> made = pieces.detach_inputs(graph, "z")
@@ -139,7 +139,7 @@ def detach_inputs(
 
 def detach_outputs(
   graph: Graph, names: Names, control: bool = False
-) -> Dict[AnyRef, TensorRef]:
+) -> Dict[TensorRef, TensorRef]:
   """Makes other nodes read new placeholders for what they read of these.
 
     >>> made = pieces.detach_outputs(graph, "net/h")
