@@ -14,7 +14,18 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Dict, FrozenSet, List, Set
+from typing import (
+  Any,
+  Collection,
+  Dict,
+  FrozenSet,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Set,
+  Tuple,
+)
 
 import numpy as np
 
@@ -22,6 +33,10 @@ from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
 from bnexport.batchnorm.fixed_points import KNOWN, Reader, source_of
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.variables import variable_of
+from bnexport.tf1 import tf1
+
+# The tensor that a statistic is taken of, and its values for probe batches.
+Signature = Tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Average:
 
   variable: str
   statistic: TensorRef
-  signature: object
+  signature: Optional[Signature]
   helpers: FrozenSet[str]
   update: str
 
@@ -50,7 +65,7 @@ _PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
 class Averages:
   """All moving averages of batch statistics in a graph."""
 
-  def __init__(self, graph: Graph, needed):
+  def __init__(self, graph: Graph, needed: Collection[str]):
     """Reads every update of the graph.
 
     Args:
@@ -82,9 +97,11 @@ class Averages:
       )
       if kept
     }
+    self._by_statistic: Dict[TensorRef, List[Average]]
+    self._by_signature: Dict[Signature, List[Average]]
     self._by_statistic = collections.defaultdict(list)
     self._by_signature = collections.defaultdict(list)
-    self.all = []
+    self.all: List[Average] = []
     for variable, updates in self._updates.items():
       for update in updates:
         average = self._read(variable, update)
@@ -94,13 +111,13 @@ class Averages:
           if average.signature is not None:
             self._by_signature[average.signature].append(average)
 
-  def _reductions_of_other_axes(self, order):
+  def _reductions_of_other_axes(self, order: List[str]) -> Set[str]:
     """Averaged reductions that leave axis 0, where the batch mostly is.
 
     Time may be first, or channels may have been moved there. What is averaged
     into a variable of fixed size has no batch in it.
     """
-    found = set()
+    found: Set[str] = set()
     first = self.dependence
     for variable, updates in self._updates.items():
       for update in updates:
@@ -114,9 +131,11 @@ class Averages:
     self.dependence = first
     return found
 
-  def _reductions_behind(self, update, dependence):
+  def _reductions_behind(self, update: str, dependence: Dependence) -> Set[str]:
     graph = self._graph
-    stack, seen, found = [graph.data_inputs(update)[1]], set(), set()
+    stack = [graph.data_inputs(update)[1]]
+    seen: Set[TensorRef] = set()
+    found: Set[str] = set()
     for ref in stack:
       if ref in seen or dependence(ref) != DATA:
         continue
@@ -128,11 +147,11 @@ class Averages:
         stack.extend(graph.data_inputs(ref.node))
     return found
 
-  def is_updated(self, variable):
+  def is_updated(self, variable: str) -> bool:
     """Whether some update writes batch dependent values into a variable."""
     return variable in self._updates
 
-  def of(self, ref: TensorRef):
+  def of(self, ref: TensorRef) -> List[Average]:
     """Averages of the tensor, or else of an equal statistic elsewhere."""
     found = self._by_statistic.get(ref)
     if not found:
@@ -140,7 +159,7 @@ class Averages:
       found = [] if signature is None else self._by_signature[signature]
     return list({a.variable: a for a in found}.values())
 
-  def variables(self, found):
+  def variables(self, found: Iterable[Average]) -> List[str]:
     """What averages of one statistic come down to: one variable, if told.
 
     Args:
@@ -157,7 +176,7 @@ class Averages:
     moving = [name for name in names if "moving" in name.lower()]
     return moving if len(moving) == 1 else names
 
-  def signature(self, ref: TensorRef):
+  def signature(self, ref: TensorRef) -> Optional[Signature]:
     """What a statistic is of what: equal for equal statistics.
 
     Returns:
@@ -174,7 +193,7 @@ class Averages:
       values.append(round(float(value), 6))
     return (next(iter(sources)),) + tuple(values)
 
-  def fused_signature(self, x: TensorRef, which):
+  def fused_signature(self, x: TensorRef, which: str) -> List[Signature]:
     """Signatures that `which` ("mean" or "variance") of x may have."""
     source = source_of(self._graph, x)
     if which == "mean":
@@ -184,7 +203,7 @@ class Averages:
       for d in (0, 1)
     ]
 
-  def of_fused(self, node, which):
+  def of_fused(self, node: tf1.NodeDef, which: str) -> List[Average]:
     """Averages of the mean or variance that a fused norm computes."""
     found = list(
       self._by_statistic.get(
@@ -196,15 +215,20 @@ class Averages:
       found += self._by_signature.get(signature, ())
     return list({a.variable: a for a in found}.values())
 
-  def _reader(self, given, rows, sources):
+  def _reader(
+    self,
+    given: Mapping[TensorRef, float],
+    rows: Optional[np.ndarray],
+    sources: Set[TensorRef],
+  ) -> Reader:
     return Reader(
       self._graph, self.dependence, self._updates, given, rows, sources
     )
 
-  def _written(self, update):
+  def _written(self, update: str) -> int:
     return self.dependence(self._graph.data_inputs(update)[1])
 
-  def _read(self, variable, update):
+  def _read(self, variable: str, update: str) -> Optional[Average]:
     """The Average that an update keeps, or None."""
     if self._written(update) != STATISTIC:
       return None
@@ -220,11 +244,12 @@ class Averages:
         )
     return None
 
-  def _candidates(self, update):
+  def _candidates(self, update: str) -> List[TensorRef]:
     """Statistics behind an update: needed ones first, nearest first."""
     graph = self._graph
     stack = [graph.data_inputs(update)[1]]
-    seen, needed, others = set(), [], []
+    seen: Set[TensorRef] = set()
+    needed, others = [], []
     for ref in stack:
       if ref in seen or self.dependence(ref) != STATISTIC:
         continue
@@ -241,9 +266,12 @@ class Averages:
         stack.extend(graph.data_inputs(ref.node))
     return needed + others
 
-  def _settles_at(self, variable, update, statistic):
+  def _settles_at(
+    self, variable: str, update: str, statistic: TensorRef
+  ) -> Optional[Set[str]]:
     """Helpers of the update, where its fixed point is the statistic."""
-    ratios, helpers = [], set()
+    ratios: List[float] = []
+    helpers: Set[str] = set()
     for probe in (0.7, 2.3):
       reader = self._reader({statistic: probe}, None, set())
       value = reader.fixed_point(variable, update)

@@ -7,13 +7,14 @@ from typing import List
 
 from bnexport.checks import averages, form, phase, portability
 from bnexport.checks.rule import Finding
+from bnexport.checks.subject import Subject
 from bnexport.errors import SourceError, nearest
 
 RULES = phase.RULES + averages.RULES + form.RULES + portability.RULES
 BY_CODE = {rule.code: rule for rule in RULES}
 
 
-def run(subject) -> List[Finding]:
+def run(subject: Subject) -> List[Finding]:
   """All findings about a Subject, in the order of the catalogue."""
   found = []
   for rule in RULES:
@@ -22,7 +23,7 @@ def run(subject) -> List[Finding]:
   return found
 
 
-def explain(code):
+def explain(code: str) -> str:
   """The page of a finding's code, as text.
 
   Raises:

@@ -4,20 +4,32 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shlex
-from typing import Mapping, Optional
+from typing import (
+  Any,
+  Callable,
+  Collection,
+  Dict,
+  Generic,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Tuple,
+  TypeVar,
+)
 
 import numpy as np
 
 from bnexport.analysis import ends
 from bnexport.analysis.flow import Flow
 from bnexport.analysis.partial_evaluation import Evaluation
-from bnexport.analysis.phase import find_leaves
+from bnexport.analysis.phase import Leaf, find_leaves
 from bnexport.batchnorm import norms
+from bnexport.batchnorm.norm import BatchNorm
 from bnexport.errors import Error, GraphError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value, op_histogram
+from bnexport.graph.nodes import Signatures, constant_value, op_histogram
 from bnexport.mending import faults, mending
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint, Values
@@ -26,18 +38,20 @@ from bnexport.transforms.inference.decide import at_inference
 from bnexport.transforms.inference.inlining import inlined
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 
+_T = TypeVar("_T")
 
-def _once(method):
+
+class _once(Generic[_T]):
   """A property that is worked out at the first look."""
-  key = "_" + method.__name__
 
-  @functools.wraps(method)
-  def value(self):
-    if key not in self.__dict__:
-      self.__dict__[key] = method(self)
-    return self.__dict__[key]
+  def __init__(self, method: Callable[[Any], _T]):
+    self._method = method
 
-  return property(value)
+  def __get__(self, subject: Any, owner: Any = None) -> _T:
+    value = self._method(subject)
+    # Python looks there first from now on.
+    subject.__dict__[self._method.__name__] = value
+    return value
 
 
 _FLAGS = ("graph_def", "saved_model", "keras", "checkpoint", "meta_graph")
@@ -66,14 +80,14 @@ class Source:
   size: int = 0
 
   @property
-  def training(self):
+  def training(self) -> Optional[str]:
     """The training graph's file, or None."""
     beside = self.checkpoint and self.checkpoint + ".meta"
     if self.meta_graph is None and beside and tf1.gfile.Exists(beside):
       return beside
     return self.meta_graph
 
-  def command(self, is_frozen):
+  def command(self, is_frozen: bool) -> str:
     """The command that exports or mends what is in these files."""
     flags = []
     for flag in _FLAGS:
@@ -107,12 +121,12 @@ class Subject:
 
   def __init__(
     self,
-    graph_def,
-    source,
-    signatures,
-    variables=None,
-    outputs=(),
-    target_tf=None,
+    graph_def: tf1.GraphDef,
+    source: Source,
+    signatures: Signatures,
+    variables: Optional[str] = None,
+    outputs: Iterable[str] = (),
+    target_tf: Optional[str] = None,
   ):
     """Looks at the file as it is, then opens it.
 
@@ -131,12 +145,12 @@ class Subject:
     self.signatures = signatures
     self.target_tf = target_tf
     self.faults = faults.find(graph_def, signatures)
-    self.devices = {}
+    self.devices: Dict[str, List[str]] = {}
     self.ops = op_histogram(graph_def.node, graph_def.library.function)
     for node in graph_def.node:
       if node.device:
         self.devices.setdefault(node.device, []).append(node.name)
-    self.error = None
+    self.error: Optional[GraphError] = None
     self._named = tuple(outputs)
     self.graph = self._open(graph_def)
     # Constants that are variables by right are so only here, not in the file.
@@ -145,7 +159,7 @@ class Subject:
     )
     self.values = self._thaw(variables)
 
-  def _open(self, graph_def):
+  def _open(self, graph_def: tf1.GraphDef) -> Optional[Graph]:
     # What is missing is looked at as if it were fed, so that all else shows.
     missing = [
       TensorRef.parse(fault.subject)
@@ -163,7 +177,7 @@ class Subject:
       return None
     return inlined(graph, self.signatures)
 
-  def _thaw(self, variables):
+  def _thaw(self, variables: Optional[str]) -> Optional[Values]:
     """Values of the variables, those that freezing made constants included."""
     if self.graph is None:
       return None
@@ -182,12 +196,17 @@ class Subject:
 
   # What is in the graph.
 
-  @_once
-  def flow(self):
-    return Flow(self.graph)
+  @property
+  def _opened(self) -> Graph:
+    assert self.graph is not None  # one asks for that first
+    return self.graph
 
   @_once
-  def outputs(self):
+  def flow(self) -> Flow:
+    return Flow(self._opened)
+
+  @_once
+  def outputs(self) -> Tuple[TensorRef, ...]:
     """TensorRefs of the outputs that were named, or of the likely ones."""
     if self.graph is None:
       return ()
@@ -196,14 +215,14 @@ class Subject:
     return tuple(ref for ref in refs if ref.node in self.graph)
 
   @_once
-  def norms(self):
+  def norms(self) -> List[BatchNorm]:
     """The batch norms of the forward pass, as `inspection.norms` tells."""
     if self.graph is None:
       return []
     return norms.batch_norms(self.flow, [ref.node for ref in self.outputs])
 
   @_once
-  def health(self):
+  def health(self) -> Dict[str, Any]:
     """States of the stored statistics, by the norm's name."""
     return {
       norm.name: norms.health_of(self.graph, norm, self.values)
@@ -211,10 +230,10 @@ class Subject:
     }
 
   @_once
-  def model(self):
+  def model(self) -> Model:
     """The graph with its values and outputs, as transforms take it."""
     return Model(
-      graph=self.graph,
+      graph=self._opened,
       values=self.values,
       inputs=(),
       outputs=self.outputs,
@@ -223,24 +242,25 @@ class Subject:
     )
 
   @_once
-  def needed(self):
+  def needed(self) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
     return self.model.needed() if self.graph is not None else {}
 
   @_once
-  def undecided(self):
+  def undecided(self) -> List[Leaf]:
     """Leaves of the predicates that choose between training and inference."""
     if not self.outputs:
       return []
-    order = self.graph.topological(self.graph.ancestors(self.needed))
-    evaluation = Evaluation(self.graph, order, {})
+    graph = self._opened
+    order = graph.topological(graph.ancestors(self.needed))
+    evaluation = Evaluation(graph, order, {})
     leaves = find_leaves(self.model, evaluation)
     if not leaves or self.inference is None:
       return leaves
     return [leaf for leaf in leaves if leaf.name in self.inference.known]
 
   @_once
-  def inference(self):
+  def inference(self) -> Optional[Evaluation]:
     """The Evaluation of the graph at inference; None where it can't be told."""
     if not self.outputs:
       return None
@@ -250,50 +270,55 @@ class Subject:
       return None
 
   @_once
-  def needed_at_inference(self):
+  def needed_at_inference(self) -> Collection[str]:
     """Names of the nodes that the outputs need once the phase is decided."""
     if self.inference is None:
       return self.needed
     return self.inference.needed(self.outputs)
 
-  def is_needed(self, name):
+  def is_needed(self, name: str) -> bool:
     """Whether a node has a part in the answers at inference."""
     return name in self.needed_at_inference
 
-  def has_averages(self, norm):
+  def has_averages(self, norm: BatchNorm) -> bool:
     """Whether what a norm averages is in these files, as far as looks go."""
     if norm.moving_mean is not None:
       return True
     # Beside a frozen graph; what a training graph averages is told by it.
     return self.is_frozen and self.source.checkpoint is not None
 
-  def array(self, name, largest=1 << 26):
+  def array(self, name: str, largest: int = 1 << 26) -> Optional[np.ndarray]:
     """The value of a constant or variable; None where it isn't at hand.
 
     Args:
       name: of a node.
       largest: of more elements than this, none is read.
     """
-    if self.graph.op(name) == "Const":
-      return constant_value(self.graph, TensorRef(name), largest)
-    if self.values is None or name not in self.values:
+    if self._opened.op(name) == "Const":
+      return constant_value(self._opened, TensorRef(name), largest)
+    if self.values is None:
       return None
-    if np.prod(self.values.shape(name), dtype=np.int64) > largest:
+    shape = self.values.shape(name)
+    if shape is None or np.prod(shape, dtype=np.int64) > largest:
       return None
     return self.values[name]
 
   # What to do about it.
 
-  def fix(self, *flags, outputs=None):
+  def fix(
+    self, *flags: str, outputs: Optional[Iterable[TensorRef]] = None
+  ) -> str:
     """A command that exports or mends the graph, with more flags."""
     return self._command(self.is_frozen, outputs or self.outputs, flags)
 
-  def mend(self, *flags):
+  def mend(self, *flags: str) -> str:
     """A command that mends the graph's file, with more flags."""
     is_file = self.source.graph_def is not None
     return self._command(is_file or self.is_frozen, self.outputs, flags)
 
-  def _command(self, is_repair, outputs, flags):
+  def _command(
+    self, is_repair: bool, outputs: Iterable[TensorRef], flags: Iterable[str]
+  ) -> str:
     # Of a graph that does not open, only what the user named is known.
     named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
     return " ".join(
