@@ -27,9 +27,35 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+from typing import TYPE_CHECKING, Any, Iterable, List, Mapping, Optional, Union
 
 from bnexport import aliases
 from bnexport.version import __version__
+
+if TYPE_CHECKING:  # What __getattr__ imports when it is asked for.
+  import numpy as np
+
+  from bnexport import editing as editing
+  from bnexport import layers as layers
+  from bnexport import text as text
+  from bnexport.batchnorm.norm import BatchNorm as BatchNorm
+  from bnexport.checks.rule import Finding as Finding
+  from bnexport.checks.rule import Rule as Rule
+  from bnexport.editing import copies as copies
+  from bnexport.editing import patterns as patterns
+  from bnexport.editing import pieces as pieces
+  from bnexport.editing import selection as selection
+  from bnexport.errors import ComparisonError as ComparisonError
+  from bnexport.errors import Error as Error
+  from bnexport.errors import GraphError as GraphError
+  from bnexport.errors import SourceError as SourceError
+  from bnexport.errors import TransformError as TransformError
+  from bnexport.graph import Graph as Graph
+  from bnexport.graph import TensorRef as TensorRef
+  from bnexport.model import Model as Model
+  from bnexport.proof.comparison import Comparison as Comparison
+  from bnexport.tf1 import tf1
+  from bnexport.transforms.spec import Transform
 
 aliases.install()
 
@@ -61,7 +87,7 @@ _VERBS = ("load", "check", "apply", "save", "compare")
 __all__ = [*sorted(_NOUNS), *_MODULES, *_VERBS, "__version__"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _NOUNS:
     return getattr(importlib.import_module(_NOUNS[name]), name)
   if name in _MODULES:
@@ -69,19 +95,19 @@ def __getattr__(name):
   raise AttributeError(f"module 'bnexport' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> List[str]:
   return sorted(set(globals()) | set(__all__))
 
 
 def load(
-  source,
-  checkpoint=None,
-  outputs=(),
-  inputs=(),
-  tags=(),
-  signature=None,
-  session=None,
-):
+  source: Any,
+  checkpoint: Optional[str] = None,
+  outputs: Iterable[str] = (),
+  inputs: Iterable[str] = (),
+  tags: Iterable[str] = (),
+  signature: Optional[str] = None,
+  session: Optional[tf1.Session] = None,
+) -> Model:
   """Opens a model; nothing of it is imported or run.
 
     >>> model = bnexport.load("net.pb", outputs=["y"], inputs=["x"])
@@ -118,7 +144,7 @@ def load(
   )
 
 
-def check(model, target_tf=None):
+def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
   """What is wrong with a model; nothing of it is run.
 
     >>> [finding.code for finding in bnexport.check(trained)]
@@ -149,7 +175,7 @@ def check(model, target_tf=None):
   return checks.run(subject)
 
 
-def apply(model, *transforms):
+def apply(model: Model, *transforms: Union[str, Transform]) -> Model:
   """A rewritten model.
 
     >>> small = bnexport.apply(model, "remove_nodes(op=Identity)")
@@ -180,7 +206,12 @@ def apply(model, *transforms):
   return made
 
 
-def save(model, path, as_text=False, overwrite=False):
+def save(
+  model: Model,
+  path: Union[str, os.PathLike],
+  as_text: bool = False,
+  overwrite: bool = False,
+) -> None:
   """Writes a model's graph, whole or not at all.
 
     >>> bnexport.save(model, "net.pbtxt", as_text=True)
@@ -210,7 +241,9 @@ def save(model, path, as_text=False, overwrite=False):
     pass
 
 
-def compare(a, b, feeds=None):
+def compare(
+  a: Model, b: Model, feeds: Optional[Mapping[str, np.ndarray]] = None
+) -> Comparison:
   """Runs two models on the same feeds.
 
     >>> proof = bnexport.compare(small, model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from absl import app, flags
 
@@ -223,14 +224,16 @@ flags.DEFINE_string("restore_op_name", "", "Accepted; has no effect.")
 flags.DEFINE_string("filename_tensor_name", "", "Accepted; has no effect.")
 
 
-def run(main):
+def run(main: Callable[[], Optional[int]]) -> None:
   """Runs a command's main as the process; see `status_of`."""
   # So that an ended process clears up behind itself, as after Ctrl-C.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   app.run(lambda argv: status_of(main, argv))
 
 
-def status_of(main, argv):
+def status_of(
+  main: Callable[[], Optional[int]], argv: Sequence[str]
+) -> Optional[int]:
   """Calls main; an expected failure is one line on stderr and status 3."""
   if len(argv) > 1:
     return fail(
@@ -254,22 +257,22 @@ def status_of(main, argv):
     )
 
 
-def fail(error):
+def fail(error: Error) -> int:
   sys.stderr.write(f"bnexport: {' '.join(str(error).split())}\n")
   return REFUSED
 
 
-def progress(text):
+def progress(text: str) -> None:
   """Says on stderr what is being done."""
   sys.stderr.write(f"bnexport: {text}\n")
   sys.stderr.flush()
 
 
-def warn(text):
+def warn(text: str) -> None:
   sys.stderr.write(f"bnexport: warning: {text}\n")
 
 
-def settings():
+def settings() -> Dict[str, str]:
   """The --set flag as a dict.
 
   Raises:
@@ -288,7 +291,7 @@ def settings():
   return found
 
 
-def model_kwargs():
+def model_kwargs() -> Dict[str, Any]:
   """The --model_kwargs flag as a dict.
 
   Raises:
@@ -311,7 +314,7 @@ def model_kwargs():
   return kwargs
 
 
-def feeds():
+def feeds() -> Optional[Dict[str, Any]]:
   """The arrays of --feeds, or None.
 
   Raises:
@@ -324,16 +327,16 @@ def feeds():
   return arrays.read(FEEDS.value, "feeds")
 
 
-def _without_port(name):
+def _without_port(name: str) -> str:
   return name[:-2] if name.endswith(":0") else name
 
 
-def named_outputs():
+def named_outputs() -> List[str]:
   """The --output_node flag, which may name none."""
   return [name for name in OUTPUT_NODE.value if name]
 
 
-def outputs():
+def outputs() -> List[str]:
   """The --output_node flag.
 
   Raises:
@@ -350,7 +353,7 @@ def outputs():
   return names
 
 
-def inputs():
+def inputs() -> List[str]:
   """The --input_node flag."""
   return [name for name in INPUT_NODE.value if name]
 

@@ -146,6 +146,8 @@ class Comparison:
 class Runner:
   """A GraphDef, imported; runs with nothing but feeds."""
 
+  what: str  # what reports call it, where it is a reference
+
   def __init__(self, graph_def, outputs, initializers=(), restore=None):
     """Imports the graph.
 
