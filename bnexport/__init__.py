@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""bnexport: TF1 models with batch norm, as inference graphs that are right.
 
-Five verbs:
+Six verbs:
 
   >>> import bnexport
   >>> model = bnexport.load("net.pb", outputs=["y"])
@@ -24,10 +24,18 @@ does not import TensorFlow; the first use of a verb or a noun does.
 
 from __future__ import annotations
 
-import copy
 import importlib
 import os
-from typing import TYPE_CHECKING, Any, Iterable, List, Mapping, Optional, Union
+from typing import (
+  TYPE_CHECKING,
+  Any,
+  Callable,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Union,
+)
 
 from bnexport import aliases
 from bnexport.version import __version__
@@ -50,6 +58,8 @@ if TYPE_CHECKING:  # What __getattr__ imports when it is asked for.
   from bnexport.errors import GraphError as GraphError
   from bnexport.errors import SourceError as SourceError
   from bnexport.errors import TransformError as TransformError
+  from bnexport.exporting.export import Export as Export
+  from bnexport.exporting.export import Options as Options
   from bnexport.graph import Graph as Graph
   from bnexport.graph import TensorRef as TensorRef
   from bnexport.model import Model as Model
@@ -64,10 +74,12 @@ _NOUNS = {
   "Comparison": "bnexport.proof.comparison",
   "ComparisonError": "bnexport.errors",
   "Error": "bnexport.errors",
+  "Export": "bnexport.exporting.export",
   "Finding": "bnexport.checks.rule",
   "Graph": "bnexport.graph",
   "GraphError": "bnexport.errors",
   "Model": "bnexport.model",
+  "Options": "bnexport.exporting.export",
   "Rule": "bnexport.checks.rule",
   "SourceError": "bnexport.errors",
   "TensorRef": "bnexport.graph",
@@ -82,7 +94,7 @@ _MODULES = (
   "selection",
   "text",
 )
-_VERBS = ("load", "check", "apply", "save", "compare")
+_VERBS = ("load", "check", "apply", "export", "save", "compare")
 
 __all__ = [*sorted(_NOUNS), *_MODULES, *_VERBS, "__version__"]
 
@@ -137,11 +149,20 @@ def load(
     SourceError: a file is missing or unsound, or a name is not in the graph.
     GraphError: the graph is malformed; `python -m bnexport.repair` mends it.
   """
-  from bnexport.sources import opening
+  import dataclasses
 
-  return opening.load(
-    source, checkpoint, outputs, inputs, tags, signature, session
+  from bnexport import sources
+
+  request = dataclasses.replace(
+    sources.recognise(source, checkpoint),
+    outputs=tuple(outputs),
+    inputs=tuple(inputs),
+    tags=tuple(tags),
+    signature=signature,
+    session=session,
+    flags=("outputs", "inputs"),
   )
+  return sources.open(request)
 
 
 def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
@@ -160,19 +181,18 @@ def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
   """
   from bnexport import checks
   from bnexport.checks.subject import Subject
+  from bnexport.model.request import Request
+  from bnexport.sources.contents import Contents
 
-  source = _source(model)
-  subject = Subject(
+  contents = Contents(
     model.graph.to_graph_def(),
-    source,
     model.signatures,
-    None if model.values is None else _prefix(model),
-    [str(ref) for ref in model.outputs],
-    target_tf,
+    model.origin,
+    tuple(map(str, model.outputs)),
+    checkpoint=None if model.values is None else model.values.checkpoint,
   )
-  if model.values is not None and not subject.is_frozen:
-    subject.values = model.values
-  return checks.run(subject)
+  request = model.request or Request("tf_graph", None)
+  return checks.run(Subject(contents, request, target_tf, model.values))
 
 
 def apply(model: Model, *transforms: Union[str, Transform]) -> Model:
@@ -201,9 +221,42 @@ def apply(model: Model, *transforms: Union[str, Transform]) -> Model:
       "the model names no outputs, so nothing says what has to stay",
       "pass outputs=[NAME] to load",
     )
-  made = _clone(model)
+  made = model.clone()
   table.apply_specs(made, transforms)
   return made
+
+
+def export(
+  model: Model,
+  options: Optional[Options] = None,
+  progress: Callable[[str], None] = lambda text: None,
+) -> Export:
+  """An inference graph of a model, to be proven and written.
+
+    >>> made = bnexport.export(trained, bnexport.Options(engine="stream"))
+    >>> [norm.statistics for norm in made.norms]
+    ['stored']
+    >>> made.prove().holds
+    True
+    >>> made.write("inference.pb").path
+    'inference.pb'
+
+  Args:
+    model: a Model of a training graph, with values for its variables; it stays
+      as it is.
+    options: an Options; None for those by default.
+    progress: called with what is being done.
+
+  Returns:
+    An Export.
+
+  Raises:
+    TransformError: the result could be wrong; the message says what decides.
+    SourceError: a variable has no value, or an option names what is not there.
+  """
+  from bnexport.exporting import export as exporting
+
+  return exporting.export(model.clone(), options, progress)
 
 
 def save(
@@ -227,17 +280,17 @@ def save(
     SourceError: the file is there, or can't be written.
     GraphError: TensorFlow does not take the graph of a SavedModel.
   """
-  from bnexport.exporting import saved_model, writing
+  from bnexport.exporting import delivery, saved_model, writing
 
   path = os.fspath(path)
-  if model.served is not None and not writing.is_graph(path):
-    writing.refuse_source(path, None, model.origin)
+  is_served = model.served is not None and not writing.is_graph(path)
+  if is_served:
     saved_model.refuse_directory(path, overwrite)
-    with saved_model.written(model, path):
-      return
-  writing.refuse_existing(path, overwrite)
-  writing.refuse_source(path, _prefix(model), model.origin)
-  with writing.whole_file(path, writing.serialize(model, as_text)):
+  else:
+    writing.refuse_existing(path, overwrite)
+  saved = None if model.values is None else model.values.checkpoint
+  writing.refuse_source(path, saved and saved.prefix, model.origin)
+  with delivery.written(model, path, as_text, is_served=is_served):
     pass
 
 
@@ -266,7 +319,7 @@ def compare(
     SourceError: a variable has no value.
   """
   from bnexport.errors import ComparisonError
-  from bnexport.proof import comparison
+  from bnexport.proof import comparison, runs
 
   if len(a.outputs) != len(b.outputs) or not a.outputs:
     raise ComparisonError(
@@ -276,7 +329,7 @@ def compare(
     )
   _refuse_unsafe(a)
   _refuse_unsafe(b)
-  reference = comparison.Runner(_runnable(b), b.outputs, b.initializers)
+  reference = runs.ImportedGraph(_runnable(b), b.outputs, b.initializers)
   reference.what = b.origin
   try:
     found = comparison.prove(
@@ -300,7 +353,7 @@ def compare(
 
 def _refuse_unsafe(model):
   from bnexport.errors import ComparisonError
-  from bnexport.proof.comparison import unsafe_model
+  from bnexport.proof.trust import unsafe_model
 
   unsafe = unsafe_model(model)
   if unsafe is not None:
@@ -316,49 +369,7 @@ def _runnable(model):
   from bnexport.model.stream import to_graph_def
   from bnexport.transforms import table
 
-  made = _clone(model)
+  made = model.clone()
   made.inputs = ()
   table.apply_specs(made, "strip_unused_nodes read_variables freeze_variables")
   return to_graph_def(made)
-
-
-def _clone(model):
-  """A Model that can be edited while `model` stays as it is."""
-  made = _copy(model)
-  made.graph = model.graph.clone()
-  made.values = None if model.values is None else _copy(model.values)
-  return made
-
-
-def _copy(instance):
-  """A shallow copy whose own lists and dicts are copies too."""
-  made = copy.copy(instance)
-  for key, value in vars(made).items():
-    if isinstance(value, (dict, list)):
-      setattr(made, key, copy.copy(value))
-  return made
-
-
-def _prefix(model):
-  saved = None if model.values is None else model.values.checkpoint
-  return None if saved is None else saved.prefix
-
-
-def _source(model):
-  """The files that a model comes from, for commands that clear findings."""
-  from bnexport.checks.subject import Source
-  from bnexport.sources.keras_file import is_keras
-  from bnexport.tf1 import tf1
-
-  path, prefix = model.origin, _prefix(model)
-  if path.endswith(".meta"):
-    return Source(checkpoint=prefix, meta_graph=path)
-  if is_keras(path):
-    return Source(keras=path)
-  if os.path.basename(path) in ("saved_model.pb", "saved_model.pbtxt"):
-    path = os.path.dirname(path) or "."
-  if tf1.gfile.IsDirectory(path):
-    return Source(saved_model=path)
-  # What never was in a file has to be saved before a command can read it.
-  is_file = tf1.gfile.Exists(path)
-  return Source(graph_def=path if is_file else "GRAPH.pb", checkpoint=prefix)

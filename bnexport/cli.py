@@ -15,9 +15,6 @@ from absl import app, flags
 
 from bnexport.errors import Error, SourceError
 
-# Weights of more bytes are not run, twice over, unless the user says so.
-_MOST_PROVEN = 1 << 29
-
 DONE = 0
 NOT_PROVEN = 2
 REFUSED = 3
@@ -224,6 +221,10 @@ flags.DEFINE_string("restore_op_name", "", "Accepted; has no effect.")
 flags.DEFINE_string("filename_tensor_name", "", "Accepted; has no effect.")
 
 
+# What names a source, each by the flag of its kind.
+SOURCES = (MODEL, META_GRAPH, GRAPH_DEF, SAVED_MODEL, KERAS)
+
+
 def run(main: Callable[[], Optional[int]]) -> None:
   """Runs a command's main as the process; see `status_of`."""
   # So that an ended process clears up behind itself, as after Ctrl-C.
@@ -389,7 +390,7 @@ def destination(source, extension, prefix):
 def options():
   """The flags that say what a user may ask of an export."""
   from bnexport.calibration import data
-  from bnexport.exporting import pipeline
+  from bnexport.exporting.export import Options
 
   population = None
   if CALIBRATION_DATA.value is not None:
@@ -397,7 +398,7 @@ def options():
   chosen = RECALIBRATE.value
   if chosen in (["all"], ["broken"]):
     chosen = chosen[0]
-  return pipeline.Options(
+  return Options(
     settings=settings(),
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
     moving_averages=MOVING_AVERAGES.value,
@@ -415,80 +416,93 @@ def options():
   )
 
 
-def deliver(export, path, feeds, data=None, watched=lambda data: data):
-  """Writes an export, proves it and reports; returns the exit status.
+def refuse_two_sources():
+  """Returns the flags that name a source, one or none.
 
-  What is written gets its name once it has been proven importable.
+  Raises:
+    SourceError: there are two.
+  """
+  named = [flag for flag in SOURCES if flag.value]
+  if len(named) > 1:
+    raise SourceError(
+      "take the graph from two sources",
+      f"--{named[0].name} and --{named[1].name} are given",
+      "pass one",
+    )
+  return named
+
+
+def request(checkpoint=None, outputs=(), **more):
+  """The Request that the flags mean; without a source, the `.meta` beside.
 
   Args:
-    export: an Export.
-    path: the file to write, or the directory of a SavedModel.
-    feeds: arrays by input name, or None.
-    data: the graph's bytes, piece by piece; None for those of the export.
-    watched: is handed the graph's bytes, and hands them on.
+    checkpoint: prefix of the checkpoint, or None.
+    outputs: names of the tensors to keep.
+    **more: other attributes of Request.
+
+  Raises:
+    SourceError: two sources are named.
   """
-  from bnexport.exporting import saved_model, writing
-  from bnexport.sources.files import read_proto
-  from bnexport.tf1 import tf1
+  from bnexport.model.request import Request
 
-  proof = None
-  if SAVED_MODEL_OUT.value:
-    with saved_model.written(export.model, path) as (meta, prefix):
-      if VALIDATE.value:
-        restore = saved_model.restorer(meta, prefix)
-        proof = _prove(export, lambda: meta.graph_def, feeds, restore)
-  else:
-    data = data or writing.serialize(export.model, AS_TEXT.value)
-    with writing.whole_file(path, watched(data)) as written:
-      if VALIDATE.value:
-        proof = _prove(
-          export, lambda: read_proto(written, tf1.GraphDef, "the graph"), feeds
-        )
-  return _say(export, proof, path)
-
-
-def _prove(export, read, feeds, restore=None):
-  """A Comparison of what was written, which `read` reads again."""
-  from bnexport.model import stream
-  from bnexport.proof import comparison
-
-  unknown = comparison.unknown_op(export.model.graph)
-  if unknown is not None:
-    return unknown
-  progress("importing it again and comparing")
-  if stream.weight_bytes(export.model) > _MOST_PROVEN and not (
-    flags.FLAGS["validate"].present or feeds
-  ):
-    return comparison.import_only(stream.skeleton(export.model))
-  return comparison.prove(
-    read(),
-    export.model.outputs,
-    export.reference,
-    feeds,
-    export.model.initializers,
-    export.keeps_batch,
-    restore,
-    export.model.is_trusted,
+  beside = more.get("training")  # --meta_graph, beside a graph
+  named = [flag for flag in SOURCES if flag.value and flag.value != beside]
+  kind, source = "meta_graph", checkpoint and checkpoint + ".meta"
+  if named:
+    kind, source = named[0].name, named[0].value
+  return Request(
+    kind,
+    source,
+    checkpoint,
+    tuple(outputs),
+    tuple(inputs()),
+    tuple(TAGS.value),
+    SIGNATURE.value,
+    placeholders=tuple(INPUT.value),
+    kwargs=model_kwargs(),
+    moving_averages=MOVING_AVERAGES.value,
+    **more,
   )
 
 
-def _say(export, proof, path):
-  """Prints and writes the report; returns the exit status."""
+def delivery(path, **more):
+  """The Delivery that the flags mean; the attributes stand in `more` too."""
+  from bnexport.exporting.delivery import Delivery
+
+  return Delivery(
+    path,
+    as_text=AS_TEXT.value,
+    overwrite=OVERWRITE.value,
+    is_proven=VALIDATE.value,
+    is_forced=flags.FLAGS["validate"].present,
+    progress=progress,
+    **more,
+  )
+
+
+def report(export, delivered):
+  """Prints and writes the report of what was written; returns the status."""
   from bnexport import report
 
+  path, proof = delivered.path, delivered.proof
   print(report.text(export, proof, path))
   if REPORT.value is not None:
     progress("looking tensor by tensor, for the report")
     report.write(REPORT.value, export, proof, path)
   for warning in export.model.warnings:
     warn(warning)
+  for doubt in doubts_of(proof):
+    warn(doubt)
+  return DONE if delivered.holds else NOT_PROVEN
+
+
+def doubts_of(proof):
+  """What a proof says against a graph, in one line or none."""
   if proof is None or proof.holds:
-    return DONE
+    return []
   if proof.is_run:
-    warn(
+    return [
       "the exported graph does not answer as its reference; see the report "
       "above"
-    )
-  else:
-    warn("the exported graph is not proven; see the report above")
-  return NOT_PROVEN
+    ]
+  return ["the exported graph is not proven; see the report above"]

@@ -17,15 +17,17 @@ class Error(Exception):
   Attributes:
     what: the deed, such as `freeze variable 'v'`.
     fact: why it can't be done, such as `the checkpoint lacks it`.
-    step: what to do next, such as `pass --checkpoint=PREFIX`.
+    step: what to do next, such as `pass --checkpoint=PREFIX`; empty where the
+      fact says it.
   """
 
-  def __init__(self, what: str, fact: object, step: str):
+  def __init__(self, what: str, fact: object, step: str = ""):
     super().__init__(what, fact, step)
     self.what, self.fact, self.step = what, str(fact), step
 
   def __str__(self) -> str:
-    return f"cannot {self.what}: {self.fact}; {self.step}"
+    step = self.step and f"; {self.step}"
+    return f"cannot {self.what}: {self.fact}{step}"
 
 
 class SourceError(Error):

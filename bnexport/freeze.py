@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 
 from absl import flags
@@ -36,7 +35,7 @@ from bnexport.errors import Error, SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
-# What does not change a graph.
+# Flags that do not affect the exported graph; --resume ignores them.
 _BESIDE_THE_GRAPH = (
   "checkpoint",
   "output_graph",
@@ -49,14 +48,15 @@ _BESIDE_THE_GRAPH = (
 
 def main():
   outputs = _outputs()
-  _refuse_two_sources()
+  cli.refuse_two_sources()
+  _refuse_flags()
   given = cli.CHECKPOINT.value
   if given is not None:
     # Only now: importing TensorFlow takes seconds.
     from bnexport.exporting import batch
 
     if cli.RESUME.value or batch.is_several(given):
-      return _freeze_several(given)
+      return _freeze_several(given, outputs)
   return _freeze(outputs)
 
 
@@ -67,26 +67,24 @@ def _outputs():
   return cli.outputs()
 
 
-def _freeze(outputs, watched=lambda data: data):
-  """Freezes one checkpoint as the flags say; returns the exit status.
+def _freeze(outputs):
+  """Freezes what the flags name; returns the exit status."""
+  from bnexport import sources
+  from bnexport.exporting import delivery, export
+  from bnexport.model.checkpoint import find_prefix
 
-  Args:
-    outputs: names of the tensors to export.
-    watched: is handed the graph's bytes, piece by piece, and hands them on.
-  """
-  from bnexport.model import checkpoint
-
-  prefix = None
-  if cli.CHECKPOINT.value is not None:
-    prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
-  named = prefix or cli.SAVED_MODEL.value or cli.KERAS.value
-  path = cli.destination(named, ".frozen", prefix)
+  given = cli.CHECKPOINT.value
+  prefix = None if given is None else find_prefix(given)
+  request = cli.request(prefix, outputs)
+  path = cli.destination(prefix or request.source, ".frozen", prefix)
   feeds = cli.feeds()
-  export = _export(prefix, outputs)
-  return cli.deliver(export, path, feeds, watched=watched)
+  cli.progress(f"opening {request.source}")
+  made = export.export(sources.open(request), cli.options(), cli.progress)
+  done = delivery.deliver(made, cli.delivery(path, feeds=feeds))
+  return cli.report(made, done)
 
 
-def _freeze_several(given):
+def _freeze_several(given, outputs):
   """Freezes all checkpoints that are meant; returns the worst exit status."""
   from bnexport import report
   from bnexport.exporting import batch
@@ -101,14 +99,21 @@ def _freeze_several(given):
     report.writer(cli.REPORT.value)
   extension = ".frozen.pbtxt" if cli.AS_TEXT.value else ".frozen.pb"
   jobs = batch.plan(given, cli.OUTPUT_GRAPH.value, cli.REPORT.value, extension)
+  task = batch.Task(
+    cli.request(outputs=outputs),
+    cli.options(),
+    cli.delivery("", feeds=cli.feeds()),
+    _recorded_flags(),
+    (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
+  )
   skipped = []
   if cli.RESUME.value:
     cli.progress("looking at what is done")
-    jobs, skipped = _resumed(jobs)
+    jobs, skipped = _resumed(jobs, task)
   counts = batch.run(
     jobs,
     skipped,
-    functools.partial(_freeze_in_worker, _flags()),
+    functools.partial(freeze_in_worker, task),
     cli.JOBS.value or _processors(),
   )
   if counts[batch.REFUSED] or counts[batch.FAILED]:
@@ -122,19 +127,24 @@ def _processors():
   return os.cpu_count() or 1
 
 
-def _flags():
-  """Values of the flags by name, and whether a user has given them."""
+def _recorded_flags():
+  """Values of the flags that a user gave and that change a graph."""
   holders = [h for h in vars(cli).values() if isinstance(h, flags.FlagHolder)]
-  return {h.name: (h.value, flags.FLAGS[h.name].present) for h in holders}
+  return {
+    holder.name: holder.value
+    for holder in holders
+    if holder.name not in _BESIDE_THE_GRAPH
+    and holder.value != flags.FLAGS[holder.name].default
+  }
 
 
-def _resumed(jobs):
+def _resumed(jobs, task):
   """Returns the jobs and those of them that are done.
 
   Jobs whose graphs were made from something else may replace them.
   """
   from bnexport.exporting import record
-  from bnexport.model import checkpoint
+  from bnexport.model.checkpoint import find_prefix
   from bnexport.tf1 import tf1
 
   looked_at, skipped = [], []
@@ -142,7 +152,7 @@ def _resumed(jobs):
     reported = not job.report or tf1.gfile.Exists(job.report)
     # What can't be read is for the export to say.
     with contextlib.suppress(SourceError):
-      origin = _origin(checkpoint.find_prefix(job.checkpoint))
+      origin = task.origin(find_prefix(job.checkpoint))
       if reported and record.is_done(job.output, origin):
         skipped.append(job)
       elif record.is_own(job.output):
@@ -151,85 +161,45 @@ def _resumed(jobs):
   return looked_at, skipped
 
 
-def _origin(prefix):
-  """What the graph of a checkpoint is made from; see record.origin."""
-  from bnexport.exporting import record
-
-  named = (cli.MODEL, cli.GRAPH_DEF, cli.SAVED_MODEL, cli.META_GRAPH)
-  read = [flag.value for flag in named]
-  if not any(read):
-    read = [prefix + ".meta"]
-  model = (cli.MODEL.value or "").rpartition(":")[0]
-  read[0] = model or read[0]
-  changed = {
-    name: value
-    for name, (value, _) in _flags().items()
-    if name not in _BESIDE_THE_GRAPH and value != flags.FLAGS[name].default
-  }
-  return record.origin(
-    prefix, changed, *read, cli.FEEDS.value, cli.CALIBRATION_DATA.value
-  )
-
-
-def _freeze_in_worker(values, job):
+def freeze_in_worker(task, job):
   """Freezes one of several checkpoints; returns its batch.Verdict.
 
   Args:
-    values: of `_flags`, in the process that the user started.
+    task: the batch.Task.
     job: a batch.Job.
   """
-  from bnexport.exporting import batch, record
-  from bnexport.model import checkpoint
+  from bnexport import report, sources
+  from bnexport.exporting import batch, delivery, export, record, writing
+  from bnexport.model.checkpoint import find_prefix
 
-  flags.FLAGS.mark_as_parsed()
-  values = dict(values, checkpoint=(job.checkpoint, True))
-  values.update(output_graph=(job.output, True), report=(job.report, True))
-  if job.overwrite:
-    values["overwrite"] = (True, True)
-  for name, (value, present) in values.items():
-    flags.FLAGS[name].value, flags.FLAGS[name].present = value, present
-  said = io.StringIO()
   try:
-    origin = _origin(checkpoint.find_prefix(job.checkpoint))
-    with contextlib.redirect_stderr(said):
-      status = _freeze(
-        _outputs(),
-        functools.partial(record.noted, job.output, origin),
-      )
+    prefix = find_prefix(job.checkpoint)
+    origin, request = task.origin(prefix), task.request_of(prefix)
+    for path in filter(None, (job.output, job.report)):
+      writing.refuse_existing(path, job.overwrite or task.delivery.overwrite)
+    writing.refuse_source(job.output, prefix, request.source)
+    made = export.export(sources.open(request), task.options)
+    delivered = delivery.deliver(
+      made,
+      task.delivery_of(
+        job, functools.partial(record.noted, job.output, origin)
+      ),
+    )
+    if job.report:
+      report.write(job.report, made, delivered.proof, job.output)
   except Error as error:
     record.clear(job.output)
     return batch.Verdict(batch.REFUSED, " ".join(str(error).split()))
-  record.finish(job.output, status == cli.DONE)
-  word = batch.OK if status == cli.DONE else batch.DIFFERS
-  return batch.Verdict(word, "; ".join([job.output] + _warnings(said)))
+  doubts = made.model.warnings + cli.doubts_of(delivered.proof)
+  record.finish(job.output, delivered.holds)
+  said = [f"warning: {doubt}" for doubt in doubts[:1]]
+  if doubts[1:]:
+    said.append(f"and {len(doubts) - 1} more warnings")
+  word = batch.OK if delivered.holds else batch.DIFFERS
+  return batch.Verdict(word, "; ".join([job.output, *said]))
 
 
-def _warnings(said):
-  """What a command has warned of on stderr; the first, and how many more."""
-  start = "bnexport: warning: "
-  lines = [x for x in said.getvalue().splitlines() if x.startswith(start)]
-  more = [f"and {len(lines) - 1} more warnings"] if lines[1:] else []
-  return ["warning: " + line[len(start) :] for line in lines[:1]] + more
-
-
-def _refuse_two_sources():
-  named = [
-    flag.name
-    for flag in (
-      cli.MODEL,
-      cli.META_GRAPH,
-      cli.GRAPH_DEF,
-      cli.SAVED_MODEL,
-      cli.KERAS,
-    )
-    if flag.value
-  ]
-  if len(named) > 1:
-    raise SourceError(
-      "take the graph from two sources",
-      f"--{named[0]} and --{named[1]} are given",
-      "pass one",
-    )
+def _refuse_flags():
   if cli.INPUT.value and not cli.MODEL.value:
     raise SourceError(
       "use --input",
@@ -250,57 +220,6 @@ def _refuse_two_sources():
       "no values are given for the variables",
       "pass --checkpoint=PREFIX_OR_DIRECTORY",
     )
-
-
-def _export(prefix, outputs):
-  """Loads the model as the flags say and rewrites it."""
-  from bnexport.exporting import pipeline
-
-  options, inputs = cli.options(), cli.inputs()
-  if cli.MODEL.value:
-    from bnexport.sources import builder
-
-    cli.progress(f"building {cli.MODEL.value}")
-    model, reference = builder.load(
-      cli.MODEL.value,
-      prefix,
-      outputs,
-      inputs,
-      cli.INPUT.value,
-      cli.model_kwargs(),
-      cli.MOVING_AVERAGES.value,
-    )
-    return pipeline.export_rebuilt_graph(
-      model, options, reference, cli.progress
-    )
-  own = None
-  if cli.KERAS.value:
-    from bnexport.sources import keras_model
-
-    cli.progress(f"loading {cli.KERAS.value}")
-    model, own = keras_model.load(cli.KERAS.value, outputs, inputs)
-  elif cli.SAVED_MODEL.value:
-    from bnexport.sources import saved_model
-
-    model = saved_model.load(
-      cli.SAVED_MODEL.value,
-      prefix,
-      outputs,
-      inputs,
-      cli.TAGS.value,
-      cli.SIGNATURE.value,
-    )
-  elif cli.GRAPH_DEF.value:
-    from bnexport.sources import graph_def
-
-    model = graph_def.load(cli.GRAPH_DEF.value, prefix, outputs, inputs)
-  else:
-    from bnexport.sources import meta_graph
-
-    model = meta_graph.load(
-      cli.META_GRAPH.value or prefix + ".meta", prefix, outputs, inputs
-    )
-  return pipeline.export_training_graph(model, options, cli.progress, own)
 
 
 if __name__ == "__main__":

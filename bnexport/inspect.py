@@ -38,21 +38,11 @@ def main():
 
     print(checks.explain(_EXPLAIN.value))
     return cli.DONE
-  _refuse_other_than_one_source()
+  request = _request()
   # Only now: importing TensorFlow takes seconds.
   from bnexport.report import examination
 
-  looked = examination.look(
-    graph_def=cli.GRAPH_DEF.value,
-    checkpoint=cli.CHECKPOINT.value,
-    meta_graph=cli.META_GRAPH.value,
-    saved_model_dir=cli.SAVED_MODEL.value,
-    keras_file=cli.KERAS.value,
-    tags=cli.TAGS.value,
-    signature=cli.SIGNATURE.value,
-    outputs=cli.named_outputs(),
-    target_tf=cli.TARGET_TF.value,
-  )
+  looked = examination.look(request, cli.TARGET_TF.value)
   if _SHOW.value is not None:
     print(looked.show(_SHOW.value))
     return cli.DONE
@@ -63,22 +53,33 @@ def main():
   return cli.NOT_PROVEN if looked.stand_against else cli.DONE
 
 
-def _refuse_other_than_one_source():
-  trained = [cli.GRAPH_DEF.value or cli.CHECKPOINT.value, cli.META_GRAPH.value]
+def _request():
+  """The Request of what the flags name.
+
+  Raises:
+    SourceError: they name nothing, or two sources.
+  """
+  given = [cli.GRAPH_DEF.value or cli.CHECKPOINT.value, cli.META_GRAPH.value]
   whole = [flag for flag in (cli.SAVED_MODEL, cli.KERAS) if flag.value]
-  if len(whole) > 1 or (whole and any(trained)):
+  if len(whole) > 1 or (whole and any(given)):
     raise SourceError(
       "inspect two sources",
       f"--{whole[0].name} and another are given",
       "pass one",
     )
-  if not whole and not any(trained):
+  if not whole and not any(given):
     raise SourceError(
       "inspect",
       "nothing is named",
-      "pass --graph_def=FILE, --checkpoint=PREFIX, --saved_model=DIRECTORY "
-      "or --keras=FILE",
+      "pass --graph_def=FILE, --checkpoint=PREFIX, --saved_model=DIRECTORY or "
+      "--keras=FILE",
     )
+  from bnexport.model.checkpoint import find_prefix
+
+  prefix = find_prefix(cli.CHECKPOINT.value) if cli.CHECKPOINT.value else None
+  outputs = [name.strip() for name in cli.named_outputs()]
+  training = cli.META_GRAPH.value if cli.GRAPH_DEF.value else None
+  return cli.request(prefix, outputs, training=training)
 
 
 if __name__ == "__main__":

@@ -24,48 +24,61 @@ flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 def main():
   outputs = cli.outputs()
-  if not cli.GRAPH_DEF.value:
-    raise SourceError(
-      "repair",
-      "no graph is given",
-      "pass --graph_def=FILE.pb",
-    )
-  if cli.MODEL.value or cli.INPUT.value:
-    raise SourceError(
-      "use --model to repair a graph",
-      "with the model's code there is nothing to mend",
-      "run python -m bnexport.freeze "
-      f"--model={cli.MODEL.value or 'FILE.py:FUNCTION'}",
-    )
+  _refuse_flags()
   # Only now: importing TensorFlow takes seconds.
-  from bnexport.exporting import pipeline
-  from bnexport.model import checkpoint
-  from bnexport.sources import files, frozen_graph
-  from bnexport.tf1 import tf1
+  from bnexport import sources
+  from bnexport.exporting import delivery, export
+  from bnexport.sources import files
 
-  prefix = training = None
-  if cli.CHECKPOINT.value:
-    prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
-    training = prefix + ".meta"
-  if cli.META_GRAPH.value or not (training and tf1.gfile.Exists(training)):
-    training = cli.META_GRAPH.value
-  path = cli.destination(cli.GRAPH_DEF.value, ".repaired", prefix)
+  request = _request(outputs)
+  path = cli.destination(request.source, ".repaired", request.checkpoint)
   feeds = cli.feeds()
-  model = frozen_graph.load(
-    cli.GRAPH_DEF.value, prefix, training, outputs, cli.inputs()
-  )
+  model = sources.open(request)
   try:
-    export = pipeline.mend_frozen_graph(model, cli.options(), cli.progress)
+    made = export.export(model, cli.options(), cli.progress)
   except Error:
     for warning in model.warnings:  # they may say why
       cli.warn(warning)
     raise
   data = None
-  if export.is_unchanged:
-    export.model.history = ["none: the graph is fine, and written as it is"]
-    if cli.GRAPH_DEF.value.endswith(".pbtxt") == cli.AS_TEXT.value:
-      data = [files.read(cli.GRAPH_DEF.value, "the graph")]
-  return cli.deliver(export, path, feeds, data)
+  if made.is_unchanged:
+    made.model.history = ["none: the graph is fine, and written as it is"]
+    if request.source.endswith(".pbtxt") == cli.AS_TEXT.value:
+      data = [files.read(request.source, "the graph")]
+  done = delivery.deliver(made, cli.delivery(path, feeds=feeds, data=data))
+  return cli.report(made, done)
+
+
+def _refuse_flags():
+  if not cli.GRAPH_DEF.value:
+    raise SourceError("repair", "no graph is given", "pass --graph_def=FILE.pb")
+  if cli.MODEL.value or cli.INPUT.value:
+    spec = cli.MODEL.value or "FILE.py:FUNCTION"
+    raise SourceError(
+      "use --model to repair a graph",
+      "with the model's code there is nothing to mend",
+      f"run python -m bnexport.freeze --model={spec}",
+    )
+
+
+def _request(outputs):
+  """The Request of the frozen graph, with what it was frozen from."""
+  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.request import Request
+  from bnexport.tf1 import tf1
+
+  given, training = cli.CHECKPOINT.value, cli.META_GRAPH.value
+  prefix = find_prefix(given) if given else None
+  if prefix and tf1.gfile.Exists(prefix + ".meta"):
+    training = training or prefix + ".meta"
+  return Request(
+    "frozen_graph",
+    cli.GRAPH_DEF.value,
+    prefix,
+    tuple(outputs),
+    tuple(cli.inputs()),
+    training=training,
+  )
 
 
 if __name__ == "__main__":

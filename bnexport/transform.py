@@ -18,6 +18,7 @@ TensorFlow does not import it, 3 can't be done.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from absl import flags
@@ -41,13 +42,22 @@ def main():
     return cli.DONE
   _refuse_missing(specs)
   # Only now: importing TensorFlow takes seconds.
+  from bnexport import sources
+  from bnexport.exporting import delivery
   from bnexport.transforms import table
 
   transforms = table.parse(specs)
-  model, path, is_served = _open()
+  request, path = _request()
+  model = sources.open(request)
   before = len(model.graph)
   table.apply_specs(model, transforms, cli.progress)
-  reason = (_write_saved_model if is_served else _write_graph)(model, path)
+  reason = None
+  with delivery.written(
+    model, path, cli.AS_TEXT.value, is_served=request.is_served
+  ) as file:
+    if cli.VALIDATE.value:
+      cli.progress("importing it again")
+      reason = file.reason_against()
   print("\n".join(model.history))
   print(f"wrote {path}: {len(model.graph)} nodes, there were {before}")
   for warning in model.warnings:
@@ -77,78 +87,37 @@ def _refuse_missing(specs):
       )
 
 
-def _open():
-  """A Model, where it goes, and whether it becomes a SavedModel there."""
+def _request():
+  """The Request of the graph, and the path of what is made of it."""
+  from bnexport import sources
   from bnexport.exporting import saved_model, writing
-  from bnexport.model import checkpoint
-  from bnexport.sources import opening, plain_graph, plain_saved_model
 
-  source = cli.SAVED_MODEL.value or cli.GRAPH_DEF.value
   path = cli.SAVED_MODEL_OUT.value or cli.OUTPUT_GRAPH.value
-  is_read_served = cli.SAVED_MODEL.value or opening.is_saved_model(source)
+  source = cli.SAVED_MODEL.value or cli.GRAPH_DEF.value
+  found = sources.recognise(source, cli.CHECKPOINT.value or None)
+  if cli.SAVED_MODEL.value:
+    found = dataclasses.replace(found, kind="saved_model")
   is_served = bool(
-    cli.SAVED_MODEL_OUT.value or (is_read_served and not writing.is_graph(path))
+    cli.SAVED_MODEL_OUT.value
+    or (found.kind == "saved_model" and not writing.is_graph(path))
   )
-  prefix = None
-  if cli.CHECKPOINT.value:
-    prefix = checkpoint.find_prefix(cli.CHECKPOINT.value)
-  writing.refuse_source(path, prefix, source)
+  writing.refuse_source(path, found.checkpoint, source)
   if is_served:
     saved_model.refuse_directory(path, cli.OVERWRITE.value)
   else:
     writing.refuse_existing(path, cli.OVERWRITE.value)
-  if not is_read_served:
-    model = plain_graph.load(source, cli.outputs(), cli.inputs(), prefix)
-    return model, path, is_served
-  model = plain_saved_model.load(
-    source,
-    prefix,
-    cli.named_outputs(),
-    cli.inputs(),
-    cli.TAGS.value,
-    cli.SIGNATURE.value,
-    is_served,
+  is_named = found.kind == "saved_model"  # its signature names outputs
+  outputs = cli.named_outputs() if is_named else cli.outputs()
+  request = dataclasses.replace(
+    found,
+    outputs=tuple(outputs),
+    inputs=tuple(cli.inputs()),
+    tags=tuple(cli.TAGS.value),
+    signature=cli.SIGNATURE.value,
+    is_served=is_served,
+    flags=("--outputs", "--inputs"),
   )
-  return model, path, is_served
-
-
-def _write_graph(model, path):
-  """Writes a GraphDef; returns why TensorFlow does not import it, or None."""
-  from bnexport.exporting import writing
-  from bnexport.sources.files import read_proto
-  from bnexport.tf1 import tf1
-
-  data = writing.serialize(model, cli.AS_TEXT.value)
-  with writing.whole_file(path, data) as written:
-    if not cli.VALIDATE.value:
-      return None
-    return _reason_against(read_proto(written, tf1.GraphDef, "the graph"))
-
-
-def _write_saved_model(model, path):
-  """Writes a SavedModel; returns why it does not restore, or None."""
-  from bnexport.exporting import saved_model
-
-  with saved_model.written(model, path) as (meta, prefix):
-    if not cli.VALIDATE.value:
-      return None
-    restore = None
-    if meta.HasField("saver_def"):
-      restore = saved_model.restorer(meta, prefix)
-    return _reason_against(meta.graph_def, restore)
-
-
-def _reason_against(graph_def, restore=None):
-  """Why TensorFlow does not import a graph, or None."""
-  from bnexport.errors import ComparisonError
-  from bnexport.proof.comparison import Runner
-
-  cli.progress("importing it again")
-  try:
-    Runner(graph_def, (), restore=restore).close()
-  except ComparisonError as error:
-    return error.fact
-  return None
+  return request, path
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ is looked at. Exit status: 0 it holds, 2 it does not, 3 can't be done.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from absl import flags
@@ -111,15 +112,14 @@ def _refuse_flags():
 
 
 def _validate(feeds, stated):
+  from bnexport import sources
   from bnexport.validation import opening, questions
   from bnexport.validation.consumers import verdicts
 
   cli.progress(f"reading {_GRAPH.value}")
+  named = sources.recognise(_GRAPH.value)
   model, graph_def, is_guessed = opening.open_graph(
-    _GRAPH.value,
-    cli.named_outputs(),
-    cli.TAGS.value,
-    cli.SIGNATURE.value,
+    dataclasses.replace(named, outputs=tuple(cli.named_outputs()), **_served())
   )
   opening.refuse_reaching_out(model, cli.ALLOW_UNSAFE_OPS.value)
   if _ASKED.value:
@@ -130,7 +130,7 @@ def _validate(feeds, stated):
   )
   cli.progress("importing it again")
   try:
-    runner = opening.Running(model, graph_def, settings)
+    runner = opening.imported(model, graph_def, settings)
   except ComparisonError as error:
     raise opening.NotImported(error.what, error.fact, error.step) from error
   try:
@@ -159,48 +159,35 @@ def _validate(feeds, stated):
   return found
 
 
+def _served():
+  return {"tags": tuple(cli.TAGS.value), "signature": cli.SIGNATURE.value}
+
+
 def _reference(model, stated):
   """What the flags name to compare with, or None."""
+  from bnexport import sources
+  from bnexport.model.checkpoint import find_prefix
   from bnexport.validation import opening
 
-  outputs = [str(ref) for ref in model.outputs]
-  is_allowed = cli.ALLOW_UNSAFE_OPS.value
+  outputs = tuple(map(str, model.outputs))
   if cli.MODEL.value:
     cli.progress(f"building {cli.MODEL.value}")
-    return opening.against_code(
-      cli.MODEL.value,
-      cli.CHECKPOINT.value,
-      outputs,
-      cli.INPUT.value,
-      cli.model_kwargs(),
-      cli.MOVING_AVERAGES.value,
-      is_allowed,
+    request = cli.request(find_prefix(cli.CHECKPOINT.value), outputs)
+    request = dataclasses.replace(request, inputs=())
+  elif _REFERENCE.value:
+    request = dataclasses.replace(
+      sources.recognise(_REFERENCE.value), outputs=outputs, **_served()
     )
-  path = _REFERENCE.value
-  if not path:
+    if request.kind == "meta_graph" and cli.META_GRAPH.value:
+      request = dataclasses.replace(request, source=cli.META_GRAPH.value)
+  else:
     return None
-  from bnexport.sources.keras_file import is_keras
-
-  if is_keras(path):
-    return opening.against_keras(
-      path,
-      outputs,
-      cli.inputs() or model.placeholders(),
-      cli.options(),
-      is_allowed,
-      cli.progress,
-    )
-  if not opening.is_checkpoint(path):
-    return opening.against_graph(
-      path, outputs, stated, cli.TAGS.value, cli.SIGNATURE.value, is_allowed
-    )
-  return opening.against_checkpoint(
-    path,
-    cli.META_GRAPH.value,
-    outputs,
-    cli.inputs() or model.placeholders(),
+  return opening.reference_of(
+    request,
     cli.options(),
-    is_allowed,
+    stated,
+    cli.inputs() or model.placeholders(),
+    cli.ALLOW_UNSAFE_OPS.value,
     cli.progress,
   )
 

@@ -14,7 +14,7 @@ from bnexport.calibration.fed_graph import (
 )
 from bnexport.calibration.groups import Group, refuse
 from bnexport.errors import ComparisonError, TransformError
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 
 # Where statistics depend on themselves: how much of a standard deviation
 # answers may move by in the last pass, and how many passes may be needed.
@@ -69,7 +69,7 @@ class Passes:
     """
     fed = with_fed_statistics(self._model, self._groups, self._needed)
     try:
-      self._runner = Runner(fed, (), self._model.initializers)
+      self._runner = ImportedGraph(fed, (), self._model.initializers)
     except ComparisonError as error:
       self._refuse(error)
     del fed  # as large as the model

@@ -136,7 +136,7 @@ def _told(found):
 
 def _cut(subject, tensor):
   """Without a training graph to restore it from, it has to be fed."""
-  return () if subject.source.training else (f"--input_node={tensor}",)
+  return () if subject.request.training_graph else (f"--input_node={tensor}",)
 
 
 def _is_optional(subject, branches, ref):

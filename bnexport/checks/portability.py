@@ -94,7 +94,7 @@ def _more(nodes):
 
 def _too_large(subject):
   if subject.is_frozen:
-    size = max(subject.source.size or 0, _constant_bytes(subject))
+    size = max(subject.size or 0, _constant_bytes(subject))
     if size > _NEAR_LIMIT:
       yield "", _size_fact("the file", size), subject.fix()
     return
@@ -220,7 +220,7 @@ def _looks_up_in_file(subject, node):
   fillers = graph.readers(graph.inputs(node.name)[0].node)
   return any(
     ops.reaches(graph.node(reader)) == ops.FILES
-    and not assets.is_held(graph, reader, subject.source.assets)
+    and not assets.is_held(graph, reader, subject.assets)
     for reader in fillers
   )
 

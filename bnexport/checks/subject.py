@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
 from typing import (
   Any,
   Callable,
@@ -13,7 +11,6 @@ from typing import (
   Generic,
   Iterable,
   List,
-  Mapping,
   Optional,
   Tuple,
   TypeVar,
@@ -29,10 +26,12 @@ from bnexport.batchnorm import norms
 from bnexport.batchnorm.norm import BatchNorm
 from bnexport.errors import Error, GraphError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import Signatures, constant_value, op_histogram
+from bnexport.graph.nodes import constant_value, op_histogram
 from bnexport.mending import faults, mending
 from bnexport.model import Model
-from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.model.checkpoint import Values
+from bnexport.model.request import Request
+from bnexport.sources.contents import Contents
 from bnexport.tf1 import tf1
 from bnexport.transforms.inference.decide import at_inference
 from bnexport.transforms.inference.inlining import inlined
@@ -54,59 +53,13 @@ class _once(Generic[_T]):
     return value
 
 
-_FLAGS = ("graph_def", "saved_model", "keras", "checkpoint", "meta_graph")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """The files that a graph comes from, as the user named them.
-
-  Attributes:
-    graph_def: the GraphDef, or None.
-    checkpoint: the checkpoint's prefix, or None.
-    meta_graph: the training graph where it is not beside the checkpoint.
-    saved_model: the SavedModel's directory, or None.
-    keras: the Keras file, or None.
-    assets: the SavedModel's files by the tensor that is fed their paths.
-    size: bytes of the graph's file.
-  """
-
-  graph_def: Optional[str] = None
-  checkpoint: Optional[str] = None
-  meta_graph: Optional[str] = None
-  saved_model: Optional[str] = None
-  keras: Optional[str] = None
-  assets: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  size: int = 0
-
-  @property
-  def training(self) -> Optional[str]:
-    """The training graph's file, or None."""
-    beside = self.checkpoint and self.checkpoint + ".meta"
-    if self.meta_graph is None and beside and tf1.gfile.Exists(beside):
-      return beside
-    return self.meta_graph
-
-  def command(self, is_frozen: bool) -> str:
-    """The command that exports or mends what is in these files."""
-    flags = []
-    for flag in _FLAGS:
-      path = getattr(self, flag)
-      if path is not None:
-        flags.append(f"--{flag}={shlex.quote(path)}")
-    if not is_frozen and not (
-      self.saved_model or self.keras or self.checkpoint
-    ):
-      flags.append("--checkpoint=PREFIX")
-    name = "repair" if is_frozen else "freeze"
-    return " ".join(["python -m bnexport." + name] + flags)
-
-
 class Subject:
   """A graph under examination. Nothing of it is run.
 
   Attributes:
-    source: the files it comes from.
+    request: what was asked for: the files it comes from.
+    assets: a SavedModel's files, by the tensor that is fed their paths.
+    size: bytes of the graph's file, or None.
     signatures: OpDefs by name.
     faults: what is malformed in the file.
     devices: names of the nodes that are placed on each device.
@@ -121,27 +74,22 @@ class Subject:
 
   def __init__(
     self,
-    graph_def: tf1.GraphDef,
-    source: Source,
-    signatures: Signatures,
-    variables: Optional[str] = None,
-    outputs: Iterable[str] = (),
+    contents: Contents,
+    request: Request,
     target_tf: Optional[str] = None,
+    values: Optional[Values] = None,
   ):
-    """Looks at the file as it is, then opens it.
+    """Looks at what was read as it is, then opens it.
 
     Args:
-      graph_def: the GraphDef as read; it is taken over.
-      source: a Source.
-      signatures: Signatures, those the file brings along included.
-      variables: prefix of the checkpoint with the variables, or None.
-      outputs: names of the outputs; told by the graph where there are none.
+      contents: of sources.read; its GraphDef is taken over.
+      request: the Request that it was read for.
       target_tf: a version of TensorFlow, or None.
-
-    Raises:
-      SourceError: the checkpoint can't be read.
+      values: Values of the variables where they are at hand, or None.
     """
-    self.source = source
+    graph_def, signatures = contents.graph_def, contents.signatures
+    self.request, self.assets = request, contents.assets
+    self.size = request.size
     self.signatures = signatures
     self.target_tf = target_tf
     self.faults = faults.find(graph_def, signatures)
@@ -151,13 +99,15 @@ class Subject:
       if node.device:
         self.devices.setdefault(node.device, []).append(node.name)
     self.error: Optional[GraphError] = None
-    self._named = tuple(outputs)
+    self._named = tuple(contents.outputs)
     self.graph = self._open(graph_def)
-    # Constants that are variables by right are so only here, not in the file.
+    # Read before _thaw, which turns constants back into variables in memory.
     self.is_frozen = self.graph is None or not any(
       node.op in ops.VARIABLES for node in self.graph
     )
-    self.values = self._thaw(variables)
+    self.values = self._thaw(contents)
+    if values is not None and not self.is_frozen:
+      self.values = values
 
   def _open(self, graph_def: tf1.GraphDef) -> Optional[Graph]:
     # What is missing is looked at as if it were fed, so that all else shows.
@@ -177,12 +127,11 @@ class Subject:
       return None
     return inlined(graph, self.signatures)
 
-  def _thaw(self, variables: Optional[str]) -> Optional[Values]:
+  def _thaw(self, contents: Contents) -> Optional[Values]:
     """Values of the variables, those that freezing made constants included."""
     if self.graph is None:
       return None
-    saved = None if variables is None else Checkpoint(variables)
-    values = Values(saved, self.graph)
+    values = Values(contents.checkpoint, self.graph, contents.held)
     model = Model(
       graph=self.graph,
       values=values,
@@ -192,7 +141,8 @@ class Subject:
       signatures=self.signatures,
     )
     is_thawed = self.is_frozen and ThawVariables().apply(model)
-    return values if is_thawed or saved is not None else None
+    is_known = is_thawed or contents.checkpoint is not None or contents.held
+    return values if is_known else None
 
   # What is in the graph.
 
@@ -285,7 +235,7 @@ class Subject:
     if norm.moving_mean is not None:
       return True
     # Beside a frozen graph; what a training graph averages is told by it.
-    return self.is_frozen and self.source.checkpoint is not None
+    return self.is_frozen and self.request.checkpoint is not None
 
   def array(self, name: str, largest: int = 1 << 26) -> Optional[np.ndarray]:
     """The value of a constant or variable; None where it isn't at hand.
@@ -313,7 +263,7 @@ class Subject:
 
   def mend(self, *flags: str) -> str:
     """A command that mends the graph's file, with more flags."""
-    is_file = self.source.graph_def is not None
+    is_file = self.request.kind == "graph_def"
     return self._command(is_file or self.is_frozen, self.outputs, flags)
 
   def _command(
@@ -321,8 +271,6 @@ class Subject:
   ) -> str:
     # Of a graph that does not open, only what the user named is known.
     named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
-    return " ".join(
-      (self.source.command(is_repair),)
-      + (f"--output_node={shlex.quote(named)}",)
-      + tuple(shlex.quote(flag) for flag in flags)
+    return self.request.command(
+      "repair" if is_repair else "freeze", f"--output_node={named}", *flags
     )

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import os
 import re
 import sys
 import time
+from typing import Mapping, Optional, Tuple
 
 from bnexport.errors import Error, SourceError
 from bnexport.exporting import record, workers, writing
+from bnexport.exporting.delivery import Delivery
 from bnexport.model import checkpoint
+from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
 # What a verdict may be, in the order of the summary.
@@ -32,6 +36,46 @@ Verdict = collections.namedtuple("Verdict", "word says")
 
 class Job(collections.namedtuple("Job", "checkpoint output report overwrite")):
   """One checkpoint to export, and the files to write; report may be None."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What is done with each of several checkpoints; it can be pickled.
+
+  Attributes:
+    request: a Request without its checkpoint.
+    options: export.Options.
+    delivery: a Delivery without its path.
+    flags: values of the flags that affect the graph, by name, for the record.
+    read: paths of other files that an export reads.
+  """
+
+  request: Request
+  options: object
+  delivery: Delivery
+  flags: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  read: Tuple[Optional[str], ...] = ()
+
+  def request_of(self, prefix):
+    """The Request of one checkpoint."""
+    source = self.request.source or prefix + ".meta"
+    return dataclasses.replace(self.request, checkpoint=prefix, source=source)
+
+  def delivery_of(self, job, watched):
+    """The Delivery of one job, whose bytes are watched for the record."""
+    return dataclasses.replace(
+      self.delivery,
+      path=job.output,
+      overwrite=self.delivery.overwrite or job.overwrite,
+      watched=watched,
+    )
+
+  def origin(self, prefix):
+    """What the graph of one checkpoint is made from; see record.origin."""
+    source = self.request_of(prefix).source
+    if self.request.kind == "model":
+      source = source.rpartition(":")[0]
+    return record.origin(prefix, dict(self.flags), source, *self.read)
 
 
 def is_several(given):

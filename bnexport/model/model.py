@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import (
   Any,
@@ -13,7 +14,6 @@ from typing import (
   Iterator,
   List,
   Optional,
-  Sequence,
   Tuple,
 )
 
@@ -23,6 +23,7 @@ from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import DEFERRED, Signatures
 from bnexport.model.checkpoint import Values
+from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
 
@@ -70,6 +71,9 @@ class Model:
     inputs: tensors to feed; empty where every placeholder left is one.
     outputs: tensors whose names and values every transform keeps.
     origin: what the graph was read from, for messages.
+    request: what was asked for when it was opened, or None.
+    own_run: a Run of the source itself, as it was before it became a graph; or
+      None.
     signatures: OpDefs, those the file brings along included.
     input_keys: what a SavedModel's signature calls inputs, by node name.
     output_keys: what it calls the outputs, in their order.
@@ -93,6 +97,8 @@ class Model:
   outputs: Tuple[TensorRef, ...]
   origin: str
   signatures: Signatures
+  request: Optional[Request] = None
+  own_run: Optional[object] = None
   input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
   output_keys: Tuple[str, ...] = ()
   deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
@@ -108,6 +114,13 @@ class Model:
   unaveraged: Tuple[str, ...] = ()
   history: List[str] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
+
+  def clone(self) -> Model:
+    """A Model that can be edited while this one stays as it is."""
+    made = _copy(self)
+    made.graph = self.graph.clone()
+    made.values = None if self.values is None else _copy(self.values)
+    return made
 
   def needed(self, control: bool = False) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
@@ -140,40 +153,13 @@ class Model:
     ]
 
 
-def open_model(
-  graph: Graph,
-  signatures: Signatures,
-  values: Optional[Values],
-  origin: str,
-  outputs: Iterable[str],
-  inputs: Iterable[str] = (),
-  flags: Sequence[str] = ("--output_node", "--input_node"),
-  **more: Any,
-) -> Model:
-  """A Model of a graph, with its ends by the names that a user gives them.
-
-  Args:
-    graph: the Graph.
-    signatures: OpDefs, those the file brings along included.
-    values: Values of the variables, or None.
-    origin: what the graph was read from.
-    outputs: names of the tensors to keep.
-    inputs: names of the tensors to feed, or none.
-    flags: how a user names outputs and inputs, for messages.
-    **more: other attributes of Model.
-
-  Raises:
-    SourceError: a name is not in the graph.
-  """
-  return Model(
-    graph=graph,
-    values=values,
-    inputs=find_tensors(graph, signatures, inputs, flags[1]),
-    outputs=find_tensors(graph, signatures, outputs, flags[0]),
-    origin=origin,
-    signatures=signatures,
-    **more,
-  )
+def _copy(instance: Any) -> Any:
+  """A shallow copy whose own lists and dicts are copies too."""
+  made = copy.copy(instance)
+  for key, value in vars(made).items():
+    if isinstance(value, (dict, list)):
+      setattr(made, key, copy.copy(value))
+  return made
 
 
 def find_tensors(

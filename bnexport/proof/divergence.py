@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.variables import Frames
-from bnexport.proof.comparison import Difference, difference
+from bnexport.proof.differences import Difference, difference
+from bnexport.proof.runs import Run
 from bnexport.tf1 import tf1
 
 # Tensors of one run stay below this, so that a batch of large images fits.
@@ -21,6 +23,91 @@ _HANDLES = (tf1.resource, tf1.variant)
 # A small tensor is suspected where it is apart by this many tolerances of its
 # own magnitude; cancellation makes less of rounding.
 _SUSPECT = 100
+
+
+@dataclasses.dataclass
+class Parting:
+  """Tensors of two runs on the same feeds, and the first that differs.
+
+  Attributes:
+    what: names what the first run was held against.
+    differences: one a tensor, in order of execution.
+    first: the first that differs by more than rounding, or None.
+    op: that node's op.
+    norm: the BatchNorm that it lies at or behind, or None.
+    values: shape, dtype and range of the first run's values there.
+    reference_values: the same of the second run's.
+    note: why nothing was compared; empty where it was.
+  """
+
+  what: str = ""
+  differences: List[Difference] = dataclasses.field(default_factory=list)
+  first: Optional[Difference] = None
+  op: str = ""
+  norm: Optional[object] = None
+  values: str = ""
+  reference_values: str = ""
+  note: str = ""
+
+
+def part(a: Run, b: Run, feeds, norms=()) -> Parting:
+  """Walks two runs tensor by tensor; tells where they part.
+
+  Where a norm was folded, a layer has other values and what reads it agrees
+  again: only a difference that reaches an output of `a` counts.
+
+  Args:
+    a: the run that may be wrong.
+    b: its reference. Tensors of the same names are compared, and `a`'s outputs.
+    feeds: arrays by node name, for both.
+    norms: BatchNorms of `a`, in order of execution.
+
+  Raises:
+    ComparisonError: one of them can't be run.
+  """
+  graph = a.graph
+  fed = depend_on(graph, feeds)
+  names = [name for name in matched(graph, b.graph) if name in fed]
+  names += [name for name in a.outputs if name not in names]
+  found = Parting(b.what, list(walk(a, b, feeds, names)))
+  reaching = _reaching(graph, a.outputs, found.differences)
+  first = first_real(
+    [d for d in found.differences if d.holds or _node(d.output) in reaching],
+    graph,
+  )
+  if first is not None:
+    found.first, found.op = first, graph.op(_node(first.output))
+    found.norm = norm_behind(graph, norms, found.differences, first)
+    found.values, found.reference_values = (
+      _words(side.fetch([first.output], feeds)[0]) for side in (a, b)
+    )
+  return found
+
+
+def _reaching(graph, outputs, differences):
+  """Nodes whose differences reach an output."""
+  agree = {_node(one.output) for one in differences if one.holds}
+  stack = [_node(name) for name in outputs if _node(name) not in agree]
+  seen = set(stack)
+  while stack:
+    for ref in graph.inputs(stack.pop()):
+      if ref.node not in seen and ref.node not in agree:
+        seen.add(ref.node)
+        stack.append(ref.node)
+  return seen
+
+
+def _node(name):
+  return TensorRef.parse(name).node
+
+
+def _words(array):
+  """Shape, dtype and range of values, for people."""
+  array = np.asarray(array)
+  said = f"{array.dtype.name} {list(array.shape)}"
+  if array.size and array.dtype.kind in "fiu":
+    said += f" from {array.min():.3g} to {array.max():.3g}"
+  return said
 
 
 def matched(a: Graph, b: Graph) -> List[str]:
@@ -120,7 +207,7 @@ def stream(running, names, feeds) -> Iterator[Tuple[str, np.ndarray]]:
   """Yields tensors by name, some at a time, so that memory stays bounded.
 
   Args:
-    running: has `fetch(names, feeds)`, as comparison.Runner has.
+    running: a Run.
     names: of nodes or tensors.
     feeds: arrays by node name.
 
@@ -142,8 +229,8 @@ def walk(a, b, feeds, names: Iterable[str]) -> Iterator[Difference]:
   """Yields how far the tensors of two graphs are apart, in order.
 
   Args:
-    a: what runs a graph: has `fetch(names, feeds)`.
-    b: what runs the reference.
+    a: a Run.
+    b: a Run.
     feeds: arrays by node name, for both.
     names: the tensors, in order of execution; see `matched`.
 

@@ -16,7 +16,8 @@ from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import bool_attr, static_shape
 from bnexport.graph.variables import Frames, assignment, read, variable_of
-from bnexport.proof.comparison import ALLOW, unsafe_op
+from bnexport.proof.runs import TF_ERRORS, Run, tensor_name
+from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
@@ -24,12 +25,8 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 _WHAT = "run the training graph"
 
 
-class TrainingGraph:
-  """The forward pass of a training graph, with the averages in their place.
-
-  Attributes:
-    graph: the Graph that is run; None before the first run.
-  """
+class TrainingGraph(Run):
+  """The forward pass of a training graph, with the averages in their place."""
 
   what = (
     "the training graph run by TensorFlow, with the phase and the stored "
@@ -37,7 +34,7 @@ class TrainingGraph:
   )
 
   def __init__(self, original, model, trains=False):
-    """Prepares; nothing is run before `answers`.
+    """Prepares; nothing is imported before it is asked.
 
     Args:
       original: a Model with the graph as it was before it was decided; it is
@@ -47,7 +44,8 @@ class TrainingGraph:
         decided have the other value, norms their batch statistics. Dropout
         and noise stay out all the same, so that it answers twice the same.
     """
-    self.graph = None
+    self.outputs = [str(ref) for ref in original.outputs]
+    self._graph = None
     self._original = original
     self._trains = trains
     self._decided = model.decided
@@ -57,63 +55,37 @@ class TrainingGraph:
     self._is_random = model.is_noise_removed
     self._session = None
 
-  def answers(self, feeds):
-    """Outputs for feeds by node name.
-
-    Raises:
-      ComparisonError: TensorFlow can't run the training graph.
-    """
-    return self.fetch(self._original.outputs, feeds)
+  @property
+  def graph(self):
+    if self._graph is None:
+      with self._run_errors():
+        self._open()
+    return self._graph
 
   def fetch(self, refs, feeds):
-    """Any tensors, by name or ref, for feeds by node name.
-
-    Raises:
-      ComparisonError: TensorFlow can't run the training graph.
-    """
     with self._run_errors():
-      self._open_once()
+      assert self.graph is not None  # it is open now
       # What only the training part needs has no effect on the answers.
       feeds = dict(self._unfed, **feeds)
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
       self._restore()
-      names = [_name(TensorRef.parse(str(ref))) for ref in refs]
-      return self._session.run(names, feeds)
-
-  def open(self):
-    """Imports the graph; `graph` is known afterwards.
-
-    Raises:
-      ComparisonError: TensorFlow can't run the training graph.
-    """
-    with self._run_errors():
-      self._open_once()
+      return self._session.run([tensor_name(ref) for ref in refs], feeds)
 
   def close(self):
     if self._session is not None:
       self._session.close()
-      self._session = self.graph = None
+      self._session = self._graph = None
 
   @contextlib.contextmanager
   def _run_errors(self):
     try:
       yield
-    except (
-      Error,
-      tf1.errors.OpError,
-      ValueError,
-      KeyError,
-      TypeError,
-      RuntimeError,
-    ) as error:
+    except ComparisonError:
+      raise
+    except (Error, *TF_ERRORS) as error:
       raise ComparisonError(_WHAT, first_line(error), FEED) from error
-
-  def _open_once(self):
-    # The graph is set last: a session that was half prepared is no use.
-    if self.graph is None:
-      self._open()
 
   def _open(self):
     if self._is_random:
@@ -162,7 +134,8 @@ class TrainingGraph:
       for node in graph
       if node.op in ("Placeholder", "PlaceholderV2")
     }
-    self.graph = graph
+    # Set last: a session that was half prepared is no use.
+    self._graph = graph
 
   def _use_averages(self, original):
     """Fused norms read the averages; spelled out ones are fed them."""
@@ -204,13 +177,15 @@ class TrainingGraph:
   def _averages(self, feeds):
     """Stored averages in the shapes of the statistics they stand for."""
     refs = list(self._statistics)
-    shapes = self._session.run([_name(ref) for ref in refs], feeds)
+    shapes = self._session.run([tensor_name(ref) for ref in refs], feeds)
     fed = {}
     for ref, like in zip(refs, shapes):
       value = self._original.values[self._statistics[ref]]
       if value.size == like.size:
         value = value.reshape(like.shape)
-      fed[_name(ref)] = np.broadcast_to(value, like.shape).astype(like.dtype)
+      fed[tensor_name(ref)] = np.broadcast_to(value, like.shape).astype(
+        like.dtype
+      )
     return fed
 
 
@@ -244,7 +219,3 @@ def _default_feed(graph, name):
   value = b"" if dtype == tf1.string else 1
   filled = _shaped(graph, name, value)
   return filled.astype(dtype.as_numpy_dtype)
-
-
-def _name(ref: TensorRef):
-  return f"{ref.node}:{ref.index}"

@@ -85,7 +85,7 @@ def write(path, export, proof, graph_path):
 
   Args:
     path: FILE.html, FILE.json or FILE.md.
-    export: a pipeline.Export.
+    export: an export.Export.
     proof: a comparison.Comparison, or None.
     graph_path: the file that the exported graph was written to.
 

@@ -4,41 +4,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional
+from typing import Dict
 
 import numpy as np
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import ops
-from bnexport.proof.comparison import Difference, Runner
-from bnexport.proof.divergence import (
-  depend_on,
-  first_real,
-  matched,
-  norm_behind,
-  walk,
-)
+from bnexport.proof.divergence import Parting, part
+from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.report.norm_statistics import NormStatistics, collect, used_before
-
-
-@dataclasses.dataclass
-class Walk:
-  """Tensors of two graphs on the same feeds.
-
-  Attributes:
-    what: what the exported graph was held against.
-    differences: one a tensor, in order of execution.
-    first: the first that is no rounding, or None.
-    norm: the norm that `first` lies at or behind, or None.
-    note: why nothing was compared; empty where it was.
-  """
-
-  what: str = ""
-  differences: List[Difference] = dataclasses.field(default_factory=list)
-  first: Optional[Difference] = None
-  norm: Optional[str] = None
-  note: str = ""
 
 
 @dataclasses.dataclass
@@ -55,25 +30,27 @@ class Evidence:
 
   before: Dict[str, str]
   statistics: Dict[str, NormStatistics]
-  layers: Walk
-  training: Walk
+  layers: Parting
+  training: Parting
 
 
 def gather(export, proof):
   """Runs the graphs once more, tensor by tensor; returns Evidence.
 
   Args:
-    export: a pipeline.Export.
+    export: an export.Export.
     proof: a comparison.Comparison, or None; its feeds are fed again.
   """
   export = export.before_folding()
   why, feeds = _why_not(export, proof), None
   running = []
-  layers, training = Walk(note=why), Walk(note=why)
+  layers, training = Parting(note=why), Parting(note=why)
   if not why:
     feeds = proof.arrays
     model = export.model
-    runner = Runner(export.to_graph_def(), model.outputs, model.initializers)
+    runner = ImportedGraph(
+      export.to_graph_def(), model.outputs, model.initializers
+    )
     layers = _against_reference(export, runner, feeds)
     trained, training = _against_training(export, runner, feeds)
     if not training.note:
@@ -111,34 +88,32 @@ def _why_not(export, proof):
 
 def _against_reference(export, runner, feeds):
   reference = export.reference
-  if reference is None or not hasattr(reference, "fetch"):
-    return Walk(note="not looked at: there is no reference to compare with")
+  if reference is None:
+    return Parting(note="not looked at: there is no reference to compare with")
   try:
-    reference.open()
-    return _walked(export, runner, reference, reference.what, feeds)
+    return part(runner, reference, feeds, export.norms)
   except ComparisonError as error:
-    return Walk(note=f"not looked at: {error.fact}")
+    return Parting(note=f"not looked at: {error.fact}")
 
 
 def _against_training(export, runner, feeds):
-  """Returns what runs the training graph, and the Walk."""
+  """Returns what runs the training graph, and the Parting."""
   note = _no_training(export)
   if note:
-    return None, Walk(note=note)
+    return None, Parting(note=note)
   trained = TrainingGraph(export.original, export.model, trains=True)
   try:
-    trained.open()
     if _other_layout(export.model.graph, trained.graph):
       raise ComparisonError(
         "follow the training graph",
         "the export lays its data out in another order",
         "export without --data_format",
       )
-    what = _training_text(export.model)
-    return trained, _walked(export, runner, trained, what, feeds)
+    trained.what = _training_text(export.model)
+    return trained, part(runner, trained, feeds, export.norms)
   except ComparisonError as error:
     trained.close()
-    return None, Walk(note=f"not looked at: {error.fact}")
+    return None, Parting(note=f"not looked at: {error.fact}")
 
 
 def _no_training(export):
@@ -187,15 +162,3 @@ def _other_layout(a, b):
 def _layout(node):
   # Asking a proto for an attribute that it lacks would give it one.
   return node.attr["data_format"].s if "data_format" in node.attr else None
-
-
-def _walked(export, runner, other, what, feeds):
-  graph = export.model.graph
-  fed = depend_on(graph, feeds)
-  names = [name for name in matched(graph, other.graph) if name in fed]
-  outputs = [str(ref) for ref in export.model.outputs]
-  names += [name for name in outputs if name not in names]
-  differences = list(walk(runner, other, feeds, names))
-  first = first_real(differences, graph)
-  norm = first and norm_behind(graph, export.norms, differences, first)
-  return Walk(what, differences, first, norm and norm.name)

@@ -14,7 +14,7 @@ def facts(export, proof, path, evidence=None):
   """Everything a report says, as one object of plain values.
 
   Args:
-    export: a pipeline.Export.
+    export: an export.Export.
     proof: a comparison.Comparison, or None.
     path: the file that was written.
     evidence: an evidence.Evidence. Without it, what takes runs is left out:
@@ -125,7 +125,7 @@ def _walk(walk):
     "compared_with": walk.what,
     "note": walk.note,
     "first_real_difference": None if first is None else first.output,
-    "norm": walk.norm,
+    "norm": walk.norm and walk.norm.name,
     "tensors": [difference_facts(d) for d in walk.differences],
   }
 

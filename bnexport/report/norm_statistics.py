@@ -70,7 +70,7 @@ def collect(export, running, feeds):
   else the statistics of the batch that is fed, measured at the norm's input.
 
   Args:
-    export: a pipeline.Export.
+    export: an export.Export.
     running: (what it is in words, what runs it, its Graph) of the graphs to
       measure in, the preferred one first.
     feeds: arrays by node name; None where nothing can be run.

@@ -20,7 +20,7 @@ def page(export, said, evidence):
   """HTML of a report.
 
   Args:
-    export: a pipeline.Export.
+    export: an export.Export.
     said: what facts.facts made of it.
     evidence: an evidence.Evidence.
   """

@@ -53,11 +53,11 @@ def _parting_facts(parting):
   if parting is None:
     return None
   return {
-    "name": parting.difference.output,
+    "name": parting.first.output,
     "op": parting.op,
     "norm": parting.norm and parting.norm.name,
-    "largest_difference": parting.difference.largest,
-    "limit": parting.difference.limit,
+    "largest_difference": parting.first.largest,
+    "limit": parting.first.limit,
     "values": parting.values,
     "reference_values": parting.reference_values,
   }
@@ -117,9 +117,9 @@ def _parting_lines(parting):
       f", norm '{parting.norm.name}' with {parting.norm.statistics} statistics"
     )
   return [
-    f"the first tensor that differs is '{parting.difference.output}' "
-    f"({parting.op}{where}), by {parting.difference.largest:.3g} where "
-    f"{parting.difference.limit:.2g} is rounding",
+    f"the first tensor that differs is '{parting.first.output}' "
+    f"({parting.op}{where}), by {parting.first.largest:.3g} where "
+    f"{parting.first.limit:.2g} is rounding",
     f"  it has {parting.values}, and {parting.reference_values} in the "
     "reference",
   ]

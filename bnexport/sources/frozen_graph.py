@@ -3,86 +3,68 @@
 
 from __future__ import annotations
 
-from bnexport.errors import SourceError
-from bnexport.graph import TensorRef
+from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.mending import mending
 from bnexport.mending.completion import complete, scope_of
-from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.model.model import open_model
-from bnexport.sources.files import read_graph_def, read_proto
-from bnexport.sources.meta_graph import open_graph
-from bnexport.tf1 import tf1
+from bnexport.model.checkpoint import Checkpoint
+from bnexport.sources.contents import Contents
+from bnexport.sources.files import read_graph_def
+from bnexport.sources.meta_graph import read_meta_graph
 
 
-def load(path, checkpoint, training, outputs, inputs=()):
-  """Loads a frozen graph that need not be sound; nothing of it is run.
+def read(request) -> Contents:
+  """Reads a frozen GraphDef and mends what keeps it from opening.
 
-  Args:
-    path: a GraphDef, binary or text.
-    checkpoint: prefix of the checkpoint that it was frozen with, or None.
-    training: the .meta of the training graph, or None.
-    outputs: names of the nodes or tensors to keep.
-    inputs: names of the tensors to feed, or none.
-
-  Returns:
-    A Model whose history says what was mended.
+  Of the request, `training` names the .meta of the training graph, which gives
+  back what freezing lost; nothing is run.
 
   Raises:
-    SourceError: a file is missing or unsound, or a name is not in the graph.
+    SourceError: a file is missing or unsound.
     GraphError: an output needs what can't be mended.
   """
-  graph_def = read_graph_def(path)
-  signatures, held, told, warnings = Signatures(), {}, [], []
-  has_training_graph = False
+  graph_def = read_graph_def(request.source)
+  contents = Contents(
+    graph_def, Signatures(), request.source, has_training_graph=False
+  )
   placed = sum(bool(node.device) for node in graph_def.node)
   if placed:
-    told.append(f"removed the devices of {placed} nodes")
-  if training is not None:
-    meta = read_proto(training, tf1.MetaGraphDef, "the training graph")
-    if not meta.graph_def.node:
-      raise SourceError(
-        f"use '{training}'",
-        "it holds no graph",
-        "give the .meta that Saver.save wrote with --meta_graph",
-      )
-    signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
-    done = complete(graph_def, meta.graph_def, signatures)
-    held, has_training_graph = done.held, done.is_used
-    if not done.is_used:
-      warnings.append(
-        f"'{training}' is of another model, and not used: too few nodes are "
-        "the same"
-      )
-    told += [f"'{n}' is restored from '{training}'" for n in done.restored]
-  missing = mending.missing(graph_def, inputs)
-  told += mending.mend(
+    contents.changes.append(f"removed the devices of {placed} nodes")
+  if request.training is not None:
+    _complete(contents, request.training)
+  missing = mending.missing(graph_def, request.inputs)
+  contents.changes += mending.mend(
     graph_def,
-    signatures,
-    [TensorRef.parse(name) for name in outputs],
-    [TensorRef.parse(name) for name in inputs],
+    contents.signatures,
+    [TensorRef.parse(name) for name in request.outputs],
+    [TensorRef.parse(name) for name in request.inputs],
   )
-  inputs = [missing.get(name, name) for name in inputs]
-  graph = open_graph(graph_def, copy=False)
-  saved = None
-  if checkpoint is not None:
+  contents.outputs = request.outputs
+  contents.inputs = tuple(missing.get(name, name) for name in request.inputs)
+  if request.checkpoint is not None:
     # A training graph has Savers, which know the keys.
-    saved = (
-      Checkpoint(checkpoint)
-      if has_training_graph
-      else _ByName(checkpoint, graph)
+    contents.checkpoint = (
+      Checkpoint(request.checkpoint)
+      if contents.has_training_graph
+      else _ByName(request.checkpoint, Graph(graph_def, copy=False))
     )
-  return open_model(
-    graph,
-    signatures,
-    Values(saved, graph, held),
-    path,
-    outputs,
-    inputs,
-    has_training_graph=has_training_graph,
-    history=told,
-    warnings=warnings,
-  )
+  return contents
+
+
+def _complete(contents, training):
+  """Gives a graph back what only its training graph holds."""
+  meta = read_meta_graph(training)
+  contents.signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
+  done = complete(contents.graph_def, meta.graph_def, contents.signatures)
+  contents.held, contents.has_training_graph = done.held, done.is_used
+  if not done.is_used:
+    contents.doubts.append(
+      f"'{training}' is of another model, and not used: too few nodes are the "
+      "same"
+    )
+  contents.changes += [
+    f"'{name}' is restored from '{training}'" for name in done.restored
+  ]
 
 
 class _ByName(Checkpoint):

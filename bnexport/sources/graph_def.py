@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GraphDef file, .pb or .pbtxt, with the checkpoint of its variables."""
+"""A GraphDef: a file, .pb or .pbtxt, or the proto itself."""
 
 from __future__ import annotations
 
 from bnexport.graph.nodes import Signatures
+from bnexport.sources.contents import Contents, saved_in
 from bnexport.sources.files import read_graph_def
-from bnexport.sources.meta_graph import open_trained
+from bnexport.tf1 import tf1
 
 
-def load(path, checkpoint, outputs, inputs=()):
-  """Loads a graph; nothing of it is imported or run.
-
-  Args:
-    path: a GraphDef, binary or text.
-    checkpoint: prefix, file or directory of a checkpoint, or None.
-    outputs: names of the nodes or tensors to export.
-    inputs: names of the tensors to feed, or none.
+def read(request) -> Contents:
+  """Reads a GraphDef; nothing of it is imported or run.
 
   Raises:
-    SourceError: a file is missing or unsound, or a name is not in the graph.
+    SourceError: the file is missing, unsound or empty.
   """
-  proto = read_graph_def(path)
-  return open_trained(proto, Signatures(), path, checkpoint, outputs, inputs)
+  is_proto = isinstance(request.source, tf1.GraphDef)
+  return Contents(
+    request.source if is_proto else read_graph_def(request.source),
+    Signatures(),
+    "a GraphDef" if is_proto else request.source,
+    request.outputs,
+    request.inputs,
+    is_callers=is_proto,
+    checkpoint=saved_in(request.checkpoint),
+  )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import tempfile
@@ -10,13 +11,13 @@ import tempfile
 import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, SourceError, first_line
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures, identity, tensor_attr
 from bnexport.model.checkpoint import Values
-from bnexport.model.model import open_model
+from bnexport.proof.runs import Run
 from bnexport.sources import saved_model, session_values
+from bnexport.sources.contents import Contents
 from bnexport.sources.keras_file import describe
-from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import keras, session, tf1
 
 
@@ -129,7 +130,7 @@ class KerasModel:
     answers = self._flat(list(tensors), training=False)
     return answers if isinstance(answers, (list, tuple)) else [answers]
 
-  def answers(self, names, feeds):
+  def call(self, names, feeds):
     """Arrays of outputs by name, for feeds by name of input.
 
     Raises:
@@ -187,23 +188,24 @@ class GraphKerasModel(KerasModel):
     return given if isinstance(given, list) else [given]
 
 
-class KerasAnswers:
+class KerasRun(Run):
   """Answers of Keras, with the tensors of the traced graph behind them."""
 
-  def __init__(self, run, model):
+  def __init__(self, called, model):
     """Prepares.
 
     Args:
-      run: a KerasModel.
-      model: the Model of its graph, whose outputs `answers` gives.
+      called: a KerasModel.
+      model: the Model of its graph, whose outputs `run` gives.
     """
-    self.what = run.what
-    self._run = run
-    self._outputs, self._inputs = model.output_keys, model.input_keys
+    self.what = called.what
+    self.outputs = list(model.output_keys)
+    self._called = called
+    self._inputs = model.input_keys
     self._traced = None
 
   def beside(self, traced):
-    """Takes the reference that runs the traced graph; returns itself."""
+    """Takes the Run of the traced graph; returns itself."""
     self._traced = traced
     return self
 
@@ -211,49 +213,48 @@ class KerasAnswers:
   def graph(self):
     return self._traced.graph
 
-  def open(self):
-    self._traced.open()
+  def fetch(self, refs, feeds):
+    return self._traced.fetch(refs, feeds)
 
-  def fetch(self, names, feeds):
-    return self._traced.fetch(names, feeds)
-
-  def answers(self, feeds):
-    """Outputs for feeds by node name; see comparison.Runner."""
+  def run(self, feeds):
     fed = {self._inputs.get(name, name): v for name, v in feeds.items()}
-    return self._run.answers(self._outputs, fed)
+    return self._called.call(self.outputs, fed)
+
+  def close(self):
+    if self._traced is not None:
+      self._traced.close()
 
 
-def load(path, outputs=(), inputs=()):
+def read(request) -> Contents:
   """Loads a Keras model; the layers' own code makes the graph.
 
-  Args:
-    path: a .keras or .h5 file with a whole model.
-    outputs: names of the tensors to export; none for the model's outputs, by
-      the names of the layers that give them.
-    inputs: names of the tensors to feed; none for the model's inputs.
-
-  Returns:
-    A Model that holds its variables' values, and a KerasAnswers to compare
-    with; None where the ends are other tensors than the model's.
+  Of the request, `outputs` may be the names of the layers that give them.
 
   Raises:
     SourceError: see `describe`; or the Keras that wrote it is not installed
       or does not load it.
   """
-  run = _opened(describe(path))
-  if isinstance(run, GraphKerasModel):
-    model = _of_graph(run, path, outputs, inputs)
+  called = _opened(describe(request.source))
+  if isinstance(called, GraphKerasModel):
+    contents = _of_graph(called, request)
   else:
-    model = _of_function(run, path, outputs, inputs)
-  for layer in run.stateful:
-    model.warnings.append(
-      f"layer '{layer.name}' goes on where the last call ended; in the export "
-      "every call begins anew"
-    )
-  names = list(model.output_keys)
-  fed = [ref.node for ref in model.inputs]
-  is_whole = set(names) <= set(run.outputs) and set(fed) <= set(run.inputs)
-  return model, KerasAnswers(run, model) if is_whole else None
+    contents = _of_function(called, request)
+  contents.label = "Keras model"
+  contents.origin = request.source
+  contents.doubts += [
+    f"layer '{layer.name}' goes on where the last call ended; in the export "
+    "every call begins anew"
+    for layer in called.stateful
+  ]
+  contents.run = lambda model: _run_of(called, model)
+  return contents
+
+
+def _run_of(called, model):
+  """A KerasRun; None where the ends are other tensors than the model's."""
+  given, fed = set(model.output_keys), {ref.node for ref in model.inputs}
+  is_whole = given <= set(called.outputs) and fed <= set(called.inputs)
+  return KerasRun(called, model) if is_whole else None
 
 
 def _opened(file):
@@ -304,37 +305,40 @@ def _names(tensors):
   return found
 
 
-def _of_function(run, path, outputs, inputs):
+def _of_function(called, request):
+  """Contents of the SavedModel that TensorFlow 2 traces of the model."""
   with tempfile.TemporaryDirectory() as folder:
-    run.trace(folder)
-    model = saved_model.load(folder, None, outputs, inputs)
-    held = {
-      node.name: tensor_attr(model.values[node.name]).tensor
-      for node in model.graph
-      if node.op in ops.VARIABLES and node.name in model.values
+    called.trace(folder)
+    traced = dataclasses.replace(request, kind="saved_model", source=folder)
+    contents = saved_model.read(traced)
+    graph = contents.prepare(Graph(contents.graph_def, copy=False))
+    values = Values(contents.checkpoint, graph)
+    contents.held = {
+      node.name: tensor_attr(values[node.name]).tensor
+      for node in graph
+      if node.op in ops.VARIABLES and node.name in values
     }
-  model.values = Values(None, model.graph, held)
-  model.origin = path
-  return model
+  contents.graph_def = graph.to_graph_def()
+  contents.checkpoint = contents.prepare = contents.finish = None
+  return contents
 
 
-def _of_graph(run, path, outputs, inputs):
-  graph = open_graph(run.graph.as_graph_def(add_shapes=True), copy=False)
-  fed, given = run.ends()
+def _of_graph(called, request):
+  """Contents of the graph that Keras built in its session."""
+  graph = Graph(called.graph.as_graph_def(add_shapes=True), copy=False)
+  fed, given = called.ends()
   for key, text in given.items():
     if TensorRef.parse(text) != TensorRef(key):
-      dtype = run.graph.get_tensor_by_name(text).dtype
+      dtype = called.graph.get_tensor_by_name(text).dtype
       given[key] = str(identity(graph, key, TensorRef.parse(text), dtype))
-  held = {
-    name: tensor_attr(value).tensor for name, value in run.values(graph).items()
-  }
-  return open_model(
-    graph,
+  values = called.values(graph)
+  return Contents(
+    graph.to_graph_def(),
     Signatures(),
-    Values(None, graph, held),
-    path,
-    [given.get(name, name) for name in outputs or given],
-    list(inputs) or list(fed.values()),
-    output_keys=tuple(outputs) or tuple(run.outputs),
+    request.source,
+    tuple(given.get(name, name) for name in request.outputs or given),
+    tuple(request.inputs) or tuple(fed.values()),
+    held={name: tensor_attr(value).tensor for name, value in values.items()},
     input_keys={TensorRef.parse(text).node: key for key, text in fed.items()},
+    output_keys=tuple(request.outputs) or tuple(called.outputs),
   )

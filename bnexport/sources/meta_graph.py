@@ -4,26 +4,55 @@
 from __future__ import annotations
 
 from bnexport.errors import SourceError
-from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
-from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.model.model import open_model
+from bnexport.model.checkpoint import Checkpoint
+from bnexport.sources.contents import Contents, saved_in
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 
 
-def load(path, checkpoint, outputs, inputs=()):
-  """Loads a training graph; nothing of it is imported or run.
-
-  Args:
-    path: a MetaGraphDef, binary or text.
-    checkpoint: prefix, file or directory of the checkpoint with its values.
-    outputs: names of the nodes or tensors to export.
-    inputs: names of the tensors to feed, or none.
+def read(request) -> Contents:
+  """Reads a MetaGraphDef's file or the proto; nothing of it is run.
 
   Raises:
-    SourceError: a file is missing or unsound, or a name is not in the graph.
+    SourceError: the file is missing, unsound or holds no graph.
   """
+  is_proto = isinstance(request.source, tf1.MetaGraphDef)
+  if is_proto:
+    meta, origin = request.source, "a GraphDef"
+  else:
+    meta = read_meta_graph(request.source, request.checkpoint)
+    origin = request.source
+  return Contents(
+    meta.graph_def,
+    Signatures(meta.meta_info_def.stripped_op_list.op),
+    origin,
+    request.outputs,
+    request.inputs,
+    is_callers=is_proto,
+    checkpoint=saved_in(request.checkpoint),
+  )
+
+
+def read_meta_graph(path, checkpoint=None):
+  """The MetaGraphDef in a file.
+
+  Args:
+    path: the file, binary or text.
+    checkpoint: prefix of the checkpoint that the file should be beside.
+
+  Raises:
+    SourceError: the file is missing, unsound or holds no graph.
+  """
+  if checkpoint is not None and path == checkpoint + ".meta":
+    if not tf1.gfile.Exists(path):
+      held = len(Checkpoint(checkpoint).shapes)
+      raise SourceError(
+        f"open checkpoint '{checkpoint}'",
+        f"it holds {held} tensors and no graph, and there is no such file as "
+        f"'{path}'",
+        "give the training graph with --meta_graph=FILE or --graph_def=FILE",
+      )
   meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
   if not meta.graph_def.node:
     raise SourceError(
@@ -31,31 +60,4 @@ def load(path, checkpoint, outputs, inputs=()):
       "it holds no graph",
       "give the .meta that Saver.save wrote, or a GraphDef with --graph_def",
     )
-  signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
-  return open_trained(
-    meta.graph_def, signatures, path, checkpoint, outputs, inputs
-  )
-
-
-def open_trained(graph_def, signatures, path, checkpoint, outputs, inputs):
-  """A Model of a graph that was read from `path`; see `load`."""
-  graph = open_graph(graph_def, copy=False)
-  values = None
-  if checkpoint is not None:
-    values = Values(Checkpoint(checkpoint), graph)
-  return open_model(graph, signatures, values, path, outputs, inputs)
-
-
-def open_graph(graph_def, copy=True):
-  """A Graph without placement: devices and colocation are the trainer's.
-
-  Args:
-    graph_def: a GraphDef; see Graph for `copy`.
-    copy: False where the caller has no more use for `graph_def`.
-  """
-  graph = Graph(graph_def, copy)
-  for node in graph:
-    node.device = ""
-    if "_class" in node.attr:
-      del node.attr["_class"]
-  return graph
+  return meta

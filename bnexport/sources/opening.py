@@ -1,35 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a caller has a model in, opened as a Model."""
+"""The one way in: a Request becomes a Model."""
 
 from __future__ import annotations
 
 import os
+from typing import Optional
 
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
-from bnexport.graph.nodes import Signatures, tensor_attr
-from bnexport.model.checkpoint import find_prefix
+from bnexport.model import Model
+from bnexport.model.checkpoint import Values, find_prefix
+from bnexport.model.model import find_tensors
+from bnexport.model.request import Request
 from bnexport.sources import (
+  frozen_graph,
+  graph_def,
   keras_model,
-  plain_graph,
-  plain_saved_model,
-  session_values,
+  meta_graph,
+  model_code,
+  saved_model,
+  tf_graph,
 )
+from bnexport.sources.contents import Contents
 from bnexport.sources.keras_file import is_keras
 from bnexport.tf1 import tf1
 
-# How a caller names outputs and inputs.
-_ARGUMENTS = ("outputs", "inputs")
+# What reads each kind of source. A kind that is a file is named by the flag of
+# its name.
+KINDS = {
+  "frozen_graph": frozen_graph.read,
+  "graph_def": graph_def.read,
+  "keras": keras_model.read,
+  "meta_graph": meta_graph.read,
+  "model": model_code.read,
+  "saved_model": saved_model.read,
+  "tf_graph": tf_graph.read,
+}
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+_PARTS_OF_A_CHECKPOINT = (".meta", ".index")
 
 
-def load(source, checkpoint, outputs, inputs, tags, signature, session):
-  """Opens a model; see bnexport.load."""
+def read(request: Request) -> Contents:
+  """What a source holds; nothing of it is imported or run but its own code.
+
+  Raises:
+    SourceError: it is missing or unsound.
+    GraphError: it is malformed, and can't be mended.
+  """
+  return KINDS[request.kind](request)
+
+
+def open(request: Request, contents: Optional[Contents] = None) -> Model:
+  """A Model of what a user names.
+
+  Model code and Keras files are run by what they are made of; nothing of any
+  other source is imported or run. Devices and colocations stay.
+
+  Args:
+    request: what is named, and what is asked of it.
+    contents: what `read` gave for the request, where the caller has it.
+
+  Raises:
+    SourceError: the source is missing or unsound, or a name is not in it.
+    GraphError: its graph is malformed; `frozen_graph` mends what can be.
+  """
+  contents = contents or read(request)
+  graph = Graph(contents.graph_def, copy=contents.is_callers)
+  if contents.prepare is not None:
+    graph = contents.prepare(graph)
+  flags = request.flags
+  model = Model(
+    graph=graph,
+    values=Values(contents.checkpoint, graph, contents.held),
+    inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
+    outputs=find_tensors(
+      graph, contents.signatures, contents.outputs, flags[0]
+    ),
+    origin=contents.origin,
+    signatures=contents.signatures,
+    request=request.without_objects(),
+    input_keys=contents.input_keys,
+    output_keys=contents.output_keys,
+    has_training_graph=contents.has_training_graph,
+    history=contents.changes,
+    warnings=contents.doubts,
+  )
+  if contents.finish is not None:
+    contents.finish(model)
+  if contents.run is not None:
+    model.own_run = contents.run(model)
+  return model
+
+
+def recognise(source, checkpoint=None) -> Request:
+  """The Request of whatever a caller has, told by what it is.
+
+  Args:
+    source: a GraphDef's file, binary or text; a training graph, `.meta`; a
+      checkpoint with its `.meta` beside it; a SavedModel's directory; a Keras
+      file; a GraphDef, a MetaGraphDef or a tf.compat.v1.Graph.
+    checkpoint: prefix or directory of the checkpoint with the variables.
+
+  Raises:
+    SourceError: it is nothing of these, or there is no such checkpoint.
+  """
   prefix = None if checkpoint is None else find_prefix(os.fspath(checkpoint))
-  if isinstance(source, (tf1.GraphDef, tf1.MetaGraphDef)):
-    return _of_proto(source, prefix, outputs, inputs)
-  if isinstance(source, tf1.Graph):
-    return _of_graph(source, prefix, outputs, inputs, session)
+  for cls, kind in (
+    (tf1.GraphDef, "graph_def"),
+    (tf1.MetaGraphDef, "meta_graph"),
+    (tf1.Graph, "tf_graph"),
+  ):
+    if isinstance(source, cls):
+      return Request(kind, source, prefix)
   if not isinstance(source, (str, os.PathLike)):
     raise SourceError(
       f"load a {type(source).__name__}",
@@ -38,60 +120,34 @@ def load(source, checkpoint, outputs, inputs, tags, signature, session):
     )
   path = os.fspath(source)
   if is_keras(path):
-    return keras_model.load(path, outputs, inputs)[0]
+    return Request("keras", path)
   if is_saved_model(path):
-    return plain_saved_model.load(
-      path, prefix, outputs, inputs, tags, signature
-    )
-  if not path.endswith(".meta") and _is_checkpoint(path):
-    path = find_prefix(path) + ".meta"
+    return Request("saved_model", path, prefix)
+  if not path.endswith(".meta") and is_checkpoint(path):
+    found = find_prefix(path)
+    return Request("meta_graph", found + ".meta", prefix or found)
+  if not path.endswith(".meta"):
+    return Request("graph_def", path, prefix)
   beside = path[: -len(".meta")]
-  if prefix is None and path.endswith(".meta") and _is_checkpoint(beside):
+  if prefix is None and is_checkpoint(beside):
     prefix = beside
-  return plain_graph.load(path, outputs, inputs, prefix)
+  return Request("meta_graph", path, prefix)
 
 
 def is_saved_model(path):
-  """Whether a path of a model is that of a SavedModel."""
+  """Whether a path is that of a SavedModel."""
   if not tf1.gfile.IsDirectory(path):
     return os.path.basename(path) in _SAVED_MODELS
   # Of a directory that is neither, the SavedModel's error tells more.
-  return not tf1.gfile.Exists(os.path.join(path, "checkpoint")) or any(
+  return not is_checkpoint(path) or any(
     tf1.gfile.Exists(os.path.join(path, name)) for name in _SAVED_MODELS
   )
 
 
-def _is_checkpoint(path):
-  return tf1.gfile.IsDirectory(path) or tf1.gfile.Exists(path + ".index")
-
-
-def _of_proto(proto, prefix, outputs, inputs):
-  signatures, graph_def = Signatures(), proto
-  if isinstance(proto, tf1.MetaGraphDef):
-    signatures = Signatures(proto.meta_info_def.stripped_op_list.op)
-    graph_def = proto.graph_def
-  return plain_graph.plain_model(
-    Graph(graph_def),
-    signatures,
-    prefix,
-    "a GraphDef",
-    outputs,
-    inputs,
-    _ARGUMENTS,
+def is_checkpoint(path):
+  """Whether a path names a checkpoint rather than a graph."""
+  if tf1.gfile.IsDirectory(path):
+    return tf1.gfile.Exists(os.path.join(path, "checkpoint"))
+  return path.endswith(_PARTS_OF_A_CHECKPOINT) or any(
+    tf1.gfile.Exists(path + suffix) for suffix in _PARTS_OF_A_CHECKPOINT
   )
-
-
-def _of_graph(tf_graph, prefix, outputs, inputs, session):
-  model = plain_graph.plain_model(
-    Graph(tf_graph.as_graph_def(add_shapes=True), copy=False),
-    Signatures(),
-    prefix,
-    "a tf.Graph",
-    outputs,
-    inputs,
-    _ARGUMENTS,
-  )
-  if session is not None:
-    for name, value in session_values.read(model.graph, session).items():
-      model.values.hold(name, tensor_attr(value).tensor)
-  return model

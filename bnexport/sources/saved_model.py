@@ -1,108 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A SavedModel: which of its graphs is meant, and what it says of its ends."""
+"""A SavedModel: one of its graphs, with the ends that a signature names."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-from typing import Dict, Optional, Tuple
-
-from bnexport.analysis.flow import is_setting
-from bnexport.errors import SourceError, nearest
-from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import Signatures, called_ops
+from bnexport.errors import SourceError
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import called_ops, tensor_attr, type_attr
+from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.model.model import open_model
+from bnexport.model.model import Served, find_tensors, tensor_fields
 from bnexport.sources.assets import hold_entries
-from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_graph
+from bnexport.sources.contents import Contents
+from bnexport.sources.saved_model_file import DEFAULT, read_saved_model
 from bnexport.sources.signature import by_signature
-from bnexport.tf1 import SavedModelProto, tf1
+from bnexport.tf1 import tf1
 from bnexport.transforms.inference.inlining import inlined
 
-_SERVE = tf1.saved_model.tag_constants.SERVING
-_DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-# These start up a model; nobody asks them for an answer.
-_INTERNAL = "__saved_model_"
-_START = _INTERNAL + "init_op"
-_ASSETS = tf1.saved_model.constants.ASSETS_KEY
+# The ops that the path of a file is held by: TensorFlow 2 has a placeholder.
+_NAMING = ("Const", "Placeholder")
 
 
-@dataclasses.dataclass(frozen=True)
-class SavedModel:
-  """One graph of a SavedModel.
+def read(request) -> Contents:
+  """Reads a SavedModel; nothing of it is imported or run.
 
-  Attributes:
-    graph_def: its GraphDef.
-    signatures: OpDefs, those the file brings along included.
-    inputs: names of the tensors to feed, by what the signature calls them.
-    outputs: names of the tensors to fetch, by what the signature calls them.
-    signature: the signature's name, or None where the graph has none.
-    tags: the graph's tags.
-    variables: prefix of the checkpoint with its variables, or None.
-    assets: paths of its files, by the tensor that is fed them.
-    definitions: SignatureDefs by name, those that start up a model left out.
-    initializer: the op that a loader runs once, or None.
-  """
-
-  graph_def: object
-  signatures: Signatures
-  inputs: Dict[str, str]
-  outputs: Dict[str, str]
-  signature: Optional[str]
-  tags: Tuple[str, ...]
-  variables: Optional[str]
-  assets: Dict[str, str]
-  definitions: Dict[str, object]
-  initializer: Optional[str]
-
-
-def load(path, checkpoint, outputs=(), inputs=(), tags=(), signature=None):
-  """Loads a SavedModel's graph; nothing of it is imported or run.
-
-  Args:
-    path: the directory.
-    checkpoint: prefix of other values for its variables, or None.
-    outputs: names of the nodes or tensors to export, or what the signature
-      calls them; none for all of the signature.
-    inputs: the same of the tensors to feed.
-    tags: see `read`.
-    signature: see `read`.
+  Of the request, `outputs` and `inputs` may also be what the signature calls
+  the tensors.
 
   Raises:
-    SourceError: see `read`; or neither the user nor a signature names outputs.
+    SourceError: there is no SavedModel, or none with these tags or this
+      signature.
   """
-  saved = read(path, tags, signature)
-  return open_saved(saved, path, checkpoint, outputs, inputs)
-
-
-def open_saved(saved, path, checkpoint, outputs=(), inputs=()):
-  """A Model of a SavedModel that was read from `path`; see `load`."""
-  saved = by_signature(saved, outputs, inputs)
-  if not saved.outputs:
-    raise _no_outputs(saved, path)
-  graph = without_calls(open_graph(saved.graph_def, copy=False), saved)
-  hold_entries(graph, saved.assets)
-  prefix = checkpoint or saved.variables
-  fed = list(saved.inputs.values())
-  return open_model(
-    graph,
+  file = read_saved_model(request.source, request.tags, request.signature)
+  saved = by_signature(file, request.outputs, request.inputs)
+  prefix = request.checkpoint or saved.variables
+  opening = _Opening(request, file, saved)
+  return Contents(
+    saved.graph_def,
     saved.signatures,
-    None if prefix is None else Values(Checkpoint(prefix), graph),
-    path,
-    list(saved.outputs.values()),
-    fed if inputs else [name for name in fed if not _is_phase(graph, name)],
+    request.source,
+    tuple(saved.outputs.values()),
+    tuple(saved.inputs.values()),
+    label="SavedModel",
+    checkpoint=None if prefix is None else Checkpoint(prefix),
     input_keys={
       TensorRef.parse(name).node: key for key, name in saved.inputs.items()
     },
     output_keys=tuple(saved.outputs),
+    assets=saved.assets,
+    prepare=opening.prepare,
+    finish=opening.finish,
   )
 
 
-def _no_outputs(saved, path):
-  fact, step = "no signature names its outputs", "pass --output_node=NAME"
+class _Opening:
+  """Makes a Model of what was read: flat, or as a SavedModel is written."""
+
+  def __init__(self, request, file, saved):
+    self._request, self._file, self._saved = request, file, saved
+    self._flat, self._left_out = None, []
+
+  def prepare(self, graph: Graph) -> Graph:
+    """The Graph to open: with its tables filled, unless it stays served.
+
+    Raises:
+      SourceError: nothing names outputs.
+    """
+    saved = self._saved
+    # It has the keys of variables and the entries of tables in it.
+    self._flat = _without_calls(graph, saved)
+    if self._request.is_served:
+      self._definitions = self._kept_definitions(graph)
+    else:
+      graph = self._flat
+      self._definitions = self._definition()
+    if not self._definitions:
+      raise _no_outputs(self._request, saved)
+    self._files = _name_files(graph, saved.assets)
+    if not self._request.is_served:
+      hold_entries(graph, saved.assets)
+    return graph
+
+  def finish(self, model: Model):
+    """Sets initializers, files and signatures, and the values' keys."""
+    saved, request = self._saved, self._request
+    if request.is_served:
+      graph, names = model.graph, self._definitions.values()
+      assert model.values is not None  # opening sets them
+      model.values = Values(model.values.checkpoint, self._flat)
+      model.outputs = find_tensors(
+        graph, model.signatures, _names(d.outputs for d in names), ""
+      )
+      model.inputs = find_tensors(
+        graph, model.signatures, _names(d.inputs for d in names), ""
+      )
+    files = self._files if request.is_served else {}
+    model.initializers = _initializers(model.graph, saved) + tuple(files)
+    model.served = Served(
+      saved.tags, self._definitions, model.inputs + model.outputs, files
+    )
+    model.warnings += [
+      f"signature '{name}' is left out: it feeds what is no placeholder; pass "
+      f"--signature={name} to have that one alone"
+      for name in self._left_out
+    ]
+
+  def _kept_definitions(self, graph):
+    """The chosen signature and, where nobody chose, those beside it."""
+    request, file = self._request, self._file
+    made = self._definition()
+    if request.outputs or request.inputs or request.signature:
+      return made
+    for name, definition in file.definitions.items():
+      if name in made:
+        continue
+      if _feeds_placeholders(graph, definition):
+        made[name] = definition
+      else:
+        self._left_out.append(name)
+    return made
+
+  def _definition(self):
+    """The SignatureDef of the chosen ends, as the graph now calls them."""
+    request, file, saved = self._request, self._file, self._saved
+    if not saved.outputs:
+      return {}
+    made = tf1.MetaGraphDef().signature_def[DEFAULT]
+    made.method_name = tf1.saved_model.signature_constants.PREDICT_METHOD_NAME
+    if file.signature is not None:
+      made.CopyFrom(file.definitions[file.signature])
+    for infos, old, new in (
+      (made.inputs, file.inputs, saved.inputs),
+      (made.outputs, file.outputs, saved.outputs),
+    ):
+      if request.outputs or request.inputs:
+        infos.clear()
+        for key, text in new.items():
+          infos[key].name = text
+        continue
+      for key, info in infos.items():
+        if info.WhichOneof("encoding") == "name" and new[key] != old[key]:
+          info.name = new[key]
+    return {saved.signature or DEFAULT: made}
+
+
+def _no_outputs(request, saved):
+  fact = "no signature names its outputs"
+  step = f"pass {request.flags[0]}=NAME"
   if saved.definitions:
-    fact = f"it has several signatures, and none of them is '{_DEFAULT}'"
+    fact = f"it has several signatures, and none of them is '{DEFAULT}'"
     step = f"pass --signature={' or '.join(sorted(saved.definitions))}"
   elif saved.graph_def.library.function:
     # What nobody called is in no graph: there is nothing to name.
@@ -110,23 +155,10 @@ def _no_outputs(saved, path):
     step = (
       "save it again with tf.saved_model.save(MODEL, DIR, signatures=FUNCTION)"
     )
-  return SourceError(
-    f"export SavedModel '{path}'",
-    fact,
-    step,
-  )
+  return SourceError(f"open SavedModel '{request.source}'", fact, step)
 
 
-def _is_phase(graph, name):
-  """Whether a signature's input may be decided; a user's own never is."""
-  node = graph.node(TensorRef.parse(name).node)
-  return (
-    is_setting(graph, node)
-    and node.attr["dtype"].type == tf1.bool.as_datatype_enum
-  )
-
-
-def without_calls(graph, saved):
+def _without_calls(graph, saved):
   """A Graph in which what saves variables and fills tables is plain nodes.
 
   TensorFlow 2 keeps the keys of a checkpoint in a function, and the entries of
@@ -139,154 +171,47 @@ def without_calls(graph, saved):
   return inlined(graph, saved.signatures, leaving=others)
 
 
-def read(path, tags=(), signature=None):
-  """Reads a SavedModel; nothing of it is imported or run.
+def _feeds_placeholders(graph, definition):
+  """Whether a signature can be fed wherever another one cuts the graph."""
+  refs = map(TensorRef.parse, _names([definition.inputs]))
+  return all(
+    ref.node in graph and graph.op(ref.node) == "Placeholder" for ref in refs
+  )
 
-  Args:
-    path: the directory, or the saved_model.pb or .pbtxt in it.
-    tags: those of the graph; empty for the one that serves, or the only one.
-    signature: name of a signature; None for the one that serves, or the only
-      one.
+
+def _names(many):
+  """Names of the tensors in some maps of TensorInfos, each once."""
+  found = {}
+  for infos in many:
+    for key in sorted(infos):
+      for part, field in tensor_fields(infos[key]):
+        found[getattr(part, field)] = None
+  return list(found)
+
+
+def _name_files(graph, files):
+  """Makes Consts name the files that a loader would feed the names of.
 
   Returns:
-    A SavedModel. What TensorFlow 2 wrote is the graph of its signatures, with
-    the model in functions that the graph calls.
-
-  Raises:
-    SourceError: there is no SavedModel, or none with these tags or this
-      signature.
+    Paths by the Const with each.
   """
-  path, folder = _find(path)
-  proto = read_proto(path, SavedModelProto, "the SavedModel")
-  meta = _pick_graph(proto, tags, folder)
-  name = _pick_signature(meta, signature, folder)
-  ends = meta.signature_def[name] if name is not None else None
-  return SavedModel(
-    graph_def=meta.graph_def,
-    signatures=Signatures(meta.meta_info_def.stripped_op_list.op),
-    inputs=_tensors(ends.inputs) if ends else {},
-    outputs=_tensors(ends.outputs) if ends else {},
-    signature=name,
-    tags=tuple(meta.meta_info_def.tags),
-    variables=_variables(folder),
-    assets=_assets(meta, folder),
-    definitions={key: meta.signature_def[key] for key in _names(meta)},
-    initializer=_initializer(meta),
-  )
-
-
-def _find(path):
-  """Path of the protobuf, and the directory it is in."""
-  if not tf1.gfile.IsDirectory(path):
-    return path, os.path.dirname(path) or "."
-  for name in ("saved_model.pb", "saved_model.pbtxt"):
-    if tf1.gfile.Exists(os.path.join(path, name)):
-      return os.path.join(path, name), path
-  # Estimators and Serving put versions of a model into numbered directories.
-  versions = [
-    name.rstrip("/")
-    for name in tf1.gfile.ListDirectory(path)
-    if tf1.gfile.Exists(os.path.join(path, name, "saved_model.pb"))
-  ]
-  step = "give the directory that holds it"
-  if versions:
-    step = f"give a version in it, like '{os.path.join(path, max(versions))}'"
-  raise SourceError(
-    f"read SavedModel '{path}'", "there is no saved_model.pb in it", step
-  )
-
-
-def _pick_graph(proto, tags, folder):
-  graphs = list(proto.meta_graphs)
-  there = [tuple(meta.meta_info_def.tags) for meta in graphs]
-  wanted = set(tags or (_SERVE,))
-  for meta, own in zip(graphs, there):
-    if set(own) == wanted:
-      return meta
-  if not tags and len(graphs) == 1:
-    return graphs[0]
-  if not graphs:
-    raise SourceError(
-      f"use SavedModel '{folder}'",
-      "it holds no graph",
-      "export it again",
-    )
-  raise SourceError(
-    f"find tags '{','.join(sorted(wanted))}' in SavedModel '{folder}'",
-    "its graphs are tagged %s"
-    % (" and ".join((f"'{','.join(own)}'" for own in there)),),
-    "pass --tags with one of these",
-  )
-
-
-def _names(meta):
-  return sorted(n for n in meta.signature_def if not n.startswith(_INTERNAL))
-
-
-def _pick_signature(meta, wanted, folder):
-  names = _names(meta)
-  if wanted is not None:
-    if wanted in meta.signature_def:
-      return wanted
-    raise SourceError(
-      f"find signature '{wanted}' in SavedModel '{folder}'",
-      "it has %s" % (", ".join((f"'{name}'" for name in names)) or "none",),
-      nearest(wanted, names, "pass --signature with one of these")
-      if names
-      else "leave --signature out",
-    )
-  if _DEFAULT in names:
-    return _DEFAULT
-  return names[0] if len(names) == 1 else None
-
-
-def _tensors(infos):
-  """Tensor names by key; of a sparse or composite tensor, its parts'."""
   found = {}
-  for key in sorted(infos):
-    info = infos[key]
-    if info.HasField("coo_sparse"):
-      for part in ("values", "indices", "dense_shape"):
-        name = getattr(info.coo_sparse, part + "_tensor_name")
-        found[f"{key}/{part}"] = name
-    elif info.name:
-      found[key] = info.name
+  for text, path in files.items():
+    name = TensorRef.parse(text).node
+    if name in graph and graph.op(name) in _NAMING:
+      attrs = {
+        "dtype": type_attr(tf1.string),
+        "value": tensor_attr(path, tf1.string),
+      }
+      graph.become(name, "Const", graph.control_inputs(name), attrs)
+      found[name] = path
   return found
 
 
-def _initializer(meta):
-  if _START in meta.signature_def:
-    return TensorRef.parse(meta.signature_def[_START].outputs[_START].name).node
-  for key in ("saved_model_main_op", "legacy_init_op"):
-    for name in meta.collection_def[key].node_list.value:
-      return name
-  return None
-
-
-def _variables(folder):
-  prefix = os.path.join(folder, "variables", "variables")
-  return prefix if tf1.gfile.Exists(prefix + ".index") else None
-
-
-def _assets(meta, folder):
-  """Paths by the name of the tensor that a loader feeds them to.
-
-  Raises:
-    SourceError: a file is outside of the SavedModel.
-  """
-  found = {}
-  definitions = list(meta.asset_file_def)
-  for packed in meta.collection_def[_ASSETS].any_list.value:  # as of TF 1
-    definition = meta.asset_file_def.add()
-    packed.Unpack(definition)
-    definitions.append(definition)
-  for definition in definitions:
-    name = definition.filename
-    if os.path.isabs(name) or ".." in name.split("/"):
-      raise SourceError(
-        f"use SavedModel '{folder}'",
-        f"its file '{name}' is not in it",
-        "export it again",
-      )
-    found[definition.tensor_info.name] = os.path.join(folder, "assets", name)
-  return found
+def _initializers(graph, saved):
+  """The op that a loader runs, where it does anything."""
+  name = saved.initializer
+  if name is None or name not in graph:
+    return ()
+  runs = any(graph.op(n) != "NoOp" for n in graph.ancestors([name]))
+  return (name,) if runs else ()

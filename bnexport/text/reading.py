@@ -343,7 +343,6 @@ class _Reader:
     raise GraphError(
       f"read the graph at line {line}, column {start - line_start + 1}",
       fact.replace("\n", " "),
-      "mend the text there",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening graphs to run them, and what they are held against."""
+"""Graphs that run as they are, and what they are held against."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from typing import Dict
 
 import numpy as np
 
+from bnexport import sources
 from bnexport.analysis import ends
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.analysis.phase import stated_value
 from bnexport.errors import ComparisonError, Error, GraphError, SourceError
-from bnexport.exporting import pipeline
+from bnexport.exporting.export import drop_placement, export
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import Signatures
 from bnexport.graph.variables import assignment
-from bnexport.model import Model
-from bnexport.model.checkpoint import find_prefix
 from bnexport.model.model import find_tensors
 from bnexport.model.tables import keep_initializers
-from bnexport.proof.comparison import Runner, refuse_unsafe
 from bnexport.proof.divergence import always_run
-from bnexport.sources import builder, keras_model, meta_graph, saved_model
-from bnexport.sources.files import read_proto
-from bnexport.sources.keras_file import is_keras
+from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.trust import refuse_unsafe
 from bnexport.tf1 import tf1
-
-_SUFFIXES = (".meta", ".index")
 
 
 class NotImported(Error):
@@ -39,7 +33,7 @@ class Reference:
   """What a graph is held against.
 
   Attributes:
-    running: has `what`, `graph`, `open`, `answers` and `fetch`.
+    running: a Run.
     decided: values it gives to placeholders and flags, by node name.
     keeps_batch: whether its norms use the batch on purpose.
   """
@@ -49,47 +43,25 @@ class Reference:
   keeps_batch: bool = False
 
 
-class Running(Runner):
-  """A model's graph as it was read, imported by TensorFlow.
+def imported(model, graph_def, settings):
+  """An ImportedGraph with the model's variables restored and tables filled.
 
-  Attributes:
-    what: the path it was read from.
-    graph: the Graph.
+  Args:
+    model: a Model of the graph.
+    graph_def: the GraphDef to import.
     settings: what phases and rates are fed, by node name.
+
+  Raises:
+    ComparisonError: TensorFlow refuses it.
   """
-
-  def __init__(self, model, graph_def, settings):
-    """Imports the graph, restores its variables and fills its tables.
-
-    Args:
-      model: a Model of the graph.
-      graph_def: the GraphDef to import.
-      settings: see the attribute.
-
-    Raises:
-      ComparisonError: TensorFlow refuses it.
-    """
-    self.what = model.origin
-    self.graph = model.graph
-    self.settings = settings
-    super().__init__(
-      graph_def,
-      model.outputs,
-      model.initializers,
-      lambda session: _restore(session, model),
-    )
-
-  def open(self):
-    """Does nothing; other references are imported here."""
-
-  def fetch(self, names, feeds):
-    """Any tensors, by name or ref; see comparison.Runner.
-
-    What is fed beside the settings is what the graph has: its reference may
-    need what it does not.
-    """
-    there = {n: value for n, value in feeds.items() if n in self.graph}
-    return super().fetch(names, dict(self.settings, **there))
+  return ImportedGraph(
+    graph_def,
+    model.outputs,
+    model.initializers,
+    lambda session: _restore(session, model),
+    model.origin,
+    settings,
+  )
 
 
 def _restore(session, model):
@@ -104,77 +76,65 @@ def _is_variable(model, name):
   return model.graph.op(name) in ops.VARIABLES
 
 
-def open_graph(path, outputs=(), tags=(), signature=None, which="--graph"):
-  """Reads a graph; nothing of it is imported or run.
+def open_graph(request, which="--graph"):
+  """Opens a graph that runs as it is; nothing of it is imported or run.
 
   Args:
-    path: a GraphDef, binary or text, or a SavedModel's directory.
-    outputs: names of the tensors to look at; none for those of the signature,
-      or else the likely one.
-    tags: of the SavedModel's graph.
-    signature: of the SavedModel.
+    request: a Request of a GraphDef or a SavedModel. Where it names no outputs,
+      those of the signature are looked at, or else the likely one.
     which: the flag that names it, for messages.
 
   Returns:
-    A Model whose values are those of the SavedModel, or none; its GraphDef;
-    and whether the output was guessed.
+    A Model, the GraphDef to import, and whether the output was guessed.
 
   Raises:
     SourceError: it can't be read, has variables and no values for them, or
       does not have an output.
     NotImported: its nodes do not make a graph.
   """
-  saved = None
-  if is_saved_model(path):
-    saved = saved_model.read(path, tags, signature)
-    graph_def = saved.graph_def
-  else:
-    _refuse_training_graph(path, which)
-    graph_def = read_proto(path, tf1.GraphDef, "the graph")
-  if not graph_def.node:
-    raise SourceError(
-      f"use {which}={path}",
-      "it holds no graph",
-      "give the file that TensorFlow wrote",
-    )
+  _refuse_training_graph(request, which)
+  request = dataclasses.replace(
+    request, flags=("output of " + which, "--input_node")
+  )
   try:
-    # The Graph is not edited, so what is imported is what is looked at.
-    graph = Graph(graph_def, copy=False)
-    is_guessed = not outputs and not (saved and saved.outputs)
-    outputs = _likely_output(graph) if is_guessed else outputs
+    contents = sources.read(request)
+    is_guessed = not contents.outputs
+    if is_guessed:
+      contents.outputs = _guessed(contents, request, which)
+    model = sources.open(request, contents)
   except GraphError as error:
     raise NotImported(error.what, error.fact, error.step) from error
-  if is_guessed and not outputs:
-    raise SourceError(
-      f"tell the output of {which}={path}",
-      "nothing in it looks like one",
-      "pass --output_node=NAME",
-    )
-  if saved is not None:
-    model = _of_saved_model(saved, path, outputs)
-    graph_def = model.graph.to_graph_def()
-  else:
-    model = Model(
-      graph=graph,
-      values=None,
-      inputs=(),
-      outputs=find_tensors(graph, Signatures(), outputs, "output of " + which),
-      origin=path,
-      signatures=Signatures(),
-    )
-    keep_initializers(model, ())
+  model.inputs = ()
+  keep_initializers(model, ())
+  graph_def = contents.graph_def
+  if request.kind == "saved_model":
+    graph_def = _served(model)
   _refuse_variables(model, which)
   return model, graph_def, is_guessed
 
 
-def _of_saved_model(saved, path, outputs):
-  """A Model of what a loader would run for the outputs."""
-  model = saved_model.open_saved(saved, path, None, outputs)
-  model.inputs = ()
-  keep_initializers(model, ())
+def _guessed(contents, request, which):
+  """The likely output.
+
+  Raises:
+    SourceError: nothing tells it.
+  """
+  found = _likely_output(Graph(contents.graph_def, copy=False))
+  if not found:
+    raise SourceError(
+      f"tell the output of {which}={request.source}",
+      "nothing in it looks like one",
+      "pass --output_node=NAME",
+    )
+  return tuple(found)
+
+
+def _served(model):
+  """The GraphDef of what a loader would run for the outputs."""
   roots = [ref.node for ref in model.outputs] + list(model.initializers)
   model.graph.keep(model.graph.ancestors(roots))
-  return model
+  drop_placement(model.graph)
+  return model.graph.to_graph_def()
 
 
 def _likely_output(graph):
@@ -193,48 +153,26 @@ def refuse_reaching_out(model, is_allowed):
   refuse_unsafe(model.graph, model.graph.ancestors(roots), is_allowed)
 
 
-def is_saved_model(path):
-  """Whether a path is a SavedModel's directory."""
-  return tf1.gfile.Exists(path + "/saved_model.pb") or (
-    tf1.gfile.Exists(path + "/saved_model.pbtxt")
-  )
-
-
-def _refuse_training_graph(path, which):
-  if path.endswith(".meta") or is_checkpoint(path):
+def _refuse_training_graph(request, which):
+  if request.kind in ("keras", "meta_graph"):
+    what = "a Keras file" if request.kind == "keras" else "a training graph"
+    flag = f" --keras={request.source}" if request.kind == "keras" else ""
     raise SourceError(
-      f"use {which}={path}",
-      "it is a training graph",
-      "freeze it first with python -m bnexport.freeze, and pass it as "
+      f"use {which}={request.source}",
+      f"it is {what}",
+      f"freeze it first with python -m bnexport.freeze{flag}, and pass it as "
       "--reference",
-    )
-  if is_keras(path):
-    raise SourceError(
-      f"use {which}={path}",
-      "it is a Keras file",
-      f"freeze it first with python -m bnexport.freeze --keras={path}, and "
-      "pass it as --reference",
     )
 
 
 def _refuse_variables(model, which):
-  if model.values is None:
-    for name in model.needed(control=True):
-      if _is_variable(model, name):
-        raise SourceError(
-          f"use {which}={model.origin}",
-          f"it has variables, like '{name}', and no values for them",
-          "freeze it first with python -m bnexport.freeze",
-        )
-
-
-def is_checkpoint(path):
-  """Whether a path names a checkpoint rather than a graph."""
-  if tf1.gfile.IsDirectory(path):
-    return tf1.gfile.Exists(path + "/checkpoint")
-  return path.endswith(_SUFFIXES) or any(
-    tf1.gfile.Exists(path + suffix) for suffix in _SUFFIXES
-  )
+  for name in model.needed(control=True):
+    if _is_variable(model, name) and name not in model.values:
+      raise SourceError(
+        f"use {which}={model.origin}",
+        f"it has variables, like '{name}', and no values for them",
+        "freeze it first with python -m bnexport.freeze",
+      )
 
 
 def settings_of(model, stated, decided):
@@ -266,25 +204,42 @@ def settings_of(model, stated, decided):
   return found, notes
 
 
-def against_graph(path, outputs, stated, tags, signature, is_allowed):
-  """A Reference of a GraphDef's file or a SavedModel.
+def reference_of(request, options, stated, inputs, is_allowed, progress):
+  """The Reference that a user names.
+
+  A checkpoint or a Keras file is exported anew, and the graph as it was is run
+  beside; model code is rebuilt; anything else runs as it is.
+
+  Args:
+    request: a Request, with the outputs to compare.
+    options: export.Options: the phase, and what else is not as usual.
+    stated: texts by name, as the user wrote them.
+    inputs: names of the inputs of the graph that is to be proven.
+    is_allowed: whether ops that reach out of the graph may run.
+    progress: called with what is being done.
 
   Raises:
     SourceError: it can't be read, or lacks an output.
-    ComparisonError: TensorFlow refuses it.
+    TransformError: the training graph does not tell what inference is.
+    ComparisonError: TensorFlow refuses it, or it holds ops that are not to be
+      run.
   """
+  if request.kind == "model":
+    model = sources.open(request)
+    refuse_unsafe(model.graph, model.needed(control=True), is_allowed)
+    return Reference(model.own_run)
+  if request.kind in ("keras", "meta_graph"):
+    return _exported_anew(request, options, inputs, is_allowed, progress)
   try:
-    model, graph_def, _ = open_graph(
-      path, outputs, tags, signature, "--reference"
-    )
+    model, graph_def, _ = open_graph(request, "--reference")
   except NotImported as error:
-    raise _unusable(path, error) from error
+    raise _unusable(request.source, error) from error
   settings, _ = settings_of(model, stated, {})
   refuse_reaching_out(model, is_allowed)
   try:
-    return Reference(Running(model, graph_def, settings))
+    return Reference(imported(model, graph_def, settings))
   except ComparisonError as error:
-    raise _unusable(path, error) from error
+    raise _unusable(request.source, error) from error
 
 
 def _unusable(path, error):
@@ -293,75 +248,26 @@ def _unusable(path, error):
   )
 
 
-def against_checkpoint(
-  path, training, outputs, inputs, options, is_allowed, progress
-):
-  """A Reference of a checkpoint: its training graph, for inference.
-
-  Args:
-    path: prefix, file or directory of the checkpoint.
-    training: the training graph's file, or None for the one beside it.
-    outputs: names of the outputs.
-    inputs: names of the inputs of the graph that is to be proven.
-    options: pipeline.Options: the phase, and what else is not as usual.
-    is_allowed: whether ops that reach out of the graph may run.
-    progress: called with what is being done.
-
-  Raises:
-    SourceError: a file can't be read, or an output is not in the graph.
-    TransformError: the training graph does not tell what inference is.
-    ComparisonError: it holds ops that are not to be run.
-  """
-  prefix = find_prefix(path)
-  model = meta_graph.load(training or prefix + ".meta", prefix, outputs)
-  return _exported_anew(model, path, inputs, options, is_allowed, progress)
-
-
-def against_keras(path, outputs, inputs, options, is_allowed, progress):
-  """A Reference of a Keras file; see `against_checkpoint`."""
-  model, own = keras_model.load(path, outputs)
-  return _exported_anew(model, path, inputs, options, is_allowed, progress, own)
-
-
-def _exported_anew(
-  model, path, inputs, options, is_allowed, progress, own=None
-):
+def _exported_anew(request, options, inputs, is_allowed, progress):
   """A Reference of a model that is rewritten for inference."""
+  model = sources.open(request)
   graph = model.graph
   cut = [
     n for n in inputs if n in graph and graph.op(n) not in ops.PLACEHOLDERS
   ]
   if cut:
-    names = [n for n in inputs if n in graph and not _is_setting(graph, n)]
+    names = [
+      n for n in inputs if n in graph and not is_setting(graph, graph.node(n))
+    ]
     model.inputs = find_tensors(graph, model.signatures, names, "input")
-    own = None
-  export = pipeline.export_training_graph(model, options, progress, own)
-  reference = export.reference
+    model.own_run = None
+  made = export(model, options, progress)
+  reference = made.reference
   if reference is None:  # no other way is left to make an inference graph
-    refuse_reaching_out(export.model, is_allowed)
-    reference = Running(export.model, export.to_graph_def(), {})
-    reference.what = f"the graph exported anew from '{path}'"
+    refuse_reaching_out(made.model, is_allowed)
+    reference = imported(made.model, made.to_graph_def(), {})
+    reference.what = f"the graph exported anew from '{request.source}'"
   else:
-    original = export.original
+    original = made.original
     refuse_unsafe(original.graph, original.needed(control=True), is_allowed)
-  return Reference(reference, export.model.decided, export.keeps_batch)
-
-
-def _is_setting(graph, name):
-  return is_setting(graph, graph.node(name))
-
-
-def against_code(
-  spec, prefix, outputs, placeholders, kwargs, averages, is_allowed
-):
-  """A Reference of model code, rebuilt and restored; see builder.load.
-
-  Raises:
-    SourceError: see builder.load.
-    ComparisonError: it holds ops that are not to be run.
-  """
-  model, running = builder.load(
-    spec, find_prefix(prefix), outputs, (), placeholders, kwargs, averages
-  )
-  refuse_unsafe(model.graph, model.needed(control=True), is_allowed)
-  return Reference(running)
+  return Reference(reference, made.model.decided, made.keeps_batch)

@@ -13,20 +13,10 @@ from bnexport.batchnorm.norm import STORED, BatchNorm
 from bnexport.errors import FEED, ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
-from bnexport.proof import comparison
-from bnexport.proof.comparison import (
-  Comparison,
-  Difference,
-  difference,
-  tolerance,
-)
-from bnexport.proof.divergence import (
-  depend_on,
-  first_real,
-  matched,
-  norm_behind,
-  walk,
-)
+from bnexport.proof import comparison, feeding
+from bnexport.proof.comparison import Comparison
+from bnexport.proof.differences import difference, tolerance
+from bnexport.proof.divergence import Parting, part
 from bnexport.tf1 import tf1
 from bnexport.validation.consumers.verdicts import Verdict
 from bnexport.validation.data_statistics import (
@@ -38,25 +28,6 @@ from bnexport.validation.data_statistics import (
 _ROWS_AT_ONCE = 64
 # Rows of made-up input.
 _ROWS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Parting:
-  """The first tensor that differs by more than rounding.
-
-  Attributes:
-    difference: how far it is apart.
-    op: the node's op.
-    norm: the norm that it lies at or behind, or None.
-    values: what the graph has there, in words.
-    reference_values: what the reference has there, in words.
-  """
-
-  difference: Difference
-  op: str
-  norm: Optional[BatchNorm]
-  values: str
-  reference_values: str
 
 
 @dataclasses.dataclass
@@ -130,7 +101,7 @@ def validate(
 
   Args:
     model: the Model of the graph.
-    runner: an opening.Running of it.
+    runner: an ImportedGraph of it.
     reference: an opening.Reference, or None.
     feeds: arrays by input name; made up where it is None.
     samples: how many rows to make up; None for a few.
@@ -154,7 +125,7 @@ def validate(
   if feeds is None:
     batches = [_made_up(model, runner, samples or _ROWS)]
   else:
-    comparison.refuse_other_names(_placeholders(model.graph), feeds)
+    feeding.refuse_other_names(_placeholders(model.graph), feeds)
     batches = _cut(model, feeds, found.proof)
   found.batches = batches
   running = reference and reference.running
@@ -167,7 +138,7 @@ def validate(
     model.outputs,
     running,
     batches[0],
-    comparison.run_given(runner, batches[0]),
+    feeding.run_given(runner, batches[0]),
     keeps_batch or (reference is not None and reference.keeps_batch),
     is_strict=True,
   )
@@ -181,7 +152,7 @@ def validate(
     apart = _compare(found, runner, running, batches)
     if apart is not None:
       progress("looking for the first tensor that differs")
-      found.parting = _part(found, model, runner, running, apart)
+      found.parting = _part(found, runner, running, apart)
   if feeds is not None:
     progress("statistics of the data")
     _look_at_statistics(found, model, runner, batches)
@@ -190,7 +161,7 @@ def validate(
 
 def _open(running):
   try:
-    running.open()
+    assert running.graph is not None
   except ComparisonError as error:
     raise ComparisonError(
       "run the reference",
@@ -207,12 +178,12 @@ def _made_up(model, runner, rows):
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
   proof = Comparison()
-  feeds, _ = comparison.first_that_runs(
-    runner, comparison.made_up_feeds(_placeholders(fed), rows), proof
+  feeds, _ = feeding.first_that_runs(
+    runner, feeding.made_up_feeds(_placeholders(fed), rows), proof
   )
   if feeds is None:
     raise ComparisonError(
-      f"run '{model.origin}'",
+      f"run '{model.origin}' on made-up input",
       proof.notes[-1],
       FEED,
     )
@@ -263,7 +234,7 @@ def _compare(found, runner, running, batches):
   counts = {name: Agreement(name) for name in found.outputs}
   apart = None
   for feeds in batches:
-    answers, expected = runner.answers(feeds), running.answers(feeds)
+    answers, expected = runner.run(feeds), running.run(feeds)
     for name, value, other in zip(found.outputs, answers, expected):
       one = difference(name, value, other, runner.rounding)
       if one.largest - one.limit > worst[name].largest - worst[name].limit:
@@ -296,61 +267,16 @@ def _count(agreement, value, expected):
   agreement.agree += int(agree.sum())
 
 
-def _part(found, model, runner, running, feeds):
+def _part(found, runner, running, feeds):
   """Where the graph parts from its reference; None where that is not told."""
-  graph = model.graph
-  fed = depend_on(graph, feeds)
-  names = [name for name in matched(graph, running.graph) if name in fed]
-  names += [name for name in found.outputs if name not in names]
   try:
-    differences = list(walk(runner, running, feeds, names))
+    parting = part(runner, running, feeds, found.norms)
   except ComparisonError as error:
     found.proof.notes.append(
       f"where they part was not looked for: {error.fact}"
     )
     return None
-  at_fault = _at_fault(graph, found.outputs, differences)
-  first = first_real(
-    [d for d in differences if d.holds or _node(d.output) in at_fault], graph
-  )
-  if first is None:
-    return None
-  values = [
-    _words(side.fetch([first.output], feeds)[0]) for side in (runner, running)
-  ]
-  op = graph.op(_node(first.output))
-  norm = norm_behind(graph, found.norms, differences, first)
-  return Parting(first, op, norm, *values)
-
-
-def _at_fault(graph, outputs, differences):
-  """Nodes whose differences reach an output.
-
-  Where a norm was folded, a layer has other values and what reads it agrees
-  again: nothing that differs behind that comes from there.
-  """
-  agree = {_node(one.output) for one in differences if one.holds}
-  stack = [_node(name) for name in outputs if _node(name) not in agree]
-  seen = set(stack)
-  while stack:
-    for ref in graph.inputs(stack.pop()):
-      if ref.node not in seen and ref.node not in agree:
-        seen.add(ref.node)
-        stack.append(ref.node)
-  return seen
-
-
-def _node(name):
-  return TensorRef.parse(name).node
-
-
-def _words(array):
-  """Shape, dtype and range of values, for people."""
-  array = np.asarray(array)
-  said = f"{array.dtype.name} {list(array.shape)}"
-  if array.size and array.dtype.kind in "fiu":
-    said += f" from {array.min():.3g} to {array.max():.3g}"
-  return said
+  return None if parting.first is None else parting
 
 
 # How far its statistics are from the data's.

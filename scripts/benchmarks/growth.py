@@ -81,18 +81,23 @@ def _least(size, repeats):
 
 def _export(prefix):
   """Exports a training graph; returns the seconds of each step."""
-  from bnexport.exporting import pipeline
+  from bnexport import sources
+  from bnexport.exporting import export as exporting
+  from bnexport.exporting.export import Options
+  from bnexport.exporting.export import export as export_model
   from bnexport.model import stream
-  from bnexport.sources import meta_graph
+  from bnexport.model.request import Request
 
   gc.collect()
   clock = _Clock()
-  with clock.watch(pipeline):
+  with clock.watch(exporting):
     with clock.step(_WHOLE):
       with clock.step(_READ):
-        model = meta_graph.load(prefix + ".meta", prefix, ["y"])
+        model = sources.open(
+          Request("meta_graph", prefix + ".meta", prefix, ("y",))
+        )
       with clock.step(_REST):
-        export = pipeline.export_training_graph(model, pipeline.Options())
+        export = export_model(model, Options())
       with clock.step(_WRITE):
         for _ in stream.pieces(export.model):
           pass

@@ -28,7 +28,7 @@ _NOTES = """
 Milliseconds of CPU a batch, medians of %d rounds in turns, in one process, one
 thread, TensorFlow's Grappler as it is by default; images of %dx%d.
 
-- **%s**: `pipeline.export_training_graph`, with the default options.
+- **%s**: `export.export`, with the default options.
 - **%s**: the training graph after `convert_variables_to_constants`; it
   normalises with the statistics of the batch.
 - **%s**: the same of the graph built with `is_training=False`.
@@ -185,12 +185,14 @@ def _freeze(build, image, training, save=None, restore=None):
 
 
 def _export(prefix):
-  from bnexport.exporting import pipeline
-  from bnexport.sources import meta_graph
+  from bnexport import sources
+  from bnexport.exporting.export import Options
+  from bnexport.exporting.export import export as export_model
+  from bnexport.model.request import Request
 
-  model = meta_graph.load(prefix + ".meta", prefix, ["y"])
-  options = pipeline.Options()
-  return pipeline.export_training_graph(model, options).to_graph_def()
+  model = sources.open(Request("meta_graph", prefix + ".meta", prefix, ("y",)))
+  options = Options()
+  return export_model(model, options).to_graph_def()
 
 
 def _optimize(frozen):

@@ -11,12 +11,10 @@ from typing import NamedTuple, Optional
 import numpy as np
 from benchmarks.timing import ROOT
 
-from bnexport.proof.comparison import (
-  Comparison,
-  difference,
-  first_that_runs,
-  made_up_feeds,
-)
+from bnexport.model.request import Request
+from bnexport.proof.comparison import Comparison
+from bnexport.proof.differences import difference
+from bnexport.proof.feeding import first_that_runs, made_up_feeds
 from bnexport.validation import opening
 from bnexport.validation.consumers import CONSUMERS, verdicts
 
@@ -62,9 +60,9 @@ class Exported:
     self._proof = report["proof"]
     self._folder = os.path.dirname(path)
     self._model, self._graph_def, _ = opening.open_graph(
-      path, report["outputs"]
+      Request("graph_def", path, outputs=tuple(report["outputs"]))
     )
-    self._runner = opening.Running(self._model, self._graph_def, {})
+    self._runner = opening.imported(self._model, self._graph_def, {})
     self._feeds, self._answers = first_that_runs(
       self._runner, made_up_feeds(self._graph_def), Comparison()
     )

@@ -3,11 +3,12 @@
 
 import numpy as np
 import pytest
+from judges import opening
 from judges.exporting import assert_close
 
-from bnexport.exporting import pipeline
-from bnexport.proof.comparison import Runner
-from bnexport.sources import meta_graph
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import session, tf1
 
 EPSILON = 1e-3
@@ -80,10 +81,10 @@ def test_export(net, tmp_path):
         answers[training] = run.run("y:0", {"x:0": x})
   with pytest.raises(AssertionError):
     assert_close(answers[True], answers[False], 1e-4)
-  model = meta_graph.load(prefix + ".meta", prefix, ["y"])
-  exported = pipeline.export_training_graph(model, pipeline.Options())
-  runner = Runner(exported.to_graph_def(), exported.model.outputs)
-  assert_close(runner.answers({"x": x})[0], answers[False], 1e-4)
+  model = opening.trained(prefix, ["y"])
+  exported = export_model(model, Options())
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
+  assert_close(runner.run({"x": x})[0], answers[False], 1e-4)
 
 
 def test_mean_over_time_is_no_statistic(tmp_path):
@@ -96,9 +97,9 @@ def test_mean_over_time_is_no_statistic(tmp_path):
     for variable, value in zip(tf1.global_variables(), ([0.5] * 3, [2.0] * 3)):
       running.run(tf1.assign(variable, value))
     prefix = tf1.train.Saver().save(running, str(tmp_path / "model.ckpt"))
-  model = meta_graph.load(prefix + ".meta", prefix, ["y"])
-  exported = pipeline.export_training_graph(model, pipeline.Options())
-  runner = Runner(exported.to_graph_def(), exported.model.outputs)
+  model = opening.trained(prefix, ["y"])
+  exported = export_model(model, Options())
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
   right = (x.mean(0) - 0.5) / np.sqrt(2 + EPSILON)
-  assert_close(runner.answers({"x": x})[0], right.astype(np.float32), 1e-5)
+  assert_close(runner.run({"x": x})[0], right.astype(np.float32), 1e-5)
   runner.close()

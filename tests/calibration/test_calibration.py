@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from judges import opening
 from judges.exporting import assert_close, export
 
 from bnexport.batchnorm.forms import find
@@ -14,12 +15,12 @@ from bnexport.calibration.calibration import recalibrate
 from bnexport.calibration.data import Input, read_data
 from bnexport.calibration.moments import Moments
 from bnexport.errors import SourceError, TransformError
-from bnexport.exporting import pipeline
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures, constant_value, tensor_attr
 from bnexport.model import Model
-from bnexport.proof.comparison import Runner
-from bnexport.sources import meta_graph
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import session, tf1
 
 EPSILON = 1e-3
@@ -134,9 +135,9 @@ def statistics(model, scope):
 
 
 def answers(model, feeds):
-  runner = Runner(model.graph.to_graph_def(), model.outputs)
+  runner = ImportedGraph(model.graph.to_graph_def(), model.outputs)
   try:
-    return runner.answers(feeds)
+    return runner.run(feeds)
   finally:
     runner.close()
 
@@ -371,10 +372,8 @@ def test_lost_averages(norm, data, tmp_path):
         run.run("train", {"x:0": X})
       tf1.train.Saver().save(run, prefix)
       expected = run.run("y:0", {"x:0": X})
-  model = meta_graph.load(prefix + ".meta", prefix, ["y"])
-  exported = pipeline.export_training_graph(
-    model, pipeline.Options(fold_batch_norms=False)
-  )
+  model = opening.trained(prefix, ["y"])
+  exported = export_model(model, Options(fold_batch_norms=False))
   assert [n.statistics for n in exported.norms] == [BATCH]
   assert any("keeps computing" in line for line in model.warnings)
   (done,) = recalibrate(model, exported.norms, data(x=X), "broken")
@@ -536,8 +535,8 @@ def assert_consistent(case, model):
   norms = [n for n in norms_of(model) if n.form != "arithmetic"]
   means = [n.moving_mean for n in norms]
   norms = [n for n in norms if means.count(n.moving_mean) == 1]
-  runner = Runner(model.graph.to_graph_def(), [n.x for n in norms])
-  for norm, x in zip(norms, runner.answers({case.input: case.x})):
+  runner = ImportedGraph(model.graph.to_graph_def(), [n.x for n in norms])
+  for norm, x in zip(norms, runner.run({case.input: case.x})):
     assert b"NC" not in model.graph.node(norm.name).attr["data_format"].s
     x = x.astype(np.float64)
     axes = tuple(range(x.ndim - 1))

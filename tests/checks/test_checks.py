@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from judges.commands import assert_refused, run
 from judges.examples import dump, write
+from judges.opening import asked
 
 from bnexport import checks, text
 from bnexport.checks.rule import NOTE
-from bnexport.checks.subject import Source, Subject
+from bnexport.checks.subject import Subject
 from bnexport.graph.nodes import Signatures
+from bnexport.model.request import Request
 from bnexport.report import examination
+from bnexport.sources.contents import Contents
 
 
 def codes(named):
-  return [f.code for f in examination.look(**named).findings]
+  return [f.code for f in examination.look(*asked(**named)).findings]
 
 
 @pytest.mark.parametrize("code", sorted(checks.BY_CODE))
@@ -35,7 +38,7 @@ def test_fix_clears_the_bad_example(tmp_path, code, capsys, monkeypatch):
   """The fix is pasted: only files of the user's own are named in it."""
   monkeypatch.chdir(tmp_path)
   named = write(checks.BY_CODE[code].bad, tmp_path)
-  found = examination.look(**named).findings[0]
+  found = examination.look(*asked(**named)).findings[0]
   words = shlex.split(found.fix)
   assert words[:2] == ["python", "-m"]
   command = words[2][len("bnexport.") :]
@@ -74,7 +77,9 @@ def find(folder, graph, outputs=("y",), **named):
   """The findings about a graph in the notation of bnexport.text."""
   path = str(folder / "graph.pb")
   dump(text.loads(graph), path)
-  return examination.look(graph_def=path, outputs=outputs, **named).findings
+  return examination.look(
+    *asked(graph_def=path, outputs=outputs, **named)
+  ).findings
 
 
 def fix(capsys, folder, finding):
@@ -86,7 +91,7 @@ def fix(capsys, folder, finding):
   assert result.status == 0, result
   outputs = [w for w in words if w.startswith("--output_node=")]
   names = outputs[0].partition("=")[2].split(",")
-  return examination.look(graph_def=fixed, outputs=names).findings
+  return examination.look(*asked(graph_def=fixed, outputs=names)).findings
 
 
 def test_all_inputs_are_named_where_some_are_cut(capsys, tmp_path):
@@ -196,7 +201,7 @@ def test_dtype_of_an_unknown_op_is_its_readers(capsys, tmp_path):
     command="repair",
   )
   assert result.status == 0, result
-  seen = examination.look(graph_def=fixed).seen
+  seen = examination.look(*asked(graph_def=fixed)).seen
   assert [(e["name"], e["dtype"]) for e in seen["inputs"]] == [("a_1", "int32")]
 
 
@@ -273,13 +278,20 @@ def test_constants_near_the_limit_are_counted_as_stored(tmp_path):
   assert found == []
 
 
+class Large(Request):
+  size = 2000000000
+
+
 def test_large_file(tmp_path):
   """Told by its size: nothing of it is made here."""
   subject = Subject(
-    text.loads("x = Placeholder() {shape=[?,3]}\ny = Relu(x)"),
-    Source(graph_def="large.pb", size=2000000000),
-    Signatures(),
-    outputs=["y"],
+    Contents(
+      text.loads("x = Placeholder() {shape=[?,3]}\ny = Relu(x)"),
+      Signatures(),
+      "large.pb",
+      ("y",),
+    ),
+    Large("graph_def", "large.pb"),
   )
   found = checks.run(subject)
   assert [f.code for f in found] == ["BN403"]

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from judges.exporting import export
+from judges.opening import asked
 
 from bnexport.report import examination
 from bnexport.tf1 import session, tf1
@@ -100,7 +101,7 @@ class Network:
     path = str(tmp_path / "graph.pb")
     with open(path, "wb") as f:
       f.write(self.graph.as_graph_def().SerializeToString())
-    return examination.look(graph_def=path, outputs=["y"]).findings
+    return examination.look(*asked(graph_def=path, outputs=["y"])).findings
 
 
 def images(scale=1.0, offset=0.0, size=8):
@@ -349,7 +350,9 @@ def test_a_training_graph_and_its_checkpoint(tmp_path):
     with session(net.graph) as running:
       running.run(tf1.global_variables_initializer())
       tf1.train.Saver().save(running, prefix)
-  assert examination.look(checkpoint=prefix, outputs=["y"]).findings == []
+  assert (
+    examination.look(*asked(checkpoint=prefix, outputs=["y"])).findings == []
+  )
 
 
 # Exports of real training graphs.
@@ -361,7 +364,7 @@ def codes_of_export(case):
   with open(path, "wb") as f:
     f.write(exported.to_graph_def().SerializeToString())
   names = [case.output] + list(case.also)
-  looked = examination.look(graph_def=path, outputs=names)
+  looked = examination.look(*asked(graph_def=path, outputs=names))
   return {finding.code for finding in looked.findings}
 
 

@@ -14,7 +14,6 @@ from bnexport.report.overview import kind_of, overview
 from bnexport.report.overview_text import text
 from bnexport.sources import files
 from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import session, tf1
 
 # Norm layers of the models' code, each tower's and each call's counted, and
@@ -71,7 +70,7 @@ _NO_NORMS = (
 def look(case, **more):
   """The overview of a case's training graph with its checkpoint."""
   meta = read_proto(case.prefix + ".meta", tf1.MetaGraphDef, "the graph")
-  graph = open_graph(meta.graph_def)
+  graph = Graph(meta.graph_def)
   return overview(
     graph,
     values=Values(Checkpoint(case.prefix), graph),
@@ -81,7 +80,7 @@ def look(case, **more):
 
 
 def look_frozen(case):
-  return overview(open_graph(read_proto(case.naive, tf1.GraphDef, "it")))
+  return overview(Graph(read_proto(case.naive, tf1.GraphDef, "it")))
 
 
 def names(entries):

@@ -12,9 +12,10 @@ import pytest
 from judges.commands import assert_refused, contents, copy_of, run, run_process
 from judges.exporting import assert_close
 
+from bnexport import errors
 from bnexport.model import checkpoint
 from bnexport.proof import comparison
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 
@@ -42,8 +43,8 @@ def read_graph(path):
 
 def assert_right(path, case):
   """Asserts that a written graph answers the truth, to the case's tolerance."""
-  runner = Runner(read_graph(path), [case.output])
-  assert_close(runner.answers({case.input: case.x})[0], case.y, case.tol)
+  runner = ImportedGraph(read_graph(path), [case.output])
+  assert_close(runner.run({case.input: case.x})[0], case.y, case.tol)
   runner.close()
 
 
@@ -427,9 +428,9 @@ def words(tmp_path_factory):
 
 def assert_words(path, words, initializers):
   _, fed, truth = words
-  runner = Runner(read_graph(path), ["logits"], initializers)
+  runner = ImportedGraph(read_graph(path), ["logits"], initializers)
   # One rounding of float32 on values of about 1.
-  assert_close(runner.answers({"words": fed})[0], truth, 1e-6)
+  assert_close(runner.run({"words": fed})[0], truth, 1e-6)
   runner.close()
 
 
@@ -944,7 +945,7 @@ def test_interrupted_while_writing(capsys, prefix, monkeypatch):
 
 def test_exported_graph_that_does_not_import(capsys, prefix, monkeypatch):
   def prove(*args, **kwargs):
-    raise comparison.ComparisonError("cannot import the graph: no; try")
+    raise errors.ComparisonError("import the graph", "no", "try")
 
   monkeypatch.setattr(comparison, "prove", prove)
   assert_nothing_done(
@@ -959,10 +960,10 @@ def test_answers_that_differ(capsys, case, prefix, monkeypatch, tmp_path):
   """Status 2, and the graph and the report are there to look at."""
   from bnexport.proof.training_graph import TrainingGraph
 
-  answers = TrainingGraph.answers
+  answers = TrainingGraph.run
   monkeypatch.setattr(
     TrainingGraph,
-    "answers",
+    "run",
     lambda self, feeds: [a + 0.01 for a in answers(self, feeds)],
   )
   path = str(tmp_path / "report.json")
@@ -1030,7 +1031,8 @@ def test_help_imports_no_tensorflow():
 
 _KILLED = """
 import os, signal, time
-from bnexport import cli, comparison, freeze
+from bnexport import cli, freeze
+from bnexport.proof import comparison
 
 def prove(*args, **kwargs):
   os.kill(os.getpid(), signal.NUMBER)

@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from judges.commands import ROOT, assert_refused, contents, run_process
 from judges.commands import run as run_command
 from judges.exporting import export
+from judges.opening import asked
 
 from bnexport import checks, text
 from bnexport.report import examination
@@ -485,6 +486,6 @@ def test_huge_constant_is_not_made(broken, tmp_path):
         "y = MatMul(x, big)"
       ).SerializeToString()
     )
-  looked = examination.look(graph_def=path, outputs=["y"])
+  looked = examination.look(*asked(graph_def=path, outputs=["y"]))
   assert looked.findings == []
   assert "0.5" in looked.show("big")

@@ -11,7 +11,7 @@ from judges.commands import assert_refused, contents, copy_of, run, run_process
 from judges.exporting import assert_close
 
 from bnexport.proof import comparison
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 
@@ -47,8 +47,8 @@ class Broken:
 
   def assert_right(self, path=None):
     """Asserts that the written graph answers the truth."""
-    runner = Runner(read_graph(path or self.fixed), [self.case.output])
-    answer = runner.answers({self.case.input: self.case.x})[0]
+    runner = ImportedGraph(read_graph(path or self.fixed), [self.case.output])
+    answer = runner.run({self.case.input: self.case.x})[0]
     assert_close(answer, self.case.y, self.case.tol)
     runner.close()
 
@@ -533,10 +533,10 @@ def test_answers_that_differ(capsys, literal, monkeypatch):
   """Status 2, and the graph is there to look at."""
   from bnexport.proof.training_graph import TrainingGraph
 
-  answers = TrainingGraph.answers
+  answers = TrainingGraph.run
   monkeypatch.setattr(
     TrainingGraph,
-    "answers",
+    "run",
     lambda self, feeds: [a + 0.01 for a in answers(self, feeds)],
   )
   result = literal.repair(capsys)

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from judges.commands import assert_refused, contents, run, run_process
 
 from bnexport import text
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import tf1
 
 GRAPH = """
@@ -70,8 +70,8 @@ def test_the_old_tools_command_line(capsys, graph):
   assert "strip_unused_nodes: cut 1 nodes" in result.out
   assert "fold_constants: folded 1 nodes" in result.out
   assert "4 nodes, there were 7" in result.out
-  runner = Runner(made, ["y"])
-  (y,) = runner.answers({"x": np.float32([[1, -2]])})
+  runner = ImportedGraph(made, ["y"])
+  (y,) = runner.run({"x": np.float32([[1, -2]])})
   assert (y == np.float32([[0, 4]])).all()
 
 
@@ -228,8 +228,8 @@ def test_variables_are_read_from_a_checkpoint(capsys, cases, tmp_path):
     command="transform",
   )
   assert result.status == 0, result
-  runner = Runner(loaded(out), [case.output])
-  (y,) = runner.answers({case.input: case.x})
+  runner = ImportedGraph(loaded(out), [case.output])
+  (y,) = runner.run({case.input: case.x})
   assert np.abs(y - case.y).max() <= case.tol * max(1, np.abs(case.y).max())
 
 

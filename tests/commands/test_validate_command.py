@@ -13,7 +13,7 @@ from judges.exporting import export
 from bnexport import text
 from bnexport.errors import ComparisonError
 from bnexport.graph import graph, ops
-from bnexport.proof import comparison
+from bnexport.proof import trust
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 
@@ -674,9 +674,9 @@ def test_unsafe_ops_in_functions(capsys, write, tmp_path):
   """
   built = graph.Graph(text.loads(source))
   with pytest.raises(ComparisonError, match="'file' is a ReadFile"):
-    comparison.refuse_unsafe(built, ["y"])
-  comparison.refuse_unsafe(built, ["x"])
-  comparison.refuse_unsafe(built, ["y"], is_allowed=True)
+    trust.refuse_unsafe(built, ["y"])
+  trust.refuse_unsafe(built, ["x"])
+  trust.refuse_unsafe(built, ["y"], is_allowed=True)
 
 
 @pytest.mark.parametrize(

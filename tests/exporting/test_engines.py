@@ -4,13 +4,14 @@
 import numpy as np
 import pytest
 import zoo
+from judges import opening
 from judges.commands import assert_refused, copy_of, run
 
 from bnexport.errors import Error
-from bnexport.exporting import pipeline
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
 from bnexport.graph.nodes import DEFERRED
 from bnexport.model import checkpoint, stream
-from bnexport.sources import meta_graph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference import freeze_variables
@@ -22,15 +23,15 @@ CASES = [n for n in zoo.names() if not n.startswith("refuse_")][::5]
 def export(case, engine):
   outputs = [case.output] + list(case.also)
   inputs = [case.input] if case.cut_input else []
-  model = meta_graph.load(case.prefix + ".meta", case.prefix, outputs, inputs)
-  options = pipeline.Options(
+  model = opening.trained(case.prefix, outputs, inputs)
+  options = Options(
     settings={k: str(v) for k, v in case.set.items()},
     keep_batch_statistics=tuple(case.keep_scopes),
     moving_averages=case.ema,
     data_format="NHWC" if case.no_run_115 else None,
     engine=engine,
   )
-  return pipeline.export_training_graph(model, options)
+  return export_model(model, options)
 
 
 def nodes(graph_def):

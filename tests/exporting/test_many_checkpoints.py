@@ -30,7 +30,7 @@ from judges.exporting import assert_close
 from bnexport import cli, freeze
 from bnexport.errors import SourceError
 from bnexport.exporting import batch, record, workers
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 
@@ -63,8 +63,10 @@ def words(result):
 
 
 def answers(path, case):
-  runner = Runner(read_proto(path, tf1.GraphDef, "the graph"), [case.output])
-  given = runner.answers({case.input: case.x})[0]
+  runner = ImportedGraph(
+    read_proto(path, tf1.GraphDef, "the graph"), [case.output]
+  )
+  given = runner.run({case.input: case.x})[0]
   runner.close()
   return given
 

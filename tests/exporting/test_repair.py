@@ -14,15 +14,16 @@ import zoo
 from judges.counting import assert_linear
 from judges.exporting import assert_answers
 
-from bnexport import text
+from bnexport import sources, text
 from bnexport.errors import Error, GraphError, SourceError
-from bnexport.exporting import pipeline
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.mending import mending
 from bnexport.mending.completion import complete
-from bnexport.proof import comparison
-from bnexport.sources import frozen_graph
+from bnexport.model.request import Request
+from bnexport.proof import comparison, runs
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
 
@@ -67,15 +68,18 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
     meta: whether its training graph is; or the path of another one.
     path: of another frozen graph.
     prefix: of another checkpoint.
-    **options: of pipeline.Options.
+    **options: of Options.
   """
   meta = case.prefix + ".meta" if meta is True else meta or None
-  model = frozen_graph.load(
-    str(path or case.naive),
-    (prefix or case.prefix) if checkpoint else None,
-    meta,
-    [case.output] + list(case.also),
-    [case.input] if case.cut_input else [],
+  model = sources.open(
+    Request(
+      "frozen_graph",
+      str(path or case.naive),
+      (prefix or case.prefix) if checkpoint else None,
+      (case.output, *case.also),
+      (case.input,) if case.cut_input else (),
+      training=meta,
+    )
   )
   asked = dict(
     settings={key: str(value) for key, value in case.set.items()},
@@ -84,7 +88,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
     data_format="NHWC" if case.no_run_115 else None,
   )
   asked.update(options)
-  return pipeline.mend_frozen_graph(model, pipeline.Options(**asked))
+  return export_model(model, Options(**asked))
 
 
 def assert_repaired(case, export, proven=True):
@@ -489,12 +493,18 @@ def test_rewired_node_stays(cases, tmp_path):
       attr={"T": tf1.AttrValue(type=1)},
     ),
   )
-  model = frozen_graph.load(
-    path, case.prefix, case.prefix + ".meta", ["my_output"]
+  model = sources.open(
+    Request(
+      "frozen_graph",
+      path,
+      case.prefix,
+      ("my_output",),
+      training=case.prefix + ".meta",
+    )
   )
-  export = pipeline.mend_frozen_graph(model, pipeline.Options())
-  runner = comparison.Runner(export.to_graph_def(), export.model.outputs)
-  (answer,) = runner.answers({case.input: case.x})
+  export = export_model(model, Options())
+  runner = runs.ImportedGraph(export.to_graph_def(), export.model.outputs)
+  (answer,) = runner.run({case.input: case.x})
   runner.close()
   np.testing.assert_allclose(-answer, case.y, atol=1e-3)
 

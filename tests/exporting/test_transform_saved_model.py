@@ -11,7 +11,7 @@ import saved
 from judges.commands import assert_refused, contents, run, run_process
 
 import bnexport
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import SavedModelProto, session, tf1
 
 SIGNATURE = tf1.saved_model.signature_def_utils.predict_signature_def
@@ -164,8 +164,8 @@ def test_a_graph_of_a_saved_model(capsys, folder, tmp_path):
   with open(out, "rb") as f:
     graph = tf1.GraphDef.FromString(f.read())
   init = [n.name for n in graph.node if n.op.startswith("InitializeTable")]
-  runner = Runner(graph, ["ids"], init)
-  assert runner.answers({"words": WORDS})[0].tolist() == [1, 2, -1]
+  runner = ImportedGraph(graph, ["ids"], init)
+  assert runner.run({"words": WORDS})[0].tolist() == [1, 2, -1]
 
 
 def test_named_ends_are_the_signature(capsys, folder, tmp_path):

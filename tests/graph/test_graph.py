@@ -339,8 +339,8 @@ def test_iteration_survives_edits(graph):
 
 
 def test_nearest():
-  assert nearest("logit", ["logits", "images"]) == "; did you mean 'logits'?"
-  assert nearest("zzz", ["logits", "images"]) == "; check the name"
+  assert nearest("logit", ["logits", "images"]) == "did you mean 'logits'?"
+  assert nearest("zzz", ["logits", "images"]) == "check the name"
   assert "'net/logits'" in nearest("logits", ["a/b/c", "net/logits"])
   assert nearest("name1", ["name2", "name3", "name4", "name5"]).count("'") == 6
 

@@ -2,10 +2,11 @@
 """Exporting a zoo case and judging the result, for several test files."""
 
 import numpy as np
+from judges.opening import trained
 
-from bnexport.exporting import pipeline
-from bnexport.proof.comparison import Runner
-from bnexport.sources import meta_graph
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
+from bnexport.proof.runs import ImportedGraph
 
 
 def export(case, prefix=None, rename=lambda name: name, folds=True):
@@ -20,10 +21,10 @@ def export(case, prefix=None, rename=lambda name: name, folds=True):
   prefix = prefix or case.prefix
   outputs = [rename(name) for name in [case.output] + list(case.also)]
   inputs = [rename(case.input)] if case.cut_input else []
-  model = meta_graph.load(prefix + ".meta", prefix, outputs, inputs)
-  return pipeline.export_training_graph(
+  model = trained(prefix, outputs, inputs)
+  return export_model(
     model,
-    pipeline.Options(
+    Options(
       settings={rename(k): str(v) for k, v in case.set.items()},
       keep_batch_statistics=tuple(rename(s) for s in case.keep_scopes),
       moving_averages=case.ema,
@@ -39,14 +40,14 @@ def assert_answers(case, exported, rename=lambda name: name):
   The tolerance is the case's, relative to the largest element of the truth
   (at least 1).
   """
-  runner = Runner(exported.to_graph_def(), exported.model.outputs)
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
   x = rename(case.input)
-  answers = runner.answers({x: case.x})
+  answers = runner.run({x: case.x})
   for value, truth in zip(answers, [case.y] + list(case.also_y)):
     assert_close(value, truth, case.tol)
   if not (case.keep or case.keep_scopes or case.joint):
     half = (len(case.x) + 1) // 2
-    part = runner.answers({x: case.x[:half]})[0]
+    part = runner.run({x: case.x[:half]})[0]
     assert_close(part, case.y[:half], case.tol)
   runner.close()
 

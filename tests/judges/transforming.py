@@ -12,7 +12,7 @@ from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
 from bnexport.model.checkpoint import Values
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import tf1
 from bnexport.transforms import table
 
@@ -50,8 +50,10 @@ def transformed(graph, specs, outputs=("y",), inputs=()):
 
 def answers(model, feeds=None):
   """What the outputs of a Model are."""
-  runner = Runner(model.graph.to_graph_def(), model.outputs, model.initializers)
-  found = runner.answers(feeds or {})
+  runner = ImportedGraph(
+    model.graph.to_graph_def(), model.outputs, model.initializers
+  )
+  found = runner.run(feeds or {})
   runner.close()
   return found
 

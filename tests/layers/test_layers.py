@@ -16,7 +16,7 @@ from judges.exporting import assert_close
 from bnexport import layers
 from bnexport.errors import Error
 from bnexport.graph import Graph, ops
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 
@@ -436,8 +436,8 @@ def test_readme_model_is_trained_and_exported(capsys, tmp_path, monkeypatch):
     result = run(capsys, "--overwrite", *(shared + source))
     assert result.status == 0, result.err
     assert "batch norms: 2" in result.out
-    runner = Runner(
+    runner = ImportedGraph(
       read_proto("run/model.ckpt.frozen.pb", tf1.GraphDef, "it"), ["logits"]
     )
-    assert_close(runner.answers({"x": images})[0], truth, 1e-5)
+    assert_close(runner.run({"x": images})[0], truth, 1e-5)
     runner.close()

@@ -6,8 +6,10 @@ import pytest
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
-from bnexport.proof import comparison
-from bnexport.proof.comparison import Runner, difference, prove, tolerance
+from bnexport.proof import feeding
+from bnexport.proof.comparison import prove
+from bnexport.proof.differences import difference, tolerance
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import tf1
 
 OUTPUT = (TensorRef("y"),)
@@ -29,15 +31,15 @@ class Answers:
   def __init__(self, function):
     self.function = function
 
-  def answers(self, feeds):
+  def run(self, feeds):
     return [np.asarray(self.function(feeds["x"]))]
 
 
 class CanNot:
   what = "nothing that runs"
 
-  def answers(self, feeds):
-    raise ComparisonError("the reference does not run (no)")
+  def run(self, feeds):
+    raise ComparisonError("run the reference", "it does not run")
 
 
 def doubled(x):
@@ -134,17 +136,17 @@ def test_nothing_is_equal_to_nothing():
 
 
 def test_runner_runs_on_the_input_alone():
-  runner = Runner(graph_of(doubled), OUTPUT)
+  runner = ImportedGraph(graph_of(doubled), OUTPUT)
   x = np.ones((2, 3), np.float32)
-  assert runner.answers({"x": x})[0].tolist() == (2 * x).tolist()
+  assert runner.run({"x": x})[0].tolist() == (2 * x).tolist()
   with pytest.raises(ComparisonError) as raised:
-    runner.answers({})
+    runner.run({})
   assert str(raised.value).startswith("cannot run the graph: ")
   assert "\n" not in str(raised.value)
   with pytest.raises(ComparisonError):
-    runner.answers({"z": x})
+    runner.run({"z": x})
   with pytest.raises(ComparisonError):
-    runner.answers({"x": x[0, 0]})
+    runner.run({"x": x[0, 0]})
   runner.close()
 
 
@@ -152,7 +154,7 @@ def test_runner_refuses_what_tensorflow_does():
   graph_def = graph_of(doubled)
   graph_def.node.add(name="z", op="NoSuchOp")
   with pytest.raises(ComparisonError) as raised:
-    Runner(graph_def, OUTPUT)
+    ImportedGraph(graph_def, OUTPUT)
   assert "NoSuchOp" in str(raised.value)
   assert "\n" not in str(raised.value)
 
@@ -195,7 +197,7 @@ def test_second_output_counts():
     tf1.identity(x * 2, name="y")
     tf1.identity(x * 2.1, name="z")
   reference = Answers(DOUBLED.function)
-  reference.answers = lambda feeds: [feeds["x"] * np.float32(2)] * 2
+  reference.run = lambda feeds: [feeds["x"] * np.float32(2)] * 2
   proof = prove(graph.as_graph_def(), OUTPUT + (TensorRef("z"),), reference)
   assert [d.holds for d in proof.differences] == [True, False]
   assert not proof.holds
@@ -317,14 +319,14 @@ def test_made_up_feeds_find_the_size(side):
     return tf1.matmul(x, tf1.ones([side * side * 3, 2]))
 
   graph_def = graph_of(flat, (None, None, None, 3))
-  feeds = {f["x"].shape for f in comparison.made_up_feeds(graph_def)}
+  feeds = {f["x"].shape for f in feeding.made_up_feeds(graph_def)}
   assert any(shape[1:] == (side, side, 3) for shape in feeds)
 
 
 def test_made_up_feeds_repeat():
   graph_def = graph_of(doubled)
   one, two = [
-    next(iter(comparison.made_up_feeds(graph_def)))["x"] for _ in range(2)
+    next(iter(feeding.made_up_feeds(graph_def)))["x"] for _ in range(2)
   ]
   assert one.tolist() == two.tolist()
   assert np.ptp(one) > 0.1

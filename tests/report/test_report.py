@@ -13,16 +13,16 @@ from judges.exporting import assert_close, export
 from bnexport import report
 from bnexport.batchnorm.forms import find
 from bnexport.errors import ComparisonError, SourceError
-from bnexport.exporting.pipeline import Export
+from bnexport.exporting.export import Export
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import constant_value, tensor_attr
-from bnexport.proof import comparison, divergence
-from bnexport.proof.comparison import Runner
+from bnexport.proof import comparison, differences, divergence
+from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.report import sentences
 from bnexport.report.evidence import gather
 from bnexport.report.norm_statistics import CONSTANTS, SWITCHED
-from bnexport.sources.builder import LiveSession
+from bnexport.sources.model_code import RebuiltModel
 from bnexport.tf1 import tf1
 
 PATH = "/models/model.frozen.pb"
@@ -116,8 +116,8 @@ def test_batch_statistics_are_those_of_the_norms_input(proven):
   case, exported, _, evidence, _ = proven("layers_fused_literal")
   first = evidence.statistics["preact/FusedBatchNormV3"]
   norm = next(n for n in exported.norms if n.name == first.norm)
-  runner = Runner(exported.to_graph_def(), [norm.x])
-  x = runner.answers({case.input: case.x})[0].astype(np.float64)
+  runner = ImportedGraph(exported.to_graph_def(), [norm.x])
+  x = runner.run({case.input: case.x})[0].astype(np.float64)
   runner.close()
   np.testing.assert_allclose(first.mean_before, x.mean((0, 1, 2)), 1e-4, 1e-5)
   np.testing.assert_allclose(
@@ -216,7 +216,7 @@ def test_report_leaves_the_graphs_as_they_are(proven):
 def test_a_wrong_answer_is_the_verdict(proven):
   _, exported, proof, evidence, _ = proven("layers_fused_literal")
   wrong = dataclasses.replace(
-    proof, differences=[comparison.Difference("prob", float("inf"), 1.0, 1e-4)]
+    proof, differences=[differences.Difference("prob", float("inf"), 1.0, 1e-4)]
   )
   said = report.facts(exported, wrong, PATH, evidence)
   assert said["verdict"]["state"] == "differs"
@@ -432,7 +432,7 @@ def test_training_answers_as_training_did(proven, name):
   case, exported, _, _, _ = proven(name)
   trained = TrainingGraph(exported.original, exported.model, trains=True)
   for _ in range(2):
-    value = trained.answers({case.input: case.x})[0]
+    value = trained.run({case.input: case.x})[0]
     assert_close(value, case.y_train, case.tol)
   trained.close()
 
@@ -456,7 +456,7 @@ FEEDS = {"x": np.arange(12, dtype=np.float32).reshape(4, 3)}
 
 def part(a, b, names=None):
   names = names or divergence.matched(Graph(a), Graph(b))
-  runners = Runner(a, ["y"]), Runner(b, ["y"])
+  runners = ImportedGraph(a, ["y"]), ImportedGraph(b, ["y"])
   differences = list(divergence.walk(*runners, FEEDS, names))
   for runner in runners:
     runner.close()
@@ -540,7 +540,7 @@ def test_only_what_always_runs_is_matched():
 
 
 def test_walk_says_what_does_not_run():
-  runner = Runner(two_layers(0.3), ["y"])
+  runner = ImportedGraph(two_layers(0.3), ["y"])
   with pytest.raises(ComparisonError):
     list(divergence.walk(runner, runner, FEEDS, ["nosuch"]))
   runner.close()
@@ -550,12 +550,11 @@ def test_rebuilt_model_is_walked_in_its_session():
   graph_def = two_layers(0.3)
   with tf1.Graph().as_default() as graph:
     tf1.import_graph_def(graph_def, name="")
-    live = LiveSession(lambda: tf1.Session(graph=graph), ["y:0"])
-  live.open()
+    live = RebuiltModel(lambda: tf1.Session(graph=graph), ["y:0"])
   names = divergence.matched(Graph(graph_def), live.graph)
   assert names[-1] == "y"
-  runner = Runner(two_layers(0.2), ["y"])
+  runner = ImportedGraph(two_layers(0.2), ["y"])
   differences = list(divergence.walk(runner, live, FEEDS, names))
   runner.close()
   assert divergence.first_real(differences, live.graph).output == "w2"
-  assert live.answers(FEEDS)[0].shape == (4, 2)
+  assert live.run(FEEDS)[0].shape == (4, 2)

@@ -10,7 +10,7 @@ import saved
 from judges.commands import Result, assert_refused, run_process
 from judges.exporting import assert_close
 
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_graph_def
 from bnexport.tf1 import tf1
 
@@ -150,9 +150,9 @@ def test_freeze(asked, name, file):
     return
   truth, graph = truths[name], os.path.join(base, path) + ".frozen.pb"
   names = [key for key in ("head", "score") if key in truth]
-  runner = Runner(read_graph_def(graph), names)
+  runner = ImportedGraph(read_graph_def(graph), names)
   feeds = {key: truth[key] for key in truth if key not in names}
-  for key, y in zip(names, runner.answers(feeds)):
+  for key, y in zip(names, runner.run(feeds)):
     assert_close(y, truth[key], _TOLERANCE)
   runner.close()
 

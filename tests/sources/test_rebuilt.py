@@ -15,7 +15,7 @@ from judges.exporting import assert_close
 
 from bnexport.graph import Graph
 from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_graph_def
 from bnexport.tf1 import tf1
 
@@ -46,8 +46,8 @@ def test_answers_of_tf_1_15(capsys, tmp_path, name):
   assert result.status == 0, result
   assert "compared with the rebuilt model in its session" in result.out
   _, _, fed, answer = _MODELS[name]
-  runner = Runner(read_graph_def(path), ["answer"])
-  (y,) = runner.answers({fed: truth[fed]})
+  runner = ImportedGraph(read_graph_def(path), ["answer"])
+  (y,) = runner.run({fed: truth[fed]})
   runner.close()
   assert_close(y, truth[answer], 2e-6)
   assert np.ptp(truth[answer], axis=0).min() > 1e-3  # rows do differ

@@ -10,11 +10,11 @@ import pytest
 from google.protobuf import text_format
 
 from bnexport.errors import SourceError
+from bnexport.graph import Graph
 from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.report.overview import overview
 from bnexport.sources.files import read_proto
-from bnexport.sources.meta_graph import open_graph
-from bnexport.sources.saved_model import read
+from bnexport.sources.saved_model_file import read_saved_model as read
 from bnexport.tf1 import SavedModelProto, tf1
 
 BUILDER = tf1.saved_model.builder.SavedModelBuilder
@@ -74,7 +74,7 @@ def test_signature_chooses(folder):
 
 def test_variables_are_a_checkpoint(folder):
   model = read(folder)
-  graph = open_graph(model.graph_def)
+  graph = Graph(model.graph_def)
   values = Values(Checkpoint(model.variables), graph)
   assert values["kernel"].shape == (3, 2)
   said = overview(
@@ -174,7 +174,7 @@ def test_model_of_tensorflow_2(tmp_path):
   assert model.signature == "serving_default"
   assert list(model.outputs.values()) == ["StatefulPartitionedCall:0"]
   said = overview(
-    open_graph(model.graph_def),
+    Graph(model.graph_def),
     signatures=model.signatures,
     inputs=list(model.inputs.values()),
     outputs=list(model.outputs.values()),

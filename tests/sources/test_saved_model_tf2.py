@@ -12,11 +12,14 @@ from judges.commands import assert_refused, run
 from judges.exporting import assert_close
 
 import bnexport
+from bnexport import sources
 from bnexport.errors import SourceError
-from bnexport.exporting import pipeline
-from bnexport.proof.comparison import Runner
-from bnexport.sources import saved_model
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
+from bnexport.model.request import Request
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_graph_def, read_proto
+from bnexport.sources.saved_model_file import read_saved_model
 from bnexport.tf1 import SavedModelProto, session, tf1
 
 _TOLERANCE = 1e-5
@@ -42,16 +45,22 @@ def module(unpacked):
   return os.path.join(folder, "saved"), truth
 
 
+def opened(folder, checkpoint=None, **asked):
+  return sources.open(Request("saved_model", folder, checkpoint, **asked))
+
+
 def export(folder, **arguments):
-  model = saved_model.load(folder, None, **arguments)
-  return pipeline.export_training_graph(model, pipeline.Options())
+  model = opened(folder, **arguments)
+  return export_model(model, Options())
 
 
 def answers(exported, feeds):
   """What the graph alone gives, by output."""
   model = exported.model
-  runner = Runner(exported.to_graph_def(), model.outputs, model.initializers)
-  given = runner.answers(feeds)
+  runner = ImportedGraph(
+    exported.to_graph_def(), model.outputs, model.initializers
+  )
+  given = runner.run(feeds)
   runner.close()
   return dict(zip(map(str, model.outputs), given))
 
@@ -69,10 +78,10 @@ def test_variables_and_norms(capsys, module, tmp_path, signature):
   )
   assert result.status == 0, result
   assert "compared with the training graph" in result.out
-  runner = Runner(read_graph_def(path), ["logits"])
-  assert_close(runner.answers({"x": truth["x"]})[0], truth["plain"], _TOLERANCE)
+  runner = ImportedGraph(read_graph_def(path), ["logits"])
+  assert_close(runner.run({"x": truth["x"]})[0], truth["plain"], _TOLERANCE)
   assert_close(
-    runner.answers({"x": truth["x"][:2]})[0], truth["plain"][:2], _TOLERANCE
+    runner.run({"x": truth["x"][:2]})[0], truth["plain"][:2], _TOLERANCE
   )
   runner.close()
 
@@ -99,7 +108,7 @@ def test_file_of_a_table_is_missing(module, tmp_path):
   shutil.copytree(module[0], copy)
   shutil.rmtree(os.path.join(copy, "assets"))
   with pytest.raises(SourceError, match="cannot fill lookup table .*words.txt"):
-    saved_model.load(copy, None, signature="named")
+    opened(copy, signature="named")
 
 
 def test_table_that_training_fills(capsys, module):
@@ -115,7 +124,7 @@ def test_table_that_training_fills(capsys, module):
 def test_ends_by_the_names_of_the_graph(module):
   """A script that names them as the graph does gets what it named."""
   folder, truth = module
-  read = saved_model.read(folder, signature="named")
+  read = read_saved_model(folder, signature="named")
   outputs = [read.outputs["logits"], read.outputs["name"]]
   assert re.match(r"StatefulPartitionedCall(_\d+)?:[12]$", outputs[0])
   exported = export(folder, signature="named", outputs=outputs)
@@ -169,7 +178,7 @@ def test_signature_of_tf_1_is_kept(capsys, tmp_path):
     run(capsys, "--saved_model=" + folder, "--saved_model_out=" + out).status
     == 0
   )
-  ends = saved_model.read(out)
+  ends = read_saved_model(out)
   assert ends.inputs == {"in": "graph_x:0"}
   assert ends.outputs == {"out": "graph_y:0"}
 
@@ -221,7 +230,7 @@ def test_keras(unpacked, name):
   for (_, y), meant in zip(sorted(given.items()), expected):
     assert_close(y, meant, _TOLERANCE)
   # The graph as it was, run by this TensorFlow, has them too.
-  for y, again in zip(given.values(), exported.reference.answers(feeds)):
+  for y, again in zip(given.values(), exported.reference.run(feeds)):
     assert_close(y, again, _TOLERANCE)
   # Keras 3 exports no names of outputs.
   if name != "keras3":
@@ -236,8 +245,8 @@ def test_checkpoint_of_training(unpacked, tmp_path):
   shutil.rmtree(os.path.join(copy, "variables"))
   with pytest.raises(SourceError, match="no checkpoint is given"):
     export(copy)
-  model = saved_model.load(copy, os.path.join(folder, "weights"))
-  exported = pipeline.export_training_graph(model, pipeline.Options())
+  model = opened(copy, os.path.join(folder, "weights"))
+  exported = export_model(model, Options())
   given = answers(exported, {"image": truth["image"]})
   assert_close(given["head"], truth["head"], _TOLERANCE)
 

@@ -9,7 +9,7 @@ from judges.commands import assert_refused, run
 from judges.exporting import assert_close
 
 import bnexport
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_graph_def, read_proto
 from bnexport.tf1 import SavedModelProto, tf1
 
@@ -28,8 +28,8 @@ def _rewritten(path, kind, target):
 
 
 def _assert_truth(path, case):
-  runner = Runner(read_graph_def(path), [case.output])
-  (y,) = runner.answers({case.input: case.x})
+  runner = ImportedGraph(read_graph_def(path), [case.output])
+  (y,) = runner.run({case.input: case.x})
   runner.close()
   assert_close(y, case.y, case.tol)
 
@@ -117,8 +117,8 @@ def test_saved_model(capsys, tmp_path):
   path = str(tmp_path / "frozen.pb")
   result = run(capsys, "--saved_model=" + folder, "--output_graph=" + path)
   assert result.status == 0, result
-  runner = Runner(read_graph_def(path), ["logits"])
-  (y,) = runner.answers({"x": truth["x"]})
+  runner = ImportedGraph(read_graph_def(path), ["logits"])
+  (y,) = runner.run({"x": truth["x"]})
   assert_close(y, truth["logits"] - truth["shift"], 1e-5)
   for command in ("--graph=", "--reference="):
     other = {"--graph=": "--reference=", "--reference=": "--graph="}[command]

@@ -8,11 +8,10 @@ import pytest
 from judges.exporting import assert_close
 
 from bnexport.errors import Error, TransformError
-from bnexport.graph import TensorRef, op_history
+from bnexport.graph import Graph, TensorRef, op_history
 from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
-from bnexport.proof.comparison import Runner
-from bnexport.sources.meta_graph import open_graph
+from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.inference.inline_functions import InlineFunctions
@@ -288,7 +287,7 @@ def build(function):
 
 def as_model(graph_def, outputs):
   return Model(
-    graph=open_graph(graph_def),
+    graph=Graph(graph_def),
     values=None,
     inputs=(),
     outputs=tuple(TensorRef.parse(name) for name in outputs),
@@ -299,8 +298,8 @@ def as_model(graph_def, outputs):
 
 def answers(graph_def, model, feeds):
   # TensorFlow writes defaults into what it imports.
-  runner = Runner(copy.deepcopy(graph_def), model.outputs)
-  values = runner.answers(feeds)
+  runner = ImportedGraph(copy.deepcopy(graph_def), model.outputs)
+  values = runner.run(feeds)
   runner.close()
   return values
 

@@ -12,10 +12,9 @@ import pytest
 from judges.exporting import assert_close
 
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef
+from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
-from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.layout.convert_layout import ConvertLayout
 
@@ -253,7 +252,7 @@ def build(model, layout, shape):
 
 def as_model(graph_def, outputs, inputs=()):
   return Model(
-    open_graph(graph_def),
+    Graph(graph_def),
     None,
     tuple(inputs),
     tuple(map(TensorRef.parse, outputs)),

@@ -15,7 +15,7 @@ from judges.graph_transform_tool import old_tool
 from bnexport import text
 from bnexport.batchnorm import folding
 from bnexport.batchnorm.forms import find
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import (
   DEFERRED,
   Signatures,
@@ -24,7 +24,6 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.model import Model
-from bnexport.sources.meta_graph import open_graph
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
 from bnexport.transforms.folding.values import Constants
@@ -244,7 +243,7 @@ class Script:
 
 def model_of(graph_def, outputs=("y",), inputs=()):
   return Model(
-    graph=open_graph(graph_def),
+    graph=Graph(graph_def),
     values=None,
     inputs=tuple(map(TensorRef.parse, inputs)),
     outputs=tuple(map(TensorRef.parse, outputs)),

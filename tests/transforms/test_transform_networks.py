@@ -15,7 +15,7 @@ from bnexport.transforms import table
 
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 
-import oracle_networks as oracle  # noqa: E402
+from judges import oracle_networks as oracle  # noqa: E402
 
 with open(oracle.PATH) as _f:
   RECORDED = json.load(_f)

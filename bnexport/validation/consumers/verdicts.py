@@ -14,7 +14,7 @@ import numpy as np
 from bnexport.errors import SourceError
 from bnexport.exporting import workers
 from bnexport.graph import TensorRef, ops
-from bnexport.proof.comparison import Difference, difference
+from bnexport.proof.differences import Difference, difference
 from bnexport.validation import consumers
 
 # Loading the largest networks takes minutes; what takes longer hangs.
@@ -69,7 +69,7 @@ def ask(names, model, graph_def, runner, batches, progress):
   """
   batches = [dict(runner.settings, **feeds) for feeds in batches]
   outputs = [_names(model.graph, ref) for ref in model.outputs]
-  expected = [runner.answers(feeds) for feeds in batches]
+  expected = [runner.run(feeds) for feeds in batches]
   verdicts = []
   with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
     path = os.path.join(folder, "graph.pb")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps from a training graph to an inference graph, in their order."""
+"""From a model with variables to an inference graph, step by step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
 from bnexport.analysis.dependence import uses_batch
+from bnexport.analysis.flow import is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.batchnorm.norm import BATCH, STORED, BatchNorm
@@ -19,13 +20,17 @@ from bnexport.errors import (
   TransformError,
   nearest,
 )
+from bnexport.exporting import delivery
+from bnexport.exporting.mend import is_same, mend, refuse_lost
 from bnexport.graph import Graph, ops
-from bnexport.graph.nodes import in_scope
 from bnexport.model import Model
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
-from bnexport.proof.comparison import ALLOW, unsafe_model
+from bnexport.proof.comparison import Comparison
+from bnexport.proof.runs import Run
 from bnexport.proof.training_graph import TrainingGraph
+from bnexport.proof.trust import ALLOW, unsafe_model
+from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
 from bnexport.transforms.inference import freeze_in_session
@@ -43,9 +48,6 @@ from bnexport.transforms.inference.use_stored_statistics import (
 )
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 from bnexport.transforms.layout.convert_layout import ConvertLayout
-from bnexport.transforms.repair.restore_updates import RestoreUpdates
-from bnexport.transforms.repair.state_shapes import StateShapes
-from bnexport.transforms.repair.thaw_variables import ThawVariables
 from bnexport.transforms.table import apply_specs
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
@@ -77,40 +79,48 @@ class Options:
 
 @dataclasses.dataclass
 class Export:
-  """An inference graph, before it is written.
+  """An inference graph: proven and written by its own verbs.
+
+    >>> proof = made.prove()
+    >>> proof.holds
+    True
+    >>> written = made.write("net.pb", overwrite=True)
 
   Attributes:
     model: the rewritten model; its history says what was done.
     norms: the batch norms of the inference graph, before they were folded.
     health: state of each norm's stored statistics, by the norm's name.
-    reference: what to prove it against, or None.
+    reference: the Run to prove it against, or None.
     is_unchanged: whether a graph that was to be mended is fine as it is.
     original: the Model before the phase was decided; None where it was
       rebuilt for inference.
     unfolded: the Graph with the norms that were folded.
     recalibrated: norms whose statistics are the calibration data's.
+    is_served: whether it still has its variables, and becomes a SavedModel.
   """
 
   model: Model
   norms: List[BatchNorm]
   health: Dict[str, str]
-  reference: object = None
+  reference: Optional[Run] = None
   is_unchanged: bool = False
   original: Optional[Model] = None
   unfolded: Optional[Graph] = None
   recalibrated: List[Recalibrated] = dataclasses.field(default_factory=list)
+  is_served: bool = False
 
   def __post_init__(self):
     if self.unfolded is None:
       self.unfolded = self.model.graph
 
   @property
-  def keeps_batch(self):
+  def keeps_batch(self) -> bool:
     return any(norm.statistics == BATCH for norm in self.norms)
 
-  def before_folding(self):
+  def before_folding(self) -> Export:
     """The Export with its norms in it, which can be looked at one by one."""
     model = copy.copy(self.model)
+    assert self.unfolded is not None  # see __post_init__
     model.graph = self.unfolded
     return dataclasses.replace(self, model=model)
 
@@ -118,24 +128,114 @@ class Export:
     """The inference graph, without shapes that the rewriting made stale."""
     return to_graph_def(self.model)
 
+  def prove(self, feeds=None) -> Comparison:
+    """Imports the graph and compares its answers with the reference's.
 
-def export_training_graph(model, options, progress=lambda text: None, own=None):
-  """Rewrites a model with variables into an inference graph.
+    Args:
+      feeds: arrays by input name; made up where it is None.
+
+    Raises:
+      ComparisonError: TensorFlow does not import the graph, or feeds do not
+        fit it.
+    """
+    return delivery.prove(self, self.to_graph_def, feeds)
+
+  def write(self, path, **how) -> delivery.Delivered:
+    """Writes the graph whole or not at all, proven before it gets its name.
+
+    Args:
+      path: a file for a GraphDef, or a SavedModel's directory where the
+        variables were kept.
+      **how: fields of delivery.Delivery, such as `as_text`, `overwrite`,
+        `feeds` and `is_proven`.
+
+    Returns:
+      The path and the Comparison.
+
+    Raises:
+      SourceError: the file is there, or can't be written.
+      ComparisonError: TensorFlow does not import what was written.
+    """
+    return delivery.deliver(self, delivery.Delivery(path, **how))
+
+
+def export(model: Model, options=None, progress=lambda text: None) -> Export:
+  """Rewrites a model into an inference graph.
+
+  A training graph is decided, its batch statistics give way to the averages
+  that track them, and its variables become constants. A model that was rebuilt
+  for inference is frozen as it is.
 
   Args:
-    model: is edited.
-    options: Options.
+    model: from sources.open; it is edited.
+    options: Options; None for those by default.
     progress: called with what is being done.
-    own: a reference of the source's own, which is asked where no statistic
-      had to be replaced: it would answer with those of the batch.
 
   Returns:
-    An Export, with the training graph itself as the reference.
+    An Export. Its reference is the training graph itself, or the Run that the
+    source brings along.
+
+  Raises:
+    TransformError: the result could be wrong; the message says what decides.
+    SourceError: a variable has no value, or an option names what is not there.
   """
+  options = options or Options()
+  is_frozen = model.request is not None and model.request.kind == "frozen_graph"
+  is_mended = is_frozen and mend(model, options.keep_batch_statistics)
   progress(f"rewriting {len(model.graph)} nodes of {model.origin}")
-  model.is_trusted = options.allow_unsafe_ops
+  _open_for_export(model, options)
+  is_rebuilt = model.request is not None and model.request.kind == "model"
+  original = None if is_rebuilt else _decided(model, options)
+  if is_rebuilt:
+    _run(model, [Decide(options.settings)])
+  _run(model, _tidying(options))
+  progress("reading the variables")
+  _freeze(model, options, is_rebuilt)
+  if is_rebuilt:
+    reference = model.own_run
+  else:
+    reference = _reference(original, model, options)
+  made = _finish(model, options, reference, progress)
+  if original is not None:
+    _refuse_lost_inputs(original, model)
+    made.original = original
+  if is_frozen:
+    if not model.has_training_graph:
+      refuse_lost(model, made.norms, options.keep_batch_statistics)
+    if not is_mended:
+      _settle_unchanged(made, options)
+  return made
+
+
+def _settle_unchanged(made, options):
+  """A frozen graph that no step changed stays as it is."""
+  if (
+    not options.transforms
+    and not options.target_tf
+    and not made.recalibrated
+    and is_same(made.original, made.before_folding().model)
+  ):
+    made.is_unchanged = True
+    made.model.graph = made.unfolded
+    made.reference = None  # it would be the graph itself
+
+
+def _open_for_export(model, options):
+  """Cuts the graph at its inputs, inlines functions, finds its tables."""
+  # Devices and colocations are the trainer's, and a SavedModel's signatures
+  # name ends that may go.
+  drop_placement(model.graph)
+  model.served = None
+  is_code = model.request is not None and model.request.kind == "model"
+  model.is_trusted = is_code or options.allow_unsafe_ops
+  if model.request is not None and not model.request.inputs:
+    model.inputs = tuple(
+      ref for ref in model.inputs if not _is_phase(model.graph, ref)
+    )
   _refuse_unknown_variables(model, options.denylist)
   _run(model, [ReplaceInputs(), InlineFunctions()])
+  if is_code:
+    return
   refuse_mutable(
     model.graph,
     model.needed(),
@@ -146,25 +246,63 @@ def export_training_graph(model, options, progress=lambda text: None, own=None):
   keep_initializers(model, options.initializers)
   if options.moving_averages:
     _run(model, [UseMovingAverages()])
+
+
+def drop_placement(graph):
+  """Leaves it to whoever imports the graph where its nodes run."""
+  for node in graph:
+    node.device = ""
+    if "_class" in node.attr:
+      del node.attr["_class"]
+
+
+def _is_phase(graph, ref):
+  """Whether a signature's input may be decided; a user's own never is."""
+  node = graph.node(ref.node)
+  return (
+    is_setting(graph, node)
+    and node.attr["dtype"].type == tf1.bool.as_datatype_enum
+  )
+
+
+def _decided(model, options):
+  """Decides the phase and replaces statistics; returns the Model before."""
   original = copy.copy(model)
   original.graph = model.graph.clone()
   keep = options.keep_batch_statistics
   _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
-  _tidy(model, options)
-  progress("reading the variables")
-  _freeze(model, options, in_session=options.engine == "session")
+  return original
+
+
+def _tidying(options):
+  """The steps after which nothing but inference is left."""
+  steps = [
+    RemoveDropout(),
+    RemoveNoise(),
+    UseWrittenValues(),
+    RemoveSideEffects(),
+    ReadVariables(),
+  ]
+  if options.data_format is not None:
+    steps.append(ConvertLayout(options.data_format))
+  return steps
+
+
+def _reference(original, model, options):
+  """The Run to prove an export of a training graph against, or None.
+
+  The source's own is asked where no statistic had to be replaced: it would
+  answer with those of the batch.
+  """
   traced, reference = TrainingGraph(original, model), None
-  if not keep and options.data_format is None:
+  if not options.keep_batch_statistics and options.data_format is None:
     reference = traced
     unsafe = unsafe_model(original)
     if unsafe is not None:
       model.warnings.append(f"the training graph is not run: {unsafe}; {ALLOW}")
-  if own is not None and not model.stored:
-    reference = own.beside(traced)
-  export = _finish(model, options, reference, progress)
-  _refuse_lost_inputs(original, model)
-  export.original = original
-  return export
+  if model.own_run is not None and not model.stored:
+    reference = model.own_run.beside(traced)
+  return reference
 
 
 def _refuse_lost_inputs(original, model):
@@ -179,126 +317,11 @@ def _refuse_lost_inputs(original, model):
     )
 
 
-def mend_frozen_graph(model, options, progress=lambda text: None):
-  """Makes a graph that was frozen wrongly an inference graph.
-
-  Args:
-    model: from sources.frozen_graph; is edited.
-    options: Options.
-    progress: called with what is being done.
-
-  Returns:
-    An Export, with the graph as it was before freezing as the reference.
-
-  Raises:
-    TransformError: a norm's averages are neither in the graph nor in the
-      checkpoint.
-  """
-  _run(model, [ReplaceInputs()])
-  told = list(model.history) + _unknown(model)
-  _run(model, [InlineFunctions()])
-  mending = [
-    ThawVariables(),
-    StateShapes(),
-    RestoreUpdates(options.keep_batch_statistics),
-  ]
-  for transform in mending:
-    told += transform.apply(model)
-  model.history = told + model.history[len(told) :]
-  export = export_training_graph(model, options, progress)
-  lost = _lost(export, options.keep_batch_statistics)
-  if lost and not model.has_training_graph:
-    _refuse_lost(model, lost)
-  if (
-    not told
-    and not options.transforms
-    and not options.target_tf
-    and not export.recalibrated
-    and _is_same(export.original, export.before_folding().model)
-  ):
-    export.is_unchanged = True
-    model.graph = export.unfolded
-    export.reference = None  # it would be the graph itself
-  return export
-
-
-def _unknown(model):
-  """Says which nodes keep TensorFlow from importing the file."""
-  return [
-    f"removed '{node.name}': TensorFlow does not know its op '{node.op}'"
-    for node in model.graph
-    if node.op not in model.graph.library and node.op not in model.signatures
-  ]
-
-
-def _is_same(original, model):
-  """Whether rewriting changed nothing of what the outputs need."""
-  for name in original.needed():
-    if name not in model.graph:
-      return False
-    before, after = original.graph.node(name), model.graph.node(name)
-    if before.op in ops.VARIABLES:
-      if after.op != "Const":
-        return False
-    elif (
-      before.op != after.op
-      or original.graph.data_inputs(name) != model.graph.data_inputs(name)
-      or _attributes(before) != _attributes(after)
-    ):
-      return False
-  return True
-
-
-def _attributes(node):
-  return {k: v for k, v in node.attr.items() if not k.startswith("_")}
-
-
-def _lost(export, keep):
-  """Names of norms that use the batch, and nobody said so."""
-  return export.model.unaveraged or tuple(
-    norm.name
-    for norm in export.norms
-    if norm.statistics == BATCH
-    and not any(in_scope(norm.name, scope) for scope in keep)
-  )
-
-
-def _refuse_lost(model, lost):
-  """Where freezing pruned the updates, nothing tells an instance norm."""
-  more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-  fact = "it is in training mode and its averages are not in the graph"
-  if model.values.checkpoint is not None:
-    saved = model.values.checkpoint.prefix
-    fact += f", nor do names in checkpoint '{saved}' tell them"
-  raise TransformError(
-    f"mend norm '{lost[0]}'{more}",
-    fact,
-    "pass --checkpoint=PREFIX with its .meta beside it, or "
-    "--calibration_data=FILE.npz to compute them; "
-    f"--keep_batch_statistics={lost[0]} keeps a norm that means to use the "
-    "batch",
-  )
-
-
-def export_rebuilt_graph(model, options, reference, progress=lambda text: None):
-  """Freezes a model that was rebuilt for inference.
-
-  Args:
-    model: from sources.builder; is edited.
-    options: Options.
-    reference: what to prove it against.
-    progress: called with what is being done.
-  """
-  model.is_trusted = True  # it is made by the user's own code
-  _run(model, [ReplaceInputs(), InlineFunctions(), Decide(options.settings)])
-  _tidy(model, options)
-  progress("reading the variables")
-  _freeze(model, options, in_session=options.engine != "stream")
-  return _finish(model, options, reference, progress)
-
-
-def _freeze(model, options, in_session):
+def _freeze(model, options, is_rebuilt):
   """Makes the variables constants, by the engine that was chosen."""
+  in_session = options.engine == "session" or (
+    options.engine == "auto" and is_rebuilt
+  )
   if options.calibration_data is not None:
     # By use: a graph that was built for inference updates no averages.
     for norm in find(model.graph, model.outputs):
@@ -335,21 +358,6 @@ def _run(model, transforms):
     model.history.extend(transform.apply(model))
 
 
-def _tidy(model, options):
-  _run(
-    model,
-    [
-      RemoveDropout(),
-      RemoveNoise(),
-      UseWrittenValues(),
-      RemoveSideEffects(),
-      ReadVariables(),
-    ],
-  )
-  if options.data_format is not None:
-    _run(model, [ConvertLayout(options.data_format)])
-
-
 def _finish(model, options, reference, progress):
   """Looks at what is there, once nothing but inference is left."""
   _refuse_training(model)
@@ -377,6 +385,7 @@ def _finish(model, options, reference, progress):
     None if done else reference,
     unfolded=unfolded,
     recalibrated=done,
+    is_served=options.keep_variables,
   )
 
 

@@ -11,8 +11,6 @@ import sys
 import numpy as np
 
 from bnexport.errors import (
-  FEED,
-  ComparisonError,
   Error,
   SourceError,
   first_line,
@@ -22,20 +20,15 @@ from bnexport.errors import (
 from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.variables import assignment
-from bnexport.model import Model
-from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.model.model import find_tensors
-from bnexport.sources.meta_graph import open_graph
+from bnexport.model.checkpoint import Checkpoint
+from bnexport.proof.runs import Run, run_session
+from bnexport.sources.contents import Contents
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
 
 
-class LiveSession:
-  """The rebuilt model in its session, as a reference.
-
-  Attributes:
-    graph: the Graph that is run; None before `open`.
-  """
+class RebuiltModel(Run):
+  """The rebuilt model in its session."""
 
   what = "the rebuilt model in its session"
 
@@ -44,53 +37,31 @@ class LiveSession:
 
     Args:
       restore: returns the session.
-      outputs: names of the tensors that `answers` gives.
+      outputs: names of the tensors that `run` gives.
     """
-    self.graph = None
+    self.outputs = outputs
     self._restore = restore
-    self._outputs = outputs
+    self._session = self._graph = None
 
-  def open(self):
-    """Restores the model; `graph` is known afterwards."""
-    if self.graph is None:
+  @property
+  def graph(self):
+    if self._graph is None:
       self._session = self._restore()
-      self.graph = Graph(self._session.graph.as_graph_def())
+      self._graph = Graph(self._session.graph.as_graph_def())
+    return self._graph
 
-  def answers(self, feeds):
-    """Outputs for feeds by node name; see comparison.Runner."""
-    return self.fetch(self._outputs, feeds)
+  def fetch(self, refs, feeds):
+    assert self.graph is not None  # it is open now
+    return run_session(self._session, refs, feeds, "run the rebuilt model")
 
-  def fetch(self, names, feeds):
-    """Any tensors, by name, for feeds by node name; see comparison.Runner."""
-    self.open()
-    try:
-      return self._session.run(
-        [name if ":" in name else name + ":0" for name in names],
-        {name + ":0": v for name, v in feeds.items()},
-      )
-    except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
-      raise ComparisonError(
-        "run the rebuilt model", first_line(error), FEED
-      ) from error
+  def close(self):
+    if self._session is not None:
+      self._session.close()
+      self._session = self._graph = None
 
 
-def load(
-  spec, checkpoint, outputs, inputs, placeholders, kwargs, moving_averages
-):
-  """Rebuilds a model for inference.
-
-  Args:
-    spec: package.module:function or file.py:function.
-    checkpoint: prefix of the checkpoint.
-    outputs: names of the nodes or tensors to export.
-    inputs: names of the tensors to feed, or none.
-    placeholders: name:dtype:dims of the function's leading arguments.
-    kwargs: the function's other arguments.
-    moving_averages: whether weights are read from their shadows.
-
-  Returns:
-    A Model with the checkpoint's values, and the rebuilt graph in a session as
-    its reference.
+def read(request) -> Contents:
+  """Rebuilds a model for inference; its code is run.
 
   Raises:
     SourceError: the function can't be found or fails, or the checkpoint does
@@ -98,34 +69,45 @@ def load(
   """
   # What a training script of TF1 takes for granted.
   tf1.disable_v2_behavior()
-  function = find_function(spec)
+  function = find_function(request.source)
   graph = tf1.Graph()
   with graph.as_default():
-    _call(function, spec, [placeholder(text) for text in placeholders], kwargs)
-  graph_def = graph.as_graph_def(add_shapes=True)
-  built = open_graph(graph_def)
-  refs = find_tensors(built, Signatures(), outputs, "--output_node")
-  values = Values(Checkpoint(checkpoint), built)
-  model = Model(
-    graph=built,
-    values=values,
-    inputs=(),
-    outputs=refs,
-    origin=spec,
-    signatures=Signatures(),
+    fed = [placeholder(text) for text in request.placeholders]
+    _call(function, request.source, fed, request.kwargs)
+  return Contents(
+    graph.as_graph_def(add_shapes=True),
+    Signatures(),
+    request.source,
+    request.outputs,
+    request.inputs,
+    checkpoint=Checkpoint(request.checkpoint),
+    finish=lambda model: _fit(model, request),
+    run=lambda model: _run_of(model, graph),
   )
-  if moving_averages:
+
+
+def _fit(model, request):
+  """Chooses which values weights take, and looks for what lacks one."""
+  if request.moving_averages:
     model.history += UseMovingAverages().apply(model)
-  needed = [
+  _refuse_mismatch(model, _variables(model), request.source)
+
+
+def _run_of(model, graph):
+  nodes = [model.graph.node(name) for name in _variables(model)]
+  values = model.values
+  return RebuiltModel(
+    lambda: _restored(graph, nodes, values), [str(r) for r in model.outputs]
+  )
+
+
+def _variables(model):
+  """Names of the variables that the outputs need, or wait for."""
+  return [
     name
     for name in model.needed(control=True)
-    if built.op(name) in ops.VARIABLES
+    if model.graph.op(name) in ops.VARIABLES
   ]
-  _refuse_mismatch(built, values, needed, spec)
-  model.inputs = find_tensors(built, Signatures(), inputs, "--input_node")
-  names = [str(r) if r.index else r.node + ":0" for r in refs]
-  nodes = [built.node(name) for name in needed]
-  return model, LiveSession(lambda: _restored(graph, nodes, values), names)
 
 
 def find_function(spec):
@@ -231,8 +213,9 @@ def _call(function, spec, placeholders, kwargs):
     ) from error
 
 
-def _refuse_mismatch(graph: Graph, values, needed, spec):
+def _refuse_mismatch(model, needed, spec):
   """Raises SourceError where the checkpoint does not fit the variables."""
+  graph, values = model.graph, model.values
   missing = [name for name in needed if name not in values]
   wrong = []
   for name in needed:

@@ -10,8 +10,8 @@ from judges.commands import ROOT, assert_refused, contents, run
 from judges.exporting import assert_close
 
 from bnexport.errors import SourceError
-from bnexport.proof.comparison import Runner
-from bnexport.sources import builder
+from bnexport.proof.runs import ImportedGraph
+from bnexport.sources import model_code
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 
@@ -86,7 +86,7 @@ def save(build, path, *arguments, **options):
   with tf1.Graph().as_default() as graph:
     tf1.disable_resource_variables()
     build(
-      *[builder.placeholder(text) for text in arguments],
+      *[model_code.placeholder(text) for text in arguments],
       is_training=False,
       **options,
     )
@@ -102,7 +102,7 @@ def live_answers(build, prefix, feeds, *arguments, **options):
   with tf1.Graph().as_default() as graph:
     tf1.disable_resource_variables()
     build(
-      *[builder.placeholder(text) for text in arguments],
+      *[model_code.placeholder(text) for text in arguments],
       is_training=False,
       **options,
     )
@@ -114,14 +114,16 @@ def live_answers(build, prefix, feeds, *arguments, **options):
 @pytest.fixture
 def net(folder):
   """The module of the model's code, with its checkpoint in run/."""
-  function = builder.find_function("my_net.py:build")
+  function = model_code.find_function("my_net.py:build")
   save(function, folder / "run" / "model.ckpt", "x:float32:?,5")
   return sys.modules["my_net"]
 
 
 def assert_answers(path, feeds, truth):
-  runner = Runner(read_proto(path, tf1.GraphDef, "the graph"), ["logits"])
-  assert_close(runner.answers(feeds)[0], truth, TOLERANCE)
+  runner = ImportedGraph(
+    read_proto(path, tf1.GraphDef, "the graph"), ["logits"]
+  )
+  assert_close(runner.run(feeds)[0], truth, TOLERANCE)
   runner.close()
 
 
@@ -215,7 +217,7 @@ def trained(is_training):
 """
   )
   (folder / "my_net.py").write_text(code)
-  save(builder.find_function("my_net.py:trained"), "run/ema.ckpt")
+  save(model_code.find_function("my_net.py:trained"), "run/ema.ckpt")
   result = run(
     capsys,
     "--model=my_net.py:own_input",
@@ -241,7 +243,7 @@ def trained(is_training):
 def test_demo_model(capsys, tmp_path):
   """Trained, frozen both ways; both answer as the restored model."""
   path = os.path.join(ROOT, "scripts", "demo_model.py")
-  build = builder.find_function(path + ":build")
+  build = model_code.find_function(path + ":build")
   with tf1.Graph().as_default():
     sys.modules["demo_model"].train(str(tmp_path), steps=3)
   prefix = str(tmp_path / "model.ckpt")
@@ -272,7 +274,7 @@ def build(x, is_training):
   h = tf.layers.batch_normalization(h, training=is_training, name="norm")
   return tf.identity(tf.nn.relu(h), name="logits")
 """)
-  build = builder.find_function("my_net.py:build")
+  build = model_code.find_function("my_net.py:build")
   save(build, "run/model.ckpt", "x:float32:?,5")
   result = run(
     capsys,
@@ -408,7 +410,7 @@ def test_input_without_model(capsys, net):
 )
 def test_placeholder(text, dtype, shape):
   with tf1.Graph().as_default():
-    made = builder.placeholder(text)
+    made = model_code.placeholder(text)
   assert made.op.name == "x"
   assert made.dtype == dtype
   assert made.shape.as_list() == shape
@@ -447,11 +449,11 @@ def test_checkpoint_of_other_shapes(capsys, net):
 
 def test_code_that_changes_is_read_again(net, folder):
   (folder / "my_net.py").write_text("def build(is_training): return 17\n")
-  assert builder.find_function("my_net.py:build")(is_training=False) == 17
+  assert model_code.find_function("my_net.py:build")(is_training=False) == 17
 
 
 def test_a_failed_import_leaves_no_module(folder):
   (folder / "my_net.py").write_text("raise ValueError('no')\n")
   with pytest.raises(SourceError):
-    builder.find_function("my_net.py:build")
+    model_code.find_function("my_net.py:build")
   assert "my_net" not in sys.modules

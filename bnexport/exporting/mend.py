@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps that make a wrongly frozen graph a training graph again."""
+
+from __future__ import annotations
+
+from bnexport.batchnorm.norm import BATCH
+from bnexport.errors import TransformError
+from bnexport.graph import ops
+from bnexport.graph.nodes import in_scope
+from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.replace_inputs import ReplaceInputs
+from bnexport.transforms.repair.restore_updates import RestoreUpdates
+from bnexport.transforms.repair.state_shapes import StateShapes
+from bnexport.transforms.repair.thaw_variables import ThawVariables
+
+
+def mend(model, keep):
+  """Gives a frozen graph its variables and updates back.
+
+  Args:
+    model: opened as a `frozen_graph`; is edited. Its history says what was
+      mended before, and afterwards all that was.
+    keep: names and scopes of norms that mean to use the batch.
+
+  Returns:
+    Whether anything was mended.
+
+  Raises:
+    TransformError: names in the checkpoint are not clear.
+  """
+  told = model.history + ReplaceInputs().apply(model) + _unknown(model)
+  # What follows looks into functions; that they are inlined mends nothing.
+  InlineFunctions().apply(model)
+  for transform in (ThawVariables(), StateShapes(), RestoreUpdates(keep)):
+    told += transform.apply(model)
+  model.history = told
+  return bool(told)
+
+
+def _unknown(model):
+  """Says which nodes keep TensorFlow from importing the file."""
+  return [
+    f"removed '{node.name}': TensorFlow does not know its op '{node.op}'"
+    for node in model.graph
+    if node.op not in model.graph.library and node.op not in model.signatures
+  ]
+
+
+def is_same(original, model):
+  """Whether rewriting changed nothing of what the outputs need.
+
+  Args:
+    original: the Model before.
+    model: the Model afterwards.
+  """
+  for name in original.needed():
+    if name not in model.graph:
+      return False
+    before, after = original.graph.node(name), model.graph.node(name)
+    if before.op in ops.VARIABLES:
+      if after.op != "Const":
+        return False
+    elif (
+      before.op != after.op
+      or original.graph.data_inputs(name) != model.graph.data_inputs(name)
+      or _attributes(before) != _attributes(after)
+    ):
+      return False
+  return True
+
+
+def _attributes(node):
+  return {k: v for k, v in node.attr.items() if not k.startswith("_")}
+
+
+def refuse_lost(model, norms, keep):
+  """Raises TransformError for norms that use the batch, where nobody said so.
+
+  Freezing prunes the updates, so that nothing tells an instance norm.
+
+  Args:
+    model: the Model, mended and rewritten.
+    norms: its BatchNorms.
+    keep: names and scopes of norms that mean to use the batch.
+  """
+  lost = model.unaveraged or tuple(
+    norm.name
+    for norm in norms
+    if norm.statistics == BATCH
+    and not any(in_scope(norm.name, scope) for scope in keep)
+  )
+  if not lost:
+    return
+  more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+  fact = "it is in training mode and its averages are not in the graph"
+  if model.values.checkpoint is not None:
+    saved = model.values.checkpoint.prefix
+    fact += f", nor do names in checkpoint '{saved}' tell them"
+  raise TransformError(
+    f"mend norm '{lost[0]}'{more}",
+    fact,
+    "pass --checkpoint=PREFIX with its .meta beside it, or "
+    "--calibration_data=FILE.npz to compute them; "
+    f"--keep_batch_statistics={lost[0]} keeps a norm that means to use the "
+    "batch",
+  )

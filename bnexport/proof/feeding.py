@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feeds for a graph: made up, or a user's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnexport.errors import ComparisonError
+from bnexport.graph import ops
+from bnexport.tf1 import tf1
+
+_ROWS = 4
+# Sizes tried for dimensions that a graph leaves open: networks halve images
+# some times, and crop or flatten to fixed sizes.
+_SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
+
+
+def made_up_feeds(graph_def, rows=_ROWS):
+  """Yields feeds to try: random values in the placeholders' shapes.
+
+  Feeds are dicts of arrays by node name. Open first dimensions get `rows`
+  rows; other open ones the same size each, another size in each try.
+  """
+  placeholders = [
+    n for n in graph_def.node if n.op in ops.PLACEHOLDERS and not n.input
+  ]
+  is_open = any(_open_sizes(node) for node in placeholders)
+  for size in _SIZES if is_open else (1,):
+    random = np.random.RandomState(7)
+    yield {
+      node.name: _made_up(node, rows, size, random) for node in placeholders
+    }
+
+
+def _open_sizes(node):
+  shape = node.attr["shape"].shape
+  return shape.unknown_rank or any(d.size < 0 for d in shape.dim[1:])
+
+
+def _made_up(node, rows, size, random):
+  shape = node.attr["shape"].shape
+  sizes = [d.size for d in shape.dim]
+  if shape.unknown_rank or "shape" not in node.attr:
+    sizes = [rows, size, size, 3]
+  if len(sizes) > 4:
+    size = max(size // 4, 1)  # a video of 64 in each direction takes minutes
+  sizes = [
+    d if d >= 0 else (rows if i == 0 else size) for i, d in enumerate(sizes)
+  ]
+  dtype = tf1.as_dtype(node.attr["dtype"].type)
+  if dtype.is_floating or dtype.is_complex:
+    values = random.randn(*sizes) if sizes else np.float64(1.0)
+    return np.asarray(values).astype(dtype.as_numpy_dtype)
+  if dtype == tf1.bool:
+    return random.rand(*sizes) > 0.5
+  if dtype == tf1.string:
+    return np.full(sizes, b"", dtype=object)
+  return random.randint(0, 2, sizes).astype(dtype.as_numpy_dtype)
+
+
+def run_given(runner, feeds):
+  """The answers for a user's feeds.
+
+  Raises:
+    ComparisonError: the graph does not run on them.
+  """
+  try:
+    return runner.run(feeds)
+  except ComparisonError as error:
+    raise ComparisonError(
+      error.what, error.fact, "give feeds of the inputs' shapes and dtypes"
+    ) from error
+
+
+def refuse_other_names(graph_def, feeds):
+  """Raises ComparisonError where feeds and inputs are not the same."""
+  inputs = [node.name for node in graph_def.node if node.op in ops.PLACEHOLDERS]
+  unknown = [name for name in feeds if name not in inputs]
+  if unknown:
+    raise ComparisonError(
+      "run the graph with the feeds",
+      f"'{unknown[0]}' is no input of it",
+      "give arrays named %s" % (", ".join((f"'{name}'" for name in inputs)),),
+    )
+
+
+def first_that_runs(runner, tried, proof):
+  """The first feeds that a graph runs on, and its answers; or two None.
+
+  Args:
+    runner: a Run.
+    tried: iterable of feeds.
+    proof: a Comparison; is told why nothing runs.
+  """
+  said = None
+  for feeds in tried:
+    try:
+      return feeds, runner.run(feeds)
+    except ComparisonError as error:
+      said = said or error.fact
+  proof.reference = "nothing: no made-up input fits the graph"
+  proof.notes.append(
+    f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
+  )
+  return None, None

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs: what answers feeds, and a graph that TensorFlow imports to do so."""
+
+from __future__ import annotations
+
+import abc
+from typing import Callable, Dict, Iterable, List, Mapping, Optional
+
+import numpy as np
+
+from bnexport.errors import FEED, ComparisonError, first_line
+from bnexport.graph import Graph, TensorRef
+from bnexport.proof.differences import tolerance
+from bnexport.tf1 import session, tf1
+
+# What TensorFlow raises of a graph or of feeds that it does not take.
+TF_ERRORS = (tf1.errors.OpError, ValueError, TypeError, KeyError, RuntimeError)
+
+
+class Run(abc.ABC):
+  """One thing that answers feeds: an export, or what it is held against.
+
+  It is opened at its first use, answers the same feeds the same way each time,
+  and is closed by whoever made it; `with` closes it too.
+
+  Attributes:
+    what: names it in reports, such as `the rebuilt model in its session`.
+    outputs: the tensors that `run` gives, by name.
+  """
+
+  what: str
+  outputs: List[str]
+
+  @property
+  @abc.abstractmethod
+  def graph(self) -> Graph:
+    """The Graph that is run, for who walks its tensors.
+
+    Raises:
+      ComparisonError: it can't be opened.
+    """
+
+  @abc.abstractmethod
+  def fetch(
+    self, refs: Iterable, feeds: Mapping[str, np.ndarray]
+  ) -> List[np.ndarray]:
+    """Arrays of any tensors, by name or TensorRef.
+
+    Args:
+      refs: nodes or tensors of `graph`.
+      feeds: arrays by node name.
+
+    Raises:
+      ComparisonError: it can't be run on these feeds.
+    """
+
+  def run(self, feeds: Mapping[str, np.ndarray]) -> List[np.ndarray]:
+    """Arrays of the outputs; see `fetch`."""
+    return self.fetch(self.outputs, feeds)
+
+  @abc.abstractmethod
+  def close(self) -> None:
+    """Gives sessions and weights back; it may be opened again."""
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *raised):
+    self.close()
+
+
+class ImportedGraph(Run):
+  """A GraphDef that TensorFlow imports, and runs with nothing but feeds.
+
+  Attributes:
+    settings: what is fed where feeds say nothing, by node name.
+  """
+
+  def __init__(
+    self,
+    graph_def,
+    outputs,
+    initializers=(),
+    restore: Optional[Callable] = None,
+    what="the graph, imported again",
+    settings: Optional[Dict[str, object]] = None,
+  ):
+    """Imports the graph.
+
+    Args:
+      graph_def: the graph.
+      outputs: TensorRefs or names that `run` gives.
+      initializers: nodes to run once.
+      restore: gives a session's variables their values, or None.
+      what: names it in reports.
+      settings: arrays by node name, which feeds may replace.
+
+    Raises:
+      ComparisonError: TensorFlow does not take it.
+    """
+    self.what = what
+    self.outputs = [str(ref) for ref in outputs]
+    self.settings = settings or {}
+    self._graph = None
+    self._imported = tf1.Graph()
+    self._graph_def = graph_def
+    try:
+      with self._imported.as_default():
+        tf1.import_graph_def(graph_def, name="")
+      self._session = session(self._imported)
+      if restore is not None:
+        restore(self._session)
+      if initializers:
+        self._session.run(list(initializers))
+    except TF_ERRORS as error:
+      raise ComparisonError(
+        "import the graph",
+        first_line(error),
+        "see what python -m bnexport.inspect finds in it",
+      ) from error
+
+  @property
+  def graph(self):
+    if self._graph is None:
+      self._graph = Graph(self._graph_def, copy=False)
+    return self._graph
+
+  @property
+  def rounding(self):
+    """Relative rounding of the coarsest numbers the graph computes with."""
+    dtypes = {
+      output.dtype
+      for operation in self._imported.get_operations()
+      for output in operation.outputs
+    }
+    coarse = dtypes & {tf1.float16, tf1.bfloat16}
+    return max((tolerance(d.as_numpy_dtype) for d in coarse), default=0.0)
+
+  def fetch(self, refs, feeds):
+    # Its reference may need what it does not.
+    there = {name: feeds[name] for name in feeds if self._has(name)}
+    return run_session(self._session, refs, {**self.settings, **there})
+
+  def _has(self, name):
+    try:
+      return (
+        self._imported.get_operation_by_name(TensorRef.parse(name).node)
+        is not None
+      )
+    except KeyError:
+      return False
+
+  def close(self):
+    self._session.close()
+
+
+def run_session(running, refs, feeds, what="run the graph"):
+  """What a session gives for tensors and feeds, by name or TensorRef.
+
+  Raises:
+    ComparisonError: TensorFlow can't run it.
+  """
+  try:
+    return running.run(
+      [tensor_name(ref) for ref in refs],
+      {tensor_name(ref): value for ref, value in feeds.items()},
+    )
+  except TF_ERRORS as error:
+    raise ComparisonError(what, first_line(error), FEED) from error
+
+
+def tensor_name(ref):
+  """A tensor's name as a session takes it, `node:0`."""
+  ref = TensorRef.parse(str(ref))
+  return f"{ref.node}:{ref.index}"
