@@ -42,7 +42,8 @@ def either(training, if_training, otherwise):
   """
   value = known(training)
   if value is None:
-    return tf1.cond(training, if_training, otherwise)
+    # Strict: a list of one tensor stays a list.
+    return tf1.cond(training, if_training, otherwise, strict=True)
   return if_training() if value else otherwise()
 
 
