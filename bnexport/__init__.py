@@ -166,7 +166,7 @@ def load(
 
 
 def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
-  """What is wrong with a model; nothing of it is run.
+  """Finds what is wrong with a model; nothing of it is run.
 
     >>> [finding.code for finding in bnexport.check(trained)]
     ['BN101']

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: flags, exit statuses, progress.
+"""Flags, exit statuses and progress lines of the commands.
 
 Importing it does not import TensorFlow, so `--help` answers at once.
 """

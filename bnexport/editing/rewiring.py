@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewiring a Graph: verbs that are checked, and change all or nothing.
+"""Verbs that rewire a Graph; each is checked and changes all or nothing.
 
 They are built on the few verbs of Graph. Each refuses what would dangle, be
 read as another dtype or run in a circle, and leaves the graph as it was then.
@@ -85,7 +85,7 @@ def _rerouted(
   within: Optional[Names],
   but: Names,
 ) -> Tuple[Dict[str, List[TensorRef]], int]:
-  """The inputs that nodes have afterwards, and how many of them change."""
+  """New inputs by the names of nodes that change, and the number of changes."""
   refs = as_refs(tensors)
   for old, new in refs.items():
     refuse_unlike(graph, old, new)
@@ -242,7 +242,7 @@ def insert(
 
 
 def bypass(graph: Graph, names: Names) -> None:
-  """Removes nodes; who read what they gave reads what they were given.
+  """Removes nodes; readers of their outputs read their inputs.
 
   Inputs and outputs belong together in their order. Constants and variables
   are no inputs where there are too many otherwise. Who waited for the nodes
@@ -283,7 +283,7 @@ def bypass(graph: Graph, names: Names) -> None:
 
 
 def _is_stored(graph: Graph, ref: TensorRef) -> bool:
-  """Whether a tensor is a constant's or variable's value."""
+  """Tells whether a tensor is the value of a constant or variable."""
   if variable_of(graph, ref) is not None:
     return True
   while graph.op(ref.node) in ops.CARRIERS:
@@ -292,7 +292,7 @@ def _is_stored(graph: Graph, ref: TensorRef) -> bool:
 
 
 def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
-  """Who waits for nodes waits for what these read and wait for outside."""
+  """Makes the nodes that wait for `own` wait for its inputs from outside."""
   # Readers of data were rerouted; only those that wait are left.
   for reader in outside(graph, own):
     refs = graph.inputs(reader)
@@ -309,7 +309,7 @@ def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
 
 
 def connect(graph: Graph, tensors: Iterable[AnyRef], names: Names) -> None:
-  """Makes nodes read these tensors for those that they read from outside.
+  """Makes nodes read these tensors in place of their inputs from outside.
 
     >>> editing.connect(graph, ["a"], "b")
     >>> show("b")
@@ -347,7 +347,7 @@ def read_outside(graph: Graph, names: Names) -> List[TensorRef]:
 
 
 def outside(graph: Graph, own: Dict[str, None]) -> Dict[str, None]:
-  """The nodes that read others or wait for them, and are none of them."""
+  """Names of the nodes that read or wait for `own` and are not in it."""
   return dict.fromkeys(
     r for name in own for r in graph.readers(name) if r not in own
   )

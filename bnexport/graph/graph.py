@@ -303,7 +303,7 @@ class Graph:
     new: TensorRef,
     readers: Optional[Iterable[str]] = None,
   ) -> int:
-    """Makes whoever reads the tensor `old` read `new`.
+    """Makes the readers of the tensor `old` read `new`.
 
     Args:
       old: the tensor to let go of. Control edges from its node stay.
@@ -324,7 +324,7 @@ class Graph:
     return changed
 
   def rename(self, names: Mapping[str, str]) -> None:
-    """Gives nodes other names; who reads them, or is placed with them, follows.
+    """Gives nodes other names; their readers and colocations follow.
 
     Args:
       names: new names by old ones. All are changed at once, so two nodes may
@@ -412,7 +412,7 @@ class Graph:
     return out
 
   def copy_rest(self, out: tf1.GraphDef) -> None:
-    """Copies what a GraphDef has besides nodes: versions and library."""
+    """Copies the versions and the library into a GraphDef."""
     out.versions.CopyFrom(self.versions)
     out.library.function.extend(self.library.values())
     out.library.gradient.extend(
@@ -448,7 +448,7 @@ class Graph:
     return Graph(self.to_graph_def(), copy=False)
 
   def lint(self) -> None:
-    """Checks what the verbs promise.
+    """Checks that inputs exist, data inputs come first and no cycle is left.
 
     Raises:
       GraphError: an input dangles, a control input stands before a data

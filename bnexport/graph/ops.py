@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rewriting has to know about TensorFlow's ops, as tables.
+"""Tables of TensorFlow's ops, by what they do to values and state.
 
 Ops are told apart by what they do to a value, never by a node's name.
 """
@@ -195,7 +195,7 @@ _ADDRESS = re.compile(rb"^(file|grpc)://")
 
 
 def reaches(node: tf1.NodeDef) -> Optional[str]:
-  """What a NodeDef reaches outside of the graph: one of the above, or None."""
+  """The place outside of the graph that a node reaches, or None."""
   for what, pattern in _REACHES:
     if pattern.search(node.op):
       return what
@@ -210,12 +210,12 @@ def reaches(node: tf1.NodeDef) -> Optional[str]:
 
 
 def is_random(op: str) -> bool:
-  """Whether the op draws random numbers."""
+  """Tells whether an op draws random numbers."""
   return op.startswith(_RANDOM_PREFIXES) and op not in _NOT_RANDOM
 
 
 def is_data_source(op: str) -> bool:
-  """Whether the op brings in values from outside the graph."""
+  """Tells whether an op brings in values from outside the graph."""
   return (
     op in PLACEHOLDERS
     or op in DATA_SOURCES

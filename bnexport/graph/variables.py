@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading variables in a graph: plain values, in any while loop's frame."""
+"""Variables of a graph: their reads, dtypes and assignments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def variable_dtype(graph: Graph, variable: str) -> int:
 
 
 def variable_of(graph: Graph, ref: TensorRef) -> Optional[str]:
-  """Name of the variable whose handle, reference or value a tensor is."""
+  """Name of the variable whose handle, reference or value this is, or None."""
   return holder_of(graph, ref, ops.VARIABLES)
 
 
@@ -44,7 +44,7 @@ def constant_of(graph: Graph, ref: TensorRef) -> Optional[str]:
 def holder_of(
   graph: Graph, ref: TensorRef, kinds: Collection[str]
 ) -> Optional[str]:
-  """Name of the node of some ops that a tensor is handed on from, or None."""
+  """Name of the node of these ops whose value a tensor is, or None."""
   seen = set()
   while ref.node not in seen:
     seen.add(ref.node)
@@ -93,7 +93,7 @@ def own_read(graph: Graph, variable: str) -> TensorRef:
 def become_resource(
   graph: Graph, name: str, dtype: AnyType, shape: Any
 ) -> None:
-  """Makes a node a resource variable; what read its value reads it still.
+  """Makes a node a resource variable; its readers read its value.
 
   Args:
     graph: the graph.
@@ -113,7 +113,7 @@ def become_resource(
 
 
 def is_reference(graph: Graph, ref: TensorRef) -> bool:
-  """Whether a tensor is a variable's reference or handle, not its value."""
+  """Tells whether a tensor is a variable's reference or handle."""
   while graph.op(ref.node) not in ops.VARIABLES:
     node = graph.node(ref.node)
     if node.op not in _HANDOVERS:
@@ -130,7 +130,7 @@ def is_reference(graph: Graph, ref: TensorRef) -> bool:
 def assignment(
   imported: tf1.Graph, node: tf1.NodeDef
 ) -> Tuple[tf1.Operation, tf1.Tensor]:
-  """An operation that sets a variable, and what it is fed, in a tf Graph.
+  """An operation that sets a variable in a tf Graph, and its placeholder.
 
   Args:
     imported: the tf.compat.v1.Graph with the variable; the default graph.
@@ -149,7 +149,7 @@ Frame = Tuple[bytes, ...]
 
 
 class Frames:
-  """Which while loop's frame each node runs in."""
+  """The frame of the while loops that each node runs in."""
 
   def __init__(self, graph: Graph, order: Iterable[str]):
     """Sweeps over `order`, names of nodes with inputs first."""

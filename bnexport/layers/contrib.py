@@ -190,6 +190,6 @@ def _collect_variables(variables, collections, order):
 
 
 def _collect_output(outputs, alias, collections):
-  """Adds an output to collections, under the name slim's end points go by."""
+  """Adds an output to collections, under its alias among slim's end points."""
   outputs.aliases = getattr(outputs, "aliases", []) + [alias]
   tf1.add_to_collections(collections, outputs)

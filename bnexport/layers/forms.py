@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batch norm computed: fused, by stored averages, or by the batch."""
+"""Batch norm by the fused op, by stored averages and by batch statistics."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _virtual_batches(layer):
 
 
 def _broadcast(layer, value):
-  """Reshapes [channels] to what broadcasts over the input, where it has to."""
+  """Reshapes [channels] so that it broadcasts over the input, where needed."""
   is_last = layer.axes == (layer.rank - 1,)
   if value is None or len(value.shape) != 1 or is_last:
     return value
@@ -210,7 +210,7 @@ def _weights(layer):
 
 
 def _adjustment(layer):
-  """Scale and offset of normalised values: 1 and 0 when not training."""
+  """Scale and offset of the adjustment: 1 and 0 when not training."""
   scale, offset = layer.options.adjustment(tf1.shape(layer.x))
   return (
     either(layer.training, lambda: scale, lambda: tf1.ones_like(scale)),
@@ -229,7 +229,7 @@ def _composed(first_scale, first_offset, scale, offset):
 
 
 def _renorm(layer, mean, variance):
-  """How renorm corrects normalised values; formulas of arXiv:1702.03275.
+  """The corrections r and d of batch renormalization, arXiv:1702.03275.
 
   Args:
     layer: Layer.

@@ -20,7 +20,7 @@ _CLIPPINGS = ("rmin", "rmax", "dmax")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a layer is asked for: arguments of `batch_normalization` by name.
+  """Options of a layer: arguments of `batch_normalization` by name.
 
   The fields without a default are among these. The others are what tf.contrib
   and tf.layers differ in; by default they are as tf.layers has them.
@@ -68,7 +68,7 @@ class Options:
 
 @dataclasses.dataclass
 class Variables:
-  """What a layer keeps; None for what it does without."""
+  """The variables of a layer; None for those that it does without."""
 
   gamma: Any = None
   beta: Any = None
@@ -139,7 +139,7 @@ def axes_of(x, options):
 
 
 def refuse(x, axes, options):
-  """Raises LayerError for what contradicts itself."""
+  """Raises LayerError for options that contradict each other."""
   unknown = sorted(set(options.renorm_clipping or ()) - set(_CLIPPINGS))
   if options.renorm and unknown:
     raise refusal(
@@ -175,7 +175,7 @@ def refuse(x, axes, options):
 
 
 def can_be_fused(x, axes, options):
-  """Whether the fused op does what is asked for."""
+  """Tells whether the fused op can compute the layer."""
   rank = x.shape.ndims
   return (
     (options.fused is None or bool(options.fused))

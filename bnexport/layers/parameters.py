@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables of a batch norm layer, and what is asked of its input."""
+"""Inputs, variables and refusals of batch norm layers."""
 
 from __future__ import annotations
 

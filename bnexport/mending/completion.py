@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a frozen graph has lost, given back from its training graph."""
+"""Nodes and functions that a frozen graph lost, from its training graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_ALIKE = 0.5
 
 @dataclasses.dataclass
 class Completion:
-  """What was taken from the training graph.
+  """The nodes, functions and values that completing a graph gave back.
 
   Attributes:
     held: values that the frozen graph holds, TensorProtos by variable.
@@ -34,7 +34,7 @@ class Completion:
 def complete(
   graph_def: tf1.GraphDef, training: tf1.GraphDef, signatures: Signatures
 ) -> Completion:
-  """Adds to a frozen graph what only its training graph holds, in place.
+  """Adds to a frozen graph the nodes and functions of its training graph.
 
   Variables that were made constants are variables again. Nodes that freezing
   changed, or that only training needs, are those of the training graph.
@@ -135,7 +135,7 @@ def _is_alike(
 def _is_frozen_form(
   node: tf1.NodeDef, original: tf1.NodeDef, signatures: Signatures
 ) -> bool:
-  """Whether freezing, or mending by renaming, makes one of the other.
+  """Tells whether freezing or mending by renaming makes `node` of `original`.
 
   That changes variables and what takes or gives their references or handles.
   """
@@ -168,7 +168,7 @@ def _take_back(
   signatures: Signatures,
   held: Dict[str, tf1.TensorProto],
 ) -> None:
-  """Makes a node of the frozen graph what it was, unless it was edited."""
+  """Makes a node of the frozen graph the original one, unless it was edited."""
   if node.op == "Const" and original.op in ops.VARIABLES:
     tensor = type(node.attr["value"].tensor)()
     tensor.CopyFrom(node.attr["value"].tensor)

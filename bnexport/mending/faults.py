@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is malformed in a GraphDef, found before anything opens it.
+"""Faults of a GraphDef, found before anything opens it.
 
 TensorFlow refuses such graphs with its first complaint; here all are found,
 each with the node it is at. Nothing but the protos is looked at.
@@ -106,7 +106,7 @@ class _Reading:
         )
 
   def _outputs(self, name: str) -> float:
-    """Number of outputs; any number where the op is not known."""
+    """Number of a node's outputs; infinity where its op is unknown."""
     node = self._nodes[name]
     if node.op not in self._signatures:
       return float("inf")
@@ -125,7 +125,7 @@ class _Reading:
   def _signature(
     self, node: tf1.NodeDef, refs: List[TensorRef]
   ) -> Iterator[Fault]:
-    """Whether the inputs are as many, and references where it takes some."""
+    """Yields faults of a node's inputs: their number, and references."""
     if node.op not in self._signatures:
       return
     slots = slots_of(node, self._signatures)
@@ -203,7 +203,7 @@ def clashes(
 def gives_reference(
   node: tf1.NodeDef, signatures: Signatures, index: int
 ) -> bool:
-  """Whether an output of a node is a variable's reference."""
+  """Tells whether an output of a node is a variable's reference."""
   if node.op in ops.VARIABLES:
     return node.op != "VarHandleOp"
   for arg in signatures[node.op].output_arg:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a malformed GraphDef one that opens, for what is asked of it."""
+"""Edits that make a malformed GraphDef open, as far as the outputs need it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def placeholder_name(ref: TensorRef) -> str:
 def _drop_repeated(
   graph_def: tf1.GraphDef, found: Iterable[Fault]
 ) -> List[str]:
-  """Of nodes with one name, keeps one."""
+  """Keeps one of the equal nodes that share a name."""
   repeated = {f.node for f in found if f.kind == faulty.DUPLICATE}
   if not repeated:
     return []

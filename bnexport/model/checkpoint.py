@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: finding them, and the values of a graph's variables in them."""
+"""Checkpoints, and the values of a graph's variables in them."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Checkpoint:
 
 
 class Saved(NamedTuple):
-  """Where a checkpoint has a value: a key, and a slice as SaveV2 writes it."""
+  """A place in a checkpoint: a key, and a slice as SaveV2 writes it."""
 
   key: str
   slice_spec: str
@@ -205,7 +205,7 @@ class Values:
     self._instead: Dict[str, Saved] = {}
 
   def prefer(self, variable: str, saved: Saved) -> None:
-    """Takes the value of `variable` from there from now on."""
+    """Makes `saved` the place that the value of `variable` is read from."""
     self._instead[variable] = saved
 
   def hold(self, variable: str, tensor: tf1.TensorProto) -> None:
@@ -214,7 +214,7 @@ class Values:
     self._held[variable].CopyFrom(tensor)
 
   def find(self, variable: str) -> Optional[Saved]:
-    """Returns where the value of a variable is, or None."""
+    """Returns the place of a variable's value, or None."""
     if variable in self._instead:
       return self._instead[variable]
     if variable in self._held:

@@ -29,7 +29,7 @@ from bnexport.tf1 import tf1
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-  """What a SavedModel says of its graph, as it was when it was read.
+  """Tags, signatures, ends and assets of the SavedModel that a graph is from.
 
   Attributes:
     tags: of the graph.
@@ -47,7 +47,7 @@ class Served:
 def tensor_fields(
   info: tf1.saved_model.TensorInfo,
 ) -> Iterator[Tuple[Any, str]]:
-  """Yields where a TensorInfo names tensors: a message and a field of it."""
+  """Yields the fields of a TensorInfo that name tensors: message and name."""
   kind = info.WhichOneof("encoding")
   if kind == "coo_sparse":
     for part in ("values", "indices", "dense_shape"):
@@ -61,7 +61,7 @@ def tensor_fields(
 
 @dataclasses.dataclass
 class Model:
-  """What a source loads and transforms edit.
+  """A graph with its values and ends; sources make it, transforms edit it.
 
   Attributes:
     graph: the graph, edited in place by transforms.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user names to be opened, and the flags that name it."""
+"""Requests: the sources that a user names, and the flags that name them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = ("graph_def", "meta_graph", "saved_model", "keras")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """A source, and what is asked of it; `sources.open` makes a Model of it.
+  """A source and the options of opening it; `sources.open` takes it.
 
   Attributes:
     kind: a key of `sources.KINDS`; the flag that names the source is called
@@ -54,7 +54,7 @@ class Request:
   flags: Tuple[str, str] = ("--output_node", "--input_node")
 
   def without_objects(self) -> Request:
-    """The same without what is in memory: a proto, a graph, a session."""
+    """A copy without the objects in memory: a proto, a graph, a session."""
     if isinstance(self.source, str):
       return self
     return dataclasses.replace(self, source=None, session=None)

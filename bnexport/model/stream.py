@@ -89,7 +89,7 @@ def to_graph_def(model: Model) -> tf1.GraphDef:
 
 
 def skeleton(model: Model) -> tf1.GraphDef:
-  """The model's GraphDef with placeholders for what is deferred."""
+  """The model's GraphDef with placeholders for the deferred constants."""
   out = tf1.GraphDef()
   for name in model.graph.topological():
     node = out.node.add()
@@ -113,7 +113,7 @@ def whole(model: Model, name: str) -> tf1.NodeDef:
 
 
 def plain(node: tf1.NodeDef) -> tf1.NodeDef:
-  """A NodeDef without what was noted on it while it was rewritten."""
+  """A NodeDef without the attributes that rewriting notes on it."""
   if DEFERRED in node.attr or "_output_shapes" in node.attr:
     node, noted = type(node)(), node
     node.CopyFrom(noted)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lookup tables stay with what fills them."""
+"""Lookup tables and the initializers that fill them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bnexport.model.model import Model
 
 
 def keep_initializers(model: Model, names: Iterable[str]) -> None:
-  """Keeps what fills the tables of the outputs, and what a user names.
+  """Keeps the initializers of the outputs' tables, and nodes that a user names.
 
   Args:
     model: gets its `initializers` set.
@@ -48,7 +48,7 @@ def keep_initializers(model: Model, names: Iterable[str]) -> None:
 def refuse_mutable(
   graph: Graph, names: Iterable[str], what: str, step: str
 ) -> None:
-  """Raises SourceError where one of the nodes is a table nodes do not fill.
+  """Raises SourceError where one of the nodes is a mutable lookup table.
 
   Args:
     graph: a Graph.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attributes that a node leaves out: what they are, and which may be.
+"""Attributes that a node may leave out, and their values.
 
 The rules, for an op whose OpDef is known; other nodes stay as they are.
 
@@ -56,7 +56,7 @@ def strip(graph_def: tf1.GraphDef) -> None:
 
 
 def _scopes(graph_def: tf1.GraphDef) -> Iterator[_Scope]:
-  """The graph and each of its functions: where a name means one node."""
+  """Yields the scopes of node names: the graph and each of its functions."""
   library = {f.signature.name: f.signature for f in graph_def.library.function}
   yield _Scope(graph_def.node, library, ())
   for function in graph_def.library.function:
@@ -92,7 +92,7 @@ class _Scope:
         )
 
   def strip(self, node: tf1.NodeDef) -> None:
-    """Removes what can be filled in; the scope itself has to be filled."""
+    """Removes the attributes of a node that `fill` puts back."""
     signature = self._signature(node)
     if signature is None:
       return
@@ -181,7 +181,7 @@ class _Scope:
   def _inferred(
     self, node: tf1.NodeDef, signature: OpDef
   ) -> Dict[str, tf1.AttrValue]:
-    """Attributes that the inputs tell, by name."""
+    """Attributes that follow from the inputs of a node, by name."""
     found: Dict[str, tf1.AttrValue] = {}
     if node.op == "Const" and "value" in node.attr:
       found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
@@ -239,7 +239,7 @@ def _arguments(
 
 
 def _coerce(value: tf1.AttrValue, kind: str) -> None:
-  """Turns what a person writes for an attribute into its kind."""
+  """Converts an int to float, or a shape to list(int), where `kind` is that."""
   if kind == "float" and value.HasField("i"):
     value.f = value.i
   elif kind == "list(int)" and value.HasField("shape"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From text to protos."""
+"""Graphs and attribute values read from text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_value(text: str) -> tf1.AttrValue:
 
 
 class _Reader:
-  """A recursive descent: one method a part, which takes what it reads.
+  """A recursive descent parser with one method for each part of the notation.
 
   What is next is `_text`, of the kind `_kind`: a mark, a string, a word,
   other (no token starts so), or None at the end.
@@ -290,7 +290,7 @@ class _Reader:
       self._fail(r"a string with no escapes but \n \t \" \\ \xNN", start)
 
   def _rest(self, proto):
-    """Merges what stands behind a plus, where there is one."""
+    """Merges the text format that stands behind a plus, if there is a plus."""
     if not self._accept("+"):
       return
     start, text = self._start, self._name("protobuf's text format in quotes")
@@ -316,7 +316,7 @@ class _Reader:
     return True
 
   def _is_before(self, mark):
-    """Whether that mark follows on what is next."""
+    """Tells whether `mark` is the token after the next one."""
     return self._source.startswith(
       mark, _BLANK.match(self._source, self._end).end()
     )
@@ -331,7 +331,7 @@ class _Reader:
       self._end = found.end()
 
   def _fail(self, expected, start=None):
-    """Raises; `start` is where, if it is not what is next."""
+    """Raises GraphError at `start`, or at the next token."""
     found = _TOKEN.match(self._source, self._start if start is None else start)
     found = f"'{found.group()[:40]}'" if found else "the end"
     self._error(f"expected {expected}, found {found}", start)

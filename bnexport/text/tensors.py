@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that a TensorProto stores: never those that its shape declares.
+"""The values that a TensorProto stores, as against those it declares.
 
 One stored value stands for all elements of a constant of any size, so what
 is stored and what is declared are kept apart here.
@@ -32,11 +32,11 @@ STRING = TYPES["string"]
 
 
 class NoNotation(Exception):
-  """A proto says more than the notation can."""
+  """A proto holds more than the notation can say."""
 
 
 class _Storage(NamedTuple):
-  """How TensorProtos store a dtype.
+  """The fields and NumPy types in which TensorProtos store a dtype.
 
   Attributes:
     field: the repeated field, where values are listed.
@@ -79,7 +79,7 @@ _STORAGE = {
 
 
 def stored_count(tensor: tf1.TensorProto) -> Optional[int]:
-  """How many elements a TensorProto stores; None where nobody knows."""
+  """Number of elements that a TensorProto stores; None for unknown dtypes."""
   if tensor.dtype == STRING:
     return len(tensor.string_val)
   storage = _STORAGE.get(tensor.dtype)
@@ -114,7 +114,7 @@ def number_words(tensor: tf1.TensorProto) -> List[str]:
 
 
 def number_word(number: np.generic) -> str:
-  """The shortest text that gives a NumPy number again."""
+  """The shortest text from which a NumPy number can be read again."""
   if isinstance(number, np.bool_):
     return "true" if number else "false"
   return str(number).replace("e+", "e")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From protos to text."""
+"""Graphs and attribute values written as text."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def _copy(proto: Any, *without: str) -> Any:
 
 
 def _rest(proto: Any) -> str:
-  """All of a proto behind a plus, as text format; nothing where it is empty."""
+  """A proto in text format behind a plus; empty for an empty proto."""
   if not proto.ListFields() and not isinstance(proto, tf1.AttrValue):
     return ""
   text = text_format.MessageToString(proto, as_one_line=True)
