@@ -93,7 +93,7 @@ def _whole_frames(graph: Graph, own: Dict[str, None]) -> List[str]:
 
 
 def _name_frames(graph: Graph, enters: Iterable[str], scope: str) -> None:
-  """Gives copied loops frame names of their own, by which TensorFlow tells loops."""
+  """Gives copied loops own frame names; TensorFlow tells loops by them."""
   taken = {node.attr["frame_name"].s for node in graph if node.op in ops.ENTERS}
   new: Dict[bytes, bytes] = {}
   for name in enters:

@@ -52,7 +52,7 @@ from bnexport.graph.nodes import Signatures, static_shape, type_attr
 from bnexport.mending.mending import placeholder_name, read_dtype
 from bnexport.tf1 import FunctionDef, tf1
 
-# What may be spliced into a graph.
+# The argument of splice.
 Piece = Union[Graph, tf1.GraphDef, str]
 _HEADER = re.compile(r"(?:\s+|#[^\n]*)*graph\s*\{")
 

@@ -163,7 +163,7 @@ def refuse_unlike(
       "give two of a kind",
     )
   dtypes = [dtype_of(graph if of is None else of, old), dtype_of(graph, new)]
-  # What an incomplete node leaves out may be anything.
+  # The dtype that an incomplete node leaves out may be any.
   if all(dtypes) and dtypes[0] != dtypes[1]:
     was, now = (tf1.as_dtype(dtype).name for dtype in dtypes)
     raise GraphError(
@@ -276,7 +276,7 @@ def bypass(graph: Graph, names: Names) -> None:
       "say which belong together with reroute, then remove the nodes",
     )
   changed, _ = _rerouted(graph, dict(zip(outputs, inputs)), None, own)
-  # What reads a node depends on the node's inputs already.
+  # Readers of a single node depend on its inputs already.
   set_all(graph, changed, is_safe=len(own) == 1)
   _wait_instead(graph, own)
   graph.remove(own)

@@ -30,7 +30,7 @@ class TensorRef(NamedTuple):
   """One input as a NodeDef writes it: `a`, `a:1` or `^a`."""
 
   node: str
-  # It hides tuple.index, which nobody asks a reference for.
+  # The field hides tuple.index, which nobody asks a reference for.
   index: int = 0  # type: ignore[assignment]
   control: bool = False
 
@@ -88,7 +88,7 @@ class Graph:
       own = type(graph_def)()
       own.CopyFrom(graph_def)
     self._proto = type(own)
-    # It owns the node protos, so it has to outlive the index.
+    # The GraphDef owns the node protos, so it has to outlive the index.
     self._own = own
     self.library = {f.signature.name: f for f in own.library.function}
     self._gradients = list(own.library.gradient)

@@ -28,13 +28,13 @@ ASSIGN = frozenset(("Assign", "AssignVariableOp"))
 ASSIGN_ADD = frozenset(("AssignAdd", "AssignAddVariableOp"))
 ASSIGN_SUB = frozenset(("AssignSub", "AssignSubVariableOp"))
 UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB
-# What a Saver writes a checkpoint with.
+# Ops with which a Saver writes a checkpoint.
 SAVES = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Calls of functions that are named in an attribute.
 CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 
-# What gives lookup tables their entries.
+# Ops that give lookup tables their entries.
 TABLE_INITIALIZERS = frozenset(
   (
     "InitializeTable",
@@ -101,7 +101,7 @@ CARRIERS = IDENTITIES | ENTERS | EXITS | {"NextIteration", "RefNextIteration"}
 # First output holds the first input's elements, in their order.
 RESHAPES = frozenset(("Squeeze", "ExpandDims", "Reshape"))
 
-# What brings data into a graph: an answer that depends on one of these
+# Ops that bring data into a graph: an answer that depends on one of them
 # depends on the batch.
 DATA_SOURCES = frozenset(
   (
@@ -151,7 +151,7 @@ _RANDOM_PREFIXES = (
   "StatefulRandom",
   "Bernoulli",
 )
-# They begin like the ones above and draw nothing.
+# Ops whose names begin like the ones above and which draw nothing.
 _NOT_RANDOM = frozenset(
   (
     "StatelessIf",
@@ -163,7 +163,7 @@ _NOT_RANDOM = frozenset(
 )
 
 
-# What reaches out of the graph: nobody wants these run by looking at a graph.
+# Places outside of a graph that its ops reach; none is run by looking at it.
 PYTHON = "Python"
 FILES = "files"
 NETWORK = "the network"

@@ -243,7 +243,7 @@ def _renorm(layer, mean, variance):
   variables, options = layer.variables, layer.options
   clipping = options.renorm_clipping or {}
   stddev = tf1.sqrt(variance + options.epsilon)
-  # It may start at zero.
+  # The stored deviation may start at zero.
   known_stddev = tf1.maximum(
     variables.renorm_stddev,
     tf1.sqrt(tf1.constant(options.epsilon, stddev.dtype)),

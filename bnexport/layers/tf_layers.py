@@ -102,7 +102,7 @@ def batch_normalization(
     virtual_batch_size=virtual_batch_size,
     adjustment=adjustment,
   )
-  # What is reused has its name already.
+  # A reused layer has its name already.
   scope = name or (_SCOPE if reuse else None)
   with tf1.variable_scope(scope, _SCOPE, [inputs], reuse=reuse):
     outputs, _, updates = normalize(inputs, training, options)

@@ -11,8 +11,7 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import Signatures, functions_of
 from bnexport.tf1 import tf1
 
-# So large a part of the nodes has to be the same for a training graph to be
-# that of the frozen one.
+# The least part of a frozen graph's nodes that its training graph has alike.
 _LEAST_ALIKE = 0.5
 
 

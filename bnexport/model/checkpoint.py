@@ -16,9 +16,9 @@ from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# So many elements take longer to read than to start a session.
+# Tensors of more elements take longer to read than a session to start.
 _LARGE = 1 << 20
-# What the files of a checkpoint have behind its prefix; the last is what
+# The ends of a checkpoint's files, behind its prefix; the last is what
 # Saver.save returns of one in format V1 with shards.
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
 

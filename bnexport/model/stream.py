@@ -19,7 +19,7 @@ from bnexport.graph.nodes import DEFERRED, element_count, tensor_attr
 from bnexport.model.model import Model
 from bnexport.tf1 import tf1
 
-# What can be read of a protobuf, in bytes.
+# The largest protobuf that can be read, in bytes.
 MOST_BYTES = (1 << 31) - 1
 # As many bytes are read before they are needed.
 _MOST_WAITING = 1 << 27

@@ -30,7 +30,7 @@ def keep_initializers(model: Model, names: Iterable[str]) -> None:
         nearest(name, graph.names()),
       )
     kept.append(name)
-  # What an output only waits for is run as well by the training graph.
+  # The training graph, too, runs the nodes that an output only waits for.
   needed = model.needed(control=True)
   for node in graph:
     if node.op in ops.TABLE_INITIALIZERS and any(

@@ -78,7 +78,7 @@ class _Scope:
     self._by_name: Dict[str, tf1.NodeDef] = {}
     for node in self.nodes:
       self._by_name.setdefault(node.name, node)
-    # Of the filled nodes, a list of (name, dtypes) by output argument.
+    # For each filled node, a list of (name, dtypes) by output argument.
     self._outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
 
   def fill(self) -> None:
@@ -228,7 +228,7 @@ def _arguments(
       if arg.number_attr in node.attr:
         length = node.attr[arg.number_attr].i
     lengths.append(length)
-  # What is open shares the rest evenly, as the lists of one count do.
+  # Arguments of open length share the rest evenly, as lists of one count do.
   rest = len(texts) - sum(length or 0 for length in lengths)
   share = max(rest, 0) // max(lengths.count(None), 1)
   start = 0

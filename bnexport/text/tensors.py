@@ -20,7 +20,7 @@ TYPE_NAMES = {
   for number, value in _ENUM.values_by_number.items()
 }
 TYPES = {name: number for number, name in TYPE_NAMES.items()}
-# What tf.DType and NumPy call them.
+# The names that tf.DType and NumPy have for them.
 for _other, _name in (
   ("float16", "half"),
   ("float32", "float"),

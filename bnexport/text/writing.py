@@ -22,7 +22,7 @@ from bnexport.text.tensors import (
 )
 from bnexport.tf1 import FunctionDef, OpDef, tf1
 
-# What may be written: a graph, a node, or several.
+# An argument of dumps: a graph, a node, or several.
 AnyGraph = Union[Graph, tf1.GraphDef, tf1.NodeDef, Iterable[tf1.NodeDef]]
 _IS_WORD = re.compile(WORD).fullmatch
 _ESCAPES = {"\n": "\\n", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
