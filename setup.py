@@ -61,8 +61,10 @@ setuptools.setup(
   extras_require={
     # tf_keras makes tf.compat.v1.layers work in model code on TF 2.16 and up.
     "keras": ["tf_keras"],
+    # A bar with the time left, where many checkpoints are frozen.
+    "progress": ["tqdm>=4.60"],
     # What --report=FILE.html takes, in versions for Python 3.7 as well.
-    "report": ["jinja2>=3.1", "matplotlib>=3.5"],
+    "report": ["jinja2>=3.1", "matplotlib>=3.5", "grandalf>=0.8"],
     # What validate --consumers asks for answers.
     "onnx": ["tf2onnx>=1.16", "onnxruntime"],
     "opencv": ["opencv-python-headless>=5"],

@@ -69,6 +69,11 @@ GRAPH_DEF = flags.DEFINE_string(
 SAVED_MODEL = flags.DEFINE_string(
   "saved_model", None, "SavedModel directory, with its variables."
 )
+HUB_MODULE = flags.DEFINE_string(
+  "hub_module",
+  None,
+  "TF1 Hub module's directory; --tags=train takes its training graph.",
+)
 KERAS = flags.DEFINE_string(
   "keras", None, "Keras file with the whole model, .keras or .h5."
 )
@@ -222,7 +227,9 @@ flags.DEFINE_string("filename_tensor_name", "", "Accepted; has no effect.")
 
 
 # What names a source, each by the flag of its kind.
-SOURCES = (MODEL, META_GRAPH, GRAPH_DEF, SAVED_MODEL, KERAS)
+SOURCES = (MODEL, META_GRAPH, GRAPH_DEF, SAVED_MODEL, KERAS, HUB_MODULE)
+# Those that hold values of their variables, and name their outputs.
+WHOLE = (SAVED_MODEL, KERAS, HUB_MODULE)
 
 
 def run(main: Callable[[], Optional[int]]) -> None:

@@ -62,7 +62,7 @@ def main():
 
 def _outputs():
   # These name their outputs themselves.
-  if cli.SAVED_MODEL.value or cli.KERAS.value:
+  if any(flag.value for flag in cli.WHOLE):
     return cli.named_outputs()
   return cli.outputs()
 
@@ -212,9 +212,8 @@ def _refuse_flags():
       "the file holds its weights",
       "leave one out",
     )
-  if cli.CHECKPOINT.value is None and not (
-    cli.SAVED_MODEL.value or cli.KERAS.value
-  ):
+  is_whole = any(flag.value for flag in cli.WHOLE)
+  if cli.CHECKPOINT.value is None and not is_whole:
     raise SourceError(
       "freeze",
       "no values are given for the variables",

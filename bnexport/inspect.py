@@ -60,7 +60,7 @@ def _request():
     SourceError: they name nothing, or two sources.
   """
   given = [cli.GRAPH_DEF.value or cli.CHECKPOINT.value, cli.META_GRAPH.value]
-  whole = [flag for flag in (cli.SAVED_MODEL, cli.KERAS) if flag.value]
+  whole = [flag for flag in cli.WHOLE if flag.value]
   if len(whole) > 1 or (whole and any(given)):
     raise SourceError(
       "inspect two sources",
@@ -71,8 +71,8 @@ def _request():
     raise SourceError(
       "inspect",
       "nothing is named",
-      "pass --graph_def=FILE, --checkpoint=PREFIX, --saved_model=DIRECTORY or "
-      "--keras=FILE",
+      "pass --graph_def=FILE, --checkpoint=PREFIX, --saved_model=DIRECTORY, "
+      "--hub_module=DIRECTORY or --keras=FILE",
     )
   from bnexport.model.checkpoint import find_prefix
 

@@ -59,8 +59,7 @@ def main():
   feeds = cli.feeds()
   stated = cli.settings()
   # Only now: importing TensorFlow takes seconds.
-  from bnexport import report
-  from bnexport.report import validation_text
+  from bnexport.report import facts, terminal
   from bnexport.validation import opening
 
   try:
@@ -69,11 +68,11 @@ def main():
     from bnexport.validation.questions import Validation
 
     found = Validation(_GRAPH.value, refused=error.fact)
+  said = facts.validation_facts(found)
   if cli.FORMAT.value == "json":
-    said = report.finite(validation_text.facts(found))
-    print(json.dumps(said, indent=2, allow_nan=False))
+    print(json.dumps(facts.finite(said), indent=2, allow_nan=False))
   else:
-    print(validation_text.text(found))
+    print(terminal.validation(said))
   return cli.DONE if found.holds else cli.NOT_PROVEN
 
 

@@ -89,7 +89,9 @@ class Dependence:
 
 
 def uses_batch(node):
-  """Whether a fused norm computes with the batch's statistics."""
+  """Whether a node is a norm that computes with the batch's statistics."""
+  if node.op not in ops.FUSED_NORMS:
+    return False
   return "is_training" not in node.attr or node.attr["is_training"].b
 
 

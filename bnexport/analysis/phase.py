@@ -8,6 +8,7 @@ from typing import Tuple
 
 import numpy as np
 
+from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.partial_evaluation import TRANSPARENT
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
@@ -206,10 +207,8 @@ def is_training_mark(graph, name):
   State updates, fused norms in training mode and means over the batch axis.
   """
   node = graph.node(name)
-  if node.op in ops.UPDATES:
+  if node.op in ops.UPDATES or uses_batch(node):
     return True
-  if node.op in ops.FUSED_NORMS:
-    return node.attr["is_training"].b or "is_training" not in node.attr
   if node.op in ("Mean", "Sum"):
     axes = constant_value(graph, graph.inputs(name)[1], largest=16)
     return axes is not None and 0 in axes.reshape(-1)

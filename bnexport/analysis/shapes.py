@@ -184,6 +184,11 @@ def data_format(node):
   return node.attr["data_format"].s if "data_format" in node.attr else None
 
 
+def channel_axis(node, rank):
+  """The axis of a node's data that is its channels: the last or the second."""
+  return 1 if (data_format(node) or b"").startswith(b"NC") else rank - 1
+
+
 def slice_parts(node, vectors, rank):
   """Spells out a StridedSlice: masks, ellipsis and axes left out.
 

@@ -31,9 +31,9 @@ import numpy as np
 
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
 from bnexport.batchnorm.fixed_points import KNOWN, Reader, source_of
+from bnexport.batchnorm.forms import batch_statistic
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.variables import variable_of
-from bnexport.tf1 import tf1
 
 # The tensor that a statistic is taken of, and its values for probe batches.
 Signature = Tuple[Any, ...]
@@ -56,6 +56,16 @@ class Average:
   signature: Optional[Signature]
   helpers: FrozenSet[str]
   update: str
+
+
+def is_taken_of_data(
+  graph: Graph, dependence: Dependence, ref: TensorRef
+) -> bool:
+  """Whether an op makes a statistic of data, and not of other statistics."""
+  return batch_statistic(graph, ref) is not None or (
+    dependence(ref) == STATISTIC
+    and any(dependence(r) == DATA for r in graph.data_inputs(ref.node))
+  )
 
 
 # Rows of the batches that statistics are told apart by.
@@ -152,11 +162,10 @@ class Averages:
     return variable in self._updates
 
   def of(self, ref: TensorRef) -> List[Average]:
-    """Averages of the tensor, or else of an equal statistic elsewhere."""
-    found = self._by_statistic.get(ref)
-    if not found:
-      signature = self.signature(ref)
-      found = [] if signature is None else self._by_signature[signature]
+    """Averages of a statistic, or else of an equal one elsewhere."""
+    found = list(self._by_statistic.get(ref, ()))
+    for signature in self._signatures(ref) if not found else ():
+      found += self._by_signature.get(signature, ())
     return list({a.variable: a for a in found}.values())
 
   def variables(self, found: Iterable[Average]) -> List[str]:
@@ -193,7 +202,7 @@ class Averages:
       values.append(round(float(value), 6))
     return (next(iter(sources)),) + tuple(values)
 
-  def fused_signature(self, x: TensorRef, which: str) -> List[Signature]:
+  def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:
     """Signatures that `which` ("mean" or "variance") of x may have."""
     source = source_of(self._graph, x)
     if which == "mean":
@@ -203,17 +212,13 @@ class Averages:
       for d in (0, 1)
     ]
 
-  def of_fused(self, node: tf1.NodeDef, which: str) -> List[Average]:
-    """Averages of the mean or variance that a fused norm computes."""
-    found = list(
-      self._by_statistic.get(
-        TensorRef(node.name, 1 if which == "mean" else 2), ()
-      )
-    )
-    x = self._graph.inputs(node.name)[0]
-    for signature in self.fused_signature(x, which) if not found else ():
-      found += self._by_signature.get(signature, ())
-    return list({a.variable: a for a in found}.values())
+  def _signatures(self, ref: TensorRef) -> List[Signature]:
+    """Signatures by which an equal statistic elsewhere is known."""
+    statistic = batch_statistic(self._graph, ref)
+    if statistic is not None:
+      return self.signatures_of(*statistic)
+    signature = self.signature(ref)
+    return [] if signature is None else [signature]
 
   def _reader(
     self,
@@ -255,9 +260,7 @@ class Averages:
         continue
       seen.add(ref)
       node = graph.node(ref.node)
-      is_root = node.op in ops.FUSED_NORMS or any(
-        self.dependence(r) == DATA for r in graph.data_inputs(ref.node)
-      )
+      is_root = is_taken_of_data(graph, self.dependence, ref)
       if ref.node in self._needed and node.op not in ops.UPDATES:
         needed.append(ref)
       elif is_root:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.dependence import DATA, FREE, STATISTIC, uses_batch
+from bnexport.analysis.dependence import DATA, FREE, STATISTIC
+from bnexport.batchnorm.forms import NORM_OPS, batch_statistic, op_form
 from bnexport.graph import ops
 from bnexport.graph.nodes import constant_value, uniform_value
 from bnexport.graph.variables import variable_of
@@ -67,7 +68,7 @@ KNOWN = (
     "SelectV2",
   }
   | ops.UPDATES
-  | ops.FUSED_NORMS
+  | NORM_OPS
 )
 
 
@@ -160,8 +161,8 @@ class Reader:
       return self._strongest(refs)
     if op in ("Select", "SelectV2"):
       return self._strongest(refs[1:])
-    if op in ops.FUSED_NORMS:
-      return self._fused(node, ref, refs)
+    if op in NORM_OPS:
+      return self._norm(ref)
     if op in ops.REDUCTIONS and level != FREE:
       return self._reduce(op, refs)
     return self._arithmetic(op, refs, level)
@@ -206,13 +207,17 @@ class Reader:
     self._sources.add(source_of(self._graph, ref))
     return self._rows
 
-  def _fused(self, node, ref, refs):
-    if self._rows is None or not ref.index or not uses_batch(node):
+  def _norm(self, ref):
+    statistic = batch_statistic(self._graph, ref)
+    if self._rows is None or statistic is None:
       return None
-    x = self.value(refs[0])
+    x, which = statistic
+    x = self.value(x)
     if x is None or not np.ndim(x):
       return None
-    return np.mean(x) if ref.index == 1 else np.var(x, ddof=1)
+    if which == "mean":
+      return np.mean(x)
+    return np.var(x, ddof=op_form(self._graph.op(ref.node)).ddof)
 
   def _reduce(self, op, refs):
     value = self.value(refs[0])

@@ -13,20 +13,25 @@ from typing import List, Optional
 import numpy as np
 
 from bnexport.analysis.branches import Branches, unswitched, viewed
-from bnexport.analysis.dependence import DATA, STATISTIC
+from bnexport.analysis.dependence import STATISTIC
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.analysis.origins import stored_name
-from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.averages import Averages, is_taken_of_data
 from bnexport.batchnorm.fixed_points import source_of
 from bnexport.batchnorm.forms import find_among
 from bnexport.batchnorm.health import health
-from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
-from bnexport.batchnorm.shared_norms import Twins
+from bnexport.batchnorm.norm import (
+  BATCH,
+  STORED,
+  SWITCHED,
+  UNKNOWN,
+  BatchNorm,
+)
+from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
 from bnexport.graph.variables import variable_of
 
-SWITCHED = "switched"
 # Larger constants are no statistics of channels.
 _MOST_CHANNELS = 1 << 20
 
@@ -91,7 +96,7 @@ class _Norms:
     self.order = [name for name in flow.order if name not in flow.gradients]
     self.needed = flow.graph.ancestors(wanted, control=False)
     self._averages = None
-    self._twins = None
+    self._shared = None
 
   def all(self):
     found = find_among(self.graph, self.order, self.flow.dependence)
@@ -103,37 +108,30 @@ class _Norms:
     # Reading every update is the dear part; frozen graphs have none.
     if self._averages is None:
       self._averages = Averages(self.graph, self.needed)
-      self._twins = Twins(self.graph, self._averages)
+      self._shared = SharedNorms(self.graph, self._averages)
 
   def _settle(self, norm):
     """The norm with its statistics as a phase chooses, and their averages."""
     if norm.statistics == STORED and norm.mean is not None:
       return norm
-    node = self.graph.node(norm.name)
-    if node.op in ops.FUSED_NORMS and norm.statistics == BATCH:
-      stored = [self._tracker(node, which) for which in ("mean", "variance")]
-      return self._with(norm, BATCH, stored)
-    origins = [
-      None if ref is None else self._origin(ref)
-      for ref in (norm.mean, norm.variance)
-    ]
+    refs = (norm.mean, norm.variance)
+    origins = [None if ref is None else self._origin(ref) for ref in refs]
     told = {origin.statistics for origin in origins if origin is not None}
     for statistics in (SWITCHED, BATCH, UNKNOWN, STORED):
       if statistics in told:
         break
+    place = norm.form.place(self.graph, norm)
     stored = [
-      own or self._stored(ref, origin)
-      for own, ref, origin in zip(
+      own or self._stored(ref, origin) or self._fed(ref, slots)
+      for own, ref, origin, slots in zip(
         (norm.moving_mean, norm.moving_variance),
-        (norm.mean, norm.variance),
+        refs,
         origins,
+        ((), ()) if place is None else place[:2],
       )
     ]
     if stored[0] == stored[1]:
       stored[1] = None  # a variance computed from stored moments
-    return self._with(norm, statistics, stored)
-
-  def _with(self, norm, statistics, stored):
     return dataclasses.replace(
       norm,
       statistics=statistics,
@@ -163,7 +161,7 @@ class _Norms:
       origin.updated.append(variable_of(graph, refs[0]))
     elif is_setting(graph, node):
       origin.is_choice = True
-    elif self._is_root(ref):
+    elif is_taken_of_data(graph, self.flow.dependence, ref):
       origin.roots.append(ref)
     elif node.op in _PASSED:
       if node.op in ("Select", "SelectV2"):
@@ -178,13 +176,6 @@ class _Norms:
     elif self.flow.dependence(ref) == STATISTIC:
       origin.roots.append(ref)
     return ()
-
-  def _is_root(self, ref):
-    dependence = self.flow.dependence
-    return dependence(ref) == STATISTIC and (
-      self.graph.op(ref.node) in ops.FUSED_NORMS
-      or any(dependence(r) == DATA for r in self.graph.data_inputs(ref.node))
-    )
 
   # The variables that hold them.
 
@@ -201,27 +192,30 @@ class _Norms:
     # Of several roots one may be the other statistic's.
     same = [ref, source_of(self.graph, ref)]
     for root in same + (origin.roots if len(origin.roots) == 1 else []):
-      for source in (self._averages, self._twins):
+      for source in (self._averages, self._shared):
         name = self._pick(source.of(root))
         if name is not None:
           return name
     return None
 
-  def _tracker(self, node, which):
-    """Name of the average of what a fused norm computes, or None."""
-    self._read_averages()
-    for source in (self._averages, self._twins):
-      name = self._pick(source.of_fused(node, which))
-      if name is not None:
-        return name
-    # TF 2 hands the averages to the norm itself.
-    return self._fed(self.graph.inputs(node.name)[3 + (which == "variance")])
+  def _fed(self, ref, slots):
+    """Name of the average that TF 2 hands to a norm in training, or None.
 
-  def _fed(self, ref):
-    name = stored_name(self.graph, ref)
-    if name is None or static_shape(self.graph, TensorRef(name)) == (0,):
-      return None
-    return name if self.graph.op(name) in ops.VARIABLES else None
+    Args:
+      ref: the mean or variance of the batch that the norm uses.
+      slots: where it reads the stored one.
+    """
+    for slot in slots:
+      handed = self.graph.inputs(slot.node)[slot.index]
+      name = stored_name(self.graph, handed)
+      if (
+        handed != ref
+        and name is not None
+        and static_shape(self.graph, TensorRef(name)) != (0,)
+        and self.graph.op(name) in ops.VARIABLES
+      ):
+        return name
+    return None
 
   def _pick(self, averages):
     """The one variable among averages of the same statistic, or None."""
@@ -259,12 +253,9 @@ class _Norms:
 
   def _variables(self, norm):
     """Names of what holds a norm's averages, scale and offset."""
-    names = {norm.moving_mean, norm.moving_variance}
-    if norm.form == "fused":
-      names.update(
-        _holder(self.graph, ref) for ref in self.graph.inputs(norm.name)[1:3]
-      )
-    return names - {None}
+    parameters = norm.form.parameters(self.graph, norm.name)
+    names = {_holder(self.graph, ref) for ref in parameters}
+    return (names | {norm.moving_mean, norm.moving_variance}) - {None}
 
   def _are_selected(self, a, b):
     """Whether tf.where takes the one or the other."""

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same norm elsewhere: in another tower, or called on another input.
+"""Norms that share variables, in other towers or called on other inputs.
 
-Twins use the same variables, and often only one of them has updates.
+Often only one of them has updates.
 """
 
 from __future__ import annotations
 
-from bnexport.graph import ops
+from bnexport.batchnorm.forms import op_form
+from bnexport.graph import TensorRef, ops
 from bnexport.graph.variables import variable_of
 
 # From a statistic over the inverse stddev, the scale and the offset to y.
 _REACH = 4
 
 
-class Twins:
-  """Finds the averages of norms that have none of their own."""
+class SharedNorms:
+  """The averages that norms have by the variables they share."""
 
   def __init__(self, graph, averages):
     self._graph = graph
@@ -22,7 +23,15 @@ class Twins:
     self._known = {}
 
   def of(self, ref):
-    """Averages of the statistics that twins of a spelled out norm take."""
+    """Averages of the same statistic in norms that share variables.
+
+    Args:
+      ref: a norm's mean or variance of the batch.
+    """
+    form = op_form(self._graph.op(ref.node))
+    return self._of_formula(ref) if form is None else self._of_op(form, ref)
+
+  def _of_formula(self, ref):
     signature = self._averages.signature(ref)
     own = signature and self._companions(ref)
     if not own:
@@ -35,25 +44,25 @@ class Twins:
       and own <= self._companions(a.statistic)
     ]
 
-  def of_fused(self, node, which):
-    """Averages of the "mean" or "variance" of a fused norm's twins."""
-    own = self._parameters(node.name)
-    twins = {
+  def _of_op(self, form, ref):
+    own = self._parameters(ref.node)
+    others = {
       a.statistic.node
       for a in self._averages.all
-      if self._graph.op(a.statistic.node) in ops.FUSED_NORMS
-      and a.statistic.node != node.name
+      if op_form(self._graph.op(a.statistic.node)) is form
+      and a.statistic.node != ref.node
       and own & self._parameters(a.statistic.node)
     }
     return [
       a
-      for twin in sorted(twins)
-      for a in self._averages.of_fused(self._graph.node(twin), which)
+      for other in sorted(others)
+      for a in self._averages.of(TensorRef(other, ref.index))
     ]
 
   def _parameters(self, name):
-    """Variables that are a fused norm's scale and offset."""
-    refs = self._graph.inputs(name)[1:3]
+    """Variables that are a norm's scale and offset."""
+    form = op_form(self._graph.op(name))
+    refs = form.parameters(self._graph, name)
     return {variable_of(self._graph, ref) for ref in refs} - {None}
 
   def _companions(self, ref):

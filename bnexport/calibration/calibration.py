@@ -13,10 +13,11 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from bnexport.batchnorm.form import Slot
 from bnexport.batchnorm.health import OK, look
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN
-from bnexport.calibration.fed_graph import as_kept, infer
-from bnexport.calibration.groups import Slot, group_norms, refuse, shared_keys
+from bnexport.calibration.fed_graph import as_kept
+from bnexport.calibration.groups import group_norms, refuse, shared_keys
 from bnexport.calibration.passes import Passes
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef, ops
@@ -192,8 +193,9 @@ def _reason_to_leave(graph, norm):
   if norm.statistics == UNKNOWN:
     refs = [ref for ref in (norm.mean, norm.variance) if ref is not None]
     fact = "its statistics depend on '%s' row by row"
-  elif norm.statistics == BATCH and norm.form == "fused":
-    refs = [graph.inputs(norm.name)[1]]
+  elif norm.statistics == BATCH:
+    scale = norm.form.scale(graph, norm.name)
+    refs = [] if scale is None else [scale]
     fact = "its scale has the size of '%s', as where each row has its own norm"
   else:
     return None
@@ -254,8 +256,7 @@ def _write(model, groups):
     for which in ("mean", "variance"):
       _write_statistic(model, group, which)
     for norm in group.norms:
-      if norm.form == "fused":
-        infer(graph.node(norm.name))
+      norm.form.to_inference(graph.node(norm.name))
   model.history.extend(StripUnusedNodes().apply(model))
   settled = {name for name in computed if name not in graph}
   settled.update(norm.name for group in groups for norm in group.norms)

@@ -61,13 +61,7 @@ class Statistics:
     self._kept, common = {}, None
     for norm in self._group.norms:
       x = values[norm.x]
-      if norm.form == "arithmetic":
-        kept = self._look_at_formula(norm, x, feeds)
-      else:
-        kept = (channel_axis(self._model.graph.node(norm.name), x.ndim),)
-        for which in ("mean", "variance"):
-          self._group.shapes[norm.name, which] = (x.shape[kept[0]],)
-        self._refuse_rows(norm, x, feeds)
+      kept = self._look_at_norm(norm, x, feeds)
       sizes = [x.shape[axis] for axis in kept]
       common = sizes if common is None else common
       if self._kept.setdefault(norm.x, kept) != kept or sizes != common:
@@ -77,8 +71,29 @@ class Statistics:
           "other channels",
         )
 
-  def _look_at_formula(self, norm, x, feeds):
-    """Axes that are not reduced for a norm that is spelled out."""
+  def _look_at_norm(self, norm, x, feeds):
+    """Axes of x that are not reduced; notes the shapes of the statistics."""
+    shapes = []
+    if self._group.places[norm.name].scale is not None:
+      shapes = self._look_at_formula(norm, feeds)
+    node = self._model.graph.node(norm.name)
+    kept = norm.form.channel_axes(node, x.shape, shapes)
+    if kept is None:
+      _, mean, variance = shapes
+      refuse(
+        norm,
+        f"its mean and variance have shapes {list(mean)} and "
+        f"{list(variance)}, and what it normalises {list(x.shape)}",
+      )
+    if not shapes:
+      self._refuse_rows(norm, x, feeds)
+      shapes = [tuple(x.shape[axis] for axis in kept)] * 3
+    for which, shape in zip(("mean", "variance"), shapes[1:]):
+      self._group.shapes[norm.name, which] = shape
+    return kept
+
+  def _look_at_formula(self, norm, feeds):
+    """Shapes of the scale, mean and variance of a norm that is spelled out."""
     (mean,) = self._fetch([norm.mean], feeds)
     fed = dict(feeds, **{fed_name(norm, "mean"): mean})
     (variance,) = self._fetch([norm.variance], fed)
@@ -86,18 +101,7 @@ class Statistics:
     (scale,) = self._fetch([self._group.places[norm.name].scale], fed)
     if norm.statistics == BATCH:
       self._own[norm.name] = mean, variance
-    self._group.shapes[norm.name, "mean"] = mean.shape
-    self._group.shapes[norm.name, "variance"] = variance.shape
-    # A scale may vary where the statistics do not.
-    for like in (scale, mean, variance):
-      kept = kept_axes(x.shape, like.shape)
-      if kept is not None and like.size == mean.size == variance.size:
-        return kept
-    return refuse(
-      norm,
-      f"its mean and variance have shapes {list(mean.shape)} and "
-      f"{list(variance.shape)}, and what it normalises {list(x.shape)}",
-    )
+    return [scale.shape, mean.shape, variance.shape]
 
   def _refuse_rows(self, norm, x, feeds):
     """Refuses a norm that is handed the rows of its batch as channels.
@@ -105,10 +109,11 @@ class Statistics:
     Instance and layer norms are written with fused ones like this: as one
     row, and a scale of 1.
     """
-    if norm.statistics != BATCH:
+    graph = self._model.graph
+    scale = norm.form.scale(graph, norm.name)
+    if norm.statistics != BATCH or scale is None:
       return
-    scale = self._model.graph.inputs(norm.name)[1]
-    scale = constant_value(self._model.graph, scale)
+    scale = constant_value(graph, scale)
     if (
       len(x) == 1
       and max(len(v) for v in feeds.values() if np.ndim(v)) > 1
@@ -149,23 +154,3 @@ class Statistics:
           norm,
           f"it uses other statistics than the mean and variance of '{norm.x}'",
         )
-
-
-def channel_axis(node, rank):
-  """The axis of the statistics of a fused or global norm."""
-  is_first = "data_format" in node.attr and node.attr[
-    "data_format"
-  ].s.startswith(b"NC")
-  return 1 if is_first else rank - 1
-
-
-def kept_axes(shape, like):
-  """Axes of `shape` along which a broadcast tensor varies, or None.
-
-  None where the tensor does not broadcast to that shape.
-  """
-  missing = len(shape) - len(like)
-  kept = tuple(missing + i for i, size in enumerate(like) if size != 1)
-  if missing < 0 or any(shape[axis] != like[axis - missing] for axis in kept):
-    return None
-  return kept

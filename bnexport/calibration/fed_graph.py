@@ -9,7 +9,7 @@ from bnexport.calibration.data import Input
 from bnexport.calibration.groups import refuse
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import bool_attr, static_shape, type_attr
+from bnexport.graph.nodes import static_shape, type_attr
 from bnexport.model.stream import whole
 from bnexport.tf1 import tf1
 
@@ -63,8 +63,7 @@ def looked_at(group):
   """The tensors that are fetched for a group."""
   for norm in group.norms:
     yield norm.x
-    if norm.form == "arithmetic":
-      yield from (norm.mean, norm.variance, group.places[norm.name].scale)
+    yield from norm.form.shape_tensors(norm, group.places[norm.name])
 
 
 def find_inputs(model, groups, needed, data):
@@ -125,9 +124,10 @@ def with_fed_statistics(model, groups, needed):
   graph_def = tf1.GraphDef()
   graph_def.versions.CopyFrom(graph.versions)
   graph_def.library.function.extend(graph.library.values())
-  changes = {}
+  changes, forms = {}, {}
   for group in groups:
     for norm in group.norms:
+      forms[norm.name] = norm.form
       place = group.places[norm.name]
       for which, slots in (("mean", place.mean), ("variance", place.variance)):
         node = graph_def.node.add(op="Placeholder", name=fed_name(norm, which))
@@ -140,12 +140,6 @@ def with_fed_statistics(model, groups, needed):
     node.CopyFrom(whole(model, name))
     for index, fed in changes.get(name, {}).items():
       node.input[index] = fed
-    if name in changes and node.op in ops.FUSED_NORMS:
-      infer(node)
+    if name in forms:
+      forms[name].to_inference(node)
   return graph_def
-
-
-def infer(node):
-  """Makes a fused norm use the statistics it is handed."""
-  node.attr["is_training"].CopyFrom(bool_attr(False))
-  node.attr.pop("exponential_avg_factor", None)

@@ -4,48 +4,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
+from bnexport.batchnorm.form import Place
 from bnexport.batchnorm.norm import BatchNorm
+from bnexport.calibration.components import strong_components
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import ops
 from bnexport.graph.variables import Frames
 
-# From 1 / sqrt(variance + epsilon) to what x is multiplied with.
-_SCALES = (
-  ops.CARRIERS
-  | ops.RESHAPES
-  | {"Mul", "RealDiv", "Neg", "Reciprocal", "Inv", "Cast"}
-)
-# What a mean may go through before it is scaled.
-_HANDS_ON = ops.IDENTITIES | {"Neg"}
 _LOOP_ENDS = ("NextIteration", "RefNextIteration")
-
-
-class Slot(NamedTuple):
-  """One data input of a node."""
-
-  node: str
-  # It hides tuple.index, which nobody asks a slot for.
-  index: int  # type: ignore[assignment]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-  """Where a norm reads its statistics.
-
-  Attributes:
-    mean: slots that read its mean.
-    variance: slots that read its variance.
-    scale: the tensor that x is multiplied with, or divided by; None where
-      the form tells the channels.
-  """
-
-  mean: Tuple[Slot, ...]
-  variance: Tuple[Slot, ...]
-  scale: Optional[TensorRef] = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -175,78 +145,44 @@ def find_place(graph, norm):
   Raises:
     TransformError: nothing reads the norm's statistics as its form has it.
   """
-  if norm.form == "fused":
-    return Place((Slot(norm.name, 3),), (Slot(norm.name, 4),))
-  if norm.form == "global":
-    return Place((Slot(norm.name, 1),), (Slot(norm.name, 2),))
-  shifted = graph.inputs(norm.name)[0]
-  while graph.op(shifted.node) in ops.IDENTITIES:
-    shifted = graph.inputs(shifted.node)[0]
-  variance = _slots(graph, shifted.node, norm.variance)
-  rows, mean = _rows(graph, norm)
-  scales, scale = [norm.name], None
-  for name in scales:
-    for reader in graph.readers(name):
-      refs = graph.data_inputs(reader)
-      if any(ref in rows for ref in refs):
-        scale = next((r for r in refs if r.node == name), scale)
-      elif graph.op(reader) in _SCALES and reader not in scales:
-        scales.append(reader)
-        mean += _slots(graph, reader, norm.mean)
-        for ref in refs:
-          if graph.op(ref.node) in _HANDS_ON:
-            mean += _slots(graph, ref.node, norm.mean)
-  if not (mean and variance and scale):
+  place = norm.form.place(graph, norm)
+  if place is None:
     refuse(
       norm,
       f"nothing reads its mean '{norm.mean}' and its variance "
       f"'{norm.variance}' as in a batch norm",
     )
-  return Place(tuple(mean), tuple(variance), scale)
-
-
-def _rows(graph, norm):
-  """x, x - mean and products of them; and the slots that take the mean."""
-  rows, slots = [norm.x], []
-  for row in rows:
-    for name in graph.readers_of(row):
-      refs = graph.data_inputs(name)
-      is_centred = graph.op(name) == "Sub" and refs == [row, norm.mean]
-      if is_centred:
-        slots.append(Slot(name, 1))
-      if is_centred or graph.op(name) == "Mul":
-        if TensorRef(name) not in rows:
-          rows.append(TensorRef(name))
-  return rows, slots
-
-
-def _slots(graph, name, ref):
-  return [
-    Slot(name, i) for i, r in enumerate(graph.data_inputs(name)) if r == ref
-  ]
+  return place
 
 
 # Depths.
 
 
 def _set_depths(graph, groups):
-  """Sets the depth of each group, and whether it depends on itself."""
+  """Sets the depth of each group, and whether it depends on itself.
+
+  A group is needed by what reads its statistics, and needs what its norms'
+  inputs need. Groups that need each other are done together.
+  """
   owners = {}
   for group in groups:
     for place in group.places.values():
       for slot in place.mean + place.variance:
         owners.setdefault(slot.node, set()).add(group)
-  needs = {group: set() for group in groups}
-  for group in groups:
-    for name in graph.ancestors(x.node for x in group.xs):
-      needs[group] |= owners.get(name, set())
-  before = None
-  while before != needs:
-    before = {group: set(found) for group, found in needs.items()}
-    for found in needs.values():
-      found.update(*(needs[other] for other in list(found)))
-  # Those that need each other need the same; they are done together.
-  for group in sorted(groups, key=lambda group: len(needs[group])):
-    others = [o for o in needs[group] if group not in needs[o]]
-    group.depth = 1 + max((o.depth for o in others), default=-1)
-    group.repeats = group in needs[group]
+
+  def needs(vertex):
+    if isinstance(vertex, Group):
+      return [x.node for x in vertex.xs]
+    inputs = [ref.node for ref in graph.inputs(vertex)]
+    return inputs + list(owners.get(vertex, ()))
+
+  behind = {}  # how many groups have to be done before what reads a vertex
+  for part in strong_components(groups, needs):
+    depth = max(
+      (behind[v] for vertex in part for v in needs(vertex) if v in behind),
+      default=0,
+    )
+    members = [vertex for vertex in part if isinstance(vertex, Group)]
+    for group in members:
+      group.depth, group.repeats = depth, len(part) > 1
+    behind.update(dict.fromkeys(part, depth + bool(members)))

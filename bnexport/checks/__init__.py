@@ -1,16 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue of what can be wrong with a graph, and looking for it."""
+"""The catalogue of rules, and the search for their findings."""
 
 from __future__ import annotations
 
 from typing import List
 
-from bnexport.checks import averages, form, phase, portability
+from bnexport.checks.averages import (
+  exploded_variance,
+  misfitting_averages,
+  missing_averages,
+  never_updated_averages,
+  nonfinite_averages,
+  nonpositive_variance,
+  unsaved_averages,
+)
+from bnexport.checks.form import (
+  constant_for_variable,
+  duplicate_names,
+  malformed_inputs,
+  missing_function,
+  missing_input,
+  output_in_conditional,
+  update_in_forward_pass,
+)
+from bnexport.checks.portability import (
+  devices,
+  file_size,
+  newer_attributes,
+  newer_ops,
+  outside_the_graph,
+  unregistered_ops,
+)
 from bnexport.checks.rule import Finding
 from bnexport.checks.subject import Subject
+from bnexport.checks.training import (
+  constant_phase,
+  default_phase,
+  open_phase,
+  random_numbers,
+  training_mode,
+)
 from bnexport.errors import SourceError, nearest
 
-RULES = phase.RULES + averages.RULES + form.RULES + portability.RULES
+RULES = (
+  training_mode.RULE,
+  open_phase.RULE,
+  random_numbers.RULE,
+  default_phase.RULE,
+  constant_phase.RULE,
+  missing_averages.RULE,
+  never_updated_averages.RULE,
+  nonpositive_variance.RULE,
+  nonfinite_averages.RULE,
+  unsaved_averages.RULE,
+  misfitting_averages.RULE,
+  exploded_variance.RULE,
+  update_in_forward_pass.RULE,
+  constant_for_variable.RULE,
+  missing_input.RULE,
+  duplicate_names.RULE,
+  missing_function.RULE,
+  output_in_conditional.RULE,
+  malformed_inputs.RULE,
+  newer_ops.RULE,
+  newer_attributes.RULE,
+  file_size.RULE,
+  devices.RULE,
+  unregistered_ops.RULE,
+  outside_the_graph.RULE,
+)
 BY_CODE = {rule.code: rule for rule in RULES}
 
 

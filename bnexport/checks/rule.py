@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule of the catalogue is made of, and what it finds."""
+"""A rule of the catalogue, its examples and its findings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import textwrap
 from typing import Callable, Iterable, Mapping, Optional, Tuple
 
-# What stands against using the graph; a NOTE does not.
+# A NOTE does not stand against using the graph; the others do.
 ERROR = "error"
 WARNING = "warning"
 NOTE = "note"
@@ -18,9 +18,9 @@ class Finding:
   """One thing that is wrong with a graph.
 
   Attributes:
-    code: of the rule, such as "BN101"; stays the same in later versions.
-    severity: "error", "warning" or "note".
-    node: name of the node that it is at; "" where it is the whole file.
+    code: the rule's, such as "BN101"; stays the same in later versions.
+    severity: ERROR, WARNING or NOTE.
+    node: name of the node; "" where it is the whole file.
     message: the fact, and what follows from it.
     fix: a command that clears it.
   """
@@ -39,13 +39,13 @@ class Example:
   Attributes:
     graph: the nodes, in the notation of `bnexport.text`.
     outputs: names of the outputs.
-    checkpoint: what its checkpoint holds, nested lists by key; None without.
+    checkpoint: values in its checkpoint, nested lists by key; None without.
     training: the training graph beside the checkpoint, in the same notation;
       None without.
     is_training: whether the graph is the .meta of that checkpoint, and not a
       frozen graph beside it.
     data: shapes of calibration data, by input, which a fix may read.
-    target_tf: the TensorFlow that is to read it, or None.
+    target_tf: version of the TensorFlow that is to read it, or None.
   """
 
   graph: str
@@ -62,15 +62,15 @@ class Rule:
   """One kind of finding.
 
   Attributes:
-    code: its name for good.
+    code: its name, which no later version changes.
     severity: ERROR, WARNING or NOTE.
-    title: what is the matter, in a few words.
-    why: what follows for the user of the graph.
+    title: the defect, in a few words.
+    why: the reason it is one, and its consequence for the graph's user.
     code_sample: two lines of user code that lead to it.
-    cure: how to get rid of it.
+    cure: the way to get rid of it.
     look: yields (node, message, fix) for a Subject.
-    bad: an Example that has it, and nothing else.
-    good: an Example with nothing to find.
+    bad: an Example with this finding and no other.
+    good: an Example without findings.
   """
 
   code: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What rules look at: a graph and what is known of it, each told once."""
+"""The subject of all rules: a graph, its files and the facts about it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from bnexport.batchnorm import norms
 from bnexport.batchnorm.norm import BatchNorm
 from bnexport.errors import Error, GraphError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value, op_histogram
+from bnexport.graph.nodes import Signatures, constant_value, op_histogram
 from bnexport.mending import faults, mending
+from bnexport.mending.faults import Fault
 from bnexport.model import Model
 from bnexport.model.checkpoint import Values
 from bnexport.model.request import Request
@@ -40,16 +41,19 @@ from bnexport.transforms.repair.thaw_variables import ThawVariables
 _T = TypeVar("_T")
 
 
-class _once(Generic[_T]):
-  """A property that is worked out at the first look."""
+class _cached_property(Generic[_T]):
+  """A property computed at its first access.
+
+  It is functools.cached_property, which Python 3.7 lacks: the value hides the
+  descriptor, since the instance's own attributes come first.
+  """
 
   def __init__(self, method: Callable[[Any], _T]):
-    self._method = method
+    self._method, self.__doc__ = method, method.__doc__
 
-  def __get__(self, subject: Any, owner: Any = None) -> _T:
-    value = self._method(subject)
-    # Python looks there first from now on.
-    subject.__dict__[self._method.__name__] = value
+  def __get__(self, instance: Any, owner: Any = None) -> _T:
+    value = self._method(instance)
+    instance.__dict__[self._method.__name__] = value
     return value
 
 
@@ -57,19 +61,19 @@ class Subject:
   """A graph under examination. Nothing of it is run.
 
   Attributes:
-    request: what was asked for: the files it comes from.
+    request: the Request, which names its files.
     assets: a SavedModel's files, by the tensor that is fed their paths.
     size: bytes of the graph's file, or None.
     signatures: OpDefs by name.
-    faults: what is malformed in the file.
-    devices: names of the nodes that are placed on each device.
-    ops: how often each op is there, in the file as it is.
+    faults: the Faults of the file.
+    devices: names of nodes, by the device that they are placed on.
+    ops: counts of the file's nodes, by op.
     graph: the Graph, its faults mended and its functions inlined; None where
-      that can't be.
-    error: why it can't be, or None.
+      that fails.
+    error: the GraphError of that failure, or None.
     is_frozen: whether the file holds no variables.
-    values: values of the variables, or None.
-    target_tf: the TensorFlow that is to read the graph, or None.
+    values: Values of the variables, or None.
+    target_tf: version of the TensorFlow that is to read it, or None.
   """
 
   def __init__(
@@ -79,7 +83,7 @@ class Subject:
     target_tf: Optional[str] = None,
     values: Optional[Values] = None,
   ):
-    """Looks at what was read as it is, then opens it.
+    """Finds the faults of what was read, then opens it.
 
     Args:
       contents: of sources.read; its GraphDef is taken over.
@@ -89,19 +93,14 @@ class Subject:
     """
     graph_def, signatures = contents.graph_def, contents.signatures
     self.request, self.assets = request, contents.assets
-    self.size = request.size
-    self.signatures = signatures
-    self.target_tf = target_tf
+    self.signatures, self.size = signatures, request.size
+    self.target_tf, self._named = target_tf, tuple(contents.outputs)
+    # Of the file as it is: opening it mends the protos.
     self.faults = faults.find(graph_def, signatures)
-    self.devices: Dict[str, List[str]] = {}
+    self.devices = _devices(graph_def)
     self.ops = op_histogram(graph_def.node, graph_def.library.function)
-    for node in graph_def.node:
-      if node.device:
-        self.devices.setdefault(node.device, []).append(node.name)
-    self.error: Optional[GraphError] = None
-    self._named = tuple(contents.outputs)
-    self.graph = self._open(graph_def)
-    # Read before _thaw, which turns constants back into variables in memory.
+    self.graph, self.error = _opened(graph_def, signatures, self.faults)
+    # Read before _thaw, which makes variables of constants in memory only.
     self.is_frozen = self.graph is None or not any(
       node.op in ops.VARIABLES for node in self.graph
     )
@@ -109,53 +108,42 @@ class Subject:
     if values is not None and not self.is_frozen:
       self.values = values
 
-  def _open(self, graph_def: tf1.GraphDef) -> Optional[Graph]:
-    # What is missing is looked at as if it were fed, so that all else shows.
-    missing = [
-      TensorRef.parse(fault.subject)
-      for fault in self.faults
-      if fault.kind == faults.DANGLING
-    ]
-    try:
-      mending.mend(
-        graph_def, self.signatures, inputs=missing, found=self.faults
-      )
-      graph = Graph(graph_def, copy=False)
-      graph.lint()
-    except GraphError as error:
-      self.error = error
-      return None
-    return inlined(graph, self.signatures)
-
   def _thaw(self, contents: Contents) -> Optional[Values]:
     """Values of the variables, those that freezing made constants included."""
     if self.graph is None:
       return None
     values = Values(contents.checkpoint, self.graph, contents.held)
-    model = Model(
-      graph=self.graph,
-      values=values,
-      inputs=(),
-      outputs=tuple(TensorRef.parse(name) for name in self._named),
-      origin="",
-      signatures=self.signatures,
-    )
+    outputs = tuple(TensorRef.parse(name) for name in self._named)
+    model = self._model(values, outputs)
     is_thawed = self.is_frozen and ThawVariables().apply(model)
     is_known = is_thawed or contents.checkpoint is not None or contents.held
     return values if is_known else None
 
-  # What is in the graph.
-
   @property
   def _opened(self) -> Graph:
-    assert self.graph is not None  # one asks for that first
+    assert self.graph is not None  # callers ask for that first
     return self.graph
 
-  @_once
+  def _model(
+    self, values: Optional[Values], outputs: Tuple[TensorRef, ...]
+  ) -> Model:
+    return Model(
+      graph=self._opened,
+      values=values,
+      inputs=(),
+      outputs=outputs,
+      origin="",
+      signatures=self.signatures,
+    )
+
+  # Facts about the graph.
+
+  @_cached_property
   def flow(self) -> Flow:
+    """The graph's Flow."""
     return Flow(self._opened)
 
-  @_once
+  @_cached_property
   def outputs(self) -> Tuple[TensorRef, ...]:
     """TensorRefs of the outputs that were named, or of the likely ones."""
     if self.graph is None:
@@ -164,14 +152,19 @@ class Subject:
     refs = [TensorRef.parse(name) for name in names]
     return tuple(ref for ref in refs if ref.node in self.graph)
 
-  @_once
+  @_cached_property
   def norms(self) -> List[BatchNorm]:
-    """The batch norms of the forward pass, as `inspection.norms` tells."""
+    """The BatchNorms of the forward pass; see `batchnorm.norms`."""
     if self.graph is None:
       return []
     return norms.batch_norms(self.flow, [ref.node for ref in self.outputs])
 
-  @_once
+  @_cached_property
+  def norms_at_inference(self) -> List[BatchNorm]:
+    """Those of `norms` that the outputs need once the phase is decided."""
+    return [norm for norm in self.norms if self.is_needed(norm.name)]
+
+  @_cached_property
   def health(self) -> Dict[str, Any]:
     """States of the stored statistics, by the norm's name."""
     return {
@@ -179,24 +172,17 @@ class Subject:
       for norm in self.norms
     }
 
-  @_once
+  @_cached_property
   def model(self) -> Model:
     """The graph with its values and outputs, as transforms take it."""
-    return Model(
-      graph=self._opened,
-      values=self.values,
-      inputs=(),
-      outputs=self.outputs,
-      origin="",
-      signatures=self.signatures,
-    )
+    return self._model(self.values, self.outputs)
 
-  @_once
+  @_cached_property
   def needed(self) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
     return self.model.needed() if self.graph is not None else {}
 
-  @_once
+  @_cached_property
   def undecided(self) -> List[Leaf]:
     """Leaves of the predicates that choose between training and inference."""
     if not self.outputs:
@@ -209,9 +195,9 @@ class Subject:
       return leaves
     return [leaf for leaf in leaves if leaf.name in self.inference.known]
 
-  @_once
+  @_cached_property
   def inference(self) -> Optional[Evaluation]:
-    """The Evaluation of the graph at inference; None where it can't be told."""
+    """The Evaluation of the graph at inference; None where that is unclear."""
     if not self.outputs:
       return None
     try:
@@ -219,7 +205,7 @@ class Subject:
     except Error:
       return None
 
-  @_once
+  @_cached_property
   def needed_at_inference(self) -> Collection[str]:
     """Names of the nodes that the outputs need once the phase is decided."""
     if self.inference is None:
@@ -227,22 +213,26 @@ class Subject:
     return self.inference.needed(self.outputs)
 
   def is_needed(self, name: str) -> bool:
-    """Whether a node has a part in the answers at inference."""
+    """Whether the outputs need a node at inference."""
     return name in self.needed_at_inference
 
   def has_averages(self, norm: BatchNorm) -> bool:
-    """Whether what a norm averages is in these files, as far as looks go."""
+    """Whether these files hold averages of a norm's statistics."""
     if norm.moving_mean is not None:
       return True
-    # Beside a frozen graph; what a training graph averages is told by it.
+    # A training graph names its averages. Of a frozen one they may be in the
+    # checkpoint beside it.
     return self.is_frozen and self.request.checkpoint is not None
 
   def array(self, name: str, largest: int = 1 << 26) -> Optional[np.ndarray]:
-    """The value of a constant or variable; None where it isn't at hand.
+    """The value of a constant or variable, or None.
 
     Args:
       name: of a node.
-      largest: of more elements than this, none is read.
+      largest: the most elements that are read.
+
+    Returns:
+      An array; None where there is no value or a larger one.
     """
     if self._opened.op(name) == "Const":
       return constant_value(self._opened, TensorRef(name), largest)
@@ -253,7 +243,7 @@ class Subject:
       return None
     return self.values[name]
 
-  # What to do about it.
+  # Commands that clear a finding.
 
   def fix(
     self, *flags: str, outputs: Optional[Iterable[TensorRef]] = None
@@ -269,8 +259,36 @@ class Subject:
   def _command(
     self, is_repair: bool, outputs: Iterable[TensorRef], flags: Iterable[str]
   ) -> str:
-    # Of a graph that does not open, only what the user named is known.
+    # A graph that does not open has no outputs but those the user named.
     named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
     return self.request.command(
       "repair" if is_repair else "freeze", f"--output_node={named}", *flags
     )
+
+
+def _devices(graph_def: tf1.GraphDef) -> Dict[str, List[str]]:
+  """Names of the nodes that are placed on each device."""
+  found: Dict[str, List[str]] = {}
+  for node in graph_def.node:
+    if node.device:
+      found.setdefault(node.device, []).append(node.name)
+  return found
+
+
+def _opened(
+  graph_def: tf1.GraphDef, signatures: Signatures, found: List[Fault]
+) -> Tuple[Optional[Graph], Optional[GraphError]]:
+  """Returns the Graph, mended and inlined, or None and the GraphError."""
+  # A missing input is taken as fed, so that all other findings show.
+  missing = [
+    TensorRef.parse(fault.subject)
+    for fault in found
+    if fault.kind == faults.DANGLING
+  ]
+  try:
+    mending.mend(graph_def, signatures, inputs=missing, found=found)
+    graph = Graph(graph_def, copy=False)
+    graph.lint()
+  except GraphError as error:
+    return None, error
+  return inlined(graph, signatures), None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many checkpoints at once: which, where their graphs go, how far it is."""
+"""Exports of many checkpoints: the plan, the processes, the verdicts."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ import contextlib
 import dataclasses
 import os
 import re
-import sys
-import time
 from typing import Mapping, Optional, Tuple
 
 from bnexport.errors import Error, SourceError
-from bnexport.exporting import record, workers, writing
+from bnexport.exporting import progress, record, workers, writing
 from bnexport.exporting.delivery import Delivery
 from bnexport.model import checkpoint
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
-# What a verdict may be, in the order of the summary.
+# The words of verdicts, in the order of the summary.
 OK, DIFFERS, REFUSED = "ok", "differs", "refused"
 FAILED, SKIPPED = "failed", "skipped"
 WORDS = (OK, DIFFERS, REFUSED, FAILED, SKIPPED)
 
-# The files of V1 checkpoints end so: leveldb's table format.
+# The last bytes of a V1 checkpoint's file, which is a leveldb table.
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _PART = re.compile(r"\.(index|meta)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-# Between lines of progress that are kept, in a log.
-_SECONDS = 30
 
 Verdict = collections.namedtuple("Verdict", "word says")
 
@@ -87,14 +83,14 @@ def is_several(given):
 
 
 def plan(given, output, report, extension):
-  """The jobs that a user's flags mean; no two of them write the same file.
+  """The Jobs for a user's flags; no two of them write the same file.
 
   Args:
     given: prefixes, directories (their latest) and patterns, with commas.
-    output: where the graphs go: a directory, or a path with {name}, {run} or
-      {dir} in it; None for beside the checkpoints.
-    report: where the reports go: such a path, or None.
-    extension: of the graphs that get no name from the user.
+    output: the graphs' directory, or a path with {name}, {run} or {dir} in it;
+      None puts them beside the checkpoints.
+    report: such a path for the reports, or None.
+    extension: of graphs that the user gives no name.
 
   Raises:
     SourceError: there is no such checkpoint, or two have the same output.
@@ -124,7 +120,7 @@ def _prefixes(given):
     try:
       found.append(checkpoint.find_prefix(item))
     except SourceError:
-      found.append(item)  # its export says what is wrong
+      found.append(item)  # its export raises the same
   return list(dict.fromkeys(found))
 
 
@@ -150,7 +146,7 @@ def _by_number(path):
 
 
 def _prefix(path):
-  """The checkpoint that a file belongs to or a directory holds, or None."""
+  """Prefix of the checkpoint that a path is a file or directory of, or None."""
   if path.endswith(".index"):
     return path[: -len(".index")]
   if tf1.gfile.IsDirectory(path):
@@ -192,57 +188,59 @@ def run(jobs, skipped, export, processes):
   """Exports in worker processes; prints a line for each job and a summary.
 
   Args:
-    jobs: of `plan`.
+    jobs: Jobs of `plan`.
     skipped: those of them that are done already.
-    export: returns the Verdict of a job; see workers.run.
-    processes: how many, at most.
+    export: the function that returns a Job's Verdict; see workers.run.
+    processes: the number of processes, at most.
 
   Returns:
     A Counter of the verdicts' words.
 
   Raises:
-    Error: it was interrupted. What is done stays, nothing is half done.
+    Error: it was interrupted. Finished files stay, and none is partial.
   """
-  counts, progress = collections.Counter(), Progress(len(jobs), len(skipped))
-  _say(progress, skipped, Verdict(SKIPPED, "done before, and unchanged"))
-  counts[SKIPPED] += len(skipped)
+  counts = collections.Counter()
   left = [job for job in jobs if job not in skipped]
   try:
     with contextlib.closing(
+      progress.start(len(jobs), len(skipped))
+    ) as shown, contextlib.closing(
       workers.run(left, export, processes, _clear)
     ) as events:
+      for job in skipped:
+        _say(job, Verdict(SKIPPED, "done before, and unchanged"), counts)
       for event in events:
         if event is not None:
-          job, verdict = event[0], _verdict(event[1])
-          counts[verdict.word] += 1
-          _say(progress, [job], verdict)
-        progress.show(counts)
+          shown.clear()
+          _say(event[0], _verdict(event[1]), counts)
+        shown.show(sum(counts.values()), *_troubles(counts))
   except KeyboardInterrupt:
-    progress.clear()
-    _summarize(len(jobs), counts)
     raise Error(
       "finish",
       f"interrupted with {sum(counts.values())} of {len(jobs)} checkpoints "
       "looked at",
       "pass --resume to go on from there",
     ) from None
-  progress.clear()
-  _summarize(len(jobs), counts)
+  finally:
+    words = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
+    said = ", ".join(words) or "none looked at"
+    print(f"{len(jobs)} checkpoints: {said}")
   return counts
 
 
 def _verdict(result):
   if not isinstance(result, workers.Died):
     return result
+  last_words = f" ({result.last_words})" if result.last_words else ""
   return Verdict(
     FAILED,
-    "cannot finish: its process ended with %s%s; export it alone to see why"
-    % (result.how, f" ({result.last_words})" if result.last_words else ""),
+    f"cannot finish: its process ended with {result.how}{last_words}; export "
+    "it alone to see why",
   )
 
 
 def _clear(process, job):
-  """Removes what a process left that was killed or has crashed."""
+  """Removes the partial files of a process that was killed or has crashed."""
   for path in filter(None, (job.output, job.report, record.path(job.output))):
     part = writing.part_of(path, process)
     if tf1.gfile.Exists(part):
@@ -250,75 +248,11 @@ def _clear(process, job):
   record.clear(job.output)
 
 
-def _say(progress, jobs, verdict):
-  progress.clear()
-  for job in jobs:
-    print(f"{verdict.word} {job.checkpoint}: {verdict.says}")
-  sys.stdout.flush()
+def _say(job, verdict, counts):
+  counts[verdict.word] += 1
+  print(f"{verdict.word} {job.checkpoint}: {verdict.says}", flush=True)
 
 
-def _summarize(total, counts):
-  print(
-    "%d checkpoints: %s"
-    % (
-      total,
-      ", ".join(f"{counts[w]} {w}" for w in WORDS if counts[w])
-      or "none looked at",
-    )
-  )
-
-
-class Progress:
-  """How far it is, on stderr: a line that changes, or in a log a few lines."""
-
-  def __init__(self, total, skipped=0, stream=None, clock=time.time):
-    self._total, self._skipped = total, skipped
-    self._stream, self._clock = stream or sys.stderr, clock
-    self._shown = clock()
-    self._first = None
-    self._changes = self._stream.isatty()
-
-  def show(self, counts):
-    now, finished = self._clock(), sum(counts.values())
-    if self._first is None and finished > self._skipped:
-      self._first = now, finished
-    if not self._changes and (
-      now - self._shown < _SECONDS or finished == self._total
-    ):
-      return
-    self._shown = now
-    text = "bnexport: " + self.text(counts, now)
-    self._stream.write(f"\r{text}\x1b[K" if self._changes else text + "\n")
-    self._stream.flush()
-
-  def clear(self):
-    """Makes room for other lines."""
-    if self._changes:
-      self._stream.write("\r\x1b[K")
-      self._stream.flush()
-
-  def text(self, counts, now):
-    """How many are done, what went wrong, how long it will take.
-
-    The time is told by what came after the first: processes start slowly.
-    """
-    finished = sum(counts.values())
-    parts = [f"{finished} of {self._total} done"]
-    parts += [
-      f"{counts[word]} {word}"
-      for word in (DIFFERS, REFUSED, FAILED)
-      if counts[word]
-    ]
-    start, first = self._first or (now, finished)
-    if finished > first:
-      left = (now - start) / (finished - first) * (self._total - finished)
-      parts.append(f"about {_duration(left)} left")
-    return ", ".join(parts)
-
-
-def _duration(seconds):
-  if seconds < 100:
-    return f"{int(seconds)} s"
-  if seconds < 100 * 60:
-    return f"{round(seconds / 60)} min"
-  return f"{round(seconds / 3600)} h"
+def _troubles(counts):
+  words = (DIFFERS, REFUSED, FAILED)
+  return [f"{counts[word]} {word}" for word in words if counts[word]]

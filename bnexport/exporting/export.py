@@ -7,7 +7,6 @@ import copy
 import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
-from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.flow import is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -294,12 +293,14 @@ def _reference(original, model, options):
   The source's own is asked where no statistic had to be replaced: it would
   answer with those of the batch.
   """
-  traced, reference = TrainingGraph(original, model), None
-  if not options.keep_batch_statistics and options.data_format is None:
-    reference = traced
-    unsafe = unsafe_model(original)
-    if unsafe is not None:
-      model.warnings.append(f"the training graph is not run: {unsafe}; {ALLOW}")
+  traced, reference = None, None
+  unsafe = unsafe_model(original)
+  if unsafe is None:
+    traced = reference = TrainingGraph(
+      original, model, keep=options.keep_batch_statistics
+    )
+  else:
+    model.warnings.append(f"the training graph is not run: {unsafe}; {ALLOW}")
   if model.own_run is not None and not model.stored:
     reference = model.own_run.beside(traced)
   return reference
@@ -408,12 +409,11 @@ def _recalibrate(model, options, progress):
     options.keep_batch_statistics,
     progress,
   )
-  graph = model.graph
+  settled = {one.name for one in done}
   model.unaveraged = tuple(
     name
     for name in model.unaveraged
-    if name in graph
-    and (graph.op(name) not in ops.FUSED_NORMS or uses_batch(graph.node(name)))
+    if name in model.graph and name not in settled
   )
   return done
 

@@ -2,7 +2,8 @@
 """Worker processes that take one item after another.
 
 A process that dies, of a crash or for lack of memory, costs only the item
-that it had.
+that it had. The standard library's pools break or hang then, and tell neither
+its exit status nor its last words.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import tempfile
 from multiprocessing import connection
 
-# Results and deaths wake the loop; this is for what shows the time.
+# Results and deaths wake the loop; this is for a caller that shows the time.
 _SECONDS = 1.0
 
 
@@ -27,7 +28,7 @@ def run(items, function, count, clear):
   """Calls a function for each item, in processes of their own.
 
   Args:
-    items: what can be pickled.
+    items: objects that can be pickled.
     function: a module's function, or a partial of one; it never returns None.
       It may import TensorFlow: processes are spawned, not forked.
     count: how many processes to have, at most.
@@ -39,42 +40,40 @@ def run(items, function, count, clear):
     None now and then. Closing the generator kills the processes.
   """
   waiting, workers = collections.deque(items), []
-  with tempfile.TemporaryDirectory(prefix="bnexport-") as folder:
-    try:
-      while waiting or workers:
-        while waiting and len(workers) < count:
-          workers.append(_Worker(function, folder, waiting.popleft()))
-        ready = connection.wait([w.connection for w in workers], _SECONDS)
-        for worker in [w for w in workers if w.connection in ready]:
-          item, result = worker.item, worker.result()
-          if isinstance(result, Died):
-            workers.remove(worker)
-            clear(worker.process.pid, item)
-          elif waiting:
-            worker.give(waiting.popleft())
-          else:
-            workers.remove(worker)
-            worker.connection.close()  # which ends it
-          yield item, result
-        yield None
-    finally:
-      with _undisturbed():
-        for worker in workers:
-          worker.process.kill()
-          worker.process.join()
-          clear(worker.process.pid, worker.item)
+  try:
+    while waiting or workers:
+      while waiting and len(workers) < count:
+        workers.append(_Worker(function, waiting.popleft()))
+      ready = connection.wait([w.connection for w in workers], _SECONDS)
+      for worker in [w for w in workers if w.connection in ready]:
+        item, result = worker.item, worker.result()
+        if waiting and not isinstance(result, Died):
+          worker.give(waiting.popleft())
+        else:
+          workers.remove(worker)
+          worker.dismiss()
+        if isinstance(result, Died):
+          clear(worker.process.pid, item)
+        yield item, result
+      yield None
+  finally:
+    with _undisturbed():
+      for worker in workers:
+        worker.process.kill()
+        worker.process.join()
+        worker.dismiss()
+        clear(worker.process.pid, worker.item)
 
 
 class _Worker:
   """A process and the item that it has."""
 
-  def __init__(self, function, folder, item):
+  def __init__(self, function, item):
     context = multiprocessing.get_context("spawn")
-    descriptor, self._log = tempfile.mkstemp(dir=folder)
-    os.close(descriptor)
+    self._log = tempfile.NamedTemporaryFile(prefix="bnexport-")
     self.connection, other_end = context.Pipe()
     self.process = context.Process(
-      target=_work, args=(other_end, function, self._log), daemon=True
+      target=_work, args=(other_end, function, self._log.name), daemon=True
     )
     # Ctrl-C goes to all processes of a terminal; only the first is to act. A
     # process inherits what is blocked.
@@ -92,22 +91,27 @@ class _Worker:
       self.connection.send(item)
 
   def result(self):
+    """Waits for the function's result, or the death of the process."""
     try:
       return self.connection.recv()
     except (EOFError, OSError):
       self.process.join()
-      self.connection.close()
     code = self.process.exitcode
     how = signal.Signals(-code).name if code < 0 else f"status {code}"
-    with open(self._log, errors="replace") as f:
-      lines = [line.strip() for line in f if line.strip()]
+    said = self._log.read().decode(errors="replace").splitlines()
+    lines = [line.strip() for line in said if line.strip()]
     return Died(how, lines[-1] if lines else "")
+
+  def dismiss(self):
+    """Closes the pipe, upon which the process ends by itself."""
+    self.connection.close()
+    self._log.close()
 
 
 def _work(items, function, log):
   """Answers every item until the pipe is closed."""
-  # What the item's code and TensorFlow print is not for the terminal; the end
-  # of it may say why the process died.
+  # The output of the item's code and of TensorFlow is not for the terminal; its
+  # end may say why the process died.
   os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
   os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
   while True:
@@ -116,11 +120,7 @@ def _work(items, function, log):
     except EOFError:
       return
     os.ftruncate(2, 0)
-    result = function(item)
-    try:
-      items.send(result)
-    except OSError:
-      return  # nobody is there any more
+    items.send(function(item))
 
 
 @contextlib.contextmanager

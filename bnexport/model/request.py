@@ -11,7 +11,7 @@ from typing import Mapping, Optional, Tuple
 from bnexport.tf1 import tf1
 
 # Kinds that are files, by the flag of the same name that names one.
-FILES = ("graph_def", "meta_graph", "saved_model", "keras")
+FILES = ("graph_def", "meta_graph", "saved_model", "keras", "hub_module")
 
 
 @dataclasses.dataclass(frozen=True)

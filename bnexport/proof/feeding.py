@@ -7,9 +7,13 @@ import numpy as np
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import ops
+from bnexport.graph.nodes import constant_value
 from bnexport.tf1 import tf1
 
 _ROWS = 4
+_MOST_ROWS = 1024
+# So many numbers of rows are tried.
+_MOST_TRIED = 8
 # Sizes tried for dimensions that a graph leaves open: networks halve images
 # some times, and crop or flatten to fixed sizes.
 _SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
@@ -103,3 +107,24 @@ def first_that_runs(runner, tried, proof):
     f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
   )
   return None, None
+
+
+def row_counts(graph):
+  """Numbers of rows to try, likely ones first.
+
+  Where a batch is cut into groups or has a fixed size, a constant of the graph
+  says so: the first sizes of a Reshape, or those of another placeholder.
+
+  Args:
+    graph: a Graph.
+  """
+  found = [_ROWS]
+  for node in graph:
+    sizes = []
+    if node.op in ops.PLACEHOLDERS:
+      sizes = [d.size for d in node.attr["shape"].shape.dim][:1]
+    elif node.op == "Reshape":
+      shape = constant_value(graph, graph.data_inputs(node.name)[1])
+      sizes = [] if shape is None or shape.ndim != 1 else list(shape[:2])
+    found += [int(size) for size in sizes if 1 < size <= _MOST_ROWS]
+  return list(dict.fromkeys(found))[:_MOST_TRIED]

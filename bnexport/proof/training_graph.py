@@ -12,10 +12,17 @@ import copy
 
 import numpy as np
 
+from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import bool_attr, static_shape
+from bnexport.graph.nodes import (
+  constant,
+  in_scope,
+  static_shape,
+  type_attr,
+)
 from bnexport.graph.variables import Frames, assignment, read, variable_of
+from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
@@ -23,6 +30,12 @@ from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 _WHAT = "run the training graph"
+# What random ops give on average.
+_EXPECTED = {
+  "RandomStandardNormal": 0.0,
+  "RandomUniform": 0.5,
+  "TruncatedNormal": 0.0,
+}
 
 
 class TrainingGraph(Run):
@@ -33,7 +46,7 @@ class TrainingGraph(Run):
     "averages fed"
   )
 
-  def __init__(self, original, model, trains=False):
+  def __init__(self, original, model, trains=False, keep=()):
     """Prepares; nothing is imported before it is asked.
 
     Args:
@@ -43,6 +56,8 @@ class TrainingGraph(Run):
       trains: whether it is run as training runs it instead: bools that were
         decided have the other value, norms their batch statistics. Dropout
         and noise stay out all the same, so that it answers twice the same.
+      keep: scopes of norms that mean to use the batch: the phase has its
+        training value there.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
@@ -53,6 +68,7 @@ class TrainingGraph(Run):
     self._settled = model.settled
     self._averages_kept = model.averages
     self._is_random = model.is_noise_removed
+    self._keep = tuple(keep)
     self._session = None
 
   @property
@@ -66,7 +82,7 @@ class TrainingGraph(Run):
     with self._run_errors():
       assert self.graph is not None  # it is open now
       # What only the training part needs has no effect on the answers.
-      feeds = dict(self._unfed, **feeds)
+      feeds = dict(self._made_up(feeds), **feeds)
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
@@ -88,22 +104,60 @@ class TrainingGraph(Run):
       raise ComparisonError(_WHAT, first_line(error), FEED) from error
 
   def _open(self):
-    if self._is_random:
-      raise ComparisonError(_WHAT, "its norms draw random numbers", FEED)
     original = copy.copy(self._original)
     original.warnings = []
-    graph = original.graph = original.graph.clone()
+    original.graph = self._original.graph.clone()
+    self._rewrite(original)
+    self._refuse_unsafe(original)
+    self._import(original)
+    graph = original.graph
+    self._settings = {
+      name + ":0": _shaped(graph, name, self._phase(value))
+      for name, value in self._decided.items()
+      if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
+    }
+    self._unfed = [
+      node.name for node in graph if node.op in ("Placeholder", "PlaceholderV2")
+    ]
+    # Set last: a session that was half prepared is no use.
+    self._graph = graph
+
+  def _rewrite(self, original):
+    """Makes the forward pass of what is run; the phase stays to be fed."""
+    graph = original.graph
     for transform in (RemoveDropout(), RemoveNoise()):
       transform.apply(original)
+    if self._is_random:
+      _expect(graph, original.needed())
+    _keep_training(graph, self._keep, self._decided)
+    self._statistics = {}
     if not self._trains:
       self._use_averages(original)
+      frames = Frames(graph, graph.topological())
+      for ref, variable in self._stored.items():
+        if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
+          continue
+        if frames.of(ref.node):
+          self._carry_average(original, frames, ref, variable)
+        else:
+          self._statistics[ref] = variable
     _drop_updates(graph, self._averages_kept)
+    run_channels_last(graph)
     roots = [ref.node for ref in original.outputs]
     graph.keep(graph.ancestors(roots + list(original.initializers)))
-    unsafe = unsafe_op(graph, original.outputs, original.initializers)
+    self._statistics = {
+      ref: variable
+      for ref, variable in self._statistics.items()
+      if ref.node in graph
+    }
+
+  def _refuse_unsafe(self, original):
+    unsafe = unsafe_op(original.graph, original.outputs, original.initializers)
     if unsafe is not None and not original.is_trusted:
       raise ComparisonError(_WHAT, unsafe, ALLOW)
-    graph_def = graph.to_graph_def()
+
+  def _import(self, original):
+    graph_def = original.graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
     imported = tf1.Graph()
@@ -114,41 +168,44 @@ class TrainingGraph(Run):
       self._restore()
       if original.initializers:
         self._session.run(list(original.initializers))
-    self._settings = {
-      name + ":0": _shaped(graph, name, self._phase(value))
-      for name, value in self._decided.items()
-      if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
-    }
-    self._statistics = {
-      ref: variable
-      for ref, variable in self._stored.items()
-      if not self._trains
-      and ref.node in graph
-      and graph.op(ref.node) not in ops.FUSED_NORMS
-    }
-    frames = Frames(graph, graph.topological())
-    if any(frames.of(ref.node) for ref in self._statistics):
-      raise ComparisonError(_WHAT, "nothing can be fed inside a loop", FEED)
-    self._unfed = {
-      node.name: _default_feed(graph, node.name)
-      for node in graph
-      if node.op in ("Placeholder", "PlaceholderV2")
-    }
-    # Set last: a session that was half prepared is no use.
-    self._graph = graph
+
+  def _carry_average(self, original, frames, ref, variable):
+    """Puts a stored average in the place of a statistic inside a loop.
+
+    Nothing can be fed there; the shape is the statistic's own.
+    """
+    graph = original.graph
+    dtype = original.signatures.output_dtypes(graph.node(ref.node))[ref.index]
+    value = np.ravel(original.values[variable])
+    like = static_shape(graph, ref)
+    if like is not None and -1 not in like and np.prod(like) == value.size:
+      value = value.reshape(like)
+    readers = graph.readers_of(ref)
+    stored = constant(graph, f"{ref.node}/fed", value, dtype)
+    stored = frames.carry(stored, dtype, frames.of(ref.node))
+    kind = {"T": type_attr(dtype)}
+    zeros = graph.add("ZerosLike", f"{ref.node}/zeros", [ref], kind)
+    made = graph.add(
+      "Add", f"{ref.node}/instead", [TensorRef(zeros.name), stored], kind
+    )
+    graph.redirect(ref, TensorRef(made.name), readers)
+
+  def _made_up(self, feeds):
+    """Ones for placeholders that are not fed, with as many rows as the data."""
+    rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
+    return {name: _filled(self._graph, name, rows) for name in self._unfed}
 
   def _use_averages(self, original):
-    """Fused norms read the averages; spelled out ones are fed them."""
+    """Norms that are ops read the averages; spelled out ones are fed them."""
     graph = original.graph
     for old, new in self._settled.items():
       graph.redirect(old, new, original.needed())
     for ref, variable in self._stored.items():
-      node = graph.node(ref.node)
-      if node.op in ops.FUSED_NORMS:
-        node.attr["is_training"].CopyFrom(bool_attr(False))
-        # Counts in training only, and TensorFlow 1 does not know it.
-        node.attr.pop("exponential_avg_factor", None)
-        graph.set_input(ref.node, ref.index + 2, read(graph, variable))
+      form = op_form(graph.op(ref.node))
+      if form is not None:
+        form.to_inference(graph.node(ref.node))
+        slot = form.slot(form.outputs[ref.index])
+        graph.set_input(ref.node, slot, read(graph, variable))
 
   def _phase(self, value):
     """A decided value, or what it is in training."""
@@ -209,13 +266,53 @@ def _drop_updates(graph, averages):
       graph.set_inputs(reader, left)
 
 
-def _shaped(graph, name, value):
+def _expect(graph, names):
+  """Makes what draws random numbers give their expectation.
+
+  It is asked for where an adjustment of norms was taken out, which is linear
+  in its random numbers.
+  """
+  for name in names:
+    node = graph.node(name)
+    mean = _EXPECTED.get(node.op)
+    if mean is None:
+      continue
+    value = constant(graph, name + "/expected", mean, node.attr["dtype"].type)
+    attrs = {
+      "T": type_attr(node.attr["dtype"].type),
+      "index_type": type_attr(node.attr["T"].type),
+    }
+    graph.become(name, "Fill", [graph.inputs(name)[0], value], attrs)
+
+
+def _keep_training(graph, scopes, decided):
+  """Gives the phase its training value inside some scopes."""
+  if not scopes:
+    return
+  for phase, value in decided.items():
+    if phase not in graph or np.asarray(value).dtype != bool:
+      continue
+    trains = None
+    for name in graph.readers(phase):
+      if not any(in_scope(name, scope) for scope in scopes):
+        continue
+      if trains is None:
+        trains = constant(graph, phase + "/trains", np.bool_(not value))
+      for slot, ref in enumerate(graph.data_inputs(name)):
+        if ref.node == phase:
+          graph.set_input(name, slot, trains)
+
+
+def _shaped(graph, name, value, rows=1):
   shape = static_shape(graph, TensorRef(name)) or ()
-  return np.full([max(size, 1) for size in shape], value)
+  sizes = [
+    rows if i == 0 and size < 0 else max(size, 1)
+    for i, size in enumerate(shape)
+  ]
+  return np.full(sizes, value)
 
 
-def _default_feed(graph, name):
+def _filled(graph, name, rows):
   dtype = tf1.as_dtype(graph.node(name).attr["dtype"].type)
   value = b"" if dtype == tf1.string else 1
-  filled = _shaped(graph, name, value)
-  return filled.astype(dtype.as_numpy_dtype)
+  return _shaped(graph, name, value, rows).astype(dtype.as_numpy_dtype)

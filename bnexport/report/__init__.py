@@ -1,43 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was done and what was proven: for a terminal, as files, as a page."""
+"""Reports on exports: for a terminal, as files, as a page."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 
 from bnexport.errors import SourceError
-from bnexport.report.facts import facts
-from bnexport.report.text import norm_line, proof_lines, text
+from bnexport.report import terminal
+from bnexport.report.facts import export_facts, finite
 
-__all__ = (
-  "facts",
-  "finite",
-  "norm_line",
-  "proof_lines",
-  "text",
-  "write",
-  "writer",
-)
-
-_NEEDED_BY_HTML = ("jinja2", "matplotlib")
+_NEEDED_BY_HTML = ("jinja2", "matplotlib", "grandalf")
 
 
 def _json(export, said, evidence):
   return json.dumps(finite(said), indent=2, allow_nan=False) + "\n"
-
-
-def finite(value):
-  """Plain values with what is not finite as text: JSON has no number for it."""
-  if isinstance(value, dict):
-    return {key: finite(item) for key, item in value.items()}
-  if isinstance(value, list):
-    return [finite(item) for item in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return str(value)
-  return value
 
 
 def _markdown(export, said, evidence):
@@ -60,8 +38,8 @@ def writer(path):
   """The function that makes a report of the file's kind.
 
   Raises:
-    SourceError: the extension is none of those known, or what a page takes
-      is not installed.
+    SourceError: the extension is none of those known, or a library that a page
+      takes is not installed.
   """
   extension = os.path.splitext(path)[1]
   if extension not in _WRITERS:
@@ -78,6 +56,11 @@ def writer(path):
         "pip install 'bnexport[report]', or give FILE.json or FILE.md",
       )
   return _WRITERS[extension]
+
+
+def text(export, proof, path):
+  """The report for a terminal, which takes no runs; see `write`."""
+  return terminal.export(export_facts(export, proof, path))
 
 
 def write(path, export, proof, graph_path):
@@ -97,6 +80,6 @@ def write(path, export, proof, graph_path):
 
   make = writer(path)
   evidence = gather(export, proof)
-  said = facts(export, proof, graph_path, evidence)
+  said = export_facts(export, proof, graph_path, evidence)
   with whole_file(path, [make(export, said, evidence).encode("utf-8")]):
     pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report shows beside the proof: it takes runs, so only on demand."""
+"""Evidence of a report beside the proof, from runs tensor by tensor."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from bnexport.report.norm_statistics import NormStatistics, collect, used_before
 
 @dataclasses.dataclass
 class Evidence:
-  """What was found out for a report.
+  """Facts about norms and layers that take runs.
 
   Attributes:
-    before: what norms took their statistics from, by name.
+    before: provenance of norms' statistics before the export, by name; see
+      `norm_statistics.used_before`.
     statistics: NormStatistics by the norm's name.
     layers: the exported graph against its reference.
     training: the exported graph against the training graph as training runs
@@ -72,7 +73,7 @@ def gather(export, proof):
 
 
 def _why_not(export, proof):
-  """Why nothing can be run, or an empty text."""
+  """The reason that nothing can be run, or an empty text."""
   if proof is None:
     return "not looked at: --novalidate"
   if proof.arrays is None:
@@ -97,7 +98,7 @@ def _against_reference(export, runner, feeds):
 
 
 def _against_training(export, runner, feeds):
-  """Returns what runs the training graph, and the Parting."""
+  """Returns the TrainingGraph, or None, and the Parting."""
   note = _no_training(export)
   if note:
     return None, Parting(note=note)
@@ -117,7 +118,7 @@ def _against_training(export, runner, feeds):
 
 
 def _no_training(export):
-  """Why there is no training to look at, or an empty text."""
+  """The reason that there is no training to follow, or an empty text."""
   model = export.model
   if export.original is None:
     return (
@@ -146,11 +147,9 @@ def _phases(model):
 
 
 def _training_text(model):
-  phases = ["%s = %s" % item for item in sorted(_phases(model).items())]
-  return (
-    "the training graph as training runs it "
-    f"({', '.join(phases + ['dropout left out'])})"
-  )
+  phases = sorted(_phases(model).items())
+  notes = [f"{name} = {value}" for name, value in phases] + ["dropout left out"]
+  return f"the training graph as training runs it ({', '.join(notes)})"
 
 
 def _other_layout(a, b):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening what a user names, looking at it, and saying what was seen."""
+"""The examination of a graph file: its overview and its findings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bnexport.errors import GraphError, SourceError, nearest
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import in_scope
 from bnexport.model.model import find_tensors
-from bnexport.report import overview_text as terminal
+from bnexport.report import terminal
 from bnexport.report.overview import overview
 from bnexport.tf1 import tf1
 
@@ -24,12 +24,12 @@ _FLAG = "--output_node"
 
 @dataclasses.dataclass
 class Examination:
-  """What was seen.
+  """The overview of a graph and the findings about it.
 
   Attributes:
     subject: the Subject.
-    seen: the overview, plain values.
-    findings: what is wrong.
+    seen: what `overview.overview` returned.
+    findings: Findings, in the order of the catalogue.
   """
 
   subject: Subject
@@ -49,7 +49,7 @@ class Examination:
 
   def text(self):
     """Everything, for a terminal."""
-    return terminal.text(self.seen) + "\n\n" + terminal.findings(self.findings)
+    return terminal.examination(self.facts())
 
   def show(self, name):
     """A node, or the nodes of a scope, as text.
@@ -99,7 +99,7 @@ def look(request, target_tf=None):
   _refuse_unknown(named, contents.graph_def)
   subject = Subject(contents, request, target_tf)
   if subject.graph is not None:
-    # What can't be mended is not in it, and is a finding.
+    # Nodes that can't be mended are not in the graph, and have a finding.
     there = [n for n in named if TensorRef.parse(n).node in subject.graph]
     find_tensors(subject.graph, contents.signatures, there, _FLAG)
   findings = checks.run(subject)
@@ -141,6 +141,6 @@ def _overview(subject, contents):
     outputs=[n for n in contents.outputs if TensorRef.parse(n).node in graph],
     flow=flow,
   )
-  # As the file has them: the graph was mended to look at it.
+  # Those of the file: mending has changed the graph.
   said["ops"] = subject.ops
   return said

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was done and what was proven, as plain values."""
+"""Reports as plain values: of an export, and of a validation."""
 
 from __future__ import annotations
+
+import dataclasses
+import math
 
 import numpy as np
 
@@ -10,8 +13,22 @@ from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.tf1 import tf1
 
 
-def facts(export, proof, path, evidence=None):
-  """Everything a report says, as one object of plain values.
+def finite(value):
+  """Plain values with what is not finite as text: JSON has no number for it."""
+  if isinstance(value, dict):
+    return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return value
+
+
+# An export.
+
+
+def export_facts(export, proof, path, evidence=None):
+  """Everything a report says of an export, as one object of plain values.
 
   Args:
     export: an export.Export.
@@ -36,7 +53,7 @@ def facts(export, proof, path, evidence=None):
     "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
     "changes": list(export.model.history),
     "warnings": list(export.model.warnings),
-    "proof": proof_facts(proof),
+    "proof": _proof(proof),
   }
   if evidence is not None:
     recalibrated = {one.name: str(one) for one in export.recalibrated}
@@ -50,7 +67,7 @@ def facts(export, proof, path, evidence=None):
 
 
 def _in_order(export):
-  """The norms as data flows; what no data flows into has no place in that."""
+  """The norms in the order of data flow."""
   graph = export.unfolded
   place = {name: i for i, name in enumerate(graph.topological())}
   return sorted(
@@ -87,7 +104,7 @@ def _verdict(proof):
 
 
 def _before(norm, evidence):
-  """What a norm used before, whether that has changed, and the values."""
+  """The statistics that a norm used before, with values of both."""
   before = evidence.before.get(norm["name"])
   one = evidence.statistics.get(norm["name"])
   other_values = one is not None and one.before_is == CONSTANTS
@@ -126,27 +143,16 @@ def _walk(walk):
     "note": walk.note,
     "first_real_difference": None if first is None else first.output,
     "norm": walk.norm and walk.norm.name,
-    "tensors": [difference_facts(d) for d in walk.differences],
-  }
-
-
-def difference_facts(d):
-  """A Difference as plain values."""
-  return {
-    "name": d.output,
-    "largest_difference": d.largest,
-    "limit": d.limit,
-    "holds": d.holds,
+    "tensors": [_difference(d) for d in walk.differences],
   }
 
 
 def _end(node):
   shape = "unknown shape"
   if "shape" in node.attr and not node.attr["shape"].shape.unknown_rank:
-    shape = "[%s]" % ", ".join(
-      "?" if dim.size < 0 else str(dim.size)
-      for dim in node.attr["shape"].shape.dim
-    )
+    dims = node.attr["shape"].shape.dim
+    sizes = ["?" if dim.size < 0 else str(dim.size) for dim in dims]
+    shape = f"[{', '.join(sizes)}]"
   return {
     "name": node.name,
     "shape": shape,
@@ -157,7 +163,7 @@ def _end(node):
 def _norm(export, norm):
   return {
     "name": norm.name,
-    "form": norm.form,
+    "form": norm.form.name,
     "statistics": norm.statistics,
     "epsilon": norm.epsilon,
     "moving_mean": norm.moving_mean,
@@ -166,7 +172,74 @@ def _norm(export, norm):
   }
 
 
-def proof_facts(proof):
+# A validation.
+
+
+def validation_facts(found):
+  """Everything validate says of a graph, as one object of plain values.
+
+  Args:
+    found: a questions.Validation.
+  """
+  return {
+    "graph": found.path,
+    "holds": found.holds,
+    "not_imported": found.refused,
+    "nodes": found.nodes,
+    "outputs": found.outputs,
+    "outputs_are_guessed": found.is_guessed,
+    "batch_norms": [
+      {"name": norm.name, "form": norm.form.name, "statistics": norm.statistics}
+      for norm in found.norms
+    ],
+    "proof": None if found.refused else _proof(found.proof),
+    "first_difference": found.parting and _parting(found.parting),
+    "top_1": [dataclasses.asdict(one) for one in found.agreements],
+    "statistics_of_data": None
+    if found.distances is None
+    else [
+      dict(dataclasses.asdict(one), is_far=one.is_far)
+      for one in found.distances
+    ],
+    "consumers": [_consumer(one) for one in found.verdicts],
+  }
+
+
+def _parting(parting):
+  return {
+    "name": parting.first.output,
+    "op": parting.op,
+    "norm": parting.norm and parting.norm.name,
+    "largest_difference": parting.first.largest,
+    "limit": parting.first.limit,
+    "values": parting.values,
+    "reference_values": parting.reference_values,
+  }
+
+
+def _consumer(verdict):
+  return {
+    "name": verdict.name,
+    "version": verdict.version,
+    "holds": verdict.holds,
+    "fault": verdict.fault,
+    "outputs": [_difference(one) for one in verdict.differences],
+  }
+
+
+# Comparisons.
+
+
+def _difference(d):
+  return {
+    "name": d.output,
+    "largest_difference": d.largest,
+    "limit": d.limit,
+    "holds": d.holds,
+  }
+
+
+def _proof(proof):
   """A Comparison as plain values; None where there is none."""
   if proof is None:
     return None
@@ -176,7 +249,7 @@ def proof_facts(proof):
     "compared_with": proof.reference,
     "fed": {name: list(shape) for name, shape in proof.feeds.items()},
     "fed_is_made_up": proof.is_made_up,
-    "outputs": [difference_facts(d) for d in proof.differences],
+    "outputs": [_difference(d) for d in proof.differences],
     "one_row_answers_alone": proof.batch,
     "second_run_answers_the_same": proof.repeats,
     "notes": list(proof.notes),

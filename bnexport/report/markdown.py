@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 
 from bnexport.report import sentences
-from bnexport.report.text import proof_lines
 
 _NORM = ("norm", "form", "statistics", "mean", "variance", "epsilon", "health")
 _VALUES = (
@@ -20,10 +19,10 @@ _VALUES = (
 
 
 def markdown(said):
-  """Markdown of the facts."""
+  """The report of an export as Markdown; see `facts.export_facts`."""
   lines = [f"# {_text(os.path.basename(said['file']))}", ""]
   lines += [f"**{said['verdict']['says']}.**", ""]
-  lines += [f"- {_text(line)}" for line in proof_lines(said["proof"])]
+  lines += [f"- {_text(line)}" for line in sentences.proof(said["proof"])]
   lines += _section("Warnings", said["warnings"])
   lines += _section("What was changed and why", sentences.changes(said))
   lines += ["", "## Batch norms", ""] + _table(_NORM, _norms(said))
@@ -51,14 +50,14 @@ def _section(title, lines):
 
 
 def _text(text):
-  """Names may hold what Markdown or HTML means something by."""
+  """Text in which `<` and `|` stand for themselves; names may hold them."""
   return str(text).replace("<", "&lt;").replace("|", "\\|")
 
 
 def _table(titles, rows):
   lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
   for row in rows:
-    lines.append(f"| {' | '.join((_text(cell) for cell in row))} |")
+    lines.append(f"| {' | '.join(map(_text, row))} |")
   return lines
 
 

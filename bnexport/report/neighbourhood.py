@@ -1,58 +1,88 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A norm and the nodes around it, laid out for a drawing.
-
-Data flows downwards; a layer holds what needs nothing of its own layer. Edges
-across several layers get a place in each of them, so that boxes stay free.
-"""
+"""Drawings of a norm and the nodes around it; data flows downwards."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Dict, List, Tuple
 
+from grandalf import graphs, layouts
+
+from bnexport.analysis.dependence import uses_batch
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import element_count
 from bnexport.graph.variables import variable_of
 from bnexport.tf1 import tf1
 
+# Nodes of one drawing, and edges between the norm and the furthest of them.
 _MOST = 14
 _RADIUS = 3
 # A node with more readers than this belongs to the whole graph.
 _MOST_READERS = 4
+# Pixels: boxes, lanes of edges across layers, and the space between.
 _WIDTH, _HEIGHT, _LANE = 156, 40, 14
-_ACROSS, _DOWN, _MARGIN = 10, 26, 8
-_SWEEPS = 6
+_ACROSS, _DOWN = 10, 26
+# Of sorting the layers, to and fro, so that fewer edges cross.
+_ROUNDS = 6
 
 
 @dataclasses.dataclass
 class Box:
-  """One node; x and y are its upper left corner.
+  """One node, as a view of a grandalf vertex.
 
   Attributes:
     name: the node's name.
     op: its op.
     mark: "", "added", "removed" or "changed".
     is_norm: whether it is the norm itself.
+    xy: its centre.
+    w: its width.
+    h: its height.
   """
 
   name: str
   op: str
   mark: str
   is_norm: bool
-  x: float = 0.0
-  y: float = 0.0
+  xy: Tuple[float, float] = (0.0, 0.0)
+  w: int = _WIDTH
+  h: int = _HEIGHT
+
+  @property
+  def corner(self):
+    """The upper left corner, in whole pixels."""
+    return round(self.xy[0] - self.w / 2), round(self.xy[1] - self.h / 2)
+
+
+class Line:
+  """One edge, as a view of a grandalf edge.
+
+  Attributes:
+    path: SVG of the curves between layers, straight within a layer.
+  """
+
+  def setpath(self, points):
+    """Takes the centres of the source, of lanes and of the reader."""
+    curves = []
+    for (x, y), (x_next, y_next) in zip(points, points[1:]):
+      y, y_next = y + _HEIGHT / 2, y_next - _HEIGHT / 2
+      middle = y + _DOWN / 2
+      curves.append(
+        f"{x:.0f} {y:.0f}C{x:.0f} {middle:.0f} {x_next:.0f} {middle:.0f} "
+        f"{x_next:.0f} {y_next:.0f}"
+      )
+    self.path = "M" + "L".join(curves)
 
 
 @dataclasses.dataclass
 class Drawing:
-  """Boxes and the SVG paths between them, in pixels."""
+  """Boxes and lines, in pixels."""
 
   boxes: List[Box]
-  edges: List[str]
+  lines: List[Line]
   width: int
   height: int
-  box_width: int = _WIDTH
-  box_height: int = _HEIGHT
 
 
 class Neighbourhoods:
@@ -86,7 +116,7 @@ class Neighbourhoods:
     """Returns the norm's surroundings before and after."""
     before = _near(self._before, self._centre(name, False), self._shown)
     after = _near(self._after, self._centre(name, True), self._needed)
-    # What one shows, the other does too where it has it.
+    # A node that one of them shows is in the other too, if its graph has it.
     both = dict.fromkeys(before + after)
     before = [n for n in both if n in before or n in self._shown]
     after = [n for n in both if n in after or n in self._needed]
@@ -118,16 +148,11 @@ class Neighbourhoods:
 def _differ(a, b):
   if a.op == b.op == "Const":
     return a.attr["value"] != b.attr["value"]
-  return a.op != b.op or _data(a) != _data(b) or _trains(a) != _trains(b)
+  return a.op != b.op or _data(a) != _data(b) or uses_batch(a) != uses_batch(b)
 
 
 def _data(node):
   return [text for text in node.input if not text.startswith("^")]
-
-
-def _trains(node):
-  # Asking a proto for an attribute that it lacks would give it one.
-  return "is_training" in node.attr and node.attr["is_training"].b
 
 
 def _near(graph, centre, shown):
@@ -157,7 +182,7 @@ def _near(graph, centre, shown):
 
 
 def _is_detail(node):
-  """Axes, shapes, factors: they would hide the rest."""
+  """Whether a node is a constant of axes, a shape or a factor."""
   if node.op != "Const":
     return False
   tensor = node.attr["value"].tensor
@@ -166,116 +191,54 @@ def _is_detail(node):
 
 
 def _drawing(graph, names, marks, norm):
-  order = [n for n in graph.topological(names)]
-  edges = _edges(graph, order)
-  layers, chains = _layers(order, edges)
-  _arrange(layers, chains)
-  places, width = _places(layers)
-  boxes = [
-    Box(name, graph.op(name), marks.get(name, ""), name == norm, *places[name])
-    for name in order
-  ]
-  paths = [_path(chain, places) for chain in chains]
-  bottom = max((box.y for box in boxes), default=0) + _HEIGHT + _MARGIN
-  return Drawing(boxes, paths, int(width), int(bottom))
+  """A Drawing of some nodes; `marks` has those of Box by name."""
+  vertices, edges = {}, []
+  for name in graph.topological(names):
+    vertex = vertices[name] = graphs.Vertex()
+    vertex.view = Box(name, graph.op(name), marks.get(name, ""), name == norm)
+    sources = dict.fromkeys(ref.node for ref in graph.data_inputs(name))
+    for source in sources:
+      # The source of an edge that closes a loop comes later in the order.
+      if source in vertices and source != name:
+        edge = graphs.Edge(vertices[source], vertex)
+        edge.view = Line()
+        edges.append(edge)
+  right, bottom = 0, 0
+  for part in graphs.Graph(list(vertices.values()), edges).C:
+    right, height = _lay_out(part, right + _ACROSS)
+    bottom = max(bottom, height)
+  return Drawing(
+    [vertex.view for vertex in vertices.values()],
+    [edge.view for edge in edges],
+    math.ceil(right + _ACROSS),
+    math.ceil(bottom + _ACROSS),
+  )
 
 
-def _edges(graph, order):
-  """Pairs (source, reader) among the nodes; none closes a loop."""
-  place = {name: i for i, name in enumerate(order)}
-  pairs = {}
-  for name in order:
-    for ref in graph.data_inputs(name):
-      if place.get(ref.node, len(order)) < place[name]:
-        pairs[ref.node, name] = None
-  return list(pairs)
+def _lay_out(part, left):
+  """Places a connected part of the graph; returns its right and lower end.
 
+  The layers are Sugiyama's: no edge lies within one, and an edge across
+  several gets a lane in each of them.
 
-def _layers(order, edges):
-  """Layers of nodes and lanes, and the chain of places of each edge."""
-  inputs, readers = {}, {}
-  for source, reader in edges:
-    inputs.setdefault(reader, []).append(source)
-    readers.setdefault(source, []).append(reader)
-  level = {}
-  for name in order:
-    level[name] = 1 + max((level[i] for i in inputs.get(name, ())), default=-1)
-  # What has no inputs here stands right above what reads it.
-  for name in reversed(order):
-    if name not in inputs and name in readers:
-      level[name] = min(level[r] for r in readers[name]) - 1
-  layers = [[] for _ in range(1 + max(level.values(), default=0))]
-  for name in order:
-    layers[level[name]].append(name)
-  chains = []
-  for source, reader in edges:
-    lanes = [
-      (source, reader, i) for i in range(level[source] + 1, level[reader])
-    ]
-    for lane in lanes:
-      layers[lane[2]].append(lane)
-    chains.append([source] + lanes + [reader])
-  return layers, chains
-
-
-def _arrange(layers, chains):
-  """Sorts each layer so that few edges cross: barycentres, to and fro."""
-  above, below = {}, {}
-  for chain in chains:
-    for a, b in zip(chain, chain[1:]):
-      below.setdefault(a, []).append(b)
-      above.setdefault(b, []).append(a)
-  for sweep in range(_SWEEPS):
-    down = sweep % 2 == 0
-    neighbours = above if down else below
-    place = {
-      item: (i + 0.5) / len(layer)
-      for layer in layers
-      for i, item in enumerate(layer)
-    }
-    for layer in layers if down else reversed(layers):
-      middle = {}
-      for item in layer:
-        near = [place[n] for n in neighbours.get(item, ())]
-        middle[item] = sum(near) / len(near) if near else place[item]
-      layer.sort(key=middle.__getitem__)
-      for i, item in enumerate(layer):
-        place[item] = (i + 0.5) / len(layer)
-
-
-def _size(item):
-  return _LANE if isinstance(item, tuple) else _WIDTH
-
-
-def _places(layers):
-  """Upper left corners by node or lane, and the width of all."""
-  widths = [
-    sum(map(_size, layer)) + _ACROSS * (len(layer) - 1) for layer in layers
-  ]
-  widest = max(widths)
-  places = {}
-  for i, (layer, width) in enumerate(zip(layers, widths)):
-    x = _MARGIN + (widest - width) / 2
-    for item in layer:
-      places[item] = (x, _MARGIN + i * (_HEIGHT + _DOWN))
-      x += _size(item) + _ACROSS
-  return places, widest + 2 * _MARGIN
-
-
-def _path(chain, places):
-  points = []
-  for item in chain:
-    x, y = places[item]
-    points.append((x + _size(item) / 2, y))
-  x, y = points[0]
-  path = f"M{x:.0f} {y + _HEIGHT:.0f}"
-  for x_next, y_next in points[1:]:
-    middle = y + _HEIGHT + _DOWN / 2
-    path += (
-      f"C{x:.0f} {middle:.0f} {x_next:.0f} {middle:.0f} "
-      f"{x_next:.0f} {y_next:.0f}"
-    )
-    x, y = x_next, y_next
-    if (x_next, y_next) != points[-1]:
-      path += f"V{y + _HEIGHT:.0f}"
-  return path
+  Args:
+    part: a graph_core of grandalf's; its views get their places.
+    left: where it is to begin.
+  """
+  layout = layouts.SugiyamaLayout(part)
+  layout.xspace, layout.yspace = _ACROSS, _DOWN
+  layout.dw, layout.dh = _LANE, _HEIGHT  # of the lanes
+  layout.init_all(inverted_edges=[], optimize=True)
+  layout.draw(_ROUNDS)
+  layers = [[vertex.view for vertex in layer] for layer in layout.layers]
+  shift = left - min(v.xy[0] - v.w / 2 for layer in layers for v in layer)
+  ends = []
+  for layer in layers:
+    end = -math.inf
+    for view in layer:
+      # Blocks of Brandes and Koepf's may overlap; boxes may not.
+      x = max(view.xy[0] + shift, end + _ACROSS + view.w / 2)
+      view.xy, end = (x, view.xy[1] + _ACROSS), x + view.w / 2
+    ends.append(end)
+  layout.draw_edges()
+  return max(ends), layers[-1][0].xy[1] + _HEIGHT / 2

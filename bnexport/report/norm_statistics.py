@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each norm normalised with before, and what it does now."""
+"""The statistics of each norm, before the export and now."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Optional
 
 import numpy as np
 
-from bnexport.analysis.origins import is_chosen
+from bnexport.analysis.flow import Flow
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED
+from bnexport.batchnorm.norms import batch_norms
+from bnexport.calibration.moments import Moments
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant_value
-from bnexport.proof.divergence import always_run, conditional_depth, stream
-
-SWITCHED = "switched"
+from bnexport.proof.divergence import always_run, stream
 
 CONSTANTS = "the constants it had"
 
@@ -27,10 +27,10 @@ class NormStatistics:
 
   Attributes:
     norm: the norm's name.
-    mean: what it uses now, one value a channel.
+    mean: the mean that it uses now, one value a channel.
     variance: as `mean`.
-    before_is: what the two below are, in words; None where there are none.
-    mean_before: what it used before, or None.
+    before_is: the source of the next two, in words; None without them.
+    mean_before: the mean that it used before, or None.
     variance_before: as `mean_before`.
   """
 
@@ -43,36 +43,31 @@ class NormStatistics:
 
 
 def used_before(original):
-  """What norms took their statistics from before, by the norm's name.
+  """Provenance of norms' statistics in a graph, by the norm's name.
 
   Args:
     original: the Model before the phase was decided, or None.
 
   Returns:
-    "stored", "batch", "unknown", or SWITCHED where a conditional chose.
+    STORED, BATCH, UNKNOWN or SWITCHED.
   """
   if original is None:
     return {}
-  graph = original.graph
-  order = graph.topological(original.needed(control=True))
-  depth = conditional_depth(graph, order)
-  found = {}
-  for norm in find(graph, original.outputs):
-    is_switched = depth.get(norm.name) or is_chosen(graph, norm.variance)
-    found[norm.name] = SWITCHED if is_switched else norm.statistics
-  return found
+  outputs = [ref.node for ref in original.outputs]
+  norms = batch_norms(Flow(original.graph), outputs)
+  return {norm.name: norm.statistics for norm in norms}
 
 
 def collect(export, running, feeds):
   """Returns the NormStatistics of the norms that use stored statistics.
 
-  Before were the constants that the graph had, where they are others now;
-  else the statistics of the batch that is fed, measured at the norm's input.
+  The statistics before are the constants that the graph had, where they are
+  others now; else those of the batch that is fed, measured at the norm's input.
 
   Args:
     export: an export.Export.
-    running: (what it is in words, what runs it, its Graph) of the graphs to
-      measure in, the preferred one first.
+    running: (words for `before_is`, a Run, its Graph) of the graphs to
+      measure in, the preferred one first and the exported one last.
     feeds: arrays by node name; None where nothing can be run.
   """
   now = {norm.name: norm for norm in export.norms if norm.statistics == STORED}
@@ -82,8 +77,10 @@ def collect(export, running, feeds):
     if values is not None:
       kept = found.get(name)
       found[name] = NormStatistics(name, *values, *(kept or ()))
-  for what, runner, graph in running if feeds is not None else ():
-    _measure(export.unfolded, now, found, (what, runner, graph), feeds)
+  if running and feeds is not None:
+    shapes = _shapes(now, running[-1], feeds)
+    for one in running:
+      _measure(export.unfolded, now, found, one, shapes, feeds)
   return [found[name] for name in now if name in found]
 
 
@@ -99,7 +96,7 @@ def _values(graph, norm):
 
 
 def _constants(export, now):
-  """Yields what was stored as constants and is another value now."""
+  """Yields norms whose constants were others before, with those."""
   if export.original is None:
     return
   graph = export.original.graph
@@ -116,41 +113,58 @@ def _constants(export, now):
       yield old.name, (CONSTANTS,) + tuple(before)
 
 
-def _measure(graph, norms, found, running, feeds):
+def _shapes(norms, running, feeds):
+  """Shapes of what tells the channels of norms, by the norm's name."""
+  _, runner, graph = running
+  fetched = always_run(graph)
+  told_by = {}
+  for name, norm in norms.items():
+    if norm.x is not None and norm.mean is not None:
+      refs = norm.form.shape_tensors(norm, norm.form.place(graph, norm))
+      if all(ref.node in fetched for ref in refs):
+        told_by[name] = refs
+  names = dict.fromkeys(str(r) for refs in told_by.values() for r in refs)
+  try:
+    read = {name: a.shape for name, a in stream(runner, names, feeds)}
+  except ComparisonError:
+    return {}  # nothing else can be measured there either
+  return {
+    name: [read[str(ref)] for ref in refs] for name, refs in told_by.items()
+  }
+
+
+def _measure(graph, norms, found, running, shapes, feeds):
   """Fills in batch statistics where nothing is known of before."""
   what, runner, run_graph = running
   fetched = always_run(run_graph)
   wanted = {}
   for name, statistics in found.items():
     x = norms[name].x
-    if statistics.before_is is None and x is not None:
+    if statistics.before_is is None and name in shapes:
       if x.node in feeds or x.node in fetched:
         wanted.setdefault(str(x), []).append(name)
   try:
     for x, array in stream(runner, wanted, feeds):
       for name in wanted[x]:
-        moments = _moments(array, graph.node(name), found[name].mean.size)
-        if moments is not None:
+        form, node = norms[name].form, graph.node(name)
+        axes = form.channel_axes(node, array.shape, shapes[name])
+        moments = _moments(array, axes)
+        if moments is not None and moments.mean.size == found[name].mean.size:
           found[name] = dataclasses.replace(
             found[name],
             before_is=what,
-            mean_before=moments[0],
-            variance_before=moments[1],
+            mean_before=moments.mean,
+            variance_before=moments.variance,
           )
   except ComparisonError:
-    return  # Another graph may be measured in; where none is, it shows.
+    return  # The next graph is measured in; the report shows if none was.
 
 
-def _moments(array, node, channels):
-  """Mean and variance over all axes but that of the channels, or None."""
-  if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+def _moments(array, axes):
+  """Moments over all axes but those of the channels, or None."""
+  is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+  if axes is None or not is_float or not array.size:
     return None
-  layout = node.attr["data_format"].s if "data_format" in node.attr else b""
-  axes = list(range(array.ndim))
-  axis = [1] if layout.startswith(b"NC") else axes[:0:-1]
-  channel = [a for a in axis if array.shape[a] == channels][:1]
-  if not channel and channels != 1:
-    return None
-  over = tuple(a for a in axes if a not in channel)
-  array = array.astype(np.float64)
-  return array.mean(over).reshape(-1), array.var(over).reshape(-1)
+  moments = Moments()
+  moments.add(array, axes)
+  return moments

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph holds, as plain values, and as text for a terminal."""
+"""The contents of a graph, as plain values."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def overview(
   outputs=(),
   flow=None,
 ):
-  """Everything inspect says of a graph besides findings.
+  """The contents of a graph, which inspect prints besides findings.
 
   Args:
     graph: a Graph; stays as it is. Nothing of it is run.
-    file: where it was read from.
-    size: bytes of the file.
-    kind: what the file is; None tells it by the graph.
+    file: the file that it was read from, or None.
+    size: bytes of the file, or None.
+    kind: the kind of file; None for that of `kind_of`.
     values: Values of a checkpoint, or None.
     signatures: OpDefs the file brings along, or None.
-    inputs: names of tensors that are known to be inputs, as a signature says.
-    outputs: the same for outputs.
-    flow: the graph's Flow where it is at hand.
+    inputs: names of the input tensors, where a signature says them.
+    outputs: names of the output tensors, where they are known.
+    flow: the graph's Flow; None makes one.
 
   Returns:
-    A dict of plain values. Sizes of shapes that are open are None, and so are
-    shapes, dtypes and counts that nothing in the file says.
+    A dict of plain values. Unknown sizes within shapes are None, and so are
+    shapes, dtypes and counts that nothing in the file tells.
   """
   signatures = signatures or Signatures()
   said = {
@@ -63,7 +63,7 @@ def overview(
   }
   try:
     flow = flow or Flow(graph)
-  except GraphError:  # no order to follow it in: a cycle
+  except GraphError:  # a cycle: there is no order to follow data in
     flow = None
   found = _ends(graph, flow, signatures, inputs, outputs)
   needed = _needed(graph, [entry["name"] for entry in found["outputs"]])
@@ -80,7 +80,7 @@ def overview(
 
 
 def kind_of(graph):
-  """What kind of graph it is, in a few words."""
+  """The kind of a graph, in a few words."""
   names = {node.op for node in graph}
   if not names & ops.VARIABLES:
     return "frozen graph" if names else "empty graph"
@@ -163,7 +163,7 @@ def _needed(graph, outputs):
 
 
 def _parameters(graph, needed, values):
-  """How many numbers the outputs need; those of constants and variables."""
+  """Count of the elements of constants and variables that are needed."""
   count = 0
   for name in needed:
     node = graph.node(name)
@@ -191,7 +191,7 @@ def _size(shape):
 
 
 def _variables(graph, needed, values):
-  """Variables, those that the outputs need first."""
+  """Facts of variables; those that the outputs need come first."""
   found = [
     {
       "name": node.name,
@@ -225,9 +225,9 @@ def _batch_norms(flow, signatures, values, outputs):
 def _norm(graph, norm, values):
   return {
     "name": norm.name,
-    "form": norm.form,
+    "form": norm.form.name,
     "statistics": norm.statistics,
-    "epsilon": float(f"{norm.epsilon:.6g}"),  # as it was written, not float32
+    "epsilon": float(f"{norm.epsilon:.6g}"),  # 0.001, not its float32
     "channels": norms.channels_of(graph, norm, values),
     "moving_mean": norm.moving_mean,
     "moving_variance": norm.moving_variance,

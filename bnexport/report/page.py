@@ -10,9 +10,8 @@ import jinja2
 from bnexport.batchnorm.forms import find
 from bnexport.report import plots, sentences
 from bnexport.report.neighbourhood import Neighbourhoods
-from bnexport.report.text import proof_lines
 
-# So many norms are shown unfolded.
+# Norms that are shown unfolded.
 _OPEN = 2
 
 
@@ -21,7 +20,7 @@ def page(export, said, evidence):
 
   Args:
     export: an export.Export.
-    said: what facts.facts made of it.
+    said: its facts.export_facts.
     evidence: an evidence.Evidence.
   """
   environment = jinja2.Environment(
@@ -36,7 +35,7 @@ def page(export, said, evidence):
   return environment.get_template("page.html.j2").render(
     said=said,
     title=os.path.basename(said["file"]),
-    proof=proof_lines(said["proof"]),
+    proof=sentences.proof(said["proof"]),
     changes=sentences.changes(said),
     health=sentences.health(said),
     agreement=sentences.agreement(said["layers"]),

@@ -13,8 +13,8 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter
 
-# Drawn in these, and given the page's colours afterwards, so that light and
-# dark pages both can be read.
+# Plots are drawn in these colours, which the page's own replace, so that light
+# and dark pages both can be read.
 _INK, _BEFORE, _AFTER = "#010203", "#010204", "#010205"
 _COLOURS = {
   _INK: "currentColor",
@@ -23,7 +23,7 @@ _COLOURS = {
 }
 _STYLE = {
   "svg.fonttype": "none",
-  # Simplifying drops strokes of no length, which are the dots.
+  # Simplifying drops strokes without length, and the dots are such.
   "path.simplify": False,
   "font.family": "sans-serif",
   "font.size": 9,
@@ -41,7 +41,7 @@ _STYLE = {
 }
 # More channels than this are drawn in groups.
 _MOST_BARS = 64
-# So few are drawn with larger dots.
+# At most this many groups are drawn with larger dots.
 _FEW = 24
 # Variances further apart than this are drawn on a logarithmic axis.
 _WIDE = 50
@@ -50,9 +50,9 @@ _WIDE = 50
 def statistics_plot(one):
   """SVG of one NormStatistics: mean and variance of each channel.
 
-  Channels are sorted by what the norm uses now, a line; what it used before
-  is a dot for each channel. Of many channels some make one bar from their
-  least to their largest.
+  Channels are sorted by the values that the norm uses now, which are a line.
+  The values before are a dot for each channel. Many channels are drawn in
+  groups, each a bar from its least value to its largest.
   """
   with matplotlib.rc_context(dict(_STYLE, **{"svg.hashsalt": one.norm})):
     figure = Figure(figsize=(6.4, 1.7))
@@ -90,13 +90,13 @@ def _one(axes, title, after, before):
 
 
 def _plain_ticks(axes):
-  """Powers of ten as numbers; what a formatter would do takes long."""
+  """Writes powers of ten as numbers; logarithmic formatters take long."""
   axes.minorticks_off()
-  axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: "%g" % y))
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
 def _ranges(axes, x, values, groups, colour, width):
-  """A bar from the least to the largest of each group; a dot of one."""
+  """A bar from the least to the largest value of each group, or a dot."""
   if values is None:
     return
   ends = []
@@ -106,7 +106,7 @@ def _ranges(axes, x, values, groups, colour, width):
 
 
 def _stroke(points, colour, width, joined=False):
-  """All strokes as one path, which keeps the page small."""
+  """Strokes as one path, which keeps the page small."""
   codes = [Path.LINETO] * len(points)
   codes[0] = Path.MOVETO
   if not joined:
@@ -157,7 +157,7 @@ def walks_plot(layers, training):
 
 
 def _ratio(difference):
-  """Between 1e-4, which stands for less too, and 1e6, for more too."""
+  """Difference / limit, cut to 1e-4 and 1e6."""
   if not difference["largest_difference"]:
     return 1e-4
   if not difference["limit"]:
@@ -174,12 +174,12 @@ def _svg(figure):
   figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
   text = out.getvalue()
   text = text[text.index("<svg") :]
-  # Its style sheet would hold for the whole page.
+  # The style sheet would hold for the whole page.
   text = re.sub(
     r"<style.*?</style>|<metadata>.*?</metadata>", "", text, flags=re.S
   )
   text = re.sub(r"<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"", "", text, flags=re.S)
-  # Only what ticks refer to needs an identity; the others repeat.
+  # Ids that end in a number repeat on a page; ticks refer to others.
   text = re.sub(r' id="[\w.]*_\d+"', "", text.replace("xlink:href", "href"))
   for drawn, wanted in _COLOURS.items():
     text = text.replace(drawn, wanted)

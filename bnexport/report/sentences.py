@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the facts of a report come to, in words."""
+"""Facts of a report in words, for terminals and files alike."""
 
 from __future__ import annotations
 
 import collections
 
-# By what a norm used before; the second is what it uses now.
+# By the statistics that a norm used before and those that it uses now.
 _WHY = {
   ("batch", "stored"): (
     "used the statistics of whatever batch was fed; now the stored averages"
@@ -27,7 +27,7 @@ _WHY = {
 
 
 def why(norm):
-  """What happened to one norm of the facts."""
+  """The change to one norm of the facts, and its reason."""
   if norm["recalibrated"]:
     return "got new statistics from the calibration data"
   if norm["changed"] and norm["before"] == "stored":
@@ -37,12 +37,12 @@ def why(norm):
 
 
 def changes(said):
-  """What was changed and why, some lines: norms alike are counted."""
+  """Changes and their reasons, some lines: norms alike are counted."""
   lines = []
   counted = collections.Counter(why(norm) for norm in said["batch_norms"])
   for text, count in counted.most_common():
     lines.append(f"{count} norm{'s' * (count > 1)}: {text}")
-  # What was done to single norms is counted above.
+  # Changes of single norms are counted above.
   told = [
     line
     for line in said["changes"]
@@ -52,35 +52,31 @@ def changes(said):
 
 
 def health(said):
-  """How many norms have stored statistics in which state."""
+  """Counts of norms by the state of their stored statistics."""
   counted = collections.Counter(
     norm["health"] for norm in said["batch_norms"] if norm["health"]
   )
   if not counted:
     return ""
-  return "Health of the stored statistics: %s" % ", ".join(
-    f"{count} {state}" for state, count in counted.most_common()
-  )
+  states = [f"{count} {state}" for state, count in counted.most_common()]
+  return f"Health of the stored statistics: {', '.join(states)}"
 
 
 def agreement(walk):
-  """What the walk against the reference says."""
-  tensors = walk["tensors"]
+  """The result of the walk against the reference."""
   if walk["note"]:
     return walk["note"]
-  if walk["first_real_difference"] is None:
-    return (
-      f"{len(tensors)} tensors were compared in order of execution with "
-      f"{walk['compared_with']}: none differs by more than rounding"
-    )
+  result = "none differs by more than rounding"
+  if walk["first_real_difference"] is not None:
+    result = _first(walk)
   return (
-    f"{len(tensors)} tensors were compared in order of execution with "
-    f"{walk['compared_with']}: {_first(walk)}"
+    f"{len(walk['tensors'])} tensors were compared in order of execution with "
+    f"{walk['compared_with']}: {result}"
   )
 
 
 def parting(walk, outputs):
-  """Where training and inference answer part."""
+  """The tensor at which training and inference part, and how far."""
   if walk["note"]:
     return walk["note"]
   run = f"On the same input, {walk['compared_with']}"
@@ -113,4 +109,45 @@ def summary(values):
   return (
     f"{values['median']:.3g} ({values['smallest']:.3g} to "
     f"{values['largest']:.3g})"
+  )
+
+
+def proof(said, after_outputs=()):
+  """The proof of the facts as lines.
+
+  Args:
+    said: the proof's facts, or None.
+    after_outputs: lines to put behind those on the outputs.
+  """
+  if said is None:
+    return ["not looked for: --novalidate"]
+  lines = [_verdict(said), f"compared with {said['compared_with']}"]
+  lines += map(difference, said["outputs"])
+  lines += after_outputs
+  if said["one_row_answers_alone"] is not None:
+    answers = "as" if said["one_row_answers_alone"] else "DIFFERENTLY than"
+    lines.append(f"one row alone answers {answers} within its batch")
+  if said["second_run_answers_the_same"] is not None:
+    same = said["second_run_answers_the_same"]
+    lines.append(
+      f"a second run answers {'the same' if same else 'DIFFERENTLY'}"
+    )
+  if said["fed"]:
+    fed = [f"{name} {shape}" for name, shape in said["fed"].items()]
+    lines.append(f"fed: {', '.join(fed)}")
+  return lines + said["notes"]
+
+
+def _verdict(said):
+  if not said["run"]:
+    return "NOT PROVEN"
+  return "holds" if said["holds"] else "DOES NOT HOLD"
+
+
+def difference(one):
+  """The facts of one Difference, as a line below another."""
+  mark = "" if one["holds"] else "  <- differs"
+  return (
+    f"  {one['name']}: largest difference {one['largest_difference']:.2g}, "
+    f"limit {one['limit']:.2g}{mark}"
   )

@@ -14,7 +14,9 @@ from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
 from bnexport.sources import (
   frozen_graph,
+  function,
   graph_def,
+  hub_module,
   keras_model,
   meta_graph,
   model_code,
@@ -29,7 +31,9 @@ from bnexport.tf1 import tf1
 # its name.
 KINDS = {
   "frozen_graph": frozen_graph.read,
+  "function": function.read,
   "graph_def": graph_def.read,
+  "hub_module": hub_module.read,
   "keras": keras_model.read,
   "meta_graph": meta_graph.read,
   "model": model_code.read,
@@ -98,7 +102,8 @@ def recognise(source, checkpoint=None) -> Request:
   Args:
     source: a GraphDef's file, binary or text; a training graph, `.meta`; a
       checkpoint with its `.meta` beside it; a SavedModel's directory; a Keras
-      file; a GraphDef, a MetaGraphDef or a tf.compat.v1.Graph.
+      file; a Hub module's directory; a GraphDef, a MetaGraphDef, a
+      tf.compat.v1.Graph, a ConcreteFunction or a tf.function.
     checkpoint: prefix or directory of the checkpoint with the variables.
 
   Raises:
@@ -112,15 +117,20 @@ def recognise(source, checkpoint=None) -> Request:
   ):
     if isinstance(source, cls):
       return Request(kind, source, prefix)
+  if function.is_function(source):
+    return Request("function", source, prefix)
   if not isinstance(source, (str, os.PathLike)):
     raise SourceError(
       f"load a {type(source).__name__}",
       "it holds no graph",
-      "give a path, a GraphDef, a MetaGraphDef or a tf.compat.v1.Graph",
+      "give a path, a GraphDef, a MetaGraphDef, a tf.compat.v1.Graph or a "
+      "ConcreteFunction",
     )
   path = os.fspath(source)
   if is_keras(path):
     return Request("keras", path)
+  if tf1.gfile.Exists(os.path.join(path, hub_module.MODULE_DEF)):
+    return Request("hub_module", path, prefix)
   if is_saved_model(path):
     return Request("saved_model", path, prefix)
   if not path.endswith(".meta") and is_checkpoint(path):

@@ -11,7 +11,7 @@ from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.model.model import Served, find_tensors, tensor_fields
 from bnexport.sources.assets import hold_entries
 from bnexport.sources.contents import Contents
-from bnexport.sources.saved_model_file import DEFAULT, read_saved_model
+from bnexport.sources.saved_model_file import DEFAULT, SERVED, read_saved_model
 from bnexport.sources.signature import by_signature
 from bnexport.tf1 import tf1
 from bnexport.transforms.inference.inlining import inlined
@@ -20,17 +20,21 @@ from bnexport.transforms.inference.inlining import inlined
 _NAMING = ("Const", "Placeholder")
 
 
-def read(request) -> Contents:
+def read(request, usual=SERVED) -> Contents:
   """Reads a SavedModel; nothing of it is imported or run.
 
-  Of the request, `outputs` and `inputs` may also be what the signature calls
-  the tensors.
+  Args:
+    request: a Request; its `outputs` and `inputs` may also be what the
+      signature calls the tensors.
+    usual: tells the graph and the signature where the request names none.
 
   Raises:
     SourceError: there is no SavedModel, or none with these tags or this
       signature.
   """
-  file = read_saved_model(request.source, request.tags, request.signature)
+  file = read_saved_model(
+    request.source, request.tags, request.signature, usual
+  )
   saved = by_signature(file, request.outputs, request.inputs)
   prefix = request.checkpoint or saved.variables
   opening = _Opening(request, file, saved)

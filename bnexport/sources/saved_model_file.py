@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Dict, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef
@@ -13,12 +13,21 @@ from bnexport.graph.nodes import Signatures
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
 
-_SERVE = tf1.saved_model.tag_constants.SERVING
 DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # These start up a model; nobody asks them for an answer.
 _INTERNAL = "__saved_model_"
 _START = _INTERNAL + "init_op"
 _ASSETS = tf1.saved_model.constants.ASSETS_KEY
+
+
+class Usual(NamedTuple):
+  """The tags and the signature of what serves, where nobody names others."""
+
+  tags: Tuple[str, ...]
+  signature: str
+
+
+SERVED = Usual((tf1.saved_model.tag_constants.SERVING,), DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +59,7 @@ class SavedModel:
   initializer: Optional[str]
 
 
-def read_saved_model(path, tags=(), signature=None):
+def read_saved_model(path, tags=(), signature=None, usual=SERVED):
   """Reads a SavedModel; nothing of it is imported or run.
 
   Args:
@@ -58,6 +67,7 @@ def read_saved_model(path, tags=(), signature=None):
     tags: those of the graph; empty for the one that serves, or the only one.
     signature: name of a signature; None for the one that serves, or the only
       one.
+    usual: a Usual, which tells the graph and the signature that serve.
 
   Returns:
     A SavedModel. What TensorFlow 2 wrote is the graph of its signatures, with
@@ -69,8 +79,8 @@ def read_saved_model(path, tags=(), signature=None):
   """
   path, folder = _find(path)
   proto = read_proto(path, SavedModelProto, "the SavedModel")
-  meta = _pick_graph(proto, tags, folder)
-  name = _pick_signature(meta, signature, folder)
+  meta = _pick_graph(proto, tags, folder, usual)
+  name = _pick_signature(meta, signature, folder, usual)
   ends = meta.signature_def[name] if name is not None else None
   return SavedModel(
     graph_def=meta.graph_def,
@@ -107,10 +117,10 @@ def _find(path):
   )
 
 
-def _pick_graph(proto, tags, folder):
+def _pick_graph(proto, tags, folder, usual):
   graphs = list(proto.meta_graphs)
   there = [tuple(meta.meta_info_def.tags) for meta in graphs]
-  wanted = set(tags or (_SERVE,))
+  wanted = set(tags or usual.tags)
   for meta, own in zip(graphs, there):
     if set(own) == wanted:
       return meta
@@ -134,7 +144,7 @@ def _names(meta):
   return sorted(n for n in meta.signature_def if not n.startswith(_INTERNAL))
 
 
-def _pick_signature(meta, wanted, folder):
+def _pick_signature(meta, wanted, folder, usual):
   names = _names(meta)
   if wanted is not None:
     if wanted in meta.signature_def:
@@ -146,8 +156,8 @@ def _pick_signature(meta, wanted, folder):
       if names
       else "leave --signature out",
     )
-  if DEFAULT in names:
-    return DEFAULT
+  if usual.signature in names:
+    return usual.signature
   return names[0] if len(names) == 1 else None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether stored statistics of norms are those of some data.
+"""Distances of norms' stored statistics from those of some data.
 
 For each channel, with m and v the stored mean and variance, and M and V those
 of the data at the norm's input:
@@ -17,24 +17,24 @@ from typing import List
 import numpy as np
 
 from bnexport.batchnorm.norm import STORED
-from bnexport.calibration.collectors import channel_axis, kept_axes
 from bnexport.calibration.moments import Moments
+from bnexport.graph import TensorRef
 from bnexport.proof.divergence import always_run, stream
 
 FEWEST_ROWS = 32
-# Of 32 samples a mean is 0.18 standard deviations off by chance and a variance
-# a factor of 1.3, so that half of the channels are beyond these for a reason.
+# The mean of 32 samples is 0.18 standard deviations off by chance, the variance
+# a factor of 1.3. Half of the channels are beyond these limits for a reason.
 _SHIFT, _RATIO = 0.5, 2.0
-# One channel of thousands is further off than most, and values that are seldom
-# large make it more; this far is none.
+# One channel of thousands is further off than most, and more so where values
+# are seldom large; none is this far off by chance.
 _LARGEST_SHIFT, _LARGEST_RATIO = 5.0, 25.0
-# Of that many values a variance is 0.
+# Fewer samples have no variance.
 _FEWEST_SAMPLES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-  """How far a norm's stored statistics are from the data's.
+  """The distance of a norm's stored statistics from the data's.
 
   Attributes:
     norm: the norm's name.
@@ -54,19 +54,12 @@ class Distance:
 
   @property
   def is_far(self):
-    """Whether chance does not explain it; see the limits above."""
+    """Whether chance does not explain the distance; see the limits above."""
     return not (
       self.shift <= _SHIFT
       and _factor(self.ratio) <= _RATIO
       and self.largest_shift <= _LARGEST_SHIFT
       and _factor(self.extreme_ratio) <= _LARGEST_RATIO
-    )
-
-  def __str__(self):
-    return (
-      f"norm '{self.norm}': means {self.shift:.2g} standard deviations off "
-      f"(at most {self.largest_shift:.2g}), variances {self.ratio:.2g} "
-      f"times the stored (at most {self.extreme_ratio:.2g})"
     )
 
 
@@ -78,8 +71,7 @@ class DataStatistics:
   """Collects the data's statistics at each stored norm, batch by batch.
 
   Attributes:
-    left_out: names of the norms that can't be looked at: nothing tells what
-      they normalise, or it can't be fetched.
+    left_out: names of the norms whose input is unknown or can't be fetched.
   """
 
   def __init__(self, runner, graph, norms):
@@ -88,25 +80,27 @@ class DataStatistics:
     Args:
       runner: a comparison.Runner.
       graph: its Graph.
-      norms: its BatchNorms; those that use the batch are left alone.
+      norms: its BatchNorms; those without stored statistics are skipped.
     """
     runs = always_run(graph)
     stored = [norm for norm in norms if norm.statistics == STORED]
     self._runner, self._graph = runner, graph
-    self._norms = [
-      norm
-      for norm in stored
-      if norm.x is not None
-      and norm.mean is not None
-      and norm.name in runs
-      and norm.x.node in runs
-    ]
+    self._told_by = {}  # the tensors whose shapes tell a norm's channels
+    self._norms = []
+    for norm in stored:
+      if norm.x is None or norm.mean is None:
+        continue
+      refs = norm.form.shape_tensors(norm, norm.form.place(graph, norm))
+      if all(ref.node in runs for ref in (norm.x, TensorRef(norm.name), *refs)):
+        self._norms.append(norm)
+        self._told_by[norm.name] = refs
     self.left_out = [n.name for n in stored if n not in self._norms]
     self._moments = {norm.name: Moments() for norm in self._norms}
     self._stored = {}
+    self._shapes = {}
 
   def add(self, feeds):
-    """Takes in a batch.
+    """Runs the graph on a batch and takes in the norms' inputs.
 
     Raises:
       ComparisonError: TensorFlow can't run the graph.
@@ -118,20 +112,24 @@ class DataStatistics:
       by_x.setdefault(str(norm.x), []).append(norm)
     for x, value in stream(self._runner, by_x, feeds):
       for norm in by_x[x]:
-        kept = self._kept(norm, value)
+        node = self._graph.node(norm.name)
+        kept = norm.form.channel_axes(
+          node, value.shape, self._shapes[norm.name]
+        )
         if kept is not None:
           self._moments[norm.name].add(value, kept)
 
   def _read_stored(self, feeds):
-    names = [str(r) for n in self._norms for r in (n.mean, n.variance)]
-    arrays = [value for _, value in stream(self._runner, names, feeds)]
-    for i, norm in enumerate(self._norms):
-      self._stored[norm.name] = arrays[2 * i : 2 * i + 2]
-
-  def _kept(self, norm, x):
-    if norm.form != "arithmetic":
-      return (channel_axis(self._graph.node(norm.name), x.ndim),)
-    return kept_axes(x.shape, self._stored[norm.name][0].shape)
+    wanted = {
+      norm.name: [norm.mean, norm.variance, *self._told_by[norm.name]]
+      for norm in self._norms
+    }
+    names = dict.fromkeys(str(ref) for refs in wanted.values() for ref in refs)
+    read = dict(stream(self._runner, names, feeds))
+    for name, refs in wanted.items():
+      arrays = [read[str(ref)] for ref in refs]
+      self._stored[name] = arrays[:2]
+      self._shapes[name] = [array.shape for array in arrays[2:]]
 
   def distances(self) -> List[Distance]:
     """A Distance for each norm that was looked at, the furthest first."""

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from judges import opening
 from judges.exporting import assert_close
+from judges.norms import graph_of
 
+from bnexport.batchnorm.averages import Averages
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
+from bnexport.graph import TensorRef
 from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import session, tf1
 
@@ -103,3 +106,115 @@ def test_mean_over_time_is_no_statistic(tmp_path):
   right = (x.mean(0) - 0.5) / np.sqrt(2 + EPSILON)
   assert_close(runner.run({"x": x})[0], right.astype(np.float32), 1e-5)
   runner.close()
+
+
+# Single updates, in the project's notation.
+
+GRAPH = """
+x = Placeholder() {shape=[?,2]}
+z = Placeholder() {shape=[?,2]}
+axes = Const() {value=<int32 [1] 0>}
+rate = Const() {value=<float 0.1>}
+m = Mean(x, axes)
+d = SquaredDifference(x, m)
+v = Mean(d, axes)
+mm = VariableV2() {shape=[2]}
+mv = VariableV2() {shape=[2]}
+"""
+KEEP_MEAN = "a = Sub(mm, m) b = Mul(a, rate) u = AssignSub(mm, b)\n"
+
+
+def averages_of(statements, needed=("m", "v")):
+  graph = graph_of(GRAPH + statements)
+  return Averages(graph, graph.ancestors(needed))
+
+
+def variables_of(averages, ref):
+  return averages.variables(averages.of(TensorRef.parse(ref)))
+
+
+@pytest.mark.parametrize(
+  "update",
+  [
+    KEEP_MEAN,
+    "a = Sub(m, mm) b = Mul(a, rate) u = AssignAdd(mm, b)",
+    "keep = Const() {value=<float 0.9>} a = Mul(mm, keep) b = Mul(m, rate) "
+    "c = Add(a, b) u = Assign(mm, c)",
+    "u = Assign(mm, m)",
+  ],
+)
+def test_variable_that_settles_at_a_statistic_is_its_average(update):
+  averages = averages_of(update)
+  (average,) = averages.all
+  assert (average.variable, average.statistic) == ("mm", TensorRef("m"))
+  assert average.update == "u" and averages.is_updated("mm")
+  assert variables_of(averages, "m") == ["mm"]
+
+
+def test_bessels_correction_is_no_obstacle():
+  averages = averages_of(
+    "bessel = Const() {value=<float 1.25>} w = Mul(v, bessel) "
+    "a = Sub(mv, w) b = Mul(a, rate) u = AssignSub(mv, b)"
+  )
+  assert variables_of(averages, "v") == ["mv"]
+
+
+@pytest.mark.parametrize(
+  "update",
+  [
+    "zero = Const() {value=<float [2] 0 0>} u = Assign(mm, zero)",
+    "u = AssignSub(mm, m)",  # a gradient step
+    "u = AssignAdd(mm, m)",  # a sum
+    "s = Square(m) u = Assign(mm, s)",
+  ],
+)
+def test_variable_that_settles_elsewhere_is_none(update):
+  averages = averages_of(update)
+  assert averages.of(TensorRef("m")) == []
+  assert variables_of(averages, "m") == []
+
+
+def test_equal_statistic_elsewhere_has_the_same_average():
+  averages = averages_of(
+    KEEP_MEAN + "i = Identity(x) again = Mean(i, axes) other = Mean(z, axes)",
+    ("again", "other", "v"),
+  )
+  assert variables_of(averages, "again") == ["mm"]
+  assert variables_of(averages, "other") == []
+  assert variables_of(averages, "v") == []
+
+
+NORM = """
+g = Const() {value=<float [2] 1 1>}
+none = Const() {value=<float [0]>}
+shape = Const() {value=<int32 [4] -1 1 1 2>}
+wide = Reshape(x, shape)
+y = FusedBatchNorm(wide, g, g, none, none)
+"""
+
+
+def test_average_of_what_a_norm_hands_out():
+  averages = averages_of(
+    NORM + "a = Sub(mv, y:2) b = Mul(a, rate) u = AssignSub(mv, b)", ("y",)
+  )
+  assert variables_of(averages, "y:2") == ["mv"]
+  assert variables_of(averages, "y:1") == []
+
+
+def test_average_beside_a_norm_of_what_it_computes():
+  """Spelled out moments, with and without Bessel's correction."""
+  averages = averages_of(
+    NORM + KEEP_MEAN + "e = Sub(mv, v) f = Mul(e, rate) w = AssignSub(mv, f)",
+    ("y",),
+  )
+  assert variables_of(averages, "y:1") == ["mm"]
+  assert variables_of(averages, "y:2") == ["mv"]
+
+
+def test_two_averages_of_one_statistic():
+  shadow = "shadow = VariableV2() {shape=[2]}\n"
+  update = "e = Sub(shadow, m) f = Mul(e, rate) w = AssignSub(shadow, f)"
+  averages = averages_of(KEEP_MEAN + shadow + update)
+  assert variables_of(averages, "m") == ["mm", "shadow"]
+  renamed = (KEEP_MEAN + shadow + update).replace("shadow", "moving_mean")
+  assert variables_of(averages_of(renamed), "m") == ["moving_mean"]

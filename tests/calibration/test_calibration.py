@@ -532,7 +532,7 @@ def destroy(graph, norms, how):
 
 def assert_consistent(case, model):
   """Norms that are one op have their inputs' mean and variance."""
-  norms = [n for n in norms_of(model) if n.form != "arithmetic"]
+  norms = [n for n in norms_of(model) if n.form.name != "arithmetic"]
   means = [n.moving_mean for n in norms]
   norms = [n for n in norms if means.count(n.moving_mean) == 1]
   runner = ImportedGraph(model.graph.to_graph_def(), [n.x for n in norms])

@@ -10,8 +10,8 @@ from bnexport.batchnorm.health import NEVER_UPDATED, NOT_FINITE, OK
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.report import terminal
 from bnexport.report.overview import kind_of, overview
-from bnexport.report.overview_text import text
 from bnexport.sources import files
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -314,7 +314,7 @@ def test_cycle_leaves_the_rest_to_say():
 def test_empty_graph():
   said = overview(Graph(tf1.GraphDef()))
   assert said["kind"] == "empty graph"
-  assert "0 nodes" in text(said)
+  assert "0 nodes" in terminal.overview(said)
 
 
 def test_known_ends_are_taken(cases):
@@ -342,7 +342,7 @@ def test_kinds(cases):
 
 def test_text_is_short_and_aligned(cases):
   said = look(cases("net_residual_v1"), file="net.meta", size=123456)
-  lines = text(said).splitlines()
+  lines = terminal.overview(said).splitlines()
   assert lines[0] == "net.meta: training graph, 123 KB"
   assert len(lines) < 80
   more = [line for line in lines if line.startswith("  and ")]
@@ -357,7 +357,7 @@ def test_missing_variables_are_seen(cases):
   said = look(case)
   missing = [v["name"] for v in said["variables"] if not v["in_checkpoint"]]
   assert "bn2/moving_variance" in missing
-  assert "NOT IN THE CHECKPOINT" in text(said)
+  assert "NOT IN THE CHECKPOINT" in terminal.overview(said)
 
 
 def test_files_are_read_in_pieces(cases, monkeypatch):

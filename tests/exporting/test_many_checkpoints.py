@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from judges.exporting import assert_close
 
 from bnexport import cli, freeze
 from bnexport.errors import SourceError
-from bnexport.exporting import batch, record, workers
+from bnexport.exporting import batch, progress, record, workers
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -564,36 +565,63 @@ class Terminal(io.StringIO):
 
 
 def test_line_of_progress():
-  now, counts = [0.0], collections.Counter(skipped=5)
-  progress = batch.Progress(300, 5, io.StringIO(), lambda: now[0])
-  assert progress.text(counts, 9.0) == "5 of 300 done"
-  progress.show(counts)
-  now[0], counts["ok"] = 10.0, 2
-  progress.show(counts)
-  assert progress.text(counts, 10.0) == "7 of 300 done"
-  counts.update(ok=4, refused=1)
-  assert progress.text(counts, 13.0) == (
+  now = [0.0]
+  lines = progress.Lines(300, 5, io.StringIO(), lambda: now[0])
+  assert lines.text(9.0, 5) == "5 of 300 done"
+  lines.show(5)
+  now[0] = 10.0
+  lines.show(7)
+  assert lines.text(10.0, 7) == "7 of 300 done"
+  assert lines.text(13.0, 12, "1 refused") == (
     "12 of 300 done, 1 refused, about 3 min left"
   )
 
 
-def test_terminal_shows_one_line():
+def test_terminal_shows_a_bar():
+  pytest.importorskip("tqdm")
   stream = Terminal()
-  progress = batch.Progress(2, 0, stream)
-  progress.show(collections.Counter(refused=1))
-  progress.clear()
-  assert stream.getvalue() == (
-    "\rbnexport: 1 of 2 done, 1 refused\x1b[K\r\x1b[K"
-  )
+  bar = progress.start(4, 1, stream)
+  bar.show(1)
+  bar.show(2, "1 refused")
+  drawn = stream.getvalue().split("\r")[-1]
+  assert drawn.startswith("bnexport:  50%") and " 2/4 [" in drawn
+  assert re.search(r"\[\d\d:\d\d<\d\d:\d\d,.*, 1 refused\]", drawn), drawn
+  bar.clear()
+  assert stream.getvalue().split("\r")[-2].strip() == ""
+  bar.close()
+  assert stream.getvalue().endswith("\r") and "\n" not in stream.getvalue()
+
+
+def test_bar_estimates_by_what_has_finished():
+  pytest.importorskip("tqdm")
+  bar, now = progress.Bar(4, 0, Terminal()), [0.0]
+  bar._bar._time = lambda: now[0]
+  bar._bar.start_t = bar._bar.last_print_t = 0.0
+  for second in range(1, 21):
+    now[0] = float(second)
+    bar.show(second // 10)
+  assert bar._bar.format_dict["rate"] == pytest.approx(0.1)
+  bar.close()
+
+
+def test_lines_where_there_is_no_bar(monkeypatch):
+  assert isinstance(progress.start(2, 0, io.StringIO()), progress.Lines)
+  monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: None)
+  assert isinstance(progress.start(2, 0, Terminal()), progress.Lines)
+
+
+def test_troubles_are_shown():
+  counts = collections.Counter(ok=3, refused=2, skipped=1, differs=1)
+  assert batch._troubles(counts) == ["1 differs", "2 refused"]
 
 
 def test_log_gets_a_line_now_and_then():
   now, stream = [0.0], io.StringIO()
-  progress = batch.Progress(200, 0, stream, lambda: now[0])
+  lines = progress.Lines(200, 0, stream, lambda: now[0])
   for second in range(100):
     now[0] = float(second)
-    progress.show(collections.Counter(ok=second + 1))
-    progress.clear()
+    lines.show(second + 1)
+    lines.clear()
   assert stream.getvalue().splitlines() == [
     "bnexport: 31 of 200 done, about 3 min left",
     "bnexport: 61 of 200 done, about 2 min left",

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import html.parser
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from judges.exporting import assert_close, export
 
 from bnexport import report
 from bnexport.batchnorm.forms import find
+from bnexport.batchnorm.norm import SWITCHED
 from bnexport.errors import ComparisonError, SourceError
 from bnexport.exporting.export import Export
 from bnexport.graph import Graph, TensorRef
@@ -21,7 +23,7 @@ from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.report import sentences
 from bnexport.report.evidence import gather
-from bnexport.report.norm_statistics import CONSTANTS, SWITCHED
+from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.sources.model_code import RebuiltModel
 from bnexport.tf1 import tf1
 
@@ -45,7 +47,7 @@ def proven(cases):
         keeps_batch=exported.keeps_batch,
       )
       evidence = gather(exported, proof)
-      said = report.facts(exported, proof, PATH, evidence)
+      said = report.export_facts(exported, proof, PATH, evidence)
       done[name] = case, exported, proof, evidence, said
     return done[name]
 
@@ -143,7 +145,7 @@ def test_constants_that_were_replaced_are_what_was_before(proven):
   _, exported, proof, _, _ = proven("layers_fused_literal")
   repaired = with_other_constants(exported)
   evidence = gather(repaired, proof)
-  said = report.facts(repaired, proof, PATH, evidence)
+  said = report.export_facts(repaired, proof, PATH, evidence)
   name = repaired.norms[0].name
   assert evidence.statistics[name].before_is == CONSTANTS
   assert not evidence.statistics[name].mean_before.any()
@@ -164,7 +166,7 @@ def test_recalibrated_norm_is_said_to_be(proven):
 
   _, exported, proof, evidence, _ = proven("layers_fused_literal")
   exported = dataclasses.replace(exported, recalibrated=[Recalibrated()])
-  said = report.facts(exported, proof, PATH, evidence)
+  said = report.export_facts(exported, proof, PATH, evidence)
   assert "1 norm: got new statistics from the calibration data" in (
     sentences.changes(said)
   )
@@ -175,7 +177,6 @@ def test_recalibrated_norm_is_said_to_be(proven):
 @pytest.mark.parametrize(
   "name, words",
   [
-    ("layers_adjustment", "random"),
     ("phase_int_equal_zero", "'mode'"),
     ("keep_instance_fused", "no phase"),
   ],
@@ -189,7 +190,7 @@ def test_what_cannot_be_run_is_said(proven, name, words):
 def test_without_a_proof_nothing_is_run(proven):
   _, exported, _, _, _ = proven("layers_fused_literal")
   evidence = gather(exported, None)
-  said = report.facts(exported, None, PATH, evidence)
+  said = report.export_facts(exported, None, PATH, evidence)
   assert said["verdict"]["state"] == "unproven"
   assert "--novalidate" in said["layers"]["note"]
   assert said["batch_norms"][0]["values"]["before_is"] is None
@@ -199,7 +200,7 @@ def test_without_a_proof_nothing_is_run(proven):
 def test_facts_for_the_terminal_run_nothing(proven, monkeypatch):
   _, exported, proof, _, _ = proven("layers_fused_literal")
   monkeypatch.setattr(tf1, "Session", None)
-  assert "layers" not in report.facts(exported, proof, PATH)
+  assert "layers" not in report.export_facts(exported, proof, PATH)
   assert "batch norms: 3" in report.text(exported, proof, PATH)
 
 
@@ -208,7 +209,7 @@ def test_report_leaves_the_graphs_as_they_are(proven):
   graphs = exported.model.graph, exported.original.graph
   before = [graph.to_graph_def() for graph in graphs]
   evidence = gather(exported, proof)
-  page(exported, report.facts(exported, proof, PATH, evidence), evidence)
+  page(exported, report.export_facts(exported, proof, PATH, evidence), evidence)
   assert [graph.to_graph_def() for graph in graphs] == before
   assert "is_training" in exported.original.graph
 
@@ -218,7 +219,7 @@ def test_a_wrong_answer_is_the_verdict(proven):
   wrong = dataclasses.replace(
     proof, differences=[differences.Difference("prob", float("inf"), 1.0, 1e-4)]
   )
-  said = report.facts(exported, wrong, PATH, evidence)
+  said = report.export_facts(exported, wrong, PATH, evidence)
   assert said["verdict"]["state"] == "differs"
   assert "does not answer" in page(exported, said, evidence)
   text = report.writer("x.json")(exported, said, evidence)
@@ -316,6 +317,43 @@ def test_page_is_readable_without_seeing_it(proven):
   assert "− Switch" in words and "~ Const" in words
 
 
+@pytest.mark.parametrize(
+  "name", ["layers_unfused_phase", "ema_literal", "hand_fused_cond"]
+)
+def test_boxes_do_not_overlap_and_lines_join_them(proven, name):
+  from bnexport.report.neighbourhood import Neighbourhoods  # takes grandalf
+
+  _, exported, _, _, _ = proven(name)
+  before = find(exported.original.graph, exported.original.outputs)
+  around = Neighbourhoods(
+    exported.original, exported.model, exported.norms, before
+  )
+  for norm in exported.norms:
+    for drawing in around.of(norm.name):
+      corners = [box.corner for box in drawing.boxes]
+      for i, (x, y) in enumerate(corners):
+        box = drawing.boxes[i]
+        assert 0 <= x <= drawing.width - box.w
+        assert 0 <= y <= drawing.height - box.h
+        for a, b in corners[:i]:
+          assert abs(a - x) >= box.w or abs(b - y) >= box.h
+      for line in drawing.lines:
+        numbers = [float(text) for text in re.findall(r"\d+", line.path)]
+        above, below = numbers[:2], numbers[-2:]
+        assert above[1] < below[1]
+        assert _touches(drawing.boxes, above, 1)
+        assert _touches(drawing.boxes, below, 0)
+
+
+def _touches(boxes, point, at_bottom):
+  """Whether the middle of a box's upper or lower side is at a point."""
+  return any(
+    abs(box.xy[0] - point[0]) <= 1
+    and abs(box.corner[1] + at_bottom * box.h - point[1]) <= 1
+    for box in boxes
+  )
+
+
 def test_light_and_dark_colours(proven):
   _, exported, _, evidence, said = proven("layers_fused_literal")
   text = page(exported, said, evidence)
@@ -343,7 +381,7 @@ def test_odd_names_are_escaped(proven):
   named = Export(model, find(model.graph, model.outputs), {})
   named = with_other_constants(named)
   evidence = gather(named, None)
-  said = report.facts(named, None, "<script>.pb", evidence)
+  said = report.export_facts(named, None, "<script>.pb", evidence)
   assert any("<script>" in norm["name"] for norm in said["batch_norms"])
   text = page(named, said, evidence)
   assert not Page(text).all("script")
@@ -390,7 +428,7 @@ def test_write(proven, tmp_path):
     assert path.read_bytes().decode("utf-8").lstrip().startswith(start)
 
 
-@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+@pytest.mark.parametrize("missing", ["jinja2", "matplotlib", "grandalf"])
 def test_page_without_its_libraries_is_refused(monkeypatch, missing):
   known = report.importlib.util.find_spec
   monkeypatch.setattr(

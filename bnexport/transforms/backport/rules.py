@@ -8,6 +8,7 @@ to the Site and leaves the node alone.
 
 from __future__ import annotations
 
+from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.shapes import data_format, flag
 from bnexport.graph import TensorRef, op_history
 from bnexport.graph.nodes import bool_attr, int_attr, type_attr
@@ -109,7 +110,7 @@ def _lower_norm(site, node):
   if data_format(node) == b"NCDHW":
     return site.refuse(node, "NCDHW, run convert_layout first")
   is_plain = _is_plain_norm(node)
-  is_training = flag(node, "is_training") or "is_training" not in node.attr
+  is_training = uses_batch(node)
   if not is_training or not is_plain:
     if any(site.is_output(TensorRef(node.name, i)) for i in range(1, 5)):
       return site.refuse(node, "its statistics are outputs")

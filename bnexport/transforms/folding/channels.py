@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bnexport.analysis.shapes import BROADCASTING, UNARY
+from bnexport.analysis.shapes import BROADCASTING, UNARY, channel_axis
 from bnexport.batchnorm.folding import CannotFold, per_channel
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
-from bnexport.transforms.folding.linear import channel_axis, linear
+from bnexport.transforms.folding.linear import linear
 
 _POOLS = frozenset(("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"))
 # So many ops that keep channels are looked through.

@@ -9,23 +9,18 @@ from typing import ClassVar, List, NamedTuple
 import numpy as np
 
 from bnexport.analysis.dependence import DATA, Dependence
-from bnexport.analysis.shapes import flag
+from bnexport.analysis.shapes import channel_axis, flag
 from bnexport.batchnorm import folding
 from bnexport.batchnorm.folding import CannotFold
-from bnexport.batchnorm.forms import find_among
+from bnexport.batchnorm.forms import NORM_OPS, find_among
 from bnexport.batchnorm.norm import STORED
 from bnexport.graph import TensorRef
 from bnexport.graph.variables import Frames
 from bnexport.transforms.folding.channels import CARRIERS, Channels, width_of
 from bnexport.transforms.folding.edits import Edits, check_shift, dtype_name
-from bnexport.transforms.folding.linear import (
-  channel_axis,
-  is_linear,
-  linear,
-  takes_shift,
-)
+from bnexport.transforms.folding.linear import is_linear, linear, takes_shift
 from bnexport.transforms.folding.runs import Runs
-from bnexport.transforms.folding.steps import NORMS, SHIFTS, TRIVIAL, Steps
+from bnexport.transforms.folding.steps import SHIFTS, TRIVIAL, Steps
 from bnexport.transforms.folding.values import Constants
 
 _ROOTS = frozenset(("Pow", "Rsqrt", "Sqrt"))
@@ -117,16 +112,17 @@ class _Folding:
       node = self.graph.node(name)
       if self.runs.ends_at(name):
         self._visit(self.runs.ending(name))
-      elif node.op in NORMS and self.steps.input_of(name) is None:
+      elif node.op in NORM_OPS and self.steps.input_of(name) is None:
         self._tell_staying([name], self.steps.why_none(node))
     self.told.extend(unknown)
     return self.told
 
   def _of_unknown_statistics(self):
-    """Lines on norms in arithmetic whose statistics are not constant."""
+    """Lines on norms of several ops whose statistics are not constant."""
     told = []
     for norm in find_among(self.graph, self.order, self.dependence):
-      if norm.form == "arithmetic" and norm.variance not in self.constants:
+      is_op = self.graph.op(norm.name) in NORM_OPS
+      if not is_op and norm.variance not in self.constants:
         reason = f"its variance '{norm.variance}' is not constant"
         if norm.statistics != STORED:
           reason = "its statistics are not stored ones"
@@ -181,7 +177,7 @@ class _Folding:
     What has a scale for each channel is taken for one, if a square root is in
     the scale or it is beside a linear op; layer norms have scales, too.
     """
-    norms = [name for name in run.names if self.graph.op(name) in NORMS]
+    norms = [name for name in run.names if self.graph.op(name) in NORM_OPS]
     if norms:
       return norms
     scales = [name for name in run.names if self.steps.is_scale(name)]
@@ -393,7 +389,7 @@ class _Folding:
     longest = self.runs.longest_vector(run, found.rank)
     if width is None and longest == 1:
       width = kernel_shape[found.in_axis]  # as well as any other
-    elif width is None and self.graph.op(self.runs.real(run)[0]) in NORMS:
+    elif width is None and self.graph.op(self.runs.real(run)[0]) in NORM_OPS:
       width = longest
     if width is None:
       raise CannotFold(f"how many channels '{run.base.node}' has is not known")

@@ -38,7 +38,7 @@ _OPS = {
   "DepthwiseConv2dNative": Linear(0, 1, 4, 2, (2, 3)),
   "MatMul": Linear(0, 1, 2, 0, (1,)),
 }
-_FORMATS = {None: -1, b"NHWC": -1, b"NDHWC": -1, b"NCHW": 1, b"NCDHW": 1}
+_FORMATS = frozenset((None, b"NHWC", b"NDHWC", b"NCHW", b"NCDHW"))
 
 
 def is_float(node):
@@ -65,11 +65,6 @@ def linear(graph, constants, name):
 
 def is_linear(op):
   return op in _OPS
-
-
-def channel_axis(node, rank):
-  """The axis of an op's data that is its channels."""
-  return _FORMATS[data_format(node)] % rank
 
 
 def takes_shift(node, found, kernel_shape):

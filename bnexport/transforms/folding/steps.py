@@ -7,22 +7,17 @@ import numpy as np
 
 from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.shapes import data_format
-from bnexport.batchnorm.folding import Affine, CannotFold, norm
-from bnexport.graph import ops
+from bnexport.batchnorm.folding import Affine, CannotFold
+from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.transforms.folding.linear import is_float
 
-GLOBAL = "BatchNormWithGlobalNormalization"
-NORMS = ops.FUSED_NORMS | {GLOBAL}
 SHIFTS = frozenset(("Add", "AddV2", "BiasAdd", "BiasAddV1", "Sub"))
 # Ops that do nothing at inference and may go.
 TRIVIAL = frozenset(("Identity", "PreventGradient", "Snapshot", "StopGradient"))
 _COMMUTATIVE = frozenset(("Add", "AddV2", "Mul", "Sub"))
-_FIRST = frozenset(("BiasAdd", "BiasAddV1", "Div", "RealDiv")) | NORMS
+_FIRST = frozenset(("BiasAdd", "BiasAddV1", "Div", "RealDiv")) | NORM_OPS
 _UNARY = TRIVIAL | {"Neg"}
 _ONE, _ZERO = np.ones(()), np.zeros(())
-_CHANNELS_FIRST = {b"NCHW": 2, b"NCDHW": 3}
-_FUSED_NAMES = ("scale", "offset", "mean", "variance")
-_GLOBAL_NAMES = ("mean", "variance", "beta", "gamma")
 
 
 class Steps:
@@ -43,7 +38,7 @@ class Steps:
       return None
     refs = self._graph.data_inputs(node.name)
     varying = [i for i, ref in enumerate(refs) if ref not in self._constants]
-    if len(varying) != 1 or (node.op in ops.FUSED_NORMS and uses_batch(node)):
+    if len(varying) != 1 or uses_batch(node):
       return None
     if node.op in _COMMUTATIVE:
       return varying[0]
@@ -60,9 +55,9 @@ class Steps:
     node, op = self._graph.node(name), self._graph.op(name)
     if op in _UNARY:
       return Affine(-_ONE if op == "Neg" else _ONE, _ZERO)
-    values = self._values(node)
-    if op in NORMS:
-      return _norm(node, values)
+    values, form = self._values(node), op_form(op)
+    if form is not None:
+      return form.affine(node, values, rank)
     (c,) = values
     if op == "Mul":
       return Affine(c, _ZERO)
@@ -87,7 +82,7 @@ class Steps:
   def is_scale(self, name):
     """Whether a step gives channels scales of their own, as a norm does."""
     node = self._graph.node(name)
-    if node.op in NORMS:
+    if node.op in NORM_OPS:
       return True
     if node.op not in ("Mul", "RealDiv", "Div"):
       return False
@@ -97,29 +92,11 @@ class Steps:
       return False
 
   def why_none(self, node):
-    """Why a fused or global norm is no step, as a clause."""
-    if node.op in ops.FUSED_NORMS and uses_batch(node):
+    """Why a norm that is one op is no step, as a clause."""
+    if uses_batch(node):
       return "it is in training mode"
     refs = self._graph.data_inputs(node.name)
-    names = _GLOBAL_NAMES if node.op == GLOBAL else _FUSED_NAMES
-    for what, ref in zip(names, refs[1:]):
-      if ref not in self._constants:
+    for what, ref in zip(op_form(node.op).inputs, refs):
+      if what != "x" and ref not in self._constants:
         return f"its {what} '{ref}' is not constant"
     return "x is constant"
-
-
-def _norm(node, values):
-  if node.op == GLOBAL:
-    mean, variance, beta, gamma = values
-    if not node.attr["scale_after_normalization"].b:
-      gamma = np.ones_like(mean)
-    epsilon = node.attr["variance_epsilon"].f
-  else:
-    gamma, beta, mean, variance = values
-    epsilon = node.attr["epsilon"].f if "epsilon" in node.attr else 1e-4
-  sizes = {value.shape for value in (gamma, beta, mean, variance)}
-  if len(sizes) > 1:
-    raise CannotFold(f"its vectors have the shapes {sorted(sizes)}")
-  found = norm(gamma, beta, mean, variance, epsilon)
-  behind = _CHANNELS_FIRST.get(data_format(node), 0)
-  return Affine(*(array.reshape([-1] + [1] * behind) for array in found))

@@ -18,12 +18,12 @@ from bnexport.analysis.dependence import (
 )
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.fixed_points import source_of
+from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.reshaping import shape_for
-from bnexport.batchnorm.shared_norms import Twins
+from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
-  bool_attr,
   constant,
   in_scope,
   static_shape,
@@ -73,13 +73,13 @@ class _Replacement:
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
     self.averages = Averages(self.graph, self.needed)
-    self.twins = Twins(self.graph, self.averages)
+    self.shared = SharedNorms(self.graph, self.averages)
     self.frames = Frames(self.graph, self.order)
     self.sources = {}  # of what was replaced, with a name for messages
     self.told = []
 
   def run(self):
-    self._fused()
+    self._ops()
     self._spelled_out()
     self._remove_noise()
     self.model.averages = frozenset(a.variable for a in self.averages.all)
@@ -89,56 +89,66 @@ class _Replacement:
   def _is_kept(self, name):
     return any(in_scope(name, scope) for scope in self.keep)
 
-  # Fused norms.
+  # Norms that are one op.
 
-  def _fused(self):
+  def _ops(self):
+    """Finds the averages of all, then uses them.
+
+    A norm that has none of its own has those of one in training mode.
+    """
+    found = []
     for name in self.order:
       node = self.graph.node(name)
-      if (
-        node.op in ops.FUSED_NORMS
-        and uses_batch(node)
-        and not self._is_kept(name)
-        and self.averages.dependence(TensorRef(name, 1)) == STATISTIC
-      ):
-        self._fused_one(node)
+      if uses_batch(node) and not self._is_kept(name):
+        form = op_form(node.op)
+        mean = form.output(name, "mean")
+        if self.averages.dependence(mean) == STATISTIC:
+          found.append((node, form, self._averages_of(node, form)))
+    for node, form, stored in found:
+      if stored:
+        self._use(node, form, stored)
 
-  def _fused_one(self, node):
-    inputs = self.graph.inputs(node.name)
+  def _averages_of(self, node, form):
+    """For each statistic of an op: which it is, its average, and that read.
+
+    Empty where the op is meant to use the batch.
+    """
     stored = []
     for which in ("mean", "variance"):
-      found = self.averages.of_fused(node, which)
-      if not found:
-        found = self.twins.of_fused(node, which)
-      variable = self._pick(node.name, which, found)
+      ref = form.output(node.name, which)
+      variable = self._average(node.name, which, ref)
       if variable is not None:
         stored.append((which, variable, read(self.graph, variable)))
-    if not stored:
-      # TF 2 hands the averages to the norm itself.
-      if self._fed_averages(inputs[3]) and self._fed_averages(inputs[4]):
-        stored = [
-          ("mean", inputs[3].node, inputs[3]),
-          ("variance", inputs[4].node, inputs[4]),
-        ]
-      else:
-        return
-    if len(stored) < 2:
+    if len(stored) == 1:
       self._refuse_half(node.name, stored[0][0], stored[0][1])
-    self.sources[source_of(self.graph, inputs[0])] = node.name
-    for (which, variable, ref), slot in zip(stored, (3, 4)):
-      frame = self.frames.of(node.name)
-      if ref != inputs[slot]:
+    if stored:
+      return stored
+    # TF 2 hands the averages to the norm itself.
+    handed = [
+      (which, form.input(self.graph, node.name, which))
+      for which in ("mean", "variance")
+    ]
+    if not all(self._is_fed_average(ref) for _, ref in handed):
+      return []
+    return [(which, ref.node, ref) for which, ref in handed]
+
+  def _use(self, node, form, stored):
+    """Makes an op use stored averages instead of the batch's statistics."""
+    x = form.input(self.graph, node.name, "x")
+    self.sources[source_of(self.graph, x)] = node.name
+    frame = self.frames.of(node.name)
+    for which, variable, ref in stored:
+      if ref != form.input(self.graph, node.name, which):
         dtype = variable_dtype(self.graph, variable)
         ref = self.frames.carry(ref, dtype, frame)
-        self.graph.set_input(node.name, slot, ref)
-      self.model.stored[TensorRef(node.name, slot - 2)] = variable
+        self.graph.set_input(node.name, form.slot(which), ref)
+      self.model.stored[form.output(node.name, which)] = variable
       self.told.append(
         f"norm '{node.name}' uses '{variable}' for its batch {which}"
       )
-    node.attr["is_training"].CopyFrom(bool_attr(False))
-    # Counts in training only, and TensorFlow 1 does not know it.
-    node.attr.pop("exponential_avg_factor", None)
+    form.to_inference(node)
 
-  def _fed_averages(self, ref):
+  def _is_fed_average(self, ref):
     return (
       self.averages.dependence(ref) == FREE
       and static_shape(self.graph, ref) != (0,)
@@ -169,9 +179,7 @@ class _Replacement:
           settled.add(ref)
           derived.append(ref)
           continue
-        variable = self._pick(name, "statistic", self.averages.of(ref))
-        if variable is None:
-          variable = self._pick(name, "statistic", self.twins.of(ref))
+        variable = self._average(name, "statistic", ref)
         if variable is not None:
           settled.add(ref)
           replaced.append((ref, variable))
@@ -278,8 +286,15 @@ class _Replacement:
 
   # Choosing an average.
 
-  def _pick(self, name, which, found):
-    """The one variable among averages of the same statistic, or None."""
+  def _average(self, name, which, ref):
+    """The one variable that is a statistic's average, or None.
+
+    Args:
+      name: of the norm, or of the node that computes the statistic.
+      which: what the statistic is to the norm, for messages.
+      ref: the statistic.
+    """
+    found = self.averages.of(ref) or self.shared.of(ref)
     variables = self.averages.variables(found)
     if len(variables) > 1:
       raise TransformError(
@@ -298,8 +313,9 @@ class _Replacement:
     kept = {}
     for name in order:
       node = self.graph.node(name)
-      if node.op in ops.FUSED_NORMS and uses_batch(node):
-        kept[source_of(self.graph, self.graph.inputs(name)[0])] = name
+      if uses_batch(node):
+        x = op_form(node.op).input(self.graph, name, "x")
+        kept[source_of(self.graph, x)] = name
       elif reduces_batch(self.graph, node) and any(
         dependence(r) == DATA for r in self.graph.data_inputs(name)
       ):
@@ -316,8 +332,8 @@ class _Replacement:
     if signature is None:
       return
     source = signature[0]
-    is_mean = signature in self.averages.fused_signature(source, "mean")
-    is_variance = signature in self.averages.fused_signature(source, "variance")
+    is_mean = signature in self.averages.signatures_of(source, "mean")
+    is_variance = signature in self.averages.signatures_of(source, "variance")
     if self._is_kept(name):
       kept.setdefault(source, name)
     elif source in self.sources and (is_mean or is_variance):

@@ -6,10 +6,10 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, FrozenSet, Tuple
 
-from bnexport.analysis.dependence import STATISTIC
+from bnexport.analysis.dependence import STATISTIC, uses_batch
 from bnexport.analysis.origins import is_chosen, parameter_of
 from bnexport.batchnorm.averages import Averages
-from bnexport.batchnorm.forms import find
+from bnexport.batchnorm.forms import find, op_form
 from bnexport.batchnorm.norm import BATCH
 from bnexport.batchnorm.pairing import Pairing, squeezed
 from bnexport.errors import TransformError
@@ -47,9 +47,9 @@ class RestoreUpdates:
 
   def apply(self, model):
     told = [
-      _into_training_mode(model, node)
+      _into_training_mode(node)
       for node in model.graph
-      if node.op in ops.FUSED_NORMS and _has_no_statistics(model.graph, node)
+      if _has_no_statistics(model.graph, node)
     ]
     if model.values.checkpoint is None:
       return told
@@ -68,17 +68,18 @@ class RestoreUpdates:
 
 
 def _has_no_statistics(graph, node):
-  """Whether a fused norm is set to inference and has nothing to use there."""
-  if "is_training" not in node.attr or node.attr["is_training"].b:
+  """Whether a norm is set to inference and has nothing to use there."""
+  form = op_form(node.op)
+  if form is None or not form.computes_statistics or uses_batch(node):
     return False
   return any(
-    static_shape(graph, ref) == (0,)
-    for ref in graph.data_inputs(node.name)[3:5]
+    static_shape(graph, form.input(graph, node.name, which)) == (0,)
+    for which in ("mean", "variance")
   )
 
 
-def _into_training_mode(model, node):
-  node.attr["is_training"].CopyFrom(bool_attr(True))
+def _into_training_mode(node):
+  op_form(node.op).to_training(node)
   return (
     f"norm '{node.name}' was set to inference without statistics; it is "
     "looked at as in training"
@@ -89,8 +90,6 @@ def _is_bare(graph, averages, norm):
   """Whether a norm uses the batch and nothing says what averages that."""
   if norm.statistics != BATCH or norm.mean is None:
     return False
-  if norm.form == "fused":
-    return not averages.of_fused(graph.node(norm.name), "mean")
   return all(
     not averages.of(ref) and not is_chosen(graph, ref)
     for ref in (norm.mean, norm.variance)
@@ -108,7 +107,7 @@ class _Pair:
 def _pair(model, pairing, dependence, norm):
   """The _Pair of a norm; None where names do not tell one."""
   shapes = {}
-  for ref in _operands(model.graph, norm):
+  for ref in norm.form.parameters(model.graph, norm.name):
     if ref.node in (norm.mean.node, norm.variance.node):
       continue
     if dependence(ref) == STATISTIC:
@@ -119,9 +118,9 @@ def _pair(model, pairing, dependence, norm):
   if len(shapes) != 1:
     return None
   ((shape, parameters),) = shapes.items()
-  statistics = ()
-  if norm.form != "fused":
-    statistics = (norm.mean.node, norm.variance.node)
+  # An op that computes both has no other name than the norm's.
+  computed = (norm.mean.node, norm.variance.node)
+  statistics = tuple(name for name in computed if name != norm.name)
   anchors = sorted(parameters) + [norm.name] + list(statistics)
   found = pairing.of(shape, anchors, statistics)
   if not all(found):
@@ -162,34 +161,6 @@ def _restore(model, norm, pair):
   return "norm '%s' had '%s' and '%s' as averages, as their names say" % (
     (norm.name,) + pair.keys
   )
-
-
-_AFFINE = frozenset(("Mul", "Sub", "Add", "AddV2", "BiasAdd", "RealDiv"))
-# From the inverse stddev over the scale and the offset to y.
-_REACH = 6
-
-
-def _operands(graph, norm):
-  """What scales and shifts a norm."""
-  if norm.form == "fused":
-    return graph.data_inputs(norm.name)[1:3]
-  names = {norm.name: 0}
-  stack = [norm.name]
-  for name in stack:
-    for reader in graph.readers(name):
-      if (
-        reader not in names
-        and graph.op(reader) in _AFFINE
-        and names[name] < _REACH
-      ):
-        names[reader] = names[name] + 1
-        stack.append(reader)
-  return [
-    ref
-    for name in stack[1:]
-    for ref in graph.data_inputs(name)
-    if ref.node not in names
-  ]
 
 
 def _parameter(graph, ref):

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that people deploy frozen graphs with, asked for their answers.
 
-Each is a module here with two functions:
+Each program is a module here with two functions:
 
-  version()                    what it is called and which version it has
+  version()                    its name and version
   load(path, feeds, outputs)   a function from feeds to the outputs' arrays
 
-`feeds` are arrays by node name. Each of `outputs` is a list of names, `a:0`: of
-the tensor, and of those that a consumer may know it by, because it merges
-copies and biases with what they are of. The arrays are as TensorFlow has them.
-What goes wrong is raised, whatever it is. The modules are imported where they
-are asked, in processes of their own.
+`feeds` are arrays by node name. Each of `outputs` is a list of names, `a:0`:
+first the tensor's, then those of tensors before it that a consumer may merge
+it with, through copies and biases. The arrays are as TensorFlow has them.
+Errors are raised, whatever they are. A module is imported in the process that
+asks its program.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import Dict, List, NamedTuple, Optional
 
 from bnexport.errors import SourceError, nearest
 
-# What has to be installed for each, beside TensorFlow; they are extras of this
-# package by the same names.
+# Modules that each needs beside TensorFlow; the names of the consumers are
+# extras of this package.
 CONSUMERS = {
   "tflite": (),
   "onnx": ("tf2onnx", "onnxruntime"),
   "opencv": ("cv2",),
   "openvino": ("openvino",),
 }
-# Of a message that fills pages.
+# An error's text is cut after this many.
 _MOST_LETTERS = 300
 
 
 class Question(NamedTuple):
-  """What a consumer is asked: see the module's docstring."""
+  """A question to a consumer: a graph and its feeds; see the module."""
 
   name: str
   path: str
@@ -43,12 +43,12 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-  """What it said.
+  """A consumer's answer.
 
   Attributes:
     version: the consumer's name and version.
-    fault: why it does not load or run the graph, or None.
-    arrays: for each batch the outputs' arrays.
+    fault: the failure to load or run the graph, in words, or None.
+    arrays: the outputs' arrays, for each batch.
   """
 
   version: str
@@ -78,7 +78,7 @@ def answer(question):
   """Asks one consumer, in this process."""
   module = importlib.import_module(f"{__name__}.{question.name}")
   said, arrays, verb = question.name, [], "load"
-  # Consumers raise anything, and that they do is what was asked.
+  # A consumer may raise anything, and that it does is the answer.
   try:
     said = module.version()
     run = module.load(question.path, question.batches[0], question.outputs)
@@ -91,8 +91,8 @@ def answer(question):
 
 
 def _line(error):
-  """What an error says, in one line."""
-  # OpenCV's have a source file and a function before it in their text.
+  """The text of an error, in one line."""
+  # In the text of OpenCV's a source file and a function come first.
   text = " ".join(str(getattr(error, "err", error)).split())
   text = text or type(error).__name__
   if len(text) > _MOST_LETTERS:

@@ -31,7 +31,7 @@ def load(path, feeds, outputs):
   session = onnxruntime.InferenceSession(
     converted.SerializeToString(), providers=["CPUExecutionProvider"]
   )
-  # Of inputs that no answer needs, the converter may leave nothing.
+  # The converter may drop inputs that no output needs.
   inputs = [one.name for one in session.get_inputs()]
 
   def run(feeds):

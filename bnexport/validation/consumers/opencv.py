@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# The attribute as it stands in a GraphDef's bytes; reading them as one would
-# take TensorFlow.
+# The attribute in a serialized GraphDef; parsing that would take TensorFlow.
 _CHANNELS_FIRST = b"data_format\x12\x06\x12\x04NCHW"
 
 
@@ -27,8 +26,8 @@ def load(path, feeds, outputs):
       )
   options = []
   if int(cv2.__version__.partition(".")[0]) >= 5:
-    # Its new engine gives what it was told of when it read the graph; of names
-    # that are none of its layers it says so on stderr.
+    # The engine of OpenCV 5 gives only outputs that were named when it read the
+    # graph. It reports names that are none of its layers on stderr.
     every = [_layer(name) for names in outputs for name in names]
     options = ["", cv2.dnn.ENGINE_AUTO, every]
   net = cv2.dnn.readNetFromTensorflow(path, *options)
@@ -38,7 +37,7 @@ def load(path, feeds, outputs):
   def run(feeds):
     for name, value in feeds.items():
       net.setInput(_moved(value, -1, 1), name)
-    # One by one: for several at once it wants every end of the graph named.
+    # One by one: several at once have to be all ends of the graph.
     return [_moved(net.forward(layer), 1, -1) for layer in layers]
 
   return run

@@ -18,14 +18,14 @@ def load(path, feeds, outputs):
   outputs = [names[0] for names in outputs]
   frontend = FrontEndManager().load_by_framework("tf")
   graph = frontend.load(path)
-  # An output that something else reads is none for it, unless it is told.
+  # OpenVINO takes a tensor that is read for an output only where it is named.
   graph.override_all_outputs(
     [graph.get_place_by_tensor_name(name) for name in outputs]
   )
   compiled = openvino.Core().compile_model(
     frontend.convert(graph),
     "CPU",
-    # It takes bfloat16 where a processor has that.
+    # OpenVINO computes in bfloat16 where a processor has that.
     {"INFERENCE_PRECISION_HINT": "f32"},
   )
   inputs = {

@@ -20,8 +20,8 @@ def version():
 
 
 def load(path, feeds, outputs):
-  """See the package; a file of TFLite has the sizes that it was made for."""
-  # Some converters are a program beside Python.
+  """See the package; for each shape of feeds the graph is converted anew."""
+  # The converter of some versions is a program beside Python.
   os.environ["PATH"] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
   )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What consumers of a frozen graph answer, against TensorFlow's answers."""
+"""Verdicts on consumers' answers, by those of TensorFlow."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -17,18 +18,18 @@ from bnexport.graph import TensorRef, ops
 from bnexport.proof.differences import Difference, difference
 from bnexport.validation import consumers
 
-# Loading the largest networks takes minutes; what takes longer hangs.
+# Loading the largest networks takes minutes; a consumer that takes this hangs.
 _SECONDS = 900
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What one consumer makes of a graph.
+  """The verdict on one consumer's answers.
 
   Attributes:
     name: the consumer's.
     version: its name and version as its makers write them.
-    fault: why there is no answer of it, or None.
+    fault: the reason that it has no answers, or None.
     differences: from TensorFlow's answers, one for each output.
   """
 
@@ -62,7 +63,7 @@ def ask(names, model, graph_def, runner, batches, progress):
     graph_def: the graph.
     runner: an opening.Running of the graph.
     batches: feeds, each a dict of arrays by node name.
-    progress: called with what is being done.
+    progress: called with words for each step.
 
   Returns:
     A Verdict for each name.
@@ -94,24 +95,23 @@ def _names(graph, ref):
 
 def _answer(question):
   """The consumer's Answer; also where it brings its process down."""
-  started = time.monotonic()
-  process = workers.run(
-    [question], consumers.answer, 1, lambda process, item: None
-  )
-  try:
-    for found in process:
-      if found is not None:
-        break
-      if time.monotonic() - started > _SECONDS:
+  end = time.monotonic() + _SECONDS
+  with contextlib.closing(
+    workers.run([question], consumers.answer, 1, lambda *dead: None)
+  ) as events:
+    for event in events:
+      if event is not None:
+        return _answer_of(question, event[1])
+      if time.monotonic() > end:
         fault = f"takes longer than {_SECONDS} seconds"
         return consumers.Answer(question.name, fault, [])
-  finally:
-    process.close()
-  _, said = found
-  if isinstance(said, workers.Died):
-    fault = f"ends its process with {said.how}: {said.last_words}"
-    return consumers.Answer(question.name, fault.rstrip(": "), [])
-  return said
+
+
+def _answer_of(question, result):
+  if not isinstance(result, workers.Died):
+    return result
+  fault = f"ends its process with {result.how}: {result.last_words}"
+  return consumers.Answer(question.name, fault.rstrip(": "), [])
 
 
 def _verdict(question, said, expected, rounding):
@@ -127,7 +127,7 @@ def _verdict(question, said, expected, rounding):
 
 
 def _difference(name, value, expected, rounding):
-  # Some know only float32; it is the numbers that are asked for.
+  # Some consumers know only float32; the question is about the numbers.
   if value.dtype.kind in "fiu" and expected.dtype.kind in "fiu":
     value = value.astype(expected.dtype)
   return difference(name, value, expected, rounding)

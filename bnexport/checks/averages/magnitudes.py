@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a layer's values can be, as the norms before it leave them.
+"""Upper bounds for the values of layers, from the norms before them.
 
-Nothing is run: what is known is that a norm's output has mean beta and
-variance gamma squared on the data that its averages are of. From there on
+Nothing is run. On the data that its averages are of, a norm's output has mean
+beta and variance gamma squared. From there on
 
   rms(relu(a)) <= rms(a)            rms(a + b) <= rms(a) + rms(b)
   rms(w * a + b) <= |w| * |rms(a)| + |b|
 
 with rms the root of the mean square and |.| the root of the sum of squares
-over what one output element is made of: Minkowski's inequality and Cauchy's
+over the operands of one output element: Minkowski's inequality and Cauchy's
 and Schwarz's. The last one without b bounds the deviation too: the variance
-of a layer's channel is at most |w|^2 times the mean of the square of what it
-is made of.
+of a layer's channel is at most |w|^2 times the mean square of its operands.
 """
 
 from __future__ import annotations
@@ -21,14 +20,16 @@ import numpy as np
 from bnexport.analysis.branches import viewed
 from bnexport.analysis.dependence import FREE
 from bnexport.analysis.origins import stored_name
+from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.batchnorm.norm import STORED
 from bnexport.graph import TensorRef, ops
 
-# Taken for the rms of what nothing is known of. Images of 16 bits stay below
+# The bound of a tensor of which nothing is known. Images of 16 bits stay below
 # 65536, and columns of a table are seldom larger than this.
 _UNKNOWN = 1e6
 
-# Elements are no larger afterwards, or, in pools of means, the mean square.
+# Ops whose output elements are no larger than the input's; in pools of means
+# the mean square is no larger.
 _SHRINKING = (
   ops.CARRIERS
   | ops.SWITCHES
@@ -37,7 +38,7 @@ _SHRINKING = (
     "BatchToSpaceND".split()
   )
 )
-# The same, with another order of channels or a choice of them.
+# Ops of that kind that reorder channels or select some of them.
 _MIXING = frozenset(
   "Reshape Squeeze ExpandDims Transpose Mean Slice StridedSlice ConcatV2 "
   "ResizeBilinear ResizeNearestNeighbor".split()
@@ -45,8 +46,8 @@ _MIXING = frozenset(
 _SUMS = frozenset(("Add", "AddV2", "AddN", "BiasAdd"))
 _WITHIN_ONE = frozenset(("Sigmoid", "Softmax"))
 
-# Of each product: the slots of data and weights, and the axes of the weights
-# that stand for output channels.
+# By op: the slots of data and weights, and the axes of the weights that are
+# output channels.
 _PRODUCTS = {
   "Conv2D": (0, 1, (3,)),
   "Conv3D": (0, 1, (4,)),
@@ -70,7 +71,7 @@ _VECTOR_OPS = {
 
 
 def product_of(graph, ref):
-  """Name of the layer that makes a tensor, or None where it is no product."""
+  """Name of the product behind a tensor, through views and biases, or None."""
   ref = viewed(graph, ref)
   if graph.op(ref.node) == "BiasAdd" or (
     graph.op(ref.node) in _SUMS
@@ -99,7 +100,7 @@ class Magnitudes:
           self._rms[name] = self._bound(name)
 
   def largest_variance(self, product):
-    """Of each channel that a layer makes; None where nothing is told."""
+    """Bounds of the variances of a layer's channels; None where unknown."""
     with np.errstate(all="ignore"):
       bound = self._product(product)
       return None if bound is None else bound**2
@@ -108,12 +109,11 @@ class Magnitudes:
     return self._rms.get(ref.node, _UNKNOWN)
 
   def _bound(self, name):
-    """Array of a bound per channel, or one number for all of them."""
+    """Bound of the rms: an array by channel, or one number for all."""
     graph, op = self._graph, self._graph.op(name)
     refs = graph.data_inputs(name)
-    if op in ops.FUSED_NORMS:
-      gamma, beta = (self._value(ref) for ref in refs[1:3])
-      bound = None if gamma is None or beta is None else np.hypot(gamma, beta)
+    if op in NORM_OPS:
+      bound = self._norm(name, op_form(op))
     elif op in _WITHIN_ONE:
       bound = 1.0
     elif op in _PRODUCTS:
@@ -136,8 +136,14 @@ class Magnitudes:
       bound = None
     return _UNKNOWN if bound is None else bound
 
+  def _norm(self, name, form):
+    scale = form.scale(self._graph, name)
+    gamma = 1.0 if scale is None else self._value(scale)
+    beta = self._value(form.input(self._graph, name, form.beta))
+    return None if gamma is None or beta is None else np.hypot(gamma, beta)
+
   def _combined(self, refs, combine):
-    """Bounds of several tensors made one, where their channels agree."""
+    """One bound from those of several tensors, where their channels agree."""
     bounds = []
     for ref in refs:
       stored = self._value(ref)
@@ -146,7 +152,7 @@ class Magnitudes:
     return combine(np.broadcast_arrays(*bounds)) if len(sizes) < 2 else None
 
   def _product(self, name):
-    """|w| times |rms| of what one output element is made of, per channel."""
+    """|w| times |rms| over one output element's operands, by channel."""
     graph, node = self._graph, self._graph.node(name)
     data, slot, kept = _PRODUCTS[node.op]
     refs = graph.data_inputs(name)
@@ -161,7 +167,7 @@ class Magnitudes:
     count = int(np.prod([weights.shape[axis] for axis in summed]))
     norm = np.sqrt(np.sum(weights**2, axis=tuple(summed))).reshape(-1)
     if len(kept) == 2 and rms.size == weights.shape[2]:
-      # A channel of a depthwise layer is made of one channel.
+      # A channel of a depthwise layer has one channel as its operand.
       return norm * np.sqrt(count) * np.repeat(rms, weights.shape[3])
     if len(kept) == 1 and count % rms.size == 0:
       return norm * np.sqrt(np.sum(rms**2) * (count // rms.size))
@@ -237,7 +243,7 @@ class Magnitudes:
 
 
 def _orders(op, refs):
-  """The pairs of (data, stored) that two operands may be."""
+  """Pairs (data, stored) that two operands may be."""
   first, second = refs
   yield first, second
   if op in ("Mul", "Add", "AddV2"):

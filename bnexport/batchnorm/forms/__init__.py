@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms that batch norms are written in, and finding norms by these.
+
+A new form is a module here that answers what `batchnorm.form.Form` asks, and
+an entry in `FORMS`. An op that computes the statistics of its batch by itself
+is named in `graph.ops`, too, which tells how tensors depend on the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from bnexport.analysis.dependence import (
+  FREE,
+  STATISTIC,
+  Dependence,
+  uses_batch,
+)
+from bnexport.analysis.origins import stored_name
+from bnexport.batchnorm.form import OpForm
+from bnexport.batchnorm.forms.arithmetic import Arithmetic
+from bnexport.batchnorm.forms.fused import Fused
+from bnexport.batchnorm.forms.global_norm import GlobalNorm
+from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
+
+FORMS = (Fused(), GlobalNorm(), Arithmetic())
+
+_BY_OP = {op: form for form in FORMS for op in form.ops}
+# Ops that each are a norm.
+NORM_OPS = frozenset(
+  op for form in FORMS if isinstance(form, OpForm) for op in form.ops
+)
+
+
+def find(graph, outputs):
+  """All batch norms that the outputs need, in order of execution.
+
+  Norms whose statistics belong to one row, such as layer and instance norms,
+  are none of them.
+  """
+  order = graph.topological(
+    graph.ancestors((ref.node for ref in outputs), control=False)
+  )
+  return find_among(graph, order, Dependence(graph, order))
+
+
+def find_among(graph, order, dependence):
+  """All batch norms among some nodes, in their order.
+
+  Args:
+    graph: stays as it is.
+    order: names of nodes, inputs first.
+    dependence: a Dependence that covers them.
+  """
+  members, found = set(order), []
+  for name in order:
+    form = _BY_OP.get(graph.op(name))
+    match = form and form.match(graph, graph.node(name), dependence, members)
+    if match is not None:
+      found.append(
+        BatchNorm(form, name, *match, *_provenance(graph, dependence, match))
+      )
+  return found
+
+
+def _provenance(graph, dependence, match):
+  """Where the mean and variance come from, whatever form reads them.
+
+  Returns:
+    `statistics`, `moving_mean` and `moving_variance` of a BatchNorm.
+  """
+  refs = (match.mean, match.variance)
+  level = max(dependence(ref) for ref in refs if ref is not None)
+  stored = [None if ref is None else stored_name(graph, ref) for ref in refs]
+  statistics = UNKNOWN
+  if level == STATISTIC or batch_statistic(graph, match.variance) is not None:
+    statistics = BATCH
+  elif level == FREE and None not in stored:
+    statistics = STORED
+  return (statistics, *stored)
+
+
+def op_form(op) -> Optional[OpForm]:
+  """The form of the norms that an op is, or None."""
+  form = _BY_OP.get(op)
+  return form if isinstance(form, OpForm) else None
+
+
+def batch_statistic(graph, ref):
+  """What a norm hands out beside its result.
+
+  Returns:
+    The norm's x, and "mean" or "variance" for which statistic of the batch
+    the tensor is; None where it is none, or not computed by a norm's op.
+  """
+  node = graph.node(ref.node)
+  form = op_form(node.op)
+  if form is None or not uses_batch(node) or ref.index >= len(form.outputs):
+    return None
+  which = form.outputs[ref.index]
+  if which not in ("mean", "variance"):
+    return None
+  return form.input(graph, ref.node, "x"), which

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a directed graph whose vertices all need each other."""
+
+from __future__ import annotations
+
+
+def strong_components(roots, needs):
+  """The strongly connected components that some vertices lead to.
+
+  Tarjan, "Depth-First Search and Linear Graph Algorithms", 1972; linear in
+  vertices and edges.
+
+  Args:
+    roots: vertices, of any hashable kind.
+    needs: gives the vertices that a vertex has edges to.
+
+  Returns:
+    Lists of vertices; a component comes after all that it needs.
+  """
+  number, low, found = {}, {}, []
+  stack, on_stack, path = [], set(), []
+
+  def enter(vertex):
+    number[vertex] = low[vertex] = len(number)
+    stack.append(vertex)
+    on_stack.add(vertex)
+    path.append((vertex, iter(needs(vertex))))
+
+  for root in roots:
+    if root not in number:
+      enter(root)
+    while path:
+      vertex, edges = path[-1]
+      for other in edges:
+        if other not in number:
+          enter(other)
+          break
+        if other in on_stack:
+          low[vertex] = min(low[vertex], number[other])
+      else:
+        path.pop()
+        if path:
+          before = path[-1][0]
+          low[before] = min(low[before], low[vertex])
+        if low[vertex] == number[vertex]:
+          part = [stack.pop()]
+          while part[-1] != vertex:
+            part.append(stack.pop())
+          on_stack.difference_update(part)
+          found.append(part)
+  return found

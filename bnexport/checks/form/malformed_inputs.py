@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BN307: malformed inputs."""
+
+from __future__ import annotations
+
+from bnexport.checks.form import feeding, refusals
+from bnexport.checks.rule import ERROR, Example, Rule
+from bnexport.mending import faults
+
+
+def _look(subject):
+  """Nodes with inputs that are misordered, too few, too many or missing."""
+  kinds = faults.ORDER, faults.ARITY, faults.PORT
+  for fault, message in refusals(subject, *kinds):
+    flags = ()
+    if fault.kind != faults.ORDER:
+      flags = feeding(subject, fault.node)
+    yield fault.node, message, subject.mend(*flags)
+
+
+RULE = Rule(
+  code="BN307",
+  severity=ERROR,
+  title="malformed inputs",
+  why="""
+    A node's inputs are not what its op takes: a control input before a data
+    input, too few or too many of them, or an output that the node it reads
+    does not have. TensorFlow refuses to import the graph, with its first
+    complaint only.
+  """,
+  code_sample="""
+    del node.input[0]
+    node.input.insert(0, "^" + guard)
+  """,
+  cure="""
+    repair puts control inputs where they belong. What was lost it takes
+    from the .meta beside the checkpoint, or named with --meta_graph; without
+    that, cut behind the node with --input_node.
+  """,
+  look=_look,
+  bad=Example(
+    """
+    x = Placeholder() {shape=[?,3]}
+    guard = NoOp()
+    y = Relu(^guard, x)
+    """
+  ),
+  good=Example(
+    """
+    x = Placeholder() {shape=[?,3]}
+    guard = NoOp()
+    y = Relu(x, ^guard)
+    """
+  ),
+)

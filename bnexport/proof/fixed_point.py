@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixed point of a training graph's own updates, which proves an export.
+
+Run the graph's updates on one batch, with the weights left alone, until the
+stored values settle. In training mode every norm uses the batch; at the fixed
+point every average equals what it tracks. So an export of that state has to
+answer the batch as training mode does. Nothing of this asks which tensor is a
+statistic or which variable is its average: where the export took the wrong one,
+the two answers part.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Dict, List
+
+import numpy as np
+
+from bnexport.analysis.flow import Flow
+from bnexport.errors import ComparisonError, Error, first_line
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import (
+  DEFERRED,
+  constant,
+  static_shape,
+  tensor_attr,
+  type_attr,
+)
+from bnexport.graph.variables import assignment, variable_of
+from bnexport.model.stream import to_graph_def
+from bnexport.proof.differences import Difference, difference
+from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
+from bnexport.proof.trust import unsafe_op
+from bnexport.tf1 import session, tf1
+from bnexport.transforms.inference.remove_dropout import RemoveDropout
+from bnexport.transforms.inference.remove_noise import RemoveNoise
+
+# Runs of the updates before they are said not to settle.
+_MOST_RUNS = 100
+# A stored value has settled where it is as near to the fixed point, as a part
+# of the largest one of its variable.
+_SETTLED = 1e-3
+# An update of this slope or less leaves a value where it is, or counts.
+_STILL = 1e-7
+# A step counter settles at infinity.
+_FAR = 1e6
+# Rounding of the settled averages is part of the answer that they give.
+_ROUNDING = 1e-3
+
+
+@dataclasses.dataclass
+class FixedPoint:
+  """What the updates' fixed point says of an export.
+
+  Attributes:
+    differences: one for each output; empty where there is no fixed point.
+    why_not: why there is none, or empty.
+    averages: names of the variables that settled.
+    runs: how often the updates were run.
+  """
+
+  differences: List[Difference] = dataclasses.field(default_factory=list)
+  why_not: str = ""
+  averages: List[str] = dataclasses.field(default_factory=list)
+  runs: int = 0
+
+  @property
+  def holds(self) -> bool:
+    return all(one.holds for one in self.differences)
+
+
+def examine(export, feeds) -> FixedPoint:
+  """Settles the averages on a batch, and compares the export with training.
+
+  Args:
+    export: an export.Export of a training graph.
+    feeds: arrays by node name; the more rows the better.
+  """
+  if export.original is None:
+    return FixedPoint(why_not="the model was rebuilt for inference")
+  try:
+    training = _Training(export)
+    try:
+      settled = training.settle(feeds)
+      if settled.why_not:
+        return settled
+      expected = training.outputs(feeds)
+      values = training.values
+    finally:
+      training.close()
+    given = _exported(export, values, feeds)
+  except (Error, *TF_ERRORS) as error:
+    said = error.fact if isinstance(error, Error) else first_line(error)
+    return FixedPoint(why_not=f"the training graph does not run so: {said}")
+  settled.differences = [
+    difference(str(ref), a, b, _ROUNDING)
+    for ref, a, b in zip(export.model.outputs, given, expected)
+  ]
+  return settled
+
+
+def _exported(export, values, feeds):
+  """Answers of the export with other values of its averages."""
+  model = copy.copy(export.before_folding().model)
+  model.graph = graph = model.graph.clone()
+  for name, value in values.items():
+    if name in graph and graph.op(name) == "Const":
+      node = graph.node(name)
+      node.attr.pop(DEFERRED, None)
+      node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
+  with ImportedGraph(
+    to_graph_def(model), model.outputs, model.initializers
+  ) as run:
+    return run.run({k: v for k, v in feeds.items() if k in graph})
+
+
+class _Training:
+  """The training graph in training mode, with updates to run by hand."""
+
+  def __init__(self, export):
+    model, original = export.model, copy.copy(export.original)
+    phases = model.decided
+    other = [
+      name for name, value in phases.items() if np.asarray(value).dtype != bool
+    ]
+    if other:
+      raise ComparisonError(
+        "run the training graph",
+        f"which value of '{other[0]}' means training is not known",
+      )
+    if model.is_noise_removed:
+      raise ComparisonError(
+        "run the training graph", "its norms draw random numbers"
+      )
+    original.warnings = []
+    graph = original.graph = original.graph.clone()
+    for transform in (RemoveDropout(), RemoveNoise()):
+      transform.apply(original)
+    self._original, self._graph = original, graph
+    self._phases = {name: not value for name, value in phases.items()}
+    self._by_data = _reached(graph, original)
+    self._updates = _updates(graph, original, self._by_data)
+    _divide_by_rows(graph)
+    roots = [ref.node for ref in original.outputs]
+    roots += [u for us in self._updates.values() for u in us]
+    graph.keep(graph.ancestors(roots + list(original.initializers)))
+    unsafe = unsafe_op(graph, original.outputs, original.initializers)
+    if unsafe is not None and not original.is_trusted:
+      raise ComparisonError("run the training graph", unsafe)
+    self._import()
+    self.values: Dict[str, np.ndarray] = {}
+
+  def _import(self):
+    graph_def = self._graph.to_graph_def()
+    for node in graph_def.node:
+      node.attr.pop("_output_shapes", None)
+    imported = tf1.Graph()
+    with imported.as_default():
+      tf1.import_graph_def(graph_def, name="")
+      self._assigns, self._reads = {}, {}
+      for node in self._graph:
+        if node.op in ops.VARIABLES:
+          self._assigns[node.name] = assignment(imported, node)
+          tensor = imported.get_tensor_by_name(node.name + ":0")
+          if node.op == "VarHandleOp":
+            tensor = tf1.raw_ops.ReadVariableOp(
+              resource=tensor, dtype=node.attr["dtype"].type
+            )
+          self._reads[node.name] = tensor
+      self._session = session(imported)
+      for name in self._assigns:
+        self._load(name, self._initial(name))
+      if self._original.initializers:
+        self._session.run(list(self._original.initializers))
+
+  def close(self):
+    self._session.close()
+
+  def _initial(self, name):
+    if name in self._phases:
+      return np.asarray(self._phases[name])
+    return self._original.values[name]
+
+  def _load(self, name, value):
+    assign, holder = self._assigns[name]
+    self._session.run(assign, {holder: value})
+
+  def _fed(self, feeds):
+    fed = {}
+    for node in self._graph:
+      name = node.name
+      if name in self._phases and name not in self._assigns:
+        shape = static_shape(self._graph, TensorRef(name)) or ()
+        fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
+      elif name in feeds:
+        fed[name] = feeds[name]
+      elif node.op in ("Placeholder", "PlaceholderV2"):
+        # Labels have a row for each row of the data.
+        rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
+        dtype = tf1.as_dtype(node.attr["dtype"].type)
+        shape = static_shape(self._graph, TensorRef(name)) or ()
+        sizes = [
+          rows if i == 0 and size < 0 else max(size, 1)
+          for i, size in enumerate(shape)
+        ]
+        filled = np.full(sizes, b"" if dtype == tf1.string else 1)
+        fed[name] = filled.astype(dtype.as_numpy_dtype)
+    return {tensor_name(name): value for name, value in fed.items()}
+
+  def outputs(self, feeds):
+    names = [tensor_name(ref) for ref in self._original.outputs]
+    return self._session.run(names, self._fed(feeds))
+
+  def settle(self, feeds) -> FixedPoint:
+    """Solves the updates for the values that they leave as they are.
+
+    Nearly every update is affine in the value that it replaces, v' = a v + b:
+    two runs tell a and b, and it settles at b / (1 - a). Values that others
+    are computed from are settled first. What is not affine takes more rounds.
+    """
+    names = list(self._updates)
+    if not names:
+      return FixedPoint(why_not="no update depends on the batch")
+    fed = self._fed(feeds)
+    values = {name: self._original.values[name] for name in names}
+    levels, runs = self._levels(), 0
+    slopes: Dict[str, np.ndarray] = {}
+    while runs < _MOST_RUNS:
+      for level in levels:
+        self._solve(fed, values, level, slopes)
+        runs += 2
+      found = self._run(fed, values)
+      runs += 1
+      moving = [
+        name
+        for name in names
+        if not _is_settled(found[name], values[name], slopes[name])
+      ]
+      idle = [
+        name for name in names if self._is_idle(found, values, slopes, name)
+      ]
+      if idle:
+        return FixedPoint(
+          why_not=f"its update leaves '{idle[0]}' as it is on made-up rates",
+          runs=runs,
+        )
+      if not moving:
+        self._restore(values)
+        self.values = values
+        return FixedPoint(averages=names, runs=runs)
+    return FixedPoint(
+      why_not=f"'{moving[0]}' does not settle in {runs} runs of the updates",
+      runs=runs,
+    )
+
+  def _is_idle(self, found, values, slopes, name):
+    """Whether an update of data changes nothing at all."""
+    return (
+      any(u in self._by_data for u in self._updates[name])
+      and bool(np.all(np.abs(1 - slopes[name]) < _STILL))
+      and bool(np.all(found[name] == values[name]))
+    )
+
+  def _levels(self):
+    """Variables in groups: the updates of one read those before and itself."""
+    graph, read = self._graph, {}
+    for variable, updates in self._updates.items():
+      behind = graph.ancestors(updates, control=False)
+      read[variable] = {v for v in self._updates if v in behind} - {variable}
+    levels = []
+    while read:
+      level = [v for v, others in read.items() if not others & set(read)]
+      level = level or list(read)  # they read each other
+      levels.append(level)
+      for variable in level:
+        del read[variable]
+    return levels
+
+  def _solve(self, fed, values, level, slopes):
+    """Moves some values to where their updates leave them."""
+    low = {name: values[name] for name in level}
+    high = {name: _apart(value) for name, value in low.items()}
+    at_low = self._run(fed, dict(values, **low))
+    at_high = self._run(fed, dict(values, **high))
+    for name in level:
+      slopes[name], values[name] = _solved(
+        low[name], at_low[name], high[name], at_high[name]
+      )
+
+  def _restore(self, values):
+    for name in self._assigns:
+      self._load(name, values[name] if name in values else self._initial(name))
+
+  def _run(self, fed, values):
+    """What the updates make of some stored values."""
+    self._restore(values)
+    updates = [u for us in self._updates.values() for u in us]
+    self._session.run(updates, fed)
+    return self._session.run({name: self._reads[name] for name in values})
+
+
+def _apart(value):
+  """Other values, as far from these as is handy for telling a slope."""
+  wide = np.float64(value)
+  return np.asarray(wide + np.maximum(1.0, np.abs(wide)), value.dtype)
+
+
+def _solved(low, at_low, high, at_high):
+  """Slope of an update, and where it settles, elementwise.
+
+  Args:
+    low: stored values.
+    at_low: what the update makes of them.
+    high: other stored values.
+    at_high: what the update makes of those.
+  """
+  x, fx, y, fy = map(np.float64, (low, at_low, high, at_high))
+  slope = (fy - fx) / (y - x)
+  left = 1 - slope
+  is_still = np.abs(left) < _STILL
+  solved = x + (fx - x) / np.where(is_still, 1.0, left)
+  # A counter goes on for ever; what nothing changes stays.
+  counted = np.where(np.abs(fx - x) > 0, _FAR, x)
+  value = np.where(is_still, counted, solved)
+  return slope, np.asarray(value, np.asarray(low).dtype)
+
+
+def _is_settled(found, value, slope):
+  """Whether a value is near enough to where its update goes."""
+  found, value = np.float64(found), np.float64(value)
+  left = np.abs(1 - slope)
+  is_counter = (left < _STILL) & (value == _FAR)
+  apart = np.where(
+    is_counter, 0.0, np.abs(found - value) / np.maximum(left, _STILL)
+  )
+  scale = float(np.max(np.abs(value), initial=0))
+  return bool(np.all(apart <= _SETTLED * max(scale, 1e-30)))
+
+
+def _updates(graph, original, by_data):
+  """Updates by variable that carry data into it; what they wait for goes.
+
+  The weights stay: what gradients are part of is no update of an average.
+  Initialisers and restores carry no data. A counter moves by itself; it
+  matters where an average's update reads it.
+
+  Raises:
+    ComparisonError: one variable is updated several times in a run, so that
+      it settles at none of the statistics.
+  """
+  flow = Flow(graph)
+  found: Dict[str, List[str]] = {}
+  for node in graph:
+    if node.op not in ops.UPDATES or node.name in flow.gradients:
+      continue
+    variable = variable_of(graph, graph.inputs(node.name)[0])
+    if variable is None or variable not in original.values:
+      continue
+    if tf1.as_dtype(graph.node(variable).attr["dtype"].type).is_floating:
+      found.setdefault(variable, []).append(node.name)
+  carrying = [u for us in found.values() for u in us if u in by_data]
+  behind = graph.ancestors(carrying, control=False)
+  chosen = {}
+  for variable, updates in found.items():
+    own = [u for u in updates if u in by_data]
+    if not own and variable in behind:
+      own = [
+        u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
+      ]
+    if own:
+      chosen[variable] = own
+  _stop_waiting(graph, behind, flow.gradients)
+  for variable, updates in chosen.items():
+    depth = max(len(flow.frames.of(u)) for u in updates)
+    if len(updates) > 1 or depth:
+      raise ComparisonError(
+        "settle the averages",
+        f"'{variable}' is updated several times in a run",
+      )
+  return chosen
+
+
+def _stop_waiting(graph, names, gradients):
+  """Lets updates run without the training step that they come behind."""
+  for name in names:
+    refs = graph.inputs(name)
+    left = [r for r in refs if not (r.control and r.node in gradients)]
+    if left != refs:
+      graph.set_inputs(name, left)
+
+
+def _reached(graph, original):
+  """Names of the nodes that read what is fed."""
+  stack = [n for n in original.placeholders()] + [
+    ref.node for ref in original.inputs
+  ]
+  seen = set(stack)
+  while stack:
+    name = stack.pop()
+    for reader in graph.readers(name):
+      if reader in seen or graph.op(reader) in ops.SHAPES:
+        continue
+      if any(ref.node == name for ref in graph.data_inputs(reader)):
+        seen.add(reader)
+        stack.append(reader)
+  return seen
+
+
+def _divide_by_rows(graph):
+  """Makes fused norms hand out the variance that they normalise with.
+
+  Output 2 of FusedBatchNorm is n / (n - 1) times that, with n the rows times
+  the size of the image (Bessel's correction; see core/kernels/
+  fused_batch_norm_op.cc of TensorFlow).
+  """
+  for node in list(graph):
+    if node.op not in ops.FUSED_NORMS or not node.attr["is_training"].b:
+      continue
+    readers = graph.readers_of(TensorRef(node.name, 2))
+    if not readers:
+      continue
+    name, x = node.name, graph.inputs(node.name)[0]
+    size = graph.add(
+      "Size",
+      name + "/biased/size",
+      [x],
+      {"T": node.attr["T"], "out_type": type_attr(tf1.int32)},
+    )
+    width = graph.add(
+      "Size",
+      name + "/biased/width",
+      [TensorRef(name, 1)],
+      {"T": type_attr(tf1.float32), "out_type": type_attr(tf1.int32)},
+    )
+    floats = [
+      graph.add(
+        "Cast",
+        part.name + "/float",
+        [TensorRef(part.name)],
+        {"SrcT": type_attr(tf1.int32), "DstT": type_attr(tf1.float32)},
+      )
+      for part in (size, width)
+    ]
+    kind = {"T": type_attr(tf1.float32)}
+    rows = graph.add(
+      "RealDiv",
+      name + "/biased/rows",
+      [TensorRef(part.name) for part in floats],
+      kind,
+    )
+    one = constant(graph, name + "/biased/one", 1.0, tf1.float32)
+    less = graph.add(
+      "Sub", name + "/biased/less", [TensorRef(rows.name), one], kind
+    )
+    factor = graph.add(
+      "RealDiv",
+      name + "/biased/factor",
+      [TensorRef(less.name), TensorRef(rows.name)],
+      kind,
+    )
+    biased = graph.add(
+      "Mul",
+      name + "/biased",
+      [TensorRef(name, 2), TensorRef(factor.name)],
+      kind,
+    )
+    graph.redirect(TensorRef(name, 2), TensorRef(biased.name), readers)
