@@ -99,13 +99,7 @@ def _freeze_several(given, outputs):
     report.writer(cli.REPORT.value)
   extension = ".frozen.pbtxt" if cli.AS_TEXT.value else ".frozen.pb"
   jobs = batch.plan(given, cli.OUTPUT_GRAPH.value, cli.REPORT.value, extension)
-  task = batch.Task(
-    cli.request(outputs=outputs),
-    cli.options(),
-    cli.delivery("", feeds=cli.feeds()),
-    _recorded_flags(),
-    (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
-  )
+  task = _task(outputs)
   skipped = []
   if cli.RESUME.value:
     cli.progress("looking at what is done")
@@ -119,6 +113,19 @@ def _freeze_several(given, outputs):
   if counts[batch.REFUSED] or counts[batch.FAILED]:
     return cli.REFUSED
   return cli.NOT_PROVEN if counts[batch.DIFFERS] else cli.DONE
+
+
+def _task(outputs):
+  """What the flags ask to be done with each checkpoint."""
+  from bnexport.exporting import batch
+
+  return batch.Task(
+    cli.request(outputs=outputs),
+    cli.options(),
+    cli.delivery("", feeds=cli.feeds()),
+    _recorded_flags(),
+    (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
+  )
 
 
 def _processors():

@@ -223,12 +223,14 @@ def test_what_is_done_again(tmp_path, arguments, skipped, overwrites):
     touch(tmp_path / name / "m.meta")
   with flagsaver.flagsaver():
     for job in jobs_for("--output_node=prob"):
-      list(record.noted(job.output, freeze._origin(job.checkpoint), [b""]))
+      origin = freeze._task(["prob"]).origin(job.checkpoint)
+      list(record.noted(job.output, origin, [b""]))
       record.finish(job.output, True)
       touch(job.output)
   touch(tmp_path / "a" / "m.md")
   with flagsaver.flagsaver():
-    jobs, done = freeze._resumed(jobs_for(*arguments))
+    jobs = jobs_for(*arguments)
+    jobs, done = freeze._resumed(jobs, freeze._task(cli.outputs()))
   assert len(jobs) == 2 and len(done) == skipped
   assert sum(job.overwrite for job in jobs) == overwrites
 
@@ -237,23 +239,23 @@ def test_answers_that_differ(case, tmp_path, monkeypatch):
   """What a worker says then; --resume tries again."""
   from bnexport.proof.training_graph import TrainingGraph
 
-  right = TrainingGraph.answers
+  right = TrainingGraph.run
   monkeypatch.setattr(
     TrainingGraph,
-    "answers",
+    "run",
     lambda self, feeds: [a + 0.01 for a in right(self, feeds)],
   )
   prefix = copy_of(case, tmp_path)
   job = batch.Job(prefix, prefix + ".pb", None, False)
   with flagsaver.flagsaver():
     flags.FLAGS(["freeze", "--output_node=prob"])
-    verdict = freeze._freeze_in_worker(freeze._flags(), job)
+    verdict = freeze.freeze_in_worker(freeze._task(["prob"]), job)
     assert verdict.word == "differs"
     assert verdict.says.startswith(job.output + "; warning: ")
     assert "does not answer as its reference" in verdict.says
     origin = freeze._origin(prefix)
     assert not record.is_done(job.output, origin) and record.is_own(job.output)
-    again = freeze._freeze_in_worker(freeze._flags(), job)
+    again = freeze.freeze_in_worker(freeze._task(["prob"]), job)
     assert again.word == "refused" and "the file exists" in again.says
     more = freeze._freeze_in_worker(
       freeze._flags(), job._replace(overwrite=True)

@@ -6,7 +6,7 @@ import numpy as np
 from bnexport import text
 from bnexport.batchnorm.forms import find
 from bnexport.graph import Graph, TensorRef
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 
 # Two channels; no number stands twice.
 GAMMA, BETA = np.array([2.0, -0.5]), np.array([0.25, -1.0])
@@ -37,9 +37,9 @@ def only(norms):
 
 def run(graph, feeds, ref="y"):
   """The value of a tensor, by TensorFlow."""
-  runner = Runner(graph.to_graph_def(), [ref])
+  runner = ImportedGraph(graph.to_graph_def(), [ref])
   try:
-    return runner.answers(feeds)[0]
+    return runner.run(feeds)[0]
   finally:
     runner.close()
 

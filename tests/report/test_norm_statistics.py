@@ -11,7 +11,7 @@ from bnexport.batchnorm.norm import BATCH, STORED, SWITCHED
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
-from bnexport.proof.comparison import Runner
+from bnexport.proof.runs import ImportedGraph
 from bnexport.report.norm_statistics import collect, used_before
 from bnexport.validation.data_statistics import DataStatistics
 
@@ -39,7 +39,7 @@ VALUES = np.maximum(X, 0).astype(np.float64)
 
 @pytest.fixture
 def runner():
-  running = Runner(graph_of(FIRST).to_graph_def(), ["y"])
+  running = ImportedGraph(graph_of(FIRST).to_graph_def(), ["y"])
   yield running
   running.close()
 
