@@ -367,7 +367,7 @@ def inputs() -> List[str]:
 
 
 def destination(source, extension, prefix):
-  """Where the graph goes; nothing that is there or is read is written over.
+  """The path of the graph to write; no file that exists or is read.
 
   Args:
     source: what the graph is named for where the user gives no name.
@@ -472,7 +472,7 @@ def request(checkpoint=None, outputs=(), **more):
   )
 
 
-def delivery(path, **more):
+def delivery(path, is_said=True, **more):
   """The Delivery that the flags mean; the attributes stand in `more` too."""
   from bnexport.exporting.delivery import Delivery
 
@@ -482,7 +482,7 @@ def delivery(path, **more):
     overwrite=OVERWRITE.value,
     is_proven=VALIDATE.value,
     is_forced=flags.FLAGS["validate"].present,
-    progress=progress,
+    **({"progress": progress} if is_said else {}),
     **more,
   )
 
@@ -504,10 +504,10 @@ def report(export, delivered):
 
 
 def doubts_of(proof):
-  """What a proof says against a graph, in one line or none."""
+  """The verdict of a proof against a graph, in one line or none."""
   if proof is None or proof.holds:
     return []
-  if proof.is_run:
+  if proof.stands_against:
     return [
       "the exported graph does not answer as its reference; see the report "
       "above"

@@ -122,7 +122,7 @@ def _task(outputs):
   return batch.Task(
     cli.request(outputs=outputs),
     cli.options(),
-    cli.delivery("", feeds=cli.feeds()),
+    cli.delivery("", is_said=False, feeds=cli.feeds()),
     _recorded_flags(),
     (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
   )

@@ -30,9 +30,10 @@ from typing import (
 import numpy as np
 
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
-from bnexport.batchnorm.fixed_points import KNOWN, Reader, source_of
+from bnexport.batchnorm.fixed_points import KNOWN, Reader
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.variables import variable_of
 
 # The tensor that a statistic is taken of, and its values for probe batches.
@@ -73,45 +74,68 @@ _PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
 
 
 class Averages:
-  """All moving averages of batch statistics in a graph."""
+  """All moving averages of batch statistics in a graph.
 
-  def __init__(self, graph: Graph, needed: Collection[str]):
-    """Reads every update of the graph.
+  Attributes:
+    dependence: the Dependence of what the outputs or an update need.
+    all: an Average for each update that keeps one.
+  """
+
+  def __init__(
+    self,
+    graph: Graph,
+    needed: Collection[str],
+    updates: Dict[str, List[str]],
+    dependence: Dependence,
+  ):
+    """Has no averages yet; `read` finds them.
 
     Args:
       graph: with the training part still in it.
       needed: names of the nodes that the outputs need.
+      updates: names of update nodes by the variable that they write.
+      dependence: a Dependence that covers both.
     """
+    self.dependence = dependence
+    self.all: List[Average] = []
     self._graph = graph
     self._needed = needed
-    self._updates: Dict[str, List[str]] = {}
-    for node in graph:
-      if node.op in ops.UPDATES:
-        variable = variable_of(graph, graph.inputs(node.name)[0])
-        if variable is not None:
-          self._updates.setdefault(variable, []).append(node.name)
-    names = [n for updates in self._updates.values() for n in updates]
-    region = dict.fromkeys(needed)
-    region.update(graph.ancestors(names, control=False))
-    order = graph.topological(region)
-    self.dependence = Dependence(graph, order)
-    others = self._reductions_of_other_axes(order)
-    if others:
-      self.dependence = Dependence(graph, order, others)
-    # Initialisers and restores write what no batch has a part in.
-    self._updates = {
-      v: kept
-      for v, kept in (
-        (v, [n for n in updates if self._written(n) != FREE])
-        for v, updates in self._updates.items()
-      )
-      if kept
-    }
+    self._updates = updates
     self._by_statistic: Dict[TensorRef, List[Average]]
     self._by_signature: Dict[Signature, List[Average]]
     self._by_statistic = collections.defaultdict(list)
     self._by_signature = collections.defaultdict(list)
-    self.all: List[Average] = []
+
+  @classmethod
+  def read(cls, graph: Graph, needed: Collection[str]) -> Averages:
+    """Reads every update of a graph.
+
+    Args:
+      graph: with the training part still in it; stays as it is.
+      needed: names of the nodes that the outputs need.
+    """
+    updates = _updates(graph)
+    region = dict.fromkeys(needed)
+    names = [name for found in updates.values() for name in found]
+    region.update(graph.ancestors(names, control=False))
+    order = graph.topological(region)
+    averages = cls(graph, needed, updates, Dependence(graph, order))
+    others = averages._reductions_of_other_axes(order)
+    if others:
+      averages.dependence = Dependence(graph, order, others)
+    averages._drop_fixed()
+    averages._find()
+    return averages
+
+  def _drop_fixed(self) -> None:
+    """Initialisers and restores write what no batch has a part in."""
+    kept = {
+      variable: [name for name in names if self._written(name) != FREE]
+      for variable, names in self._updates.items()
+    }
+    self._updates = {v: names for v, names in kept.items() if names}
+
+  def _find(self) -> None:
     for variable, updates in self._updates.items():
       for update in updates:
         average = self._read(variable, update)
@@ -204,7 +228,7 @@ class Averages:
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:
     """Signatures that `which` ("mean" or "variance") of x may have."""
-    source = source_of(self._graph, x)
+    source = origin_of(self._graph, x, VIEWS)
     if which == "mean":
       return [(source,) + tuple(round(float(p.mean()), 6) for p in _PROBES)]
     return [
@@ -286,3 +310,14 @@ class Averages:
     if abs(ratios[0] - ratios[1]) > 1e-6 * abs(ratios[0]):
       return None
     return helpers - {variable}
+
+
+def _updates(graph: Graph) -> Dict[str, List[str]]:
+  """Names of update nodes by the variable that they write, in order."""
+  updates: Dict[str, List[str]] = {}
+  for node in graph:
+    if node.op in ops.UPDATES:
+      variable = variable_of(graph, graph.inputs(node.name)[0])
+      if variable is not None:
+        updates.setdefault(variable, []).append(node.name)
+  return updates

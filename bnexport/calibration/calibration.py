@@ -28,11 +28,10 @@ from bnexport.graph.nodes import (
   in_scope,
   tensor_attr,
 )
+from bnexport.graph.origins import STORED_VIEWS
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
 _KEPT = "--keep_batch_statistics keeps it as it is"
-# What a stored value may go through before a norm reads it.
-_PASSES_ON = ops.CARRIERS | ops.RESHAPES | ops.RESOURCE_READS | {"Cast"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +324,7 @@ def _is_read_elsewhere(model, stored, slots):
       for i, ref in enumerate(graph.data_inputs(reader)):
         if ref.node != name or Slot(reader, i) in slots:
           continue
-        if i or graph.op(reader) not in _PASSES_ON:
+        if i or graph.op(reader) not in STORED_VIEWS:
           return True
         if reader not in names:
           names.append(reader)

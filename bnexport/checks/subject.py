@@ -20,7 +20,7 @@ import numpy as np
 
 from bnexport.analysis import ends
 from bnexport.analysis.flow import Flow
-from bnexport.analysis.partial_evaluation import Evaluation
+from bnexport.analysis.partial_evaluation import PartialEvaluation
 from bnexport.analysis.phase import Leaf, find_leaves
 from bnexport.batchnorm import norms
 from bnexport.batchnorm.norm import BatchNorm
@@ -189,15 +189,15 @@ class Subject:
       return []
     graph = self._opened
     order = graph.topological(graph.ancestors(self.needed))
-    evaluation = Evaluation(graph, order, {})
+    evaluation = PartialEvaluation(graph, order, {})
     leaves = find_leaves(self.model, evaluation)
     if not leaves or self.inference is None:
       return leaves
     return [leaf for leaf in leaves if leaf.name in self.inference.known]
 
   @_cached_property
-  def inference(self) -> Optional[Evaluation]:
-    """The Evaluation of the graph at inference; None where that is unclear."""
+  def inference(self) -> Optional[PartialEvaluation]:
+    """The PartialEvaluation at inference; None where that is unclear."""
     if not self.outputs:
       return None
     try:

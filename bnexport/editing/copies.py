@@ -31,8 +31,8 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import in_scope
-from bnexport.graph.variables import Frames
 
 
 def copy(
@@ -71,25 +71,25 @@ def copy(
   return named
 
 
-def _frames(graph: Graph) -> Optional[Frames]:
-  """The Frames of a graph; None where it has no loops."""
+def _contexts(graph: Graph) -> Optional[Contexts]:
+  """The Contexts of a graph; None where it has no loops."""
   if not any(node.op in ops.ENTERS for node in graph):
     return None
-  return Frames(graph, graph.topological())
+  return Contexts(graph, graph.topological())
 
 
 def _whole_frames(graph: Graph, own: Dict[str, None]) -> List[str]:
   """Names of the Enter nodes of loops that lie wholly in `own`."""
   enters = [name for name in own if graph.op(name) in ops.ENTERS]
-  frames = _frames(graph) if enters else None
-  if frames is None:
+  contexts = _contexts(graph) if enters else None
+  if contexts is None:
     return []
   partial = set()
   for name in graph.names():
-    frame = frames.of(name)
+    frame = contexts.frame(name)
     for depth in range(1, len(frame) + 1) if name not in own else ():
       partial.add(frame[:depth])
-  return [name for name in enters if frames.of(name) not in partial]
+  return [name for name in enters if contexts.frame(name) not in partial]
 
 
 def _name_frames(graph: Graph, enters: Iterable[str], scope: str) -> None:
@@ -161,15 +161,15 @@ def recompute(
 
 def _with_loops(graph: Graph, names: Dict[str, None]) -> List[str]:
   """The nodes, and all nodes of the outermost loops that they are in."""
-  frames = _frames(graph)
-  if frames is None:
+  contexts = _contexts(graph)
+  if contexts is None:
     return list(names)
-  loops = {frames.of(name)[:1] for name in names if frames.of(name)}
+  loops = {contexts.frame(name)[:1] for name in names} - {()}
 
   def is_of_loops(name: str) -> bool:
-    frame = frames.of(name)
+    frame = contexts.frame(name)
     if graph.op(name) in ops.EXITS and not frame:
-      frame = frames.of(graph.inputs(name)[0].node)
+      frame = contexts.frame(graph.inputs(name)[0].node)
     return frame[:1] in loops
 
   more = [n for n in graph.names() if n not in names and is_of_loops(n)]

@@ -47,9 +47,13 @@ from bnexport.editing.selection import (
   members,
 )
 from bnexport.errors import GraphError, nearest
-from bnexport.graph import AnyRef, Graph, TensorRef, ops, placement
-from bnexport.graph.nodes import Signatures, static_shape, type_attr
-from bnexport.mending.mending import placeholder_name, read_dtype
+from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.nodes import Signatures, static_shape
+from bnexport.graph.placeholders import (
+  cut_dtype,
+  placeholder_attrs,
+  placeholder_name,
+)
 from bnexport.tf1 import FunctionDef, tf1
 
 # The argument of splice.
@@ -74,31 +78,21 @@ def placeholder(
     GraphError: nothing tells the dtype.
   """
   ref = as_ref(tensor)
-  attrs = placeholder_attrs(graph, ref)
+  attrs = _placeholder_attrs(graph, ref)
   name = placeholder_name(ref) if name is None else name
   return TensorRef(graph.add("Placeholder", name, (), attrs).name)
 
 
-def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict[str, tf1.AttrValue]:
+def _placeholder_attrs(
+  graph: Graph, ref: TensorRef
+) -> Dict[str, tf1.AttrValue]:
   """Attributes of a placeholder for a tensor; see `placeholder`."""
-  dtype, signatures = dtype_of(graph, ref), Signatures()
-  for name in graph.readers_of(ref) if dtype is None else ():
-    if graph.op(name) in signatures:
-      dtype = read_dtype(graph.node(name), ref, signatures)
-      break
-  if not dtype:
-    raise GraphError(
-      f"make a placeholder for '{ref}'",
-      f"TensorFlow knows neither its op '{graph.op(ref.node)}' nor one that "
-      "reads it, so nothing tells its dtype",
-      "cut behind it",
-    )
-  attrs = {"dtype": type_attr(dtype)}
-  shape = static_shape(graph, ref)
-  if shape is not None:
-    sizes = [None if size < 0 else size for size in shape]
-    attrs["shape"] = tf1.AttrValue(shape=tf1.TensorShape(sizes).as_proto())
-  return attrs
+  dtype_of(graph, ref)  # which refuses an output that the node does not have
+  stated = static_shape(graph, ref)
+  shape = None
+  if stated is not None:
+    shape = tf1.TensorShape([None if n < 0 else n for n in stated])
+  return placeholder_attrs(cut_dtype(graph, ref, Signatures()), shape)
 
 
 def _placeholders(
@@ -106,7 +100,7 @@ def _placeholders(
 ) -> Dict[TensorRef, TensorRef]:
   """Placeholders by the tensors they stand for; for all, or for none."""
   for ref in refs:
-    placeholder_attrs(graph, ref)
+    _placeholder_attrs(graph, ref)
   return {ref: placeholder(graph, ref) for ref in refs}
 
 
@@ -188,13 +182,13 @@ def extract(graph: Graph, names: Names) -> Graph:
   own = members(graph, names)
   proto = tf1.GraphDef(versions=graph.versions)
   proto.library.function.extend(graph.library.values())
-  piece = Graph(proto, copy=False)
+  piece = Graph(proto)
   fed: Dict[TensorRef, TensorRef] = {}
   for ref in boundary(graph, own).inputs:
     name = placeholder_name(ref)
     while name in own:
       name += "_"
-    attrs = placeholder_attrs(graph, ref)
+    attrs = _placeholder_attrs(graph, ref)
     fed[ref] = TensorRef(piece.add("Placeholder", name, (), attrs).name)
   waits = [ref for name in own for ref in graph.control_inputs(name)]
   gone = {ref for ref in waits if ref.node not in own}
@@ -223,7 +217,7 @@ def cut(graph: Graph, names: Names) -> Graph:
   piece = extract(graph, own)
   made = detach_outputs(graph, own, control=True)
   graph.remove(own)
-  free = {new.node: placeholder_name(old) for old, new in made.items()}
+  free = {new.node: placeholder_name(as_ref(old)) for old, new in made.items()}
   graph.rename({old: to for old, to in free.items() if to not in graph})
   return piece
 
@@ -303,7 +297,7 @@ def _proto_of(piece: Piece) -> Tuple[tf1.GraphDef, bool]:
     return piece, False
   if _HEADER.match(piece):
     return text.loads(piece), False
-  return text.loads("graph {complete=true} " + piece), True
+  return text.loads(piece, fill=False), True
 
 
 def _refuse_missing(
@@ -365,7 +359,7 @@ def add_copies(
   """
   named = {}
   for node in nodes:
-    made = target.add(node.op, below(scope, node.name))
+    made = target.add(node.op, below(scope, node.name), (), node.attr)
     named[node.name] = name = made.name
     made.CopyFrom(node)
     made.name = name
@@ -377,8 +371,9 @@ def add_copies(
       named[node.name],
       [moved(ref, named, given) for ref in refs if ref not in without],
     )
-    made = target.node(named[node.name])
-    placement.move(made, lambda n: moved(TensorRef(n), named, given).node)
+    target.place(
+      named[node.name], lambda n: moved(TensorRef(n), named, given).node
+    )
   return named
 
 

@@ -34,9 +34,13 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.origins import holder_of
 from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
 from bnexport.tf1 import tf1
+
+# The most nodes that are searched for what depends on the rewired ones.
+_FEW = 16
 
 
 def reroute(
@@ -91,18 +95,12 @@ def _rerouted(
     refuse_unlike(graph, old, new)
   allowed = None if within is None else members(graph, within)
   refused = members(graph, but)
-  changed, count = {}, 0
-  for reader in dict.fromkeys(
-    r for old in refs for r in graph.readers(old.node)
-  ):
-    if reader in refused or (allowed is not None and reader not in allowed):
-      continue
-    before = graph.inputs(reader)
-    after = [refs.get(ref, ref) for ref in before]
-    if after != before:
-      changed[reader] = after
-      count += sum(a != b for a, b in zip(before, after))
-  return changed, count
+  changed = graph.substituted(refs, allowed)
+  changed = {name: new for name, new in changed.items() if name not in refused}
+  pairs = [
+    pair for name in changed for pair in zip(graph.inputs(name), changed[name])
+  ]
+  return changed, sum(before != after for before, after in pairs)
 
 
 def set_all(
@@ -115,8 +113,9 @@ def set_all(
   Args:
     graph: the graph.
     inputs: TensorRefs by name.
-    is_safe: whether no node can come to depend on itself; to see to that, all
-      that depends on the nodes is looked at.
+    is_safe: whether no node can come to depend on itself. Else all that
+      depends on the nodes is looked at, where they come to depend on more than
+      a few nodes.
 
   Raises:
     GraphError: an input names no node, or a node would depend on itself.
@@ -125,12 +124,37 @@ def set_all(
   try:
     for name, refs in inputs.items():
       graph.set_inputs(name, refs)
-    if not is_safe:
+    if not (is_safe or _is_near(graph, before)):
       _refuse_cycle(graph, inputs)
   except GraphError:
     for name, refs in before.items():
       graph.set_inputs(name, refs)
     raise
+
+
+def _is_near(graph: Graph, before: Mapping[str, List[TensorRef]]) -> bool:
+  """Tells whether nodes come to depend on a few nodes, none of them on these.
+
+  Going back from a node, every way has to end soon: where there are no inputs,
+  or at an input that the node had before. Then no order that was there is
+  broken.
+
+  Args:
+    graph: the graph, with the inputs that the nodes have now.
+    before: the inputs that they had.
+  """
+  for name, refs in before.items():
+    seen = {ref.node for ref in refs}
+    new = {ref.node for ref in graph.inputs(name)} - seen
+    stack = list(new)
+    while stack:
+      source = stack.pop()
+      if source in before or len(new) > _FEW:
+        return False
+      further = {ref.node for ref in graph.inputs(source)} - seen - new
+      new |= further
+      stack.extend(further)
+  return True
 
 
 def _refuse_cycle(graph: Graph, names: Iterable[str]) -> None:
@@ -233,8 +257,7 @@ def insert(
     fill(graph, [new.node])
     but = list(as_names(but)) + [new.node]
     changed, _ = _rerouted(graph, {first: new}, within, but)
-    # Only what has inputs of its own can depend on the readers.
-    set_all(graph, changed, not any(graph.inputs(ref.node) for ref in others))
+    set_all(graph, changed)
   except GraphError:
     graph.remove([new.node])
     raise
@@ -284,11 +307,10 @@ def bypass(graph: Graph, names: Names) -> None:
 
 def _is_stored(graph: Graph, ref: TensorRef) -> bool:
   """Tells whether a tensor is the value of a constant or variable."""
-  if variable_of(graph, ref) is not None:
-    return True
-  while graph.op(ref.node) in ops.CARRIERS:
-    ref = graph.inputs(ref.node)[0]
-  return graph.op(ref.node) == "Const"
+  return (
+    variable_of(graph, ref) is not None
+    or holder_of(graph, ref, ("Const",), ops.CARRIERS) is not None
+  )
 
 
 def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
@@ -402,18 +424,9 @@ def fill(graph: Graph, names: Names) -> None:
   Types follow from what the nodes read.
   """
   own = members(graph, names)
-  read = dict.fromkeys(ref.node for name in own for ref in graph.inputs(name))
-  whole = tf1.GraphDef()
-  for name in list(own) + [name for name in read if name not in own]:
-    node = graph.node(name)
-    made = whole.node.add(name=name, op=node.op, input=node.input)
-    for key, value in node.attr.items():
-      if name in own or not value.HasField("tensor"):  # it may be large
-        made.attr[key].CopyFrom(value)
-  for op in {node.op for node in whole.node if node.op in graph.library}:
-    whole.library.function.add().CopyFrom(graph.library[op])
-  defaults.fill(whole)
-  for made in whole.node[: len(own)]:
-    node = graph.node(made.name)
-    for key, value in made.attr.items():
-      node.attr[key].CopyFrom(value)
+  read = {ref.node for name in own for ref in graph.inputs(name)}
+  defaults.fill_nodes(
+    [graph.node(name) for name in own],
+    graph.library,
+    {name: output_dtypes(graph, name) or [] for name in read.difference(own)},
+  )

@@ -31,8 +31,8 @@ from typing import (
 )
 
 from bnexport.errors import GraphError
-from bnexport.graph import AnyRef, Graph, TensorRef
-from bnexport.graph.nodes import Signatures, expand, in_scope
+from bnexport.graph import AnyRef, Graph, TensorRef, as_ref, nodes
+from bnexport.graph.nodes import Signatures, in_scope
 from bnexport.tf1 import tf1
 
 _SIGNATURES = Signatures()
@@ -57,11 +57,6 @@ class Boundary(NamedTuple):
   inputs: List[TensorRef]
   outputs: List[TensorRef]
   inside: List[TensorRef]
-
-
-def as_ref(tensor: AnyRef) -> TensorRef:
-  """A TensorRef of a TensorRef or of its text."""
-  return TensorRef.parse(tensor) if isinstance(tensor, str) else tensor
 
 
 def as_names(names: Names) -> Dict[str, None]:
@@ -349,9 +344,4 @@ def tensors(graph: Graph, names: Optional[Names] = None) -> List[TensorRef]:
 
 def output_dtypes(graph: Graph, name: str) -> Optional[List[int]]:
   """DataTypes of a node's outputs; None where its op is unknown."""
-  node = graph.node(name)
-  if node.op in graph.library:
-    return expand(node, graph.library[node.op].signature.output_arg)
-  if node.op in _SIGNATURES:
-    return _SIGNATURES.output_dtypes(node)
-  return None
+  return nodes.output_dtypes(graph, name, _SIGNATURES)

@@ -26,7 +26,7 @@ from bnexport.model import Model
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.runs import Run
+from bnexport.proof.runs import ImportedGraph, LaterRun, Run
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
@@ -216,7 +216,6 @@ def _settle_unchanged(made, options):
   ):
     made.is_unchanged = True
     made.model.graph = made.unfolded
-    made.reference = None  # it would be the graph itself
 
 
 def _open_for_export(model, options):
@@ -378,15 +377,36 @@ def _finish(model, options, reference, progress):
     apply_specs(model, options.transforms, progress)
   if options.target_tf is not None:
     _run(model, [Backport(options.target_tf)])
-  return Export(
+  made = Export(
     model,
     norms,
     health,
-    # No other graph has these statistics.
-    None if done else reference,
+    reference,
     unfolded=unfolded,
     recalibrated=done,
     is_served=options.keep_variables,
+  )
+  if done:
+    made.reference = _before_folding(made)
+  return made
+
+
+def _before_folding(made):
+  """The Run of an export before its norms were folded.
+
+  No other graph has the statistics of calibration data.
+  """
+
+  def make():
+    whole = made.before_folding()
+    ends = whole.model.outputs, whole.model.initializers
+    return ImportedGraph(whole.to_graph_def(), *ends)
+
+  return LaterRun(
+    make,
+    "the graph before its norms were folded, which has the calibration data's "
+    "statistics too",
+    [str(ref) for ref in made.model.outputs],
   )
 
 

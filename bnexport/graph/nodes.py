@@ -21,6 +21,7 @@ import numpy as np
 
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
 
 # A tf.DType, or the DataType enum that protos have for it.
@@ -112,9 +113,7 @@ def constant_value(
     largest: constants of more elements than this are not decoded; None. The
       same for those that are deferred.
   """
-  node = graph.node(ref.node)
-  while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
-    node = graph.node(graph.inputs(node.name)[0].node)
+  node = graph.node(origin_of(graph, ref, CONSTANT_COPIES).node)
   if node.op != "Const" or DEFERRED in node.attr:
     return None
   tensor = node.attr["value"].tensor
@@ -175,28 +174,76 @@ class Signatures:
 
   def output_dtypes(self, node: tf1.NodeDef) -> List[int]:
     """DataType enums of a node's outputs, in order."""
-    return expand(node, self[node.op].output_arg)
+    signature = self[node.op]
+    return expand(node, signature, signature.output_arg)
+
+  def input_dtypes(self, node: tf1.NodeDef) -> List[int]:
+    """DataType enums of the data inputs that a node takes, in order."""
+    signature = self[node.op]
+    return expand(node, signature, signature.input_arg)
+
+  def read_dtype(self, reader: tf1.NodeDef, ref: TensorRef) -> Optional[int]:
+    """DataType enum that a node reads a tensor as; None where nobody knows it.
+
+    A node that has more or fewer inputs than its op takes tells nothing.
+    """
+    if reader.op not in self:
+      return None
+    dtypes = self.input_dtypes(reader)
+    refs = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
+    return dtypes[refs.index(ref)] if len(dtypes) == len(refs) else None
+
+  def dtype_of(self, graph: Graph, ref: TensorRef) -> Optional[int]:
+    """DataType enum of a tensor; None where nothing tells it.
+
+    What reads the tensor tells it where its own op is not known.
+    """
+    dtypes = output_dtypes(graph, ref.node, self)
+    if dtypes is not None:
+      return dtypes[ref.index]
+    readers = map(graph.node, graph.readers_of(ref))
+    told = (self.read_dtype(reader, ref) for reader in readers)
+    return next((dtype for dtype in told if dtype), None)
 
 
-def expand(node: tf1.NodeDef, args: Iterable[OpDef.ArgDef]) -> List[int]:
+def output_dtypes(
+  graph: Graph, name: str, signatures: Signatures
+) -> Optional[List[int]]:
+  """DataTypes of what a node hands out; None where nobody knows its op."""
+  node = graph.node(name)
+  if node.op in graph.library:
+    signature = graph.library[node.op].signature
+    return expand(node, signature, signature.output_arg)
+  return signatures.output_dtypes(node) if node.op in signatures else None
+
+
+def expand(
+  node: tf1.NodeDef, signature: OpDef, args: Iterable[OpDef.ArgDef]
+) -> List[int]:
   """DataTypes that an OpDef's args stand for, given a node's attributes."""
-  dtypes: List[int] = []
-  for arg in args:
-    dtypes.extend(arg_dtypes(node, arg))
-  return dtypes
+  return [dtype for arg in args for dtype in arg_dtypes(node, signature, arg)]
 
 
-def arg_dtypes(node: tf1.NodeDef, arg: OpDef.ArgDef) -> List[int]:
+def arg_dtypes(
+  node: tf1.NodeDef, signature: OpDef, arg: OpDef.ArgDef
+) -> List[int]:
   """DataTypes that one ArgDef stands for, given a node's attributes."""
   if arg.type_list_attr:
-    return list(_attr(node, arg.type_list_attr).list.type)
-  dtype = arg.type or _attr(node, arg.type_attr).type
-  return [dtype] * (_attr(node, arg.number_attr).i if arg.number_attr else 1)
+    return list(_attr(node, signature, arg.type_list_attr).list.type)
+  dtype = arg.type or _attr(node, signature, arg.type_attr).type
+  if not arg.number_attr:
+    return [dtype]
+  return [dtype] * _attr(node, signature, arg.number_attr).i
 
 
-def _attr(node: tf1.NodeDef, key: str) -> tf1.AttrValue:
-  """An attribute, or an empty AttrValue; reading a proto's map adds the key."""
-  return node.attr[key] if key in node.attr else tf1.AttrValue()
+def _attr(node: tf1.NodeDef, signature: OpDef, key: str) -> tf1.AttrValue:
+  """An attribute; what a node leaves out has the OpDef's default."""
+  if key in node.attr:  # reading what is missing would add it
+    return node.attr[key]
+  for attr in signature.attr:
+    if attr.name == key:
+      return attr.default_value
+  return tf1.AttrValue()
 
 
 def uniform_value(array: Any) -> Optional[np.generic]:

@@ -29,7 +29,7 @@ from typing import (
 from google.protobuf import text_format
 
 from bnexport.errors import Error
-from bnexport.graph.graph import Graph
+from bnexport.graph import Graph
 from bnexport.tf1 import tf1
 
 _FILE = os.path.join(os.path.dirname(__file__), "op_history.json")

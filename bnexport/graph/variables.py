@@ -1,29 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables of a graph: their reads, dtypes and assignments."""
+"""Reading variables in a graph, and setting them."""
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, Iterable, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import AnyType, bool_attr, identity, type_attr
+from bnexport.graph.nodes import AnyType, identity, type_attr
+from bnexport.graph.origins import HANDOVERS, holder_of, viewed
 from bnexport.tf1 import tf1
 
-_CONSTANTS = frozenset(("Const",))
-_HANDOVERS = frozenset(
-  (
-    "Identity",
-    "RefIdentity",
-    "Switch",
-    "RefSwitch",
-    "Merge",
-    "RefMerge",
-    "Enter",
-    "RefEnter",
-    "Exit",
-    "RefExit",
-  )
-)
+_RESOURCE = tf1.resource.as_datatype_enum
 
 
 def variable_dtype(graph: Graph, variable: str) -> int:
@@ -33,34 +20,12 @@ def variable_dtype(graph: Graph, variable: str) -> int:
 
 def variable_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the variable whose handle, reference or value this is, or None."""
-  return holder_of(graph, ref, ops.VARIABLES)
+  return holder_of(graph, ref, ops.VARIABLES, HANDOVERS)
 
 
 def constant_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the Const whose value a tensor is, or None."""
-  return holder_of(graph, ref, _CONSTANTS)
-
-
-def holder_of(
-  graph: Graph, ref: TensorRef, kinds: Collection[str]
-) -> Optional[str]:
-  """Name of the node of these ops whose value a tensor is, or None."""
-  seen = set()
-  while ref.node not in seen:
-    seen.add(ref.node)
-    op = graph.op(ref.node)
-    if op in kinds:
-      return ref.node
-    if (
-      op in ops.CARRIERS
-      or op in ops.SWITCHES
-      or op in ops.MERGES
-      or op in ops.RESOURCE_READS
-    ):
-      ref = graph.inputs(ref.node)[0]
-    else:
-      return None
-  return None
+  return holder_of(graph, ref, ("Const",), HANDOVERS)
 
 
 def read(graph: Graph, variable: str) -> TensorRef:
@@ -109,22 +74,18 @@ def become_resource(
     "shared_name": tf1.AttrValue(s=name.encode()),
   }
   graph.become(name, "VarHandleOp", graph.control_inputs(name), attrs)
-  graph.redirect(TensorRef(name), read(graph, name), readers)
+  graph.substitute({TensorRef(name): read(graph, name)}, readers)
 
 
 def is_reference(graph: Graph, ref: TensorRef) -> bool:
   """Tells whether a tensor is a variable's reference or handle."""
-  while graph.op(ref.node) not in ops.VARIABLES:
-    node = graph.node(ref.node)
-    if node.op not in _HANDOVERS:
-      return False
-    if (
-      not node.op.startswith("Ref")
-      and node.attr["T"].type != tf1.resource.as_datatype_enum
-    ):
-      return False
-    ref = graph.inputs(ref.node)[0]
-  return True
+  nodes = (graph.node(view.node) for view in viewed(graph, ref, HANDOVERS))
+  return all(
+    node.op in ops.VARIABLES
+    or node.op.startswith("Ref")
+    or ("T" in node.attr and node.attr["T"].type == _RESOURCE)
+    for node in nodes
+  )
 
 
 def assignment(
@@ -142,49 +103,3 @@ def assignment(
     return tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder), holder
   assign = tf1.raw_ops.Assign(ref=tensor, value=holder, validate_shape=False)
   return assign, holder
-
-
-# Frame names of while loops, from the outermost in.
-Frame = Tuple[bytes, ...]
-
-
-class Frames:
-  """The frame of the while loops that each node runs in."""
-
-  def __init__(self, graph: Graph, order: Iterable[str]):
-    """Sweeps over `order`, names of nodes with inputs first."""
-    self._graph = graph
-    self._of: Dict[str, Frame] = {}
-    self._enters: Dict[Frame, tf1.NodeDef] = {}
-    for name in order:
-      self._of[name] = self._frame(graph.node(name))
-
-  def of(self, name: str) -> Frame:
-    """Frame names from the outermost in; () outside of all loops."""
-    return self._of.get(name, ())
-
-  def _frame(self, node: tf1.NodeDef) -> Frame:
-    frames = [self.of(ref.node) for ref in self._graph.inputs(node.name)]
-    frame = max(frames, key=len, default=())
-    if node.op in ops.ENTERS:
-      frame += (node.attr["frame_name"].s,)
-      self._enters.setdefault(frame, node)
-    elif node.op in ops.EXITS:
-      frame = frame[:-1]
-    return frame
-
-  def carry(self, ref: TensorRef, dtype: AnyType, frame: Frame) -> TensorRef:
-    """Brings a tensor from outside of all loops into a frame."""
-    for depth in range(1, len(frame) + 1):
-      like = self._enters[frame[:depth]]
-      attrs = {
-        key: like.attr[key]
-        for key in ("frame_name", "parallel_iterations")
-        if key in like.attr
-      }
-      attrs["T"] = type_attr(dtype)
-      attrs["is_constant"] = bool_attr(True)
-      ref = TensorRef(
-        self._graph.add("Enter", ref.node + "/Enter", [ref], attrs).name
-      )
-    return ref

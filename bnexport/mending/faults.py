@@ -156,10 +156,11 @@ def slots_of(
   node: tf1.NodeDef, signatures: Signatures
 ) -> List[Tuple[OpDef.ArgDef, int]]:
   """The OpDef args that a node's data inputs belong to, with DataTypes."""
+  signature = signatures[node.op]
   return [
     (arg, dtype)
-    for arg in signatures[node.op].input_arg
-    for dtype in arg_dtypes(node, arg)
+    for arg in signature.input_arg
+    for dtype in arg_dtypes(node, signature, arg)
   ]
 
 
@@ -206,8 +207,9 @@ def gives_reference(
   """Tells whether an output of a node is a variable's reference."""
   if node.op in ops.VARIABLES:
     return node.op != "VarHandleOp"
-  for arg in signatures[node.op].output_arg:
-    count = len(arg_dtypes(node, arg))
+  signature = signatures[node.op]
+  for arg in signature.output_arg:
+    count = len(arg_dtypes(node, signature, arg))
     if index < count:
       return arg.is_ref
     index -= count

@@ -7,7 +7,8 @@ from typing import Collection, Dict, Iterable, List, Mapping, Optional
 
 from bnexport.errors import GraphError
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import Signatures, type_attr
+from bnexport.graph.nodes import Signatures
+from bnexport.graph.placeholders import placeholder_attrs, placeholder_name
 from bnexport.mending import faults as faulty
 from bnexport.mending.faults import Fault
 from bnexport.tf1 import tf1
@@ -82,11 +83,6 @@ def missing(graph_def: tf1.GraphDef, inputs: Iterable[str]) -> Dict[str, str]:
   }
 
 
-def placeholder_name(ref: TensorRef) -> str:
-  """Name of a placeholder for a tensor of a node that is missing."""
-  return f"{ref.node}_{ref.index}" if ref.index else ref.node
-
-
 def _drop_repeated(
   graph_def: tf1.GraphDef, found: Iterable[Fault]
 ) -> List[str]:
@@ -153,35 +149,17 @@ def _feed(
   Returns:
     Whether that could be told.
   """
-  if reader.op not in signatures or not _is_complete(reader, signatures):
+  dtype = signatures.read_dtype(reader, ref)
+  if dtype is None:
     return False
   name = placeholder_name(ref)
   if name not in nodes:
-    nodes[name] = graph_def.node.add(name=name, op="Placeholder")
-    dtype = type_attr(read_dtype(reader, ref, signatures))
-    nodes[name].attr["dtype"].CopyFrom(dtype)
+    attrs = placeholder_attrs(dtype)
+    nodes[name] = graph_def.node.add(name=name, op="Placeholder", attr=attrs)
   for slot, text in enumerate(reader.input):
     if TensorRef.parse(text) == ref:
       reader.input[slot] = name
   return True
-
-
-def _is_complete(node: tf1.NodeDef, signatures: Signatures) -> bool:
-  data = [text for text in node.input if not text.startswith("^")]
-  return len(data) == len(faulty.slots_of(node, signatures))
-
-
-def read_dtype(
-  reader: tf1.NodeDef, ref: TensorRef, signatures: Signatures
-) -> int:
-  """DataType enum that a node reads a tensor as.
-
-  Raises:
-    GraphError: the reader's op is not known.
-  """
-  dtypes = [dtype for _, dtype in faulty.slots_of(reader, signatures)]
-  data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
-  return dtypes[data.index(ref)]
 
 
 def _drop_unusable(

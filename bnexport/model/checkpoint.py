@@ -10,14 +10,17 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from bnexport.errors import SourceError, first_line, nearest
-from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import constant_value
+from bnexport.graph.origins import holder_of
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # Tensors of more elements take longer to read than a session to start.
 _LARGE = 1 << 20
+# The ops that a Saver puts between a variable and the op that writes it.
+_READS = ops.IDENTITIES | ops.RESOURCE_READS
 # The ends of a checkpoint's files, behind its prefix; the last is what
 # Saver.save returns of one in format V1 with shards.
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
@@ -293,24 +296,13 @@ def saver_keys(graph: Graph) -> Dict[str, List[Saved]]:
     if names is None:
       continue
     for i, ref in enumerate(refs[first:]):
-      variable = read_variable(graph, ref)
+      variable = holder_of(graph, ref, ops.VARIABLES, _READS)
       if variable is not None:
         spec = "" if slices is None else _text(slices.reshape(-1)[i])
         keys.setdefault(variable, []).append(
           Saved(_text(names.reshape(-1)[i]), spec)
         )
   return keys
-
-
-def read_variable(graph: Graph, ref: TensorRef) -> Optional[str]:
-  """Name of the variable whose plain value a tensor is, or None."""
-  while True:
-    op = graph.op(ref.node)
-    if op in ops.VARIABLES:
-      return ref.node
-    if op not in ops.IDENTITIES and op not in ops.RESOURCE_READS:
-      return None
-    ref = graph.inputs(ref.node)[0]
 
 
 def _text(value: Any) -> str:

@@ -69,7 +69,7 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     GraphError: its graph is malformed; `frozen_graph` mends what can be.
   """
   contents = contents or read(request)
-  graph = Graph(contents.graph_def, copy=contents.is_callers)
+  graph = Graph(contents.graph_def)
   if contents.prepare is not None:
     graph = contents.prepare(graph)
   flags = request.flags

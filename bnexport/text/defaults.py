@@ -17,6 +17,7 @@ The rules, for an op whose OpDef is known; other nodes stay as they are.
 from __future__ import annotations
 
 from typing import (
+  Callable,
   Dict,
   Iterable,
   Iterator,
@@ -28,7 +29,7 @@ from typing import (
 )
 
 from bnexport.graph.nodes import arg_dtypes, int_attr, tensor_attr, type_attr
-from bnexport.tf1 import OpDef, op_def, tf1
+from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
 
 _CLOSES_LOOP = ("NextIteration", "RefNextIteration")
 _FLOAT = tf1.float32.as_datatype_enum
@@ -38,6 +39,56 @@ def fill(graph_def: tf1.GraphDef) -> None:
   """Adds the attributes that nodes leave out, functions included."""
   for scope in _scopes(graph_def):
     scope.fill()
+
+
+def fill_nodes(
+  nodes: Iterable[tf1.NodeDef],
+  library: Mapping[str, FunctionDef],
+  outputs: Mapping[str, List[int]],
+) -> None:
+  """Adds the attributes that some nodes of a graph leave out.
+
+  Args:
+    nodes: the NodeDefs; may read each other.
+    library: FunctionDefs by name.
+    outputs: DataTypes of the tensors of other nodes, by the nodes' names.
+  """
+  signatures = {name: f.signature for name, f in library.items()}
+  scope = _Scope(nodes, signatures, ())
+  for name, dtypes in outputs.items():
+    scope.outputs[name] = [("", dtypes)]
+  scope.fill()
+
+
+def told_by_inputs(
+  node: tf1.NodeDef, signature: OpDef, dtype_of: Callable[[str], int]
+) -> Dict[str, tf1.AttrValue]:
+  """Attributes that follow from the inputs of a node: types and counts.
+
+  Args:
+    node: a NodeDef; lists of types and counts that it states are heeded.
+    signature: the OpDef of its op.
+    dtype_of: from an input, as the node writes it, to its DataType; 0 where
+      that is not known.
+
+  Returns:
+    AttrValues by name.
+  """
+  found: Dict[str, tf1.AttrValue] = {}
+  if node.op == "Const" and "value" in node.attr:
+    found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
+  for arg, texts in _arguments(node, signature):
+    dtypes = [dtype_of(text) for text in texts]
+    known = [dtype for dtype in dtypes if dtype]
+    if arg.number_attr:
+      found.setdefault(arg.number_attr, int_attr(len(texts)))
+    if arg.type_list_attr:
+      types = tf1.AttrValue()
+      types.list.type.extend(dtype or _FLOAT for dtype in dtypes)
+      found[arg.type_list_attr] = types
+    elif arg.type_attr and known:
+      found.setdefault(arg.type_attr, type_attr(known[0]))
+  return found
 
 
 def strip(graph_def: tf1.GraphDef) -> None:
@@ -64,7 +115,13 @@ def _scopes(graph_def: tf1.GraphDef) -> Iterator[_Scope]:
 
 
 class _Scope:
-  """Nodes that read each other, and the dtypes of what they read."""
+  """Nodes that read each other, and the dtypes of what they read.
+
+  Attributes:
+    nodes: the NodeDefs.
+    outputs: by the name of a node that is filled, or of what is read besides,
+      a list of (name, dtypes) by output argument.
+  """
 
   def __init__(
     self,
@@ -79,16 +136,19 @@ class _Scope:
     for node in self.nodes:
       self._by_name.setdefault(node.name, node)
     # For each filled node, a list of (name, dtypes) by output argument.
-    self._outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
+    self.outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
 
   def fill(self) -> None:
     for node in self._inputs_first():
       signature = self._signature(node)
       if signature is not None:
         self._fill_node(node, signature)
-        self._outputs.setdefault(
+        self.outputs.setdefault(
           node.name,
-          [(arg.name, arg_dtypes(node, arg)) for arg in signature.output_arg],
+          [
+            (arg.name, arg_dtypes(node, signature, arg))
+            for arg in signature.output_arg
+          ],
         )
 
   def strip(self, node: tf1.NodeDef) -> None:
@@ -154,7 +214,7 @@ class _Scope:
       text: `a`, `a:1` or, in functions, `a:output:1`.
     """
     name, *rest = text.split(":")
-    outputs = self._outputs.get(name, [])
+    outputs = self.outputs.get(name, [])
     if len(rest) == 2:
       outputs = [output for output in outputs if output[0] == rest[0]]
     dtypes = [dtype for _, output in outputs for dtype in output]
@@ -162,7 +222,7 @@ class _Scope:
     return dtypes[index] if index < len(dtypes) else 0
 
   def _fill_node(self, node: tf1.NodeDef, signature: OpDef) -> None:
-    inferred = self._inferred(node, signature)
+    inferred = told_by_inputs(node, signature, self._dtype)
     # Types first: the value of a Const depends on its dtype.
     for attr in sorted(signature.attr, key=lambda attr: attr.type != "type"):
       name = attr.name
@@ -177,26 +237,6 @@ class _Scope:
         value = _least(attr, node)
       if value is not None:
         node.attr[name].CopyFrom(value)
-
-  def _inferred(
-    self, node: tf1.NodeDef, signature: OpDef
-  ) -> Dict[str, tf1.AttrValue]:
-    """Attributes that follow from the inputs of a node, by name."""
-    found: Dict[str, tf1.AttrValue] = {}
-    if node.op == "Const" and "value" in node.attr:
-      found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
-    for arg, texts in _arguments(node, signature):
-      dtypes = [self._dtype(text) for text in texts]
-      known = [dtype for dtype in dtypes if dtype]
-      if arg.number_attr:
-        found.setdefault(arg.number_attr, int_attr(len(texts)))
-      if arg.type_list_attr:
-        types = tf1.AttrValue()
-        types.list.type.extend(dtype or _FLOAT for dtype in dtypes)
-        found[arg.type_list_attr] = types
-      elif arg.type_attr and known:
-        found.setdefault(arg.type_attr, type_attr(known[0]))
-    return found
 
 
 def _required(signature: OpDef) -> List[str]:

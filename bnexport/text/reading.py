@@ -27,11 +27,12 @@ _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
 
 
-def loads(text: str) -> tf1.GraphDef:
+def loads(text: str, fill: bool = True) -> tf1.GraphDef:
   """Reads a graph; any graph, also one that TensorFlow would refuse.
 
   Args:
     text: statements as bnexport.text describes them.
+    fill: False leaves attributes out that the text leaves out.
 
   Returns:
     A GraphDef.
@@ -39,7 +40,7 @@ def loads(text: str) -> tf1.GraphDef:
   Raises:
     GraphError: the text can't be read; the error says where.
   """
-  return _Reader(text).graph()
+  return _Reader(text).graph(fill)
 
 
 def read_value(text: str) -> tf1.AttrValue:
@@ -59,7 +60,7 @@ class _Reader:
     self._end = 0
     self._advance()
 
-  def graph(self):
+  def graph(self, fill):
     graph = tf1.GraphDef()
     is_complete = self._text == "graph" and self._is_before("{")
     if is_complete:
@@ -71,7 +72,7 @@ class _Reader:
         self._function(graph.library.function.add())
       else:
         self._node(graph.node.add(), "a statement")
-    if not is_complete:
+    if fill and not is_complete:
       defaults.fill(graph)
     return graph
 

@@ -8,7 +8,6 @@ import inspect
 from typing import TYPE_CHECKING, Callable, Dict, List, Tuple, Type
 
 from bnexport.errors import TransformError, nearest
-from bnexport.graph import Graph, placement
 from bnexport.model import Model
 from bnexport.transforms import spec
 from bnexport.transforms.backport.backport import Backport
@@ -214,14 +213,8 @@ def apply_specs(
     progress(text)
     told = transform.apply(model) or ["changed nothing"]
     model.graph.lint()
-    _settle_placement(model.graph)
+    model.graph.place_with_present()
     model.history.extend(f"{transform.name}: {line}" for line in told)
-
-
-def _settle_placement(graph: Graph) -> None:
-  """Places no node with one that is gone: TensorFlow would refuse the graph."""
-  for node in graph:
-    placement.move(node, lambda name: name if name in graph else None)
 
 
 # Pages.

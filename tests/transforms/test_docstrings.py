@@ -21,7 +21,7 @@ import pytest
 import bnexport.transforms
 from bnexport import text
 from bnexport.graph import Graph, TensorRef
-from bnexport.graph.nodes import Signatures, expand
+from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.tf1 import op_def, session, tf1
@@ -76,7 +76,7 @@ def declare(graph_def, known=()):
       if not read.control and op_def(node.op):
         reader = tf1.NodeDef()
         reader.CopyFrom(node)  # looking for an attribute may add it
-        dtype = expand(reader, op_def(node.op).input_arg)[slot]
+        dtype = Signatures().input_dtypes(reader)[slot]
       made.attr["dtype"].type = dtype
 
 

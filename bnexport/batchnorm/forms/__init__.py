@@ -16,12 +16,12 @@ from bnexport.analysis.dependence import (
   Dependence,
   uses_batch,
 )
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.form import OpForm
 from bnexport.batchnorm.forms.arithmetic import Arithmetic
 from bnexport.batchnorm.forms.fused import Fused
 from bnexport.batchnorm.forms.global_norm import GlobalNorm
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
+from bnexport.graph.origins import stored_name
 
 FORMS = (Fused(), GlobalNorm(), Arithmetic())
 

@@ -99,7 +99,7 @@ def _replace_flow(graph, name):
   # It waits for the array, to be in its branch and its loop.
   waits = [TensorRef(name, 0, True)]
   made = constant(graph, name + "/flow", _FLOW, tf1.float32, waits)
-  graph.redirect(flow, made, readers)
+  graph.substitute({flow: made}, readers)
 
 
 def _follow_handles(graph):

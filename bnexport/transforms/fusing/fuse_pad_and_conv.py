@@ -32,10 +32,10 @@ class FusePadAndConv:
   def apply(self, model):
     graph = model.graph
 
-    def inputs(around, chain):
+    def inputs(uses, chain):
       conv, pad = chain
       image, weights = graph.data_inputs(pad)[0], graph.data_inputs(conv)[1]
-      return [image, mirror_paddings(graph, around, conv, pad), weights]
+      return [image, mirror_paddings(graph, uses, conv, pad), weights]
 
     def attrs(chain):
       return {"mode": graph.node(chain[1]).attr["mode"]}

@@ -39,14 +39,14 @@ class FuseResizeAndConv:
   def apply(self, model):
     graph = model.graph
 
-    def inputs(around, chain):
+    def inputs(uses, chain):
       conv, resize = chain
       image, size = graph.data_inputs(resize)
       paddings = constant(
         graph,
         conv + "_dummy_paddings",
         np.zeros((4, 2), np.int32),
-        control=around.beside(image),
+        control=uses.beside(image),
       )
       return [image, size, paddings, graph.data_inputs(conv)[1]]
 

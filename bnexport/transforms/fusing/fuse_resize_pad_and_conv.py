@@ -35,10 +35,10 @@ class FuseResizePadAndConv:
   def apply(self, model):
     graph = model.graph
 
-    def inputs(around, chain):
+    def inputs(uses, chain):
       conv, pad, resize = chain
       return graph.data_inputs(resize) + [
-        mirror_paddings(graph, around, conv, pad),
+        mirror_paddings(graph, uses, conv, pad),
         graph.data_inputs(conv)[1],
       ]
 

@@ -48,7 +48,7 @@ class RemoveNoise:
           and _mean(graph, noise) == 0
           and _mean(graph, x) is None
         ):
-          graph.redirect(TensorRef(name), x)
+          graph.substitute({TensorRef(name): x})
           told.append(f"removed noise '{noise}' from '{x}'")
           break
     model.warnings.extend(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from bnexport.analysis.static_shapes import STATED, inferred
+from bnexport.analysis.shapes import STATED, inferred
 
 
 @dataclasses.dataclass(frozen=True)

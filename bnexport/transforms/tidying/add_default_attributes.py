@@ -6,8 +6,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from bnexport.transforms.bodies import every_node
-
 
 @dataclasses.dataclass(frozen=True)
 class AddDefaultAttributes:
@@ -25,7 +23,7 @@ class AddDefaultAttributes:
 
   def apply(self, model):
     added, unknown = 0, set()
-    for node, _ in every_node(model.graph):
+    for node, _ in model.graph.every_node():
       if node.op in model.graph.library:
         continue
       if node.op not in model.signatures:

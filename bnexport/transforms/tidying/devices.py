@@ -6,8 +6,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from bnexport.transforms.bodies import every_node
-
 
 @dataclasses.dataclass(frozen=True)
 class RemoveDevice:
@@ -20,7 +18,7 @@ class RemoveDevice:
   name: ClassVar[str] = "remove_device"
 
   def apply(self, model):
-    placed = [node for node, _ in every_node(model.graph) if node.device]
+    placed = [node for node, _ in model.graph.every_node() if node.device]
     for node in placed:
       node.device = ""
     return [f"cleared the device of {len(placed)} nodes"] if placed else []
@@ -46,7 +44,7 @@ class SetDevice:
   def apply(self, model):
     changed = [
       node
-      for node, _ in every_node(model.graph)
+      for node, _ in model.graph.every_node()
       if node.device != self.device and not (self.if_default and node.device)
     ]
     for node in changed:

@@ -9,7 +9,6 @@ from typing import ClassVar
 from bnexport.errors import TransformError
 from bnexport.text import dumps
 from bnexport.tf1 import tf1
-from bnexport.transforms.bodies import every_node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,7 @@ class RemoveAttribute:
 
 def _having(graph, key, op):
   """Nodes of an op that have an attribute, with their places."""
-  for node, place in every_node(graph):
+  for node, place in graph.every_node():
     if key in node.attr and op in ("*", node.op):
       yield node, place
 

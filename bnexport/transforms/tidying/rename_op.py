@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from bnexport.errors import TransformError
 from bnexport.mending.faults import slots_of
-from bnexport.transforms.bodies import every_node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class RenameOp:
       return []
     found = [
       (node, place)
-      for node, place in every_node(model.graph)
+      for node, place in model.graph.every_node()
       if node.op == self.old_op_name
     ]
     if not found:
