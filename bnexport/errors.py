@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bnexport raises: one line each, `cannot WHAT: FACT; NEXT STEP`.
+"""Errors of bnexport: one line each, `cannot WHAT: FACT; NEXT STEP`.
 
 A doubt about the user's model is a Finding, not an error; a broken invariant
 of our own is an assert.
@@ -61,7 +61,7 @@ def first_line(error: BaseException) -> str:
 
 
 def near(name: str, names: Sequence[str], most: int = 3) -> List[str]:
-  """Those of `names` that are most like a name that a user wrote."""
+  """The names that are most like one that a user wrote."""
   # A name's last part is what people remember; a whole-name match alone would
   # miss `logits` for `tower_0/net/logits`.
   by_tail: Dict[str, str] = {}

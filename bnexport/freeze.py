@@ -36,8 +36,14 @@ from bnexport.errors import Error, SourceError
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 # Flags that do not affect the exported graph; --resume ignores them.
-_BESIDE_THE_GRAPH = ("checkpoint", "output_graph", "report", "overwrite")
-_BESIDE_THE_GRAPH += ("resume", "jobs")
+_BESIDE_THE_GRAPH = (
+  "checkpoint",
+  "output_graph",
+  "report",
+  "overwrite",
+  "resume",
+  "jobs",
+)
 
 
 def main():

@@ -2,11 +2,14 @@
 """Rooms, dependence in one direction, one door to TensorFlow, cheap imports."""
 
 import ast
+import importlib
 import os
 import sys
 
 import pytest
 from judges.commands import ROOT, run_process
+
+import bnexport
 
 COMMANDS = ("freeze", "inspect", "repair", "transform", "validate")
 # From the bottom up: a room imports rooms before it, and no others.
@@ -218,6 +221,22 @@ def test_absl_is_for_commands_and_tensorflow_has_one_door():
     assert "absl" not in roots or module == "cli" or module in COMMANDS, module
     has_door = bool(roots & {"tensorflow", "tf_keras", "keras"})
     assert has_door == (module == "tf1"), module
+
+
+def test_type_checkers_see_what_is_imported_late():
+  (block,) = [n for n in TREES["__init__"].body if isinstance(n, ast.If)]
+  seen = {
+    alias.asname: node.module
+    for node in block.body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+    if alias.asname
+  }
+  expected = dict(bnexport._NOUNS)
+  for name in bnexport._MODULES:
+    module = importlib.import_module("bnexport." + name)
+    expected[name] = module.__name__.rpartition(".")[0]
+  assert seen == expected
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ applied to.
 from __future__ import annotations
 
 import re
+from typing import Dict, Set
 
 from bnexport.analysis.dependence import DATA, Dependence
 from bnexport.graph import Graph, TensorRef, ops
@@ -74,12 +75,14 @@ class Flow:
     self.gradients = _gradients(graph, self.order)
     self.dependence = Dependence(graph, self.order)
     self.contexts = Contexts(graph, self.order)
-    self._sources = set()
+    self._sources: Set[str] = set()
     self._bits = {None: _NOISE}  # a bit for each tensor that a source gives
-    self._data = {}  # bits of the sources that a node depends on
-    self._fed = {}  # those of them that weights were applied to
-    self._weights = set()  # nodes that hold weights and no data
-    self._depth = {}
+    # Bits of the sources that a node depends on.
+    self._data: Dict[str, int] = {}
+    # Those of them that weights were applied to.
+    self._fed: Dict[str, int] = {}
+    self._weights: Set[str] = set()  # nodes that hold weights and no data
+    self._depth: Dict[str, int] = {}
     changed = True
     while changed:  # once, and once more for each loop behind a loop
       changed = False

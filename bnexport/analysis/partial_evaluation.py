@@ -8,6 +8,8 @@ another tensor. They are found in one sweep in order of execution.
 
 from __future__ import annotations
 
+from typing import Dict, Optional, Set
+
 import numpy as np
 
 from bnexport.analysis import arithmetic
@@ -71,14 +73,15 @@ class PartialEvaluation:
     """
     self.graph = graph
     self.known = known
-    self.uniform = {}
+    self.uniform: Dict[TensorRef, np.generic] = {}
     self._order = order
-    self._contexts = None
-    self._decided = set()  # uniform because of `known`, not of a constant
-    self._scalars = set()  # uniform, and sure to have no axes
-    self._alias = {}
-    self._dead = set()
-    self._dead_nodes = set()
+    self._contexts: Optional[Contexts] = None
+    # Uniform because of `known`, not of a constant.
+    self._decided: Set[TensorRef] = set()
+    self._scalars: Set[TensorRef] = set()  # uniform, and sure to have no axes
+    self._alias: Dict[TensorRef, TensorRef] = {}
+    self._dead: Set[TensorRef] = set()
+    self._dead_nodes: Set[str] = set()
     self._scoped = scoped
     for name in order:
       self._visit(graph.node(name))

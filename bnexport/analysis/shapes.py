@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import element_count, static_shape, type_attr
@@ -119,7 +119,7 @@ class Shapes:
 
   def __init__(self, graph: Graph):
     self._graph = graph
-    self._inferred = None
+    self._inferred: Optional[Dict[TensorRef, Optional[Tuple[int, ...]]]] = None
 
   def of(self, ref: TensorRef):
     """A tuple with -1 for open sizes; None where the rank is unknown."""

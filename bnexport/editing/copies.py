@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a Graph copied, computed again from other tensors, or renamed.
+"""Copies of parts of a Graph, recomputed tensors and renamed scopes.
 
 Tensors are TensorRefs or their text; nodes are names, one or several. In the
 examples:
@@ -79,7 +79,7 @@ def _contexts(graph: Graph) -> Optional[Contexts]:
 
 
 def _whole_frames(graph: Graph, own: Dict[str, None]) -> List[str]:
-  """Those of the nodes that enter a loop of which all nodes are among them."""
+  """Names of the Enter nodes of loops that lie wholly in `own`."""
   enters = [name for name in own if graph.op(name) in ops.ENTERS]
   contexts = _contexts(graph) if enters else None
   if contexts is None:
@@ -93,7 +93,7 @@ def _whole_frames(graph: Graph, own: Dict[str, None]) -> List[str]:
 
 
 def _name_frames(graph: Graph, enters: Iterable[str], scope: str) -> None:
-  """Gives loops names of their own: TensorFlow tells loops by them."""
+  """Gives copied loops own frame names; TensorFlow tells loops by them."""
   taken = {node.attr["frame_name"].s for node in graph if node.op in ops.ENTERS}
   new: Dict[bytes, bytes] = {}
   for name in enters:
@@ -115,7 +115,7 @@ def recompute(
   given: Tensors,
   scope: str,
 ) -> List[TensorRef]:
-  """Adds what computes tensors from others than they are computed from.
+  """Adds nodes that compute tensors anew, from others in place of `given`.
 
   Copied is what lies between, loops as a whole.
 
@@ -160,7 +160,7 @@ def recompute(
 
 
 def _with_loops(graph: Graph, names: Dict[str, None]) -> List[str]:
-  """Nodes, and all of the outermost loops that these are in."""
+  """The nodes, and all nodes of the outermost loops that they are in."""
   contexts = _contexts(graph)
   if contexts is None:
     return list(names)

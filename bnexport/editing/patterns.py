@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Finding a formula in a Graph, written as it reads: `y = Add(Mul(x, a), b)`.
+r"""Formulas found in a Graph, written as they read: `y = Add(Mul(x, a), b)`.
 
 A pattern is one statement or several, as bnexport.text writes them, and more:
 
@@ -57,7 +57,7 @@ _REST = "..."
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """Where a pattern is in a graph.
+  """A place of a graph that matches a pattern.
 
   Attributes:
     root: name of the node that is the pattern's root.
@@ -75,7 +75,7 @@ class Match:
 
 @dataclasses.dataclass(frozen=True)
 class NearMiss:
-  """Where a pattern nearly is.
+  """A place of a graph that matches a part of a pattern.
 
   Attributes:
     root: name of the node that would be the pattern's root.
@@ -99,7 +99,7 @@ class NearMiss:
 def find(
   graph: Graph, pattern: str, within: Optional[Names] = None
 ) -> List[Match]:
-  """All places where a pattern is, one for each node that can be its root.
+  """All matches of a pattern, one for each node that can be its root.
 
   What is found can be replaced: here by a node that reads the same.
 
@@ -123,7 +123,7 @@ def find(
 def near_misses(
   graph: Graph, pattern: str, within: Optional[Names] = None, most: int = 3
 ) -> List[NearMiss]:
-  """Places where a part of a pattern is, the largest parts first.
+  """Places that match a part of a pattern, the largest parts first.
 
     >>> for miss in patterns.near_misses(graph, "y = Sub(Mul(x, a), Neg(b))"):
     ...   print(miss)
@@ -189,7 +189,7 @@ def _read(pattern: str) -> _Pattern:
 
 
 class _Reader:
-  """A recursive descent. Expressions get names that no text can give."""
+  """A recursive descent parser; expressions get names that no text can give."""
 
   def __init__(self, source):
     self._source = source
@@ -218,7 +218,7 @@ class _Reader:
     return _Pattern(self._nodes, roots[0])
 
   def _node(self, name, op):
-    """Reads what stands behind an op."""
+    """Reads alternative ops, inputs and attributes of a node."""
     kinds = [op]
     while self._accept("|"):
       kinds.append(self._word("an op"))
@@ -321,7 +321,7 @@ class _Search:
     return Match(name, tensors, tuple(nodes)), None
 
   def _solve(self, goals, bound) -> Optional[Dict[str, TensorRef]]:
-    """What each of the pattern's names is, so that all goals hold, or None.
+    """Tensors by the pattern's names for which all goals hold, or None.
 
     Args:
       goals: pairs of a goal and further goals. A goal is what the pattern
@@ -355,14 +355,14 @@ class _Search:
     return None
 
   def _orders(self, node, name):
-    """The inputs of a graph's node with their slots, as they may be taken."""
+    """Yields a node's inputs with their slots, in each order to match."""
     refs = list(enumerate(self._graph.data_inputs(name)))
     yield refs
     if self._graph.op(name) in COMMUTATIVE and len(node.inputs) == 2:
       yield refs[::-1]
 
   def _mismatch(self, node, want, have):
-    """What the pattern wants instead of a node; None where it fits."""
+    """Words for the node that the pattern wants; None where `have` fits."""
     graph = self._graph
     if node.ops and graph.op(have.node) not in node.ops:
       return " or ".join(sorted(node.ops))
@@ -380,7 +380,7 @@ class _Search:
     return None
 
   def _fail(self, bound, where, have, wanted):
-    """Keeps the fact where this is the deepest failure; returns None."""
+    """Notes the deepest failure of the search; returns None."""
     matched = sum(name in self._pattern.nodes for name in bound)
     if matched > self._deepest[0] or self._deepest[1] is None:
       op = self._graph.op(have.node)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a Graph: cut off, taken out, put in.
+"""Parts of a Graph detached, extracted, cut out and spliced in.
 
 A piece is a Graph of its own, or its text. Tensors are TensorRefs or their
 text; nodes are names, one or several. In the examples:
@@ -56,7 +56,7 @@ from bnexport.graph.placeholders import (
 )
 from bnexport.tf1 import FunctionDef, tf1
 
-# What may be spliced into a graph.
+# The argument of splice.
 Piece = Union[Graph, tf1.GraphDef, str]
 _HEADER = re.compile(r"(?:\s+|#[^\n]*)*graph\s*\{")
 
@@ -97,8 +97,8 @@ def _placeholder_attrs(
 
 def _placeholders(
   graph: Graph, refs: Iterable[TensorRef]
-) -> Dict[AnyRef, TensorRef]:
-  """Placeholders for tensors, by these: for all, or for none."""
+) -> Dict[TensorRef, TensorRef]:
+  """Placeholders by the tensors they stand for; for all, or for none."""
   for ref in refs:
     _placeholder_attrs(graph, ref)
   return {ref: placeholder(graph, ref) for ref in refs}
@@ -106,8 +106,8 @@ def _placeholders(
 
 def detach_inputs(
   graph: Graph, names: Names, control: bool = False
-) -> Dict[AnyRef, TensorRef]:
-  """Makes nodes read new placeholders for what they read from outside.
+) -> Dict[TensorRef, TensorRef]:
+  """Makes nodes read new placeholders in place of tensors from outside.
 
     >>> made = pieces.detach_inputs(graph, "z")
     >>> show(graph, "z", "net/y_1")
@@ -133,8 +133,8 @@ def detach_inputs(
 
 def detach_outputs(
   graph: Graph, names: Names, control: bool = False
-) -> Dict[AnyRef, TensorRef]:
-  """Makes other nodes read new placeholders for what they read of these.
+) -> Dict[TensorRef, TensorRef]:
+  """Makes other nodes read new placeholders in place of these nodes' tensors.
 
     >>> made = pieces.detach_outputs(graph, "net/h")
     >>> show(graph, "net/y", "net/h_1")
@@ -306,7 +306,7 @@ def _refuse_missing(
   inputs: Mapping[TensorRef, TensorRef],
   outputs: Mapping[TensorRef, TensorRef],
 ) -> None:
-  """Raises GraphError where what is spliced in would dangle."""
+  """Raises GraphError where a spliced node would read a missing one."""
   same = {name: name for name in nodes}
   for node in nodes.values():
     for ref in map(TensorRef.parse, node.input):
@@ -382,7 +382,7 @@ def moved(
   named: Mapping[str, str],
   given: Mapping[TensorRef, TensorRef],
 ) -> TensorRef:
-  """What a copy reads where its original reads `ref`."""
+  """The tensor that a copy reads where its original reads `ref`."""
   if ref in given:
     return given[ref]
   if ref.node in named:
@@ -395,14 +395,14 @@ def below(scope: str, name: str) -> str:
 
 
 def _is_idle(graph: Graph, name: str) -> bool:
-  """Whether a node is a placeholder that nobody needs."""
+  """Tells whether a node is a placeholder without readers."""
   return graph.op(name) in ops.PLACEHOLDERS and not graph.readers(name)
 
 
 def _rename_back(
   graph: Graph, named: Mapping[str, str], scope: str
 ) -> Dict[str, str]:
-  """Gives nodes the names they should have, as far as these are free now."""
+  """Gives nodes their wanted names as far as these are free now."""
   back = {}
   for old, new in named.items():
     wanted = below(scope, old)

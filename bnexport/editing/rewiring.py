@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewiring a Graph: verbs that are checked, and change all or nothing.
+"""Verbs that rewire a Graph; each is checked and changes all or nothing.
 
 They are built on the few verbs of Graph. Each refuses what would dangle, be
 read as another dtype or run in a circle, and leaves the graph as it was then.
@@ -39,7 +39,7 @@ from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
 from bnexport.tf1 import tf1
 
-# Of how many nodes it is worth finding out that they do not depend on others.
+# The most nodes that are searched for what depends on the rewired ones.
 _FEW = 16
 
 
@@ -89,7 +89,7 @@ def _rerouted(
   within: Optional[Names],
   but: Names,
 ) -> Tuple[Dict[str, List[TensorRef]], int]:
-  """The inputs that nodes have afterwards, and how many of them change."""
+  """New inputs by the names of nodes that change, and the number of changes."""
   refs = as_refs(tensors)
   for old, new in refs.items():
     refuse_unlike(graph, old, new)
@@ -133,7 +133,7 @@ def set_all(
 
 
 def _is_near(graph: Graph, before: Mapping[str, List[TensorRef]]) -> bool:
-  """Whether nodes come to depend on a few nodes, and none of these on them.
+  """Tells whether nodes come to depend on a few nodes, none of them on these.
 
   Going back from a node, every way has to end soon: where there are no inputs,
   or at an input that the node had before. Then no order that was there is
@@ -187,7 +187,7 @@ def refuse_unlike(
       "give two of a kind",
     )
   dtypes = [dtype_of(graph if of is None else of, old), dtype_of(graph, new)]
-  # What an incomplete node leaves out may be anything.
+  # The dtype that an incomplete node leaves out may be any.
   if all(dtypes) and dtypes[0] != dtypes[1]:
     was, now = (tf1.as_dtype(dtype).name for dtype in dtypes)
     raise GraphError(
@@ -265,7 +265,7 @@ def insert(
 
 
 def bypass(graph: Graph, names: Names) -> None:
-  """Removes nodes; who read what they gave reads what they were given.
+  """Removes nodes; readers of their outputs read their inputs.
 
   Inputs and outputs belong together in their order. Constants and variables
   are no inputs where there are too many otherwise. Who waited for the nodes
@@ -299,14 +299,14 @@ def bypass(graph: Graph, names: Names) -> None:
       "say which belong together with reroute, then remove the nodes",
     )
   changed, _ = _rerouted(graph, dict(zip(outputs, inputs)), None, own)
-  # What reads a node depends on the node's inputs already.
+  # Readers of a single node depend on its inputs already.
   set_all(graph, changed, is_safe=len(own) == 1)
   _wait_instead(graph, own)
   graph.remove(own)
 
 
 def _is_stored(graph: Graph, ref: TensorRef) -> bool:
-  """Whether a tensor is a constant's or variable's value."""
+  """Tells whether a tensor is the value of a constant or variable."""
   return (
     variable_of(graph, ref) is not None
     or holder_of(graph, ref, ("Const",), ops.CARRIERS) is not None
@@ -314,7 +314,7 @@ def _is_stored(graph: Graph, ref: TensorRef) -> bool:
 
 
 def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
-  """Who waits for nodes waits for what these read and wait for outside."""
+  """Makes the nodes that wait for `own` wait for its inputs from outside."""
   # Readers of data were rerouted; only those that wait are left.
   for reader in outside(graph, own):
     refs = graph.inputs(reader)
@@ -331,7 +331,7 @@ def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
 
 
 def connect(graph: Graph, tensors: Iterable[AnyRef], names: Names) -> None:
-  """Makes nodes read these tensors for those that they read from outside.
+  """Makes nodes read these tensors in place of their inputs from outside.
 
     >>> editing.connect(graph, ["a"], "b")
     >>> show("b")
@@ -369,7 +369,7 @@ def read_outside(graph: Graph, names: Names) -> List[TensorRef]:
 
 
 def outside(graph: Graph, own: Dict[str, None]) -> Dict[str, None]:
-  """The nodes that read others or wait for them, and are none of them."""
+  """Names of the nodes that read or wait for `own` and are not in it."""
   return dict.fromkeys(
     r for name in own for r in graph.readers(name) if r not in own
   )
@@ -428,5 +428,5 @@ def fill(graph: Graph, names: Names) -> None:
   defaults.fill_nodes(
     [graph.node(name) for name in own],
     graph.library,
-    {name: output_dtypes(graph, name) or () for name in read.difference(own)},
+    {name: output_dtypes(graph, name) or [] for name in read.difference(own)},
   )

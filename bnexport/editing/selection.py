@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing nodes and tensors of a Graph, by what they are and who reads them.
+"""Nodes and tensors of a Graph, chosen by op, name, scope and dataflow.
 
 A selection is an ordered set of names; wherever names are asked for, one name
 alone is fine too. In the examples:
@@ -87,7 +87,7 @@ def find(
   where: Optional[Callable[[tf1.NodeDef], bool]] = None,
   within: Optional[Names] = None,
 ) -> List[str]:
-  """Names of the nodes for which all that is asked holds.
+  """Names of the nodes that meet all of the given conditions.
 
     >>> selection.find(graph, op=("MatMul", "Conv2D"))
     ['net/h']
@@ -125,7 +125,7 @@ def forward(
   stop: Iterable[AnyRef] = (),
   control: bool = True,
 ) -> Dict[str, None]:
-  """The nodes that depend on some, these included.
+  """Nodes that depend on the given ones, these included.
 
     >>> list(selection.forward(graph, "net/h"))
     ['net/h', 'net/y', 'loss']
@@ -162,7 +162,7 @@ def backward(
   stop: Iterable[AnyRef] = (),
   control: bool = True,
 ) -> Dict[str, None]:
-  """The nodes that some depend on, these included.
+  """Nodes that the given ones depend on, these included.
 
     >>> list(selection.backward(graph, "net/y", stop=["x"]))
     ['net/y', 'net/h', 'w']
@@ -186,7 +186,7 @@ def backward(
 def _followed(
   graph: Graph, name: str, stop: Container[TensorRef], control: bool
 ) -> List[TensorRef]:
-  """Inputs that a walk goes along."""
+  """Inputs of a node that a walk follows."""
   return [
     ref
     for ref in graph.inputs(name)
@@ -197,7 +197,7 @@ def _followed(
 def between(
   graph: Graph, sources: Names, targets: Names, control: bool = True
 ) -> List[str]:
-  """The nodes on the ways from some nodes to others, both ends included.
+  """Nodes on the paths from `sources` to `targets`, both ends included.
 
   >>> selection.between(graph, "x", "net/y")
   ['x', 'net/h', 'net/y']
@@ -229,7 +229,7 @@ def _walk(
 
 
 def neighbours(graph: Graph, names: Names, control: bool = False) -> List[str]:
-  """The nodes that some read from, and those that read them.
+  """Nodes that the given ones read, and nodes that read these.
 
   >>> selection.neighbours(graph, "net/h")
   ['x', 'w', 'net/y', 'loss']
@@ -249,7 +249,7 @@ def neighbours(graph: Graph, names: Names, control: bool = False) -> List[str]:
 def enclosed(
   graph: Graph, names: Names, border: Names = (), control: bool = False
 ) -> Dict[str, None]:
-  """The nodes reached from some, either way, without crossing a border.
+  """Nodes reached from the given ones, up or down, without crossing a border.
 
     >>> list(selection.enclosed(graph, "net/y", border="net/h"))
     ['net/y', 'net/h']
@@ -283,7 +283,7 @@ def enclosed(
 
 
 def boundary(graph: Graph, names: Names) -> Boundary:
-  """The tensors at the border of some nodes; control edges do not count.
+  """Tensors at the border of the given nodes; control edges do not count.
 
   >>> edge = selection.boundary(graph, ["net/h", "net/y"])
   >>> [[str(ref) for ref in tensors] for tensors in edge]
@@ -314,7 +314,7 @@ def boundary(graph: Graph, names: Names) -> Boundary:
 
 
 def tensors(graph: Graph, names: Optional[Names] = None) -> List[TensorRef]:
-  """All tensors that nodes hand out.
+  """All outputs of the given nodes.
 
   Of a node whose op nobody knows, those that are read.
 
@@ -343,5 +343,5 @@ def tensors(graph: Graph, names: Optional[Names] = None) -> List[TensorRef]:
 
 
 def output_dtypes(graph: Graph, name: str) -> Optional[List[int]]:
-  """DataTypes of what a node hands out; None where nobody knows its op."""
+  """DataTypes of a node's outputs; None where its op is unknown."""
   return nodes.output_dtypes(graph, name, _SIGNATURES)

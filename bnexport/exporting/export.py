@@ -119,6 +119,7 @@ class Export:
   def before_folding(self) -> Export:
     """The Export with its norms in it, which can be looked at one by one."""
     model = copy.copy(self.model)
+    assert self.unfolded is not None  # see __post_init__
     model.graph = self.unfolded
     return dataclasses.replace(self, model=model)
 

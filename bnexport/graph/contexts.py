@@ -7,20 +7,39 @@ Merge, a Switch whose predicate is a LoopCond, a NextIteration and an Exit.
 
 from __future__ import annotations
 
+from typing import (
+  Callable,
+  Dict,
+  FrozenSet,
+  Iterable,
+  List,
+  Optional,
+  Tuple,
+)
+
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import bool_attr, type_attr
+from bnexport.graph.nodes import AnyType, bool_attr, type_attr
+from bnexport.tf1 import tf1
+
+# Frame names of while loops, from the outermost in.
+Frame = Tuple[bytes, ...]
 
 _HANDED_ON = ops.IDENTITIES | ops.SWITCHES
 
 
 class Contexts:
-  """Of each node, the loops around it and the sides of conditionals it is on.
+  """The loops around each node, and the sides of conditionals that it is on.
 
   A side is a pair: the name of the node that computes the predicate, outside
   of the conditionals that it is read in, and True or False.
   """
 
-  def __init__(self, graph: Graph, order, inputs=None):
+  def __init__(
+    self,
+    graph: Graph,
+    order: Iterable[str],
+    inputs: Optional[Callable[[str], List[TensorRef]]] = None,
+  ):
     """Sweeps over the nodes once.
 
     Args:
@@ -31,22 +50,23 @@ class Contexts:
     """
     self._graph = graph
     self._inputs = inputs or graph.inputs
-    self._frames = {}
-    self._enters = {}  # the first Enter of each frame
+    self._frames: Dict[str, Frame] = {}
+    self._enters: Dict[Frame, tf1.NodeDef] = {}  # the first Enter of each frame
     # Sides are sets of bits, two for each predicate: a nest of conditionals
     # has as many different sets as it has sides.
-    self._sides = {}
-    self._predicates = {}  # their numbers by name
-    self._names = []
-    self._roots = {}  # what predicates are, outside of conditionals
+    self._sides: Dict[str, int] = {}
+    self._predicates: Dict[str, int] = {}  # their numbers by name
+    self._names: List[str] = []
+    # The nodes outside of conditionals that compute predicates.
+    self._roots: Dict[str, str] = {}
     for name in order:
       self._visit(graph.node(name))
 
-  def frame(self, name):
+  def frame(self, name: str) -> Frame:
     """Frame names from the outermost in; () outside of all loops."""
     return self._frames.get(name, ())
 
-  def sides(self, ref: TensorRef):
+  def sides(self, ref: TensorRef) -> FrozenSet[Tuple[str, bool]]:
     """The sides on which a tensor has a value, as a frozenset.
 
     Outputs of a Switch are on its sides; the node itself, which a control
@@ -59,17 +79,17 @@ class Contexts:
       bits &= bits - 1
     return frozenset(found)
 
-  def is_inside(self, ref: TensorRef):
-    """Whether a run may leave a tensor out, or compute it repeatedly."""
+  def is_inside(self, ref: TensorRef) -> bool:
+    """Tells whether a run may leave a tensor out, or compute it repeatedly."""
     return bool(self.frame(ref.node) or self._bits(ref))
 
-  def are_opposite(self, a, b):
-    """Whether one conditional runs either the node `a` or the node `b`."""
+  def are_opposite(self, a: str, b: str) -> bool:
+    """Tells whether a conditional runs either node `a` or node `b`."""
     others = self.sides(TensorRef(b))
     sides = self.sides(TensorRef(a))
     return any((name, not side) in others for name, side in sides)
 
-  def carry(self, ref: TensorRef, dtype, frame) -> TensorRef:
+  def carry(self, ref: TensorRef, dtype: AnyType, frame: Frame) -> TensorRef:
     """Brings a tensor from outside of all loops into a frame, by new Enters."""
     for depth in range(1, len(frame) + 1):
       like = self._enters[frame[:depth]]
@@ -85,8 +105,8 @@ class Contexts:
       )
     return ref
 
-  def _visit(self, node):
-    # What closes a loop comes after the Merge that it leads to.
+  def _visit(self, node: tf1.NodeDef) -> None:
+    # A NextIteration comes after the Merge that it leads to.
     refs = [r for r in self._inputs(node.name) if r.node in self._frames]
     frame = max((self._frames[r.node] for r in refs), key=len, default=())
     if node.op in ops.ENTERS:
@@ -95,7 +115,8 @@ class Contexts:
     elif node.op in ops.EXITS:
       frame = frame[:-1]
     self._frames[node.name] = frame
-    bits, joined = 0, None
+    bits = 0
+    joined: Optional[int] = None
     for ref in refs:
       if node.op in ops.MERGES and not ref.control:
         joined = self._bits(ref) & (-1 if joined is None else joined)
@@ -106,15 +127,15 @@ class Contexts:
       first = self._graph.data_inputs(node.name)[:1]
       self._roots.update((node.name, self._root(ref)) for ref in first)
 
-  def _root(self, ref):
-    """Name of what a tensor is, outside of conditionals.
+  def _root(self, ref: TensorRef) -> str:
+    """Name of the node outside of conditionals that computes a tensor.
 
     That is its `origin`, remembered from node to node: in a nest of
     conditionals each Switch would walk through all those around it.
     """
     return self._roots.get(ref.node, ref.node)
 
-  def _bits(self, ref):
+  def _bits(self, ref: TensorRef) -> int:
     bits = self._sides.get(ref.node, 0)
     if ref.control or self._graph.op(ref.node) not in ops.SWITCHES:
       return bits

@@ -214,7 +214,7 @@ class Graph(Index):
     readers: Optional[Iterable[str]] = None,
   ) -> Dict[str, List[TensorRef]]:
     """The inputs that nodes have after `substitute`, where they change."""
-    # Who asks often has a set or a dict, which may be large.
+    # Callers in loops have a set or a dict, which may be large.
     is_set = isinstance(readers, (set, frozenset, dict))
     wanted = readers if readers is None or is_set else set(readers)
     changed = {}
@@ -231,7 +231,7 @@ class Graph(Index):
     return changed
 
   def rename(self, names: Mapping[str, str]) -> None:
-    """Gives nodes other names; who reads them, or is placed with them, follows.
+    """Gives nodes other names; their readers and colocations follow.
 
     Args:
       names: new names by old ones. All are changed at once, so two nodes may
@@ -351,7 +351,7 @@ class Graph(Index):
     return out
 
   def copy_rest(self, out: tf1.GraphDef) -> None:
-    """Copies what a GraphDef has besides nodes: versions and library."""
+    """Copies the versions and the library into a GraphDef."""
     out.versions.CopyFrom(self.versions)
     out.library.function.extend(self.library.values())
     out.library.gradient.extend(
@@ -392,7 +392,7 @@ class Graph(Index):
     return made
 
   def lint(self) -> None:
-    """Checks what the verbs promise.
+    """Checks that inputs exist, data inputs come first and no cycle is left.
 
     Raises:
       GraphError: an input dangles, a control input stands before a data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and making single nodes: constants, attributes, dtypes of outputs."""
+"""Single nodes: constants, attributes, dtypes of outputs, called functions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def bool_attr(value: bool) -> tf1.AttrValue:
 
 
 def tensor_attr(value: Any, dtype: Optional[AnyType] = None) -> tf1.AttrValue:
-  """An AttrValue that holds the array; arrays of 2 GB and more can't be."""
+  """An AttrValue that holds an array of less than 2 GB."""
   return tf1.AttrValue(tensor=tf1.make_tensor_proto(value, dtype=dtype))
 
 
@@ -227,7 +227,7 @@ def expand(
 def arg_dtypes(
   node: tf1.NodeDef, signature: OpDef, arg: OpDef.ArgDef
 ) -> List[int]:
-  """DataTypes of one argument: a list of them where it is a list."""
+  """DataTypes that one ArgDef stands for, given a node's attributes."""
   if arg.type_list_attr:
     return list(_attr(node, signature, arg.type_list_attr).list.type)
   dtype = arg.type or _attr(node, signature, arg.type_attr).type
@@ -267,7 +267,7 @@ def functions_of(node: tf1.NodeDef) -> List[str]:
 def called_functions(
   graph: Graph, nodes: Iterable[tf1.NodeDef]
 ) -> Iterator[FunctionDef]:
-  """Yields what nodes call, and what that calls: FunctionDefs, each once."""
+  """Yields the FunctionDefs that nodes call, directly or not, each once."""
   names = [name for node in nodes for name in functions_of(node)]
   seen: Set[str] = set()
   for name in names:
@@ -281,13 +281,13 @@ def called_functions(
 
 
 def called_ops(graph: Graph, node: tf1.NodeDef) -> Set[str]:
-  """Ops in the functions that a node calls, and in those that these call."""
+  """Ops in the bodies of the functions that a node calls, directly or not."""
   called = called_functions(graph, [node])
   return {inner.op for function in called for inner in function.node_def}
 
 
 def in_scope(name: str, scope: str) -> bool:
-  """Whether a node is the scope's own or lies below it."""
+  """Tells whether `name` is the scope or lies below it."""
   scope = scope.rstrip("/")
   return name == scope or name.startswith(scope + "/")
 
@@ -295,7 +295,7 @@ def in_scope(name: str, scope: str) -> bool:
 def op_histogram(
   nodes: Iterable[tf1.NodeDef], functions: Iterable[FunctionDef]
 ) -> Dict[str, int]:
-  """How often each op is there, most often first.
+  """Counts of the ops by name, the largest count first.
 
   Args:
     nodes: NodeDefs.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which TensorFlow knows which op, attribute and type.
+"""The ops, attributes and types that each TensorFlow knows.
 
 Read from op_history.json, which scripts/op_history.py writes from the
 registries of real TensorFlows. A version between two of them counts as the
@@ -67,7 +67,7 @@ def known_versions() -> Tuple[str, ...]:
 
 
 def counts_as(version: str) -> str:
-  """The version known that has nothing the given one lacks.
+  """The newest known version that has nothing which `version` lacks.
 
   Args:
     version: "1.13", or with more parts as "1.13.2".
@@ -93,7 +93,7 @@ def counts_as(version: str) -> str:
 
 
 def is_older(version: str, other: str) -> bool:
-  """Whether a version comes before another one, as 1.8 before 1.12."""
+  """Tells whether a version comes before another one, as 1.8 before 1.12."""
   return _number(counts_as(version)) < _number(other)
 
 
@@ -118,7 +118,7 @@ def since(op: str) -> Optional[str]:
 
 
 def knows(version: str, op: str) -> bool:
-  """Whether a version has `op`."""
+  """Tells whether a version has `op`."""
   found = _op(op)
   if found is None:
     return False
@@ -134,7 +134,7 @@ def attributes_since(op: str, attribute: str) -> Optional[str]:
 
 
 def knows_attribute(version: str, op: str, attribute: str) -> bool:
-  """Whether a version's `op` has the attribute."""
+  """Tells whether a version's `op` has the attribute."""
   first = attributes_since(op, attribute)
   if first is None or not knows(version, op):
     return False
@@ -166,7 +166,7 @@ def allowed(version: str, op: str, attribute: str) -> tuple:
 def newer_than(
   graph: Union[Graph, tf1.GraphDef], version: str
 ) -> Iterator[Newer]:
-  """Yields what in a graph a TensorFlow does not know.
+  """Yields the ops, attributes and types of a graph that a version lacks.
 
   Attributes at the value that makes them void, and those that begin with an
   underscore, which TensorFlow lets pass, are not reported.
@@ -197,7 +197,7 @@ def newer_than(
 
 
 def newer_in_node(node: tf1.NodeDef, version: str) -> List[Newer]:
-  """What in a NodeDef a TensorFlow does not know; see newer_than()."""
+  """The op, attributes and types of a NodeDef that a version lacks."""
   if not knows(version, node.op):
     return [Newer(node.name, node.op, f"op '{node.op}'", since(node.op))]
   return [
@@ -238,7 +238,7 @@ def _newer_attribute(
 
 
 def _values(attr: tf1.AttrValue) -> List[Union[int, str]]:
-  """The types and strings in an AttrValue, those a list of values is for."""
+  """The types and strings in an AttrValue, for which an OpDef lists values."""
   if attr.HasField("type"):
     return [attr.type]
   if attr.HasField("s"):
@@ -280,7 +280,7 @@ def _type_name(enum: int) -> str:
 
 @functools.lru_cache(maxsize=None)
 def _number(version: str) -> Tuple[int, ...]:
-  """What versions are ordered by: 1.12 comes after 1.8."""
+  """The numbers that versions are ordered by: 1.12 comes after 1.8."""
   return tuple(int(part) for part in str(version).split(".")[:2])
 
 

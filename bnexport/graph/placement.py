@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a node is placed with: what `_class` says, as `loc:@NAME`."""
+"""Colocation: the nodes named in `_class`, as `loc:@NAME`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PREFIX = b"loc:@"
 
 
 def move(node: tf1.NodeDef, name_of: Callable[[str], Optional[str]]) -> None:
-  """Changes whom a node is placed with.
+  """Renames or drops the nodes that a node is colocated with.
 
   Args:
     node: a NodeDef.

@@ -11,7 +11,7 @@ class TensorRef(NamedTuple):
   """One input as a NodeDef writes it: `a`, `a:1` or `^a`."""
 
   node: str
-  # It hides tuple.index, which nobody asks a reference for.
+  # The field hides tuple.index, which nobody asks a reference for.
   index: int = 0  # type: ignore[assignment]
   control: bool = False
 

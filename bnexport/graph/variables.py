@@ -19,7 +19,7 @@ def variable_dtype(graph: Graph, variable: str) -> int:
 
 
 def variable_of(graph: Graph, ref: TensorRef) -> Optional[str]:
-  """Name of the variable whose handle, reference or value a tensor is."""
+  """Name of the variable whose handle, reference or value this is, or None."""
   return holder_of(graph, ref, ops.VARIABLES, HANDOVERS)
 
 
@@ -58,7 +58,7 @@ def own_read(graph: Graph, variable: str) -> TensorRef:
 def become_resource(
   graph: Graph, name: str, dtype: AnyType, shape: Any
 ) -> None:
-  """Makes a node a resource variable; what read its value reads it still.
+  """Makes a node a resource variable; its readers read its value.
 
   Args:
     graph: the graph.
@@ -78,7 +78,7 @@ def become_resource(
 
 
 def is_reference(graph: Graph, ref: TensorRef) -> bool:
-  """Whether a tensor is a variable's reference or handle, not its value."""
+  """Tells whether a tensor is a variable's reference or handle."""
   nodes = (graph.node(view.node) for view in viewed(graph, ref, HANDOVERS))
   return all(
     node.op in ops.VARIABLES
@@ -91,7 +91,7 @@ def is_reference(graph: Graph, ref: TensorRef) -> bool:
 def assignment(
   imported: tf1.Graph, node: tf1.NodeDef
 ) -> Tuple[tf1.Operation, tf1.Tensor]:
-  """An operation that sets a variable, and what it is fed, in a tf Graph.
+  """An operation that sets a variable in a tf Graph, and its placeholder.
 
   Args:
     imported: the tf.compat.v1.Graph with the variable; the default graph.

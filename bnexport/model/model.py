@@ -5,7 +5,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  FrozenSet,
+  Iterable,
+  Iterator,
+  List,
+  Optional,
+  Tuple,
+)
+
+import numpy as np
 
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
@@ -17,7 +29,7 @@ from bnexport.tf1 import tf1
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-  """What a SavedModel says of its graph, as it was when it was read.
+  """Tags, signatures, ends and assets of the SavedModel that a graph is from.
 
   Attributes:
     tags: of the graph.
@@ -32,8 +44,10 @@ class Served:
   assets: Dict[str, str]
 
 
-def tensor_fields(info):
-  """Yields where a TensorInfo names tensors: a message and a field of it."""
+def tensor_fields(
+  info: tf1.saved_model.TensorInfo,
+) -> Iterator[Tuple[Any, str]]:
+  """Yields the fields of a TensorInfo that name tensors: message and name."""
   kind = info.WhichOneof("encoding")
   if kind == "coo_sparse":
     for part in ("values", "indices", "dense_shape"):
@@ -47,7 +61,7 @@ def tensor_fields(info):
 
 @dataclasses.dataclass
 class Model:
-  """What a source loads and transforms edit.
+  """A graph with its values and ends; sources make it, transforms edit it.
 
   Attributes:
     graph: the graph, edited in place by transforms.
@@ -108,18 +122,18 @@ class Model:
     made.values = None if self.values is None else _copy(self.values)
     return made
 
-  def needed(self, control=False):
+  def needed(self, control: bool = False) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
     return self.graph.ancestors((ref.node for ref in self.outputs), control)
 
-  def array(self, name):
+  def array(self, name: str) -> np.ndarray:
     """The array of a Const; one that is deferred is read now."""
     node = self.graph.node(name)
     if DEFERRED in node.attr:
       return self.deferred[node.attr[DEFERRED].s.decode()]()
     return tf1.make_ndarray(node.attr["value"].tensor)
 
-  def dtype(self, ref):
+  def dtype(self, ref: TensorRef) -> tf1.DType:
     """The tf DType of a tensor."""
     node = self.graph.node(ref.node)
     if "dtype" in node.attr and (
@@ -130,7 +144,7 @@ class Model:
       return tf1.as_dtype(node.attr["dtype"].type)
     return tf1.as_dtype(self.signatures.output_dtypes(node)[ref.index])
 
-  def placeholders(self):
+  def placeholders(self) -> List[str]:
     """The placeholders that the outputs need, in order of execution."""
     return [
       name
@@ -139,7 +153,7 @@ class Model:
     ]
 
 
-def _copy(instance):
+def _copy(instance: Any) -> Any:
   """A shallow copy whose own lists and dicts are copies too."""
   made = copy.copy(instance)
   for key, value in vars(made).items():
@@ -148,7 +162,9 @@ def _copy(instance):
   return made
 
 
-def find_tensors(graph, signatures, names, flag):
+def find_tensors(
+  graph: Graph, signatures: Signatures, names: Iterable[str], flag: str
+) -> Tuple[TensorRef, ...]:
   """Turns names a user typed into refs; `name` and `name:0` are the same.
 
   Raises:

@@ -239,7 +239,7 @@ def first_real(
     differences: in order of execution; see `walk`.
     graph: tells which tensor feeds which.
   """
-  suspects = []
+  suspects: List[Difference] = []
   for one in differences:
     if not one.holds:
       behind = graph.ancestors([TensorRef.parse(one.output).node], False)

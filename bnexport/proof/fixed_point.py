@@ -310,7 +310,8 @@ class _Training:
       return FixedPoint(why_not="no update depends on the batch")
     fed = self._fed(feeds)
     values = {name: self._original.values[name] for name in names}
-    levels, runs, slopes = self._levels(), 0, {}
+    levels, runs = self._levels(), 0
+    slopes: Dict[str, np.ndarray] = {}
     while runs < _MOST_RUNS:
       for level in levels:
         self._solve(fed, values, level, slopes)

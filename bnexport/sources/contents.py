@@ -11,6 +11,7 @@ from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint
 from bnexport.proof.runs import Run
+from bnexport.tf1 import tf1
 
 
 @dataclasses.dataclass
@@ -37,14 +38,14 @@ class Contents:
     has_training_graph: whether what only training needs is in the graph.
   """
 
-  graph_def: object
+  graph_def: tf1.GraphDef
   signatures: Signatures
   origin: str
   outputs: Tuple[str, ...] = ()
   inputs: Tuple[str, ...] = ()
   label: Optional[str] = None
   checkpoint: Optional[Checkpoint] = None
-  held: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  held: Mapping[str, tf1.TensorProto] = dataclasses.field(default_factory=dict)
   input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
   output_keys: Tuple[str, ...] = ()
   assets: Dict[str, str] = dataclasses.field(default_factory=dict)

@@ -82,7 +82,8 @@ def _provenance(graph, dependence, match):
 
 def op_form(op) -> Optional[OpForm]:
   """The form of the norms that an op is, or None."""
-  return _BY_OP[op] if op in NORM_OPS else None
+  form = _BY_OP.get(op)
+  return form if isinstance(form, OpForm) else None
 
 
 def batch_statistic(graph, ref):

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import op_history
+from bnexport.model import Model
 from bnexport.transforms.backport import rules
 from bnexport.transforms.backport.backport_graph import BackportGraph
 
@@ -69,7 +70,7 @@ class Backport:
   name: ClassVar[str] = "backport"
   tf: str = "1.4"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     op_history.counts_as(self.tf)
     # On a copy, so that a refusal leaves the model as it was.
     copy = dataclasses.replace(model, graph=model.graph.clone())

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant, constant_value
+from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
@@ -30,7 +31,7 @@ class BackportConcatV2:
 
   name: ClassVar[str] = "backport_concatv2"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     _refuse_long_axis(graph)
     found = [node for node in graph if node.op == "ConcatV2"]

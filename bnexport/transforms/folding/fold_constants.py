@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
+from bnexport.model import Model
 from bnexport.tf1 import op_def, session, tf1
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.tidying.names import protected
@@ -65,7 +66,7 @@ class FoldConstants:
   exclude_node: Tuple[str, ...] = ()
   max_constant_size_in_bytes: int = 10 << 20
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     folding = _Folding(model, self)
     if self.clear_output_shapes:
       _clear(model.graph)

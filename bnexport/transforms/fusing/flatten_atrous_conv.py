@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple, Tuple
+from typing import ClassVar, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
 )
 from bnexport.graph.origins import holder_of
+from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.fusing.shape_arithmetic import value_of
@@ -85,7 +86,7 @@ class FlattenAtrousConv:
 
   name: ClassVar[str] = "flatten_atrous_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told = model.graph, []
     uses = Uses(model)
     for name in graph.names():

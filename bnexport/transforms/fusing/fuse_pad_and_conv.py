@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
+from bnexport.model import Model
 from bnexport.transforms.fusing.fused_convolution import fuse, mirror_paddings
 
 
@@ -29,7 +30,7 @@ class FusePadAndConv:
 
   name: ClassVar[str] = "fuse_pad_and_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
 
     def inputs(uses, chain):

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
 from bnexport.analysis.shapes import flag
 from bnexport.graph.nodes import bool_attr, constant
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.fusing.fused_convolution import fuse
 
@@ -36,7 +37,7 @@ class FuseResizeAndConv:
 
   name: ClassVar[str] = "fuse_resize_and_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
 
     def inputs(uses, chain):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value
 from bnexport.graph.origins import holder_of
+from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
@@ -60,7 +61,7 @@ class SparsifyGather:
   input_checkpoint: str = ""
   group_init_node: str = "group_deps"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     values = model.values
     if self.input_checkpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import ClassVar, Mapping, Tuple
+from typing import ClassVar, List, Mapping, Tuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from bnexport.analysis.phase import (
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant, in_scope, tensor_attr, type_attr
+from bnexport.model import Model
 
 # So many undecided switches at once are tried in all combinations.
 _MOST_JOINT = 6
@@ -57,7 +58,7 @@ class Decide:
   values: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return _Phase(model, self.values, self.keep).decide()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import variable_dtype
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 # A protobuf of this many bytes or more can't be read.
@@ -47,7 +48,7 @@ class FreezeVariables:
   denylist: Tuple[str, ...] = ()
   are_averages_computed: bool = False
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     variables = [
       name
@@ -62,6 +63,7 @@ class FreezeVariables:
     given = [name for name in variables if name not in later]
     refuse_unusable(model, given)
     for name in given:
+      assert model.values is not None  # see refuse_unusable
       if _is_large(model, name):
         _defer(model, name)
       else:

@@ -24,6 +24,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
+from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
@@ -46,7 +47,7 @@ class InlineFunctions:
 
   name: ClassVar[str] = "inline_functions"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     if not graph.library:
       return []

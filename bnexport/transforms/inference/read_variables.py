@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import int_attr, type_attr
 from bnexport.graph.variables import read, variable_dtype, variable_of
+from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
@@ -52,7 +53,7 @@ class ReadVariables:
 
   name: ClassVar[str] = "read_variables"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     for name in model.graph.topological(model.needed(control=True)):
       _make_plain(model.graph, model.graph.node(name))
     return []

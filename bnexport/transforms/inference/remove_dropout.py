@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from bnexport.analysis import arithmetic
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
 from bnexport.graph.origins import STORED_VIEWS, origin_of
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 # A keep probability is told from any other scalar by trying two values.
@@ -36,7 +37,7 @@ class RemoveDropout:
 
   name: ClassVar[str] = "remove_dropout"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told = model.graph, []
     order = graph.topological(model.needed())
     needed = set(order)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RemoveSideEffects:
 
   name: ClassVar[str] = "remove_side_effects"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     order = graph.topological(model.needed(control=True))
     contexts = Contexts(graph, order)

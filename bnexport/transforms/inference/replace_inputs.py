@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
@@ -13,6 +13,7 @@ from bnexport.graph.placeholders import (
   placeholder_attrs,
   placeholder_name,
 )
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 
@@ -30,7 +31,7 @@ class ReplaceInputs:
 
   name: ClassVar[str] = "replace_inputs"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     told = []
     inputs = []
     for ref in model.inputs + _defaults_from_data(model):

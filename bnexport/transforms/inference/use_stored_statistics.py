@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.variables import read, variable_dtype
+from bnexport.model import Model
 from bnexport.text import Emitter
 
 _KEEP = "--keep_batch_statistics=%s"
@@ -60,7 +61,7 @@ class UseStoredStatistics:
   name: ClassVar[str] = "use_stored_statistics"
   keep: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return _Replacement(model, self.keep).run()
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.graph import ops
 from bnexport.graph.nodes import type_attr
@@ -14,6 +14,7 @@ from bnexport.graph.variables import (
   variable_dtype,
   variable_of,
 )
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class UseWrittenValues:
 
   name: ClassVar[str] = "use_written_values"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return [_become_written(model, name) for name in _updated_reads(model)]
 
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import called_functions
+from bnexport.model import Model
 from bnexport.transforms.layout import rules
 from bnexport.transforms.layout.views import Twins
 
@@ -37,7 +38,7 @@ class ConvertLayout:
   name: ClassVar[str] = "convert_layout"
   data_format: str = "NHWC"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     if self.data_format != "NHWC":
       raise TransformError(
         f"convert the layout to '{self.data_format}'",

@@ -12,6 +12,7 @@ import numpy as np
 from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
 from bnexport.transforms.uses import Uses
@@ -57,7 +58,7 @@ class FreezeRequantizationRanges:
   min_percentile: float = 5.0
   max_percentile: float = 5.0
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told = model.graph, []
     measured = _read_log(self.min_max_log_file)
     for name in measured:

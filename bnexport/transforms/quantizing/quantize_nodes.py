@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import ClassVar, NamedTuple, Optional, Tuple
+from typing import ClassVar, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bnexport.analysis.shapes import Shapes, flag
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant, type_attr
+from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.quantizing import fake_quantization
@@ -77,7 +78,7 @@ class QuantizeNodes:
   fallback_max: Optional[float] = None
   ignore_op: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     inputs = self._range("input")
     fallback = self._range("fallback")
     work = _Quantizer(model, fallback, frozenset(self.ignore_op))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, FrozenSet, Tuple
+from typing import ClassVar, FrozenSet, List, Tuple
 
 from bnexport.analysis.dependence import STATISTIC, uses_batch
 from bnexport.batchnorm.averages import Averages
@@ -15,6 +15,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.graph.nodes import in_scope, static_shape, type_attr
 from bnexport.graph.origins import LOOP_VIEWS, is_chosen, origin_of
+from bnexport.model import Model
 from bnexport.model.checkpoint import Saved
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
@@ -46,13 +47,13 @@ class RestoreUpdates:
   name: ClassVar[str] = "restore_updates"
   keep: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     told = [
       _into_training_mode(node)
       for node in model.graph
       if _has_no_statistics(model.graph, node)
     ]
-    if model.values.checkpoint is None:
+    if model.values is None or model.values.checkpoint is None:
       return told
     averages = Averages.read(model.graph, model.needed())
     found = {}

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
+
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class RemoveDevice:
 
   name: ClassVar[str] = "remove_device"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     placed = [node for node, _ in model.graph.every_node() if node.device]
     for node in placed:
       node.device = ""
@@ -41,7 +43,7 @@ class SetDevice:
   device: str = ""
   if_default: bool = False
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     changed = [
       node
       for node, _ in model.graph.every_node()

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import int_attr
 from bnexport.mending.faults import gives_reference
+from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
@@ -48,7 +49,7 @@ class InsertLogging:
   first_n: int = -1
   summarize: int = 1024
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     chosen = [node for node in graph if self._is_chosen(graph, node)]
     printed = sum(self._print(model, node) for node in chosen)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import ClassVar
+from typing import Any, ClassVar, Dict, List
 
 from bnexport.graph import ops
 from bnexport.graph.nodes import functions_of
+from bnexport.model import Model
 from bnexport.transforms.tidying.names import protected
 
 
@@ -26,8 +27,9 @@ class MergeDuplicateNodes:
 
   name: ClassVar[str] = "merge_duplicate_nodes"
 
-  def apply(self, model):
-    graph, first, merged = model.graph, {}, 0
+  def apply(self, model: Model) -> List[str]:
+    graph, merged = model.graph, 0
+    first: Dict[Any, str] = {}
     kept = protected(model)
     for name in graph.topological():
       node = graph.node(name)

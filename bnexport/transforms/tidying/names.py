@@ -6,10 +6,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import ops
+from bnexport.model import Model
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # What TensorFlow takes for a name.
@@ -38,7 +39,7 @@ class RenameNode:
   old_node_name: str
   new_node_name: str
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     old, new = self.old_node_name, self.new_node_name
     model.graph.node(old)
     if old == new:
@@ -67,7 +68,7 @@ class ObfuscateNames:
 
   name: ClassVar[str] = "obfuscate_names"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     kept = protected(model)
     kept.update(node.name for node in graph if node.op in ops.VARIABLES)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.mending.faults import gives_reference
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
 
@@ -45,7 +46,7 @@ class RemoveNodes:
   op: Tuple[str, ...]
   max_inputs: int = 1
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     for op in self.op:
       if op in ops.CONTROL_FLOW:
         raise TransformError(

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.mending.faults import slots_of
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RenameOp:
   old_op_name: str
   new_op_name: str
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     if self.old_op_name == self.new_op_name:
       return []
     found = [
