@@ -190,7 +190,7 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
   )
   # Where the reference was fed averages, it shares with the export which
   # tensor they stand for. The updates' fixed point does not.
-  is_fed = bool(model.stored) and not export.recalibrated
+  is_fed = bool(model.decisions.stored) and not export.recalibrated
   if is_fed and proof.arrays is not None and not proof.stands_against:
     proof.fixed_point = fixed_point.examine(export, proof.arrays)
   return proof

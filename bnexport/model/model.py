@@ -9,7 +9,6 @@ from typing import (
   Any,
   Callable,
   Dict,
-  FrozenSet,
   Iterable,
   Iterator,
   List,
@@ -22,7 +21,9 @@ import numpy as np
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import DEFERRED, Signatures
+from bnexport.model.changes import Change
 from bnexport.model.checkpoint import Values
+from bnexport.model.decisions import Decisions
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
@@ -79,14 +80,9 @@ class Model:
     output_keys: what it calls the outputs, in their order.
     served: what a SavedModel said that the graph was read from, or None.
     initializers: nodes to keep that a user runs once before the outputs.
-    decided: values given to placeholders and flags, by node name.
-    stored: variables by the batch statistic whose place they took.
-    settled: statistics by the tensor that corrected towards them in training.
+    decisions: what transforms decided, for those after them and the proof.
     is_trusted: whether it may be run also where ops reach out of the graph.
-    is_noise_removed: whether random scales and offsets were taken out.
-    averages: variables that are moving averages of batch statistics.
     has_training_graph: whether what only training needs is in the graph.
-    unaveraged: norms that compute their own statistics, and nobody said so.
     history: what was done to the graph, a line each.
     warnings: doubts to tell the user about, a line each.
   """
@@ -104,21 +100,17 @@ class Model:
   deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
   served: Optional[Served] = None
   initializers: Tuple[str, ...] = ()
-  decided: Dict[str, object] = dataclasses.field(default_factory=dict)
-  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
-  settled: Dict[TensorRef, TensorRef] = dataclasses.field(default_factory=dict)
+  decisions: Decisions = dataclasses.field(default_factory=Decisions)
   is_trusted: bool = False
-  is_noise_removed: bool = False
-  averages: FrozenSet[str] = frozenset()
   has_training_graph: bool = True
-  unaveraged: Tuple[str, ...] = ()
-  history: List[str] = dataclasses.field(default_factory=list)
+  history: List[Change] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
 
   def clone(self) -> Model:
     """A Model that can be edited while this one stays as it is."""
     made = _copy(self)
     made.graph = self.graph.clone()
+    made.decisions = _copy(self.decisions)
     made.values = None if self.values is None else _copy(self.values)
     return made
 

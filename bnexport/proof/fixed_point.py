@@ -86,7 +86,7 @@ def examine(export, feeds) -> FixedPoint:
   # What was decided may be a phase, or an option beside norms that are built
   # for training: then training has it as it was decided.
   found = _in_mode(export, feeds, trains=False)
-  if export.model.decided and (found.why_not or not found.holds):
+  if export.model.decisions.values and (found.why_not or not found.holds):
     other = _in_mode(export, feeds, trains=True)
     if not other.why_not and (found.why_not or other.holds):
       return other
@@ -200,7 +200,7 @@ class _Training:
 
   def __init__(self, export, trains):
     model, original = export.model, copy.copy(export.original)
-    phases = model.decided
+    phases = model.decisions.values
     other = [
       name for name, value in phases.items() if np.asarray(value).dtype != bool
     ]
@@ -209,7 +209,7 @@ class _Training:
         "run the training graph",
         f"which value of '{other[0]}' means training is not known",
       )
-    if model.is_noise_removed:
+    if model.decisions.is_noise_removed:
       raise ComparisonError(
         "run the training graph", "its norms draw random numbers"
       )

@@ -64,11 +64,11 @@ class TrainingGraph(Run):
     self._graph = None
     self._original = original
     self._trains = trains
-    self._decided = model.decided
-    self._stored = model.stored
-    self._settled = model.settled
-    self._averages_kept = model.averages
-    self._is_random = model.is_noise_removed
+    self._decided = model.decisions.values
+    self._stored = model.decisions.stored
+    self._settled = model.decisions.corrections
+    self._averages_kept = model.decisions.averages
+    self._is_random = model.decisions.is_noise_removed
     self._keep = tuple(keep)
     self._session = None
 

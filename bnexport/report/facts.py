@@ -12,6 +12,9 @@ from bnexport.graph.nodes import element_count
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.tf1 import tf1
 
+# Steps that change single norms, which reports count instead.
+_OF_SINGLE_NORMS = ("use_stored_statistics", "recalibrate")
+
 
 def finite(value):
   """Plain values with what is not finite as text: JSON has no number for it."""
@@ -52,6 +55,11 @@ def export_facts(export, proof, path, evidence=None):
     "outputs": [str(ref) for ref in export.model.outputs],
     "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
     "changes": list(export.model.history),
+    "changes_beside_norms": [
+      change
+      for change in export.model.history
+      if getattr(change, "transform", "") not in _OF_SINGLE_NORMS
+    ],
     "warnings": list(export.model.warnings),
     "proof": _proof(proof),
   }

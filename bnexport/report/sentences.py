@@ -43,12 +43,7 @@ def changes(said):
   for text, count in counted.most_common():
     lines.append(f"{count} norm{'s' * (count > 1)}: {text}")
   # Changes of single norms are counted above.
-  told = [
-    line
-    for line in said["changes"]
-    if not line.startswith(("norm '", "stored '", "recalibrated norm '"))
-  ]
-  return lines + told
+  return lines + said["changes_beside_norms"]
 
 
 def health(said):

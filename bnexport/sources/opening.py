@@ -9,6 +9,7 @@ from typing import Optional
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
 from bnexport.model import Model
+from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.checkpoint import Values, find_prefix
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
@@ -86,8 +87,8 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     input_keys=contents.input_keys,
     output_keys=contents.output_keys,
     has_training_graph=contents.has_training_graph,
-    history=contents.changes,
-    warnings=contents.doubts,
+    history=changes_by(request.kind, contents.changes),
+    warnings=list(map(Doubt, contents.doubts)),
   )
   if contents.finish is not None:
     contents.finish(model)

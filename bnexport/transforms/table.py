@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Tuple, Type
 
 from bnexport.errors import TransformError, nearest
 from bnexport.model import Model
+from bnexport.model.changes import changes_by
 from bnexport.transforms import spec
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
@@ -214,7 +215,9 @@ def apply_specs(
     told = transform.apply(model) or ["changed nothing"]
     model.graph.lint()
     model.graph.place_with_present()
-    model.history.extend(f"{transform.name}: {line}" for line in told)
+    model.history += changes_by(
+      transform.name, (f"{transform.name}: {line}" for line in told)
+    )
 
 
 # Pages.

@@ -262,4 +262,4 @@ def _exported_anew(request, options, inputs, is_allowed, progress):
   else:
     original = made.original
     refuse_unsafe(original.graph, original.needed(control=True), is_allowed)
-  return Reference(reference, made.model.decided, made.keeps_batch)
+  return Reference(reference, made.model.decisions.values, made.keeps_batch)

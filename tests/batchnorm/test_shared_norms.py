@@ -115,7 +115,7 @@ def test_both_norms_use_the_averages_of_one():
   outputs = (TensorRef("y"),)
   model = Model(graph, None, (), outputs, "test", Signatures())
   UseStoredStatistics().apply(model)
-  assert model.stored == {
+  assert model.decisions.stored == {
     TensorRef("first", 1): "mm",
     TensorRef("first", 2): "mv",
     TensorRef("second", 1): "mm",

@@ -118,7 +118,7 @@ class _Phase:
       scoped = ScopedEvaluation(self.graph, self.order, opposite, self.keep)
     evaluation = PartialEvaluation(self.graph, self.order, self.known, scoped)
     _rewrite(self.model, evaluation)
-    self.model.decided.update(self.known)
+    self.model.decisions.values.update(self.known)
     return self.told
 
   def evaluation(self):

@@ -93,7 +93,7 @@ def _is_lost_average(model, name):
   """Whether a moving average of known shape has no value."""
   shape = static_shape(model.graph, TensorRef(name))
   return (
-    name in model.averages
+    name in model.decisions.averages
     and shape is not None
     and -1 not in shape
     and (
@@ -151,7 +151,7 @@ def refuse_unusable(model, variables, is_frozen=True):
 def _refuse_missing(model, missing):
   checkpoint = model.values.checkpoint
   more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-  averages = [name for name in missing if name in model.averages]
+  averages = [name for name in missing if name in model.decisions.averages]
   if averages:
     raise SourceError(
       f"freeze moving average '{averages[0]}'",

@@ -85,7 +85,9 @@ class _Replacement:
     self._ops()
     self._spelled_out()
     self._remove_noise()
-    self.model.averages = frozenset(a.variable for a in self.averages.all)
+    self.model.decisions.averages = frozenset(
+      a.variable for a in self.averages.all
+    )
     self._look_at_rest()
     return self.told
 
@@ -145,7 +147,7 @@ class _Replacement:
         dtype = variable_dtype(self.graph, variable)
         ref = self.contexts.carry(ref, dtype, frame)
         self.graph.set_input(node.name, form.slot(which), ref)
-      self.model.stored[form.output(node.name, which)] = variable
+      self.model.decisions.stored[form.output(node.name, which)] = variable
       self.told.append(
         f"norm '{node.name}' uses '{variable}' for its batch {which}"
       )
@@ -212,7 +214,7 @@ class _Replacement:
           "Identity",
           "ReadVariableOp",
         ):
-          self.model.settled[TensorRef(reader)] = ref
+          self.model.decisions.corrections[TensorRef(reader)] = ref
           self.graph.substitute({TensorRef(reader): ref}, self.needed)
 
   def _replace(self, ref, variable):
@@ -235,7 +237,7 @@ class _Replacement:
     frame = self.contexts.frame(ref.node)
     value = self.contexts.carry(value, wanted, frame)
     graph.substitute({ref: value}, self.needed)
-    self.model.stored[ref] = variable
+    self.model.decisions.stored[ref] = variable
     self.told.append(
       f"stored '{variable}' takes the place of batch statistic '{ref}'"
     )
@@ -274,7 +276,7 @@ class _Replacement:
       neutral = np.array(1 if combined == "Mul" else 0)
       value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
     self.graph.set_input(name, slot, value)
-    self.model.is_noise_removed = True
+    self.model.decisions.is_noise_removed = True
     self.told.append(f"removed the random adjustment '{ref.node}'")
 
   # Choosing an average.
@@ -314,7 +316,9 @@ class _Replacement:
       ):
         self._look_at_statistic(name, kept)
     asked = [name for name in kept.values() if self._is_kept(name)]
-    self.model.unaveraged = tuple(n for n in kept.values() if n not in asked)
+    self.model.decisions.unaveraged = tuple(
+      n for n in kept.values() if n not in asked
+    )
     for name in asked:
       self.model.warnings.append(
         f"norm '{name}' keeps computing its own statistics: as asked"

@@ -93,7 +93,7 @@ def _become_written(model, name):
   before, value = graph.data_inputs(update)[:2]
   variable = variable_of(graph, before)
   dtype = variable_dtype(graph, variable)
-  if variable in model.averages:
+  if variable in model.decisions.averages:
     become, inputs = "Identity", [_value(graph, before)]
   elif op in ops.ASSIGN:
     become, inputs = "Identity", [value]
@@ -102,7 +102,7 @@ def _become_written(model, name):
     inputs = [_value(graph, before), value]
   inputs += graph.control_inputs(name)
   graph.become(name, become, inputs, {"T": type_attr(dtype)})
-  if variable in model.averages:
+  if variable in model.decisions.averages:
     return f"'{name}' is the stored average '{variable}'"
   return f"'{name}' is the value that the update of '{variable}' would write"
 

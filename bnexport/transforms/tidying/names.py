@@ -110,8 +110,12 @@ def rename(model, names):
   model.inputs = tuple(_renamed(ref, names) for ref in model.inputs)
   model.outputs = tuple(_renamed(ref, names) for ref in model.outputs)
   model.initializers = tuple(names.get(n, n) for n in model.initializers)
-  model.averages = frozenset(names.get(n, n) for n in model.averages)
-  model.unaveraged = tuple(names.get(n, n) for n in model.unaveraged)
+  model.decisions.averages = frozenset(
+    names.get(n, n) for n in model.decisions.averages
+  )
+  model.decisions.unaveraged = tuple(
+    names.get(n, n) for n in model.decisions.unaveraged
+  )
   for old, saved in keys.items():
     if saved is not None:
       model.values.prefer(names[old], saved)
