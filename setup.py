@@ -23,12 +23,39 @@ setuptools.setup(
   description="Freezes TF1 models with batch norm into proven inference graphs",
   long_description=_read("README.md"),
   long_description_content_type="text/markdown",
+  author="The bnexport developers",
   license="Apache-2.0",
+  license_files=["LICENSE"],
+  keywords=[
+    "batch normalization",
+    "checkpoint",
+    "frozen graph",
+    "graph transform",
+    "inference",
+    "tensorflow",
+    "tf1",
+  ],
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Environment :: Console",
+    "Intended Audience :: Developers",
+    "Intended Audience :: Science/Research",
+    "Operating System :: OS Independent",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3 :: Only",
+    *(f"Programming Language :: Python :: 3.{minor}" for minor in range(7, 14)),
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Topic :: Software Development :: Libraries :: Python Modules",
+    "Typing :: Typed",
+  ],
   packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
   package_data={
+    "bnexport": ["README.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.html.j2"],
   },
+  zip_safe=False,  # type checkers look for files
+  entry_points={"console_scripts": ["bnexport = bnexport.__main__:main"]},
   python_requires=">=3.7",
   install_requires=["tensorflow>=1.15", "numpy", "absl-py"],
   extras_require={
@@ -43,5 +70,7 @@ setuptools.setup(
     "opencv": ["opencv-python-headless>=5"],
     "openvino": ["openvino>=2024"],
     "test": ["pytest"],
+    # What scripts/lint runs. A ruff of another year formats otherwise.
+    "lint": ["ruff>=0.15,<1", "mypy>=1.15,<3"],
   },
 )

@@ -26,9 +26,46 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import (
+  TYPE_CHECKING,
+  Any,
+  Callable,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Union,
+)
 
 from bnexport import aliases
 from bnexport.version import __version__
+
+if TYPE_CHECKING:  # What __getattr__ imports when it is asked for.
+  import numpy as np
+
+  from bnexport import editing as editing
+  from bnexport import layers as layers
+  from bnexport import text as text
+  from bnexport.batchnorm.norm import BatchNorm as BatchNorm
+  from bnexport.checks.rule import Finding as Finding
+  from bnexport.checks.rule import Rule as Rule
+  from bnexport.editing import copies as copies
+  from bnexport.editing import patterns as patterns
+  from bnexport.editing import pieces as pieces
+  from bnexport.editing import selection as selection
+  from bnexport.errors import ComparisonError as ComparisonError
+  from bnexport.errors import Error as Error
+  from bnexport.errors import GraphError as GraphError
+  from bnexport.errors import SourceError as SourceError
+  from bnexport.errors import TransformError as TransformError
+  from bnexport.exporting.export import Export as Export
+  from bnexport.exporting.export import Options as Options
+  from bnexport.graph import Graph as Graph
+  from bnexport.graph import TensorRef as TensorRef
+  from bnexport.model import Model as Model
+  from bnexport.proof.comparison import Comparison as Comparison
+  from bnexport.tf1 import tf1
+  from bnexport.transforms.spec import Transform
 
 aliases.install()
 
@@ -62,7 +99,7 @@ _VERBS = ("load", "check", "apply", "export", "save", "compare")
 __all__ = [*sorted(_NOUNS), *_MODULES, *_VERBS, "__version__"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _NOUNS:
     return getattr(importlib.import_module(_NOUNS[name]), name)
   if name in _MODULES:
@@ -70,19 +107,19 @@ def __getattr__(name):
   raise AttributeError(f"module 'bnexport' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> List[str]:
   return sorted(set(globals()) | set(__all__))
 
 
 def load(
-  source,
-  checkpoint=None,
-  outputs=(),
-  inputs=(),
-  tags=(),
-  signature=None,
-  session=None,
-):
+  source: Any,
+  checkpoint: Optional[str] = None,
+  outputs: Iterable[str] = (),
+  inputs: Iterable[str] = (),
+  tags: Iterable[str] = (),
+  signature: Optional[str] = None,
+  session: Optional[tf1.Session] = None,
+) -> Model:
   """Opens a model; nothing of it is imported or run.
 
     >>> model = bnexport.load("net.pb", outputs=["y"], inputs=["x"])
@@ -128,8 +165,8 @@ def load(
   return sources.open(request)
 
 
-def check(model, target_tf=None):
-  """What is wrong with a model; nothing of it is run.
+def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
+  """Finds what is wrong with a model; nothing of it is run.
 
     >>> [finding.code for finding in bnexport.check(trained)]
     ['BN101']
@@ -158,7 +195,7 @@ def check(model, target_tf=None):
   return checks.run(Subject(contents, request, target_tf, model.values))
 
 
-def apply(model, *transforms):
+def apply(model: Model, *transforms: Union[str, Transform]) -> Model:
   """A rewritten model.
 
     >>> small = bnexport.apply(model, "remove_nodes(op=Identity)")
@@ -189,7 +226,11 @@ def apply(model, *transforms):
   return made
 
 
-def export(model, options=None, progress=lambda text: None):
+def export(
+  model: Model,
+  options: Optional[Options] = None,
+  progress: Callable[[str], None] = lambda text: None,
+) -> Export:
   """An inference graph of a model, to be proven and written.
 
     >>> made = bnexport.export(trained, bnexport.Options(engine="stream"))
@@ -218,7 +259,12 @@ def export(model, options=None, progress=lambda text: None):
   return exporting.export(model.clone(), options, progress)
 
 
-def save(model, path, as_text=False, overwrite=False):
+def save(
+  model: Model,
+  path: Union[str, os.PathLike],
+  as_text: bool = False,
+  overwrite: bool = False,
+) -> None:
   """Writes a model's graph, whole or not at all.
 
     >>> bnexport.save(model, "net.pbtxt", as_text=True)
@@ -248,7 +294,9 @@ def save(model, path, as_text=False, overwrite=False):
     pass
 
 
-def compare(a, b, feeds=None):
+def compare(
+  a: Model, b: Model, feeds: Optional[Mapping[str, np.ndarray]] = None
+) -> Comparison:
   """Runs two models on the same feeds.
 
     >>> proof = bnexport.compare(small, model)

@@ -1,33 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five commands as one: `python -m bnexport freeze ...`, or `bnexport`."""
+"""The five commands as one: `python -m bnexport freeze ...`, or `bnexport`.
+
+A command runs exactly as `python -m bnexport.COMMAND` runs it, with its own
+flags, help and exit status.
+"""
 
 from __future__ import annotations
 
 import importlib
+import runpy
 import sys
 
-_COMMANDS = ("freeze", "inspect", "repair", "transform", "validate")
+from bnexport import cli
+from bnexport.errors import Error, nearest
+
+COMMANDS = ("freeze", "inspect", "repair", "transform", "validate")
+_HELP = ("--help", "--helpfull", "--helpshort", "-h", "-help", "help")
 
 
-def main():
-  """Runs the command that the first argument names."""
-  name = sys.argv[1] if len(sys.argv) > 1 else None
-  if name not in _COMMANDS:
-    usage = f"bnexport {{{','.join(_COMMANDS)}}} [--flags]"
-    if name in ("--help", "-h", "help"):
-      print(f"{usage}\n\nbnexport COMMAND --help tells the flags of each.")
-      return
-    asked = "no command is named" if name is None else f"no command '{name}'"
-    print(
-      f"bnexport: cannot run: {asked}; run {usage}",
-      file=sys.stderr,
-    )
-    sys.exit(3)
-  del sys.argv[1]
-  module = importlib.import_module(f"bnexport.{name}")
-  from bnexport import cli
+def main() -> None:
+  """Runs the command that the first argument names; exits with its status."""
+  name = sys.argv[1] if sys.argv[1:] else ""
+  if name in _HELP:
+    print(usage())
+  elif name not in COMMANDS:
+    sys.exit(cli.fail(_refusal(name)))
+  else:
+    del sys.argv[1]
+    # As the main module: absl prints the flags and the docstring of that one,
+    # and the processes that it starts import it again by its name.
+    runpy.run_module(f"bnexport.{name}", run_name="__main__", alter_sys=True)
 
-  cli.run(module.main)
+
+def _refusal(name: str) -> Error:
+  known = f"the commands are {', '.join(COMMANDS)}"
+  if not name:
+    return Error("run bnexport", "no command is named", known)
+  fact = "there is no such command"
+  return Error(f"run '{name}'", fact, nearest(name, COMMANDS, known))
+
+
+def usage() -> str:
+  """The commands, a line each."""
+  lines = ["bnexport COMMAND [--flags]", ""]
+  for name in COMMANDS:
+    page = importlib.import_module(f"bnexport.{name}").__doc__ or ""
+    lines.append(f"  {name:9}  {page.splitlines()[0]}")
+  lines += ["", "bnexport COMMAND --help tells the flags of one."]
+  return "\n".join(lines)
 
 
 if __name__ == "__main__":

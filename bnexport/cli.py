@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: flags, exit statuses, progress.
+"""Flags, exit statuses and progress lines of the commands.
 
 Importing it does not import TensorFlow, so `--help` answers at once.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from absl import app, flags
 
@@ -231,14 +232,16 @@ SOURCES = (MODEL, META_GRAPH, GRAPH_DEF, SAVED_MODEL, KERAS, HUB_MODULE)
 WHOLE = (SAVED_MODEL, KERAS, HUB_MODULE)
 
 
-def run(main):
+def run(main: Callable[[], Optional[int]]) -> None:
   """Runs a command's main as the process; see `status_of`."""
   # So that an ended process clears up behind itself, as after Ctrl-C.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   app.run(lambda argv: status_of(main, argv))
 
 
-def status_of(main, argv):
+def status_of(
+  main: Callable[[], Optional[int]], argv: Sequence[str]
+) -> Optional[int]:
   """Calls main; an expected failure is one line on stderr and status 3."""
   if len(argv) > 1:
     return fail(
@@ -262,22 +265,22 @@ def status_of(main, argv):
     )
 
 
-def fail(error):
+def fail(error: Error) -> int:
   sys.stderr.write(f"bnexport: {' '.join(str(error).split())}\n")
   return REFUSED
 
 
-def progress(text):
+def progress(text: str) -> None:
   """Says on stderr what is being done."""
   sys.stderr.write(f"bnexport: {text}\n")
   sys.stderr.flush()
 
 
-def warn(text):
+def warn(text: str) -> None:
   sys.stderr.write(f"bnexport: warning: {text}\n")
 
 
-def settings():
+def settings() -> Dict[str, str]:
   """The --set flag as a dict.
 
   Raises:
@@ -296,7 +299,7 @@ def settings():
   return found
 
 
-def model_kwargs():
+def model_kwargs() -> Dict[str, Any]:
   """The --model_kwargs flag as a dict.
 
   Raises:
@@ -319,7 +322,7 @@ def model_kwargs():
   return kwargs
 
 
-def feeds():
+def feeds() -> Optional[Dict[str, Any]]:
   """The arrays of --feeds, or None.
 
   Raises:
@@ -332,16 +335,16 @@ def feeds():
   return arrays.read(FEEDS.value, "feeds")
 
 
-def _without_port(name):
+def _without_port(name: str) -> str:
   return name[:-2] if name.endswith(":0") else name
 
 
-def named_outputs():
+def named_outputs() -> List[str]:
   """The --output_node flag, which may name none."""
   return [name for name in OUTPUT_NODE.value if name]
 
 
-def outputs():
+def outputs() -> List[str]:
   """The --output_node flag.
 
   Raises:
@@ -358,13 +361,13 @@ def outputs():
   return names
 
 
-def inputs():
+def inputs() -> List[str]:
   """The --input_node flag."""
   return [name for name in INPUT_NODE.value if name]
 
 
 def destination(source, extension, prefix):
-  """Where the graph goes; nothing that is there or is read is written over.
+  """The path of the graph to write; no file that exists or is read.
 
   Args:
     source: what the graph is named for where the user gives no name.
@@ -469,7 +472,7 @@ def request(checkpoint=None, outputs=(), **more):
   )
 
 
-def delivery(path, **more):
+def delivery(path, is_said=True, **more):
   """The Delivery that the flags mean; the attributes stand in `more` too."""
   from bnexport.exporting.delivery import Delivery
 
@@ -479,7 +482,7 @@ def delivery(path, **more):
     overwrite=OVERWRITE.value,
     is_proven=VALIDATE.value,
     is_forced=flags.FLAGS["validate"].present,
-    progress=progress,
+    **({"progress": progress} if is_said else {}),
     **more,
   )
 
@@ -501,10 +504,10 @@ def report(export, delivered):
 
 
 def doubts_of(proof):
-  """What a proof says against a graph, in one line or none."""
+  """The verdict of a proof against a graph, in one line or none."""
   if proof is None or proof.holds:
     return []
-  if proof.is_run:
+  if proof.stands_against:
     return [
       "the exported graph does not answer as its reference; see the report "
       "above"

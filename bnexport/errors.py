@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bnexport raises: one line each, `cannot WHAT: FACT; NEXT STEP`.
+"""Errors of bnexport: one line each, `cannot WHAT: FACT; NEXT STEP`.
 
 A doubt about the user's model is a Finding, not an error; a broken invariant
 of our own is an assert.
 """
 
+from __future__ import annotations
+
 import difflib
+from typing import Dict, Iterable, List, Sequence
 
 
 class Error(Exception):
@@ -18,11 +21,11 @@ class Error(Exception):
       fact says it.
   """
 
-  def __init__(self, what, fact, step=""):
+  def __init__(self, what: str, fact: object, step: str = ""):
     super().__init__(what, fact, step)
     self.what, self.fact, self.step = what, str(fact), step
 
-  def __str__(self):
+  def __str__(self) -> str:
     step = self.step and f"; {self.step}"
     return f"cannot {self.what}: {self.fact}{step}"
 
@@ -49,7 +52,7 @@ FEED = "pass inputs that it runs on with --feeds=FILE.npz"
 _NO_REASON = ("Graph execution error", "Detected at node", "Node: ", 'File "')
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
   """The first line of an exception's message that says something."""
   for line in map(str.strip, str(error).splitlines()):
     if line and not line.startswith(_NO_REASON):
@@ -57,11 +60,11 @@ def first_line(error):
   return type(error).__name__
 
 
-def near(name, names, most=3):
-  """Those of `names` that are most like a name that a user wrote."""
+def near(name: str, names: Sequence[str], most: int = 3) -> List[str]:
+  """The names that are most like one that a user wrote."""
   # A name's last part is what people remember; a whole-name match alone would
   # miss `logits` for `tower_0/net/logits`.
-  by_tail = {}
+  by_tail: Dict[str, str] = {}
   for other in names:
     by_tail.setdefault(other.rsplit("/", 1)[-1], other)
   found = difflib.get_close_matches(name, names, n=most, cutoff=0.6)
@@ -72,7 +75,9 @@ def near(name, names, most=3):
   return found[:most]
 
 
-def nearest(name, names, otherwise="check the name"):
+def nearest(
+  name: str, names: Iterable[str], otherwise: str = "check the name"
+) -> str:
   """Returns the step `did you mean 'a' or 'b'?`.
 
   Args:

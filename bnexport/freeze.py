@@ -36,8 +36,14 @@ from bnexport.errors import Error, SourceError
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 # Flags that do not affect the exported graph; --resume ignores them.
-_BESIDE_THE_GRAPH = ("checkpoint", "output_graph", "report", "overwrite")
-_BESIDE_THE_GRAPH += ("resume", "jobs")
+_BESIDE_THE_GRAPH = (
+  "checkpoint",
+  "output_graph",
+  "report",
+  "overwrite",
+  "resume",
+  "jobs",
+)
 
 
 def main():
@@ -116,7 +122,7 @@ def _task(outputs):
   return batch.Task(
     cli.request(outputs=outputs),
     cli.options(),
-    cli.delivery("", feeds=cli.feeds()),
+    cli.delivery("", is_said=False, feeds=cli.feeds()),
     _recorded_flags(),
     (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
   )

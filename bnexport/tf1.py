@@ -6,9 +6,12 @@ Modules take `tf1`, which is `tf.compat.v1`, from here.
 Everything that depends on the version of TensorFlow is here.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import os
+from typing import Any, Dict, Optional
 
 # Both are read once, when TensorFlow is imported. tf_keras is what makes
 # `tf.compat.v1.layers` work in model code where Keras 3 is the default.
@@ -17,23 +20,36 @@ if importlib.util.find_spec("tf_keras") is not None:
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow.compat.v1 as tf1
-from tensorflow.core.framework import variable_pb2
-from tensorflow.core.protobuf import (
-  saved_model_pb2,
-  trackable_object_graph_pb2,
+from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.op_def_pb2 import OpDef, OpList
+from tensorflow.core.framework.variable_pb2 import VariableDef
+from tensorflow.core.protobuf.saved_model_pb2 import (
+  SavedModel as SavedModelProto,
+)
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import (
+  TrackableObjectGraph as ObjectGraph,
 )
 from tensorflow.python.framework import op_def_registry, smart_cond
 
+__all__ = [
+  "FunctionDef",
+  "ObjectGraph",
+  "OpDef",
+  "SavedModelProto",
+  "VariableDef",
+  "keras",
+  "op_def",
+  "session",
+  "smart_constant_value",
+  "tf1",
+]
+
 tf1.logging.set_verbosity(tf1.logging.ERROR)
 
-# tf1 does not have these.
-SavedModelProto = saved_model_pb2.SavedModel
-ObjectGraph = trackable_object_graph_pb2.TrackableObjectGraph
-VariableDef = variable_pb2.VariableDef
 smart_constant_value = smart_cond.smart_constant_value
 
 
-def op_def(op):
+def op_def(op: str) -> Optional[OpDef]:
   """Returns the OpDef registered for `op`, or None where it is not known."""
   if hasattr(op_def_registry, "get"):
     return op_def_registry.get(op)
@@ -43,25 +59,22 @@ def op_def(op):
   return found if found is not None else _c_registry().get(op)
 
 
-_C_REGISTRY = {}
+_C_REGISTRY: Dict[str, OpDef] = {}
 
 
-def _c_registry():
+def _c_registry() -> Dict[str, OpDef]:
   if not _C_REGISTRY:
-    from tensorflow.core.framework import op_def_pb2
     from tensorflow.python import pywrap_tensorflow
     from tensorflow.python.framework import c_api_util
 
     with c_api_util.tf_buffer() as buffer:
       buffer = pywrap_tensorflow.TF_GetAllOpList()
-      ops = op_def_pb2.OpList.FromString(
-        bytes(pywrap_tensorflow.TF_GetBuffer(buffer))
-      )
+      ops = OpList.FromString(bytes(pywrap_tensorflow.TF_GetBuffer(buffer)))
     _C_REGISTRY.update((op.name, op) for op in ops.op)
   return _C_REGISTRY
 
 
-def session(graph):
+def session(graph: tf1.Graph) -> tf1.Session:
   """A session that computes as graphs are written, on the CPU.
 
   Grappler is off: what it folds or reorders would hide what the graph says.
@@ -71,7 +84,7 @@ def session(graph):
   return tf1.Session(graph=graph, config=config)
 
 
-def keras(major):
+def keras(major: int) -> Any:
   """The Keras that reads what Keras of a major version wrote.
 
   Up to 2 that is tf.keras of TensorFlow up to 2.15, and tf_keras beside newer

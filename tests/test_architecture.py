@@ -2,11 +2,14 @@
 """Rooms, dependence in one direction, one door to TensorFlow, cheap imports."""
 
 import ast
+import importlib
 import os
 import sys
 
 import pytest
 from judges.commands import ROOT, run_process
+
+import bnexport
 
 COMMANDS = ("freeze", "inspect", "repair", "transform", "validate")
 # From the bottom up: a room imports rooms before it, and no others.
@@ -220,6 +223,22 @@ def test_absl_is_for_commands_and_tensorflow_has_one_door():
     assert has_door == (module == "tf1"), module
 
 
+def test_type_checkers_see_what_is_imported_late():
+  (block,) = [n for n in TREES["__init__"].body if isinstance(n, ast.If)]
+  seen = {
+    alias.asname: node.module
+    for node in block.body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+    if alias.asname
+  }
+  expected = dict(bnexport._NOUNS)
+  for name in bnexport._MODULES:
+    module = importlib.import_module("bnexport." + name)
+    expected[name] = module.__name__.rpartition(".")[0]
+  assert seen == expected
+
+
 @pytest.mark.parametrize(
   "heavy, names",
   [
@@ -231,3 +250,46 @@ def test_import_is_cheap(heavy, names):
   code = "import sys, {}; sys.exit({!r} in sys.modules)"
   result = run_process("-c", code.format(", ".join(names), heavy))
   assert result.status == 0, result.err
+
+
+# Methods that take a text apart, and those of `re`.
+_TAKES_APART = {
+  *("startswith", "endswith", "partition", "rpartition", "split", "rsplit"),
+  *("match", "fullmatch", "search", "findall", "compile", "sub"),
+}
+# What others write: TensorFlow's errors, and text that a user gives.
+_OTHERS_WORDS = {"errors", "text.reading", "transforms.spec"}
+
+
+def _taken_apart(tree):
+  """Sentences that a module looks for in other texts."""
+  for node in ast.walk(tree):
+    if (
+      isinstance(node, ast.Call)
+      and isinstance(node.func, ast.Attribute)
+      and node.func.attr in _TAKES_APART
+    ):
+      for part in (p for arg in node.args for p in ast.walk(arg)):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+          words = [w for w in part.value.split(" ") if w.isalpha()]
+          if len(words) > 1 or part.value in (": ", "; "):
+            yield part.value
+
+
+def test_nobody_takes_our_own_messages_apart():
+  """Facts are attributes; text is made of them, never read."""
+  for module, tree in TREES.items():
+    if module not in _OTHERS_WORDS:
+      assert list(_taken_apart(tree)) == [], module
+
+
+@pytest.mark.parametrize(
+  "code",
+  [
+    "str(error).partition(': ')[2]",
+    "line.startswith('keeps computing its own')",
+    "re.match('norm (.*) keeps computing', line)",
+  ],
+)
+def test_messages_that_are_taken_apart_are_noticed(code):
+  assert list(_taken_apart(ast.parse(code)))

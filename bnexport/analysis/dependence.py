@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Dict
+
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
 from bnexport.tf1 import tf1
@@ -34,7 +36,7 @@ class Dependence:
     """
     self._graph = graph
     self._reductions = reductions
-    self._levels = {}
+    self._levels: Dict[str, int] = {}
     changed = True
     while changed:  # once, and once more for each loop around a loop
       changed = False

@@ -87,7 +87,7 @@ class _Ranking:
       and self.flow.depth(name) > 0
       and not _ASIDE.search(op)
       and not _INNER.search(op)
-      and not self.flow.frames.of(name)  # nothing in a loop can be fetched
+      and not self.flow.contexts.frame(name)  # nothing in a loop can be fetched
     )
 
   def _score(self, name):

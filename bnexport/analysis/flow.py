@@ -9,12 +9,13 @@ applied to.
 from __future__ import annotations
 
 import re
+from typing import Dict, Set
 
 from bnexport.analysis.dependence import DATA, Dependence
-from bnexport.analysis.origins import stored_name
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import FLOATS, element_count, static_shape
-from bnexport.graph.variables import Frames
+from bnexport.graph.origins import stored_name
 from bnexport.tf1 import tf1
 
 # Conv2DBackpropInput is missing: it is also what a transposed convolution is.
@@ -64,7 +65,7 @@ class Flow:
     order: names of all nodes, inputs first.
     gradients: names of the nodes that compute or apply gradients.
     dependence: a Dependence that covers all nodes.
-    frames: the while loops' Frames of all nodes.
+    contexts: the Contexts of all nodes.
     features: TensorRefs that bring in data which weights are applied to.
   """
 
@@ -73,13 +74,15 @@ class Flow:
     self.order = graph.topological()
     self.gradients = _gradients(graph, self.order)
     self.dependence = Dependence(graph, self.order)
-    self.frames = Frames(graph, self.order)
-    self._sources = set()
+    self.contexts = Contexts(graph, self.order)
+    self._sources: Set[str] = set()
     self._bits = {None: _NOISE}  # a bit for each tensor that a source gives
-    self._data = {}  # bits of the sources that a node depends on
-    self._fed = {}  # those of them that weights were applied to
-    self._weights = set()  # nodes that hold weights and no data
-    self._depth = {}
+    # Bits of the sources that a node depends on.
+    self._data: Dict[str, int] = {}
+    # Those of them that weights were applied to.
+    self._fed: Dict[str, int] = {}
+    self._weights: Set[str] = set()  # nodes that hold weights and no data
+    self._depth: Dict[str, int] = {}
     changed = True
     while changed:  # once, and once more for each loop behind a loop
       changed = False

@@ -8,53 +8,33 @@ another tensor. They are found in one sweep in order of execution.
 
 from __future__ import annotations
 
-import operator
+from typing import Dict, Optional, Set
 
 import numpy as np
 
+from bnexport.analysis import arithmetic
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
   constant_value,
   in_scope,
   static_shape,
   uniform_value,
 )
-from bnexport.tf1 import tf1
 
-_FUNCTIONS = {
-  "LogicalNot": np.logical_not,
-  "LogicalAnd": np.logical_and,
-  "LogicalOr": np.logical_or,
-  "Equal": operator.eq,
-  "NotEqual": operator.ne,
-  "Less": operator.lt,
-  "LessEqual": operator.le,
-  "Greater": operator.gt,
-  "GreaterEqual": operator.ge,
-  "Add": np.add,
-  "AddV2": np.add,
-  "Sub": np.subtract,
-  "Mul": np.multiply,
-  "RealDiv": np.true_divide,
-  "Neg": np.negative,
-  "Maximum": np.maximum,
-  "Minimum": np.minimum,
-  "Floor": np.floor,
-  "FloorMod": np.mod,
-  "Abs": np.abs,
-  "FloorDiv": np.floor_divide,
-}
+# Known where all their operands are.
+_COMPUTED = arithmetic.select(
+  "Abs Add AddV2 Cast Equal Floor FloorDiv FloorMod Greater GreaterEqual Less "
+  "LessEqual LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul Neg NotEqual "
+  "RealDiv Sub"
+)
+# As uniform as their first operand is, and of its value.
 _SAME = (
   ops.IDENTITIES
   | ops.ENTERS
   | ops.RESHAPES
   | ops.RESOURCE_READS
-  | {
-    "Tile",
-    "BroadcastTo",
-    "All",
-    "Any",
-  }
+  | {"Tile", "BroadcastTo", "All", "Any"}
 )
 # An operand that settles the result, and one that leaves the other as it is.
 _SETTLES = {("LogicalAnd", False), ("LogicalOr", True), ("Mul", False)}
@@ -69,45 +49,49 @@ _NEUTRAL = {
 }
 _SYMMETRIC = ("LogicalAnd", "LogicalOr", "Mul", "Add", "AddV2")
 _SHAPING = ops.RESHAPES | {"Tile", "BroadcastTo", "Fill", "Pack"}
-_INITIALIZED = ("IsVariableInitialized", "VarIsInitializedOp")
 # Ops through which a known scalar stays known; a predicate's leaves are what
 # lies behind them.
-TRANSPARENT = frozenset(_FUNCTIONS) | _SAME | {"Cast", "Fill", "Pack"}
+TRANSPARENT = _COMPUTED | _SAME | {"Fill", "Pack"}
 
 
-class Evaluation:
+class PartialEvaluation:
   """The consequences of `known` for the nodes of `order`.
 
   Attributes:
     uniform: scalars by TensorRef.
-    conditional: names of nodes that an undecided conditional or a loop may
-      leave out or repeat.
   """
 
-  def __init__(self, graph: Graph, order, known, exceptions=None):
+  def __init__(self, graph: Graph, order, known, scoped=None):
     """Sweeps over the graph once.
 
     Args:
       graph: stays as it is.
       order: names of the nodes to look at, inputs first.
       known: NumPy scalars by node name, for first outputs.
-      exceptions: an Evaluation that says what predicates are at the nodes
-        in its `scope`, or None.
+      scoped: a ScopedEvaluation that says what predicates are at the nodes
+        in its scopes, or None.
     """
     self.graph = graph
     self.known = known
-    self.uniform = {}
-    self.conditional = set()
-    self._decided = set()  # uniform because of `known`, not of a constant
-    self._scalars = set()  # uniform, and sure to have no axes
-    self._alias = {}
-    self._dead = set()
-    self._dead_nodes = set()
-    self._exceptions = exceptions
+    self.uniform: Dict[TensorRef, np.generic] = {}
+    self._order = order
+    self._contexts: Optional[Contexts] = None
+    # Uniform because of `known`, not of a constant.
+    self._decided: Set[TensorRef] = set()
+    self._scalars: Set[TensorRef] = set()  # uniform, and sure to have no axes
+    self._alias: Dict[TensorRef, TensorRef] = {}
+    self._dead: Set[TensorRef] = set()
+    self._dead_nodes: Set[str] = set()
+    self._scoped = scoped
     for name in order:
       self._visit(graph.node(name))
-      if self._is_conditional(graph.node(name)):
-        self.conditional.add(name)
+
+  @property
+  def contexts(self):
+    """The Contexts that are left once what is known is decided."""
+    if self._contexts is None:
+      self._contexts = Contexts(self.graph, self._order, self.inputs)
+    return self._contexts
 
   def resolve(self, ref: TensorRef) -> TensorRef:
     """The tensor that a ref equals in the end."""
@@ -155,145 +139,154 @@ class Evaluation:
           continue
         if (
           ref.control
-          or ref.node in self.conditional
           or self.folded_value(ref) is None
+          or self.contexts.is_inside(ref)
         ):
           stack.append(ref.node)
     return seen
 
   def _visit(self, node):
-    name, op = node.name, node.op
-    out = TensorRef(name)
+    name, out = node.name, TensorRef(node.name)
     refs = self.graph.inputs(name)
     if name in self.known:
       self._set(out, self.known[name], True)
-      shape = static_shape(self.graph, out)
-      if shape is None or not shape:
+      if not static_shape(self.graph, out):
         self._scalars.add(out)
       return
-    if any(ref.control and ref.node in self._dead_nodes for ref in refs):
+    data = [self.resolve(ref) for ref in refs if not ref.control]
+    if any(ref.control and self.is_dead(ref) for ref in refs) or (
+      node.op not in ops.MERGES and any(map(self.is_dead, data))
+    ):
       self._dead_nodes.add(name)
       return
-    data = [self.resolve(ref) for ref in refs if not ref.control]
-    if op in ops.MERGES:
-      self._merge(name, data)
-    elif any(self.is_dead(ref) for ref in data):
-      self._dead_nodes.add(name)
-    elif op in ops.SWITCHES:
-      self._switch(name, data)
-    elif op in ("Select", "SelectV2"):
-      self._select(out, data)
-    elif op == "Const":
-      value = constant_value(self.graph, out, largest=64)
-      value = None if value is None else uniform_value(value)
-      if value is not None:
-        self._set(out, value, False)
-        if not node.attr["value"].tensor.tensor_shape.dim:
-          self._scalars.add(out)
-    elif op in _INITIALIZED:
-      self._set(out, np.bool_(True), True)  # a checkpoint is restored
-      self._scalars.add(out)
-    elif data:
-      self._compute(node, out, data)
-
-  def _is_conditional(self, node):
-    if node.op in ops.ENTERS:
-      return True
-    if node.op in ops.SWITCHES and not any(
-      TensorRef(node.name, side) in self._dead for side in (0, 1)
+    if data or node.op == "Const":
+      visit = _VISITS.get(node.op, PartialEvaluation._absorb)
+      visit(self, node, out, data)
+    if (
+      data
+      and out in self.uniform
+      and node.op not in _SHAPING
+      and all(ref in self._scalars for ref in data)
     ):
-      return True
-    return any(ref.node in self.conditional for ref in self.inputs(node.name))
+      self._scalars.add(out)
 
   def _set(self, ref, value, decided):
     self.uniform[ref] = value
     if decided:
       self._decided.add(ref)
 
+  def _set_scalar(self, ref, value, decided):
+    self._set(ref, value, decided)
+    self._scalars.add(ref)
+
+  # Control flow.
+
   def _predicate(self, name, ref):
     source = self
-    if self._exceptions is not None and self._exceptions.covers(name):
-      source = self._exceptions
+    if self._scoped is not None and self._scoped.covers(name):
+      source = self._scoped
       ref = source.resolve(ref)
     return source.uniform.get(ref)
 
-  def _merge(self, name, data):
+  def _merge(self, node, out, data):
     if any(
       ref.node not in self._dead_nodes and self._is_loop(ref) for ref in data
     ):
       if self.is_dead(data[0]):
-        self._dead_nodes.add(name)
+        self._dead_nodes.add(node.name)
       return
     live = [i for i, ref in enumerate(data) if not self.is_dead(ref)]
     if not live:
-      self._dead_nodes.add(name)
+      self._dead_nodes.add(node.name)
     elif len(live) == 1 and len(data) > 1:
-      ref = data[live[0]]
-      self._alias[TensorRef(name)] = ref
-      self._set(TensorRef(name, 1), np.int32(live[0]), True)
-      self._scalars.add(TensorRef(name, 1))
+      self._alias[out] = data[live[0]]
+      self._set_scalar(out._replace(index=1), np.int32(live[0]), True)
 
   def _is_loop(self, ref):
     return self.graph.op(ref.node) in ("NextIteration", "RefNextIteration")
 
-  def _switch(self, name, data):
-    predicate = self._predicate(name, data[1])
+  def _switch(self, node, out, data):
+    predicate = self._predicate(node.name, data[1])
     if predicate is None:
       return
     taken = int(bool(predicate))
-    self._alias[TensorRef(name, taken)] = data[0]
-    self._dead.add(TensorRef(name, 1 - taken))
+    self._alias[out._replace(index=taken)] = data[0]
+    self._dead.add(out._replace(index=1 - taken))
 
-  def _select(self, out, data):
-    predicate = self._predicate(out.node, data[0])
+  def _select(self, node, out, data):
+    predicate = self._predicate(node.name, data[0])
     if predicate is not None and data[0] in self._decided:
       self._alias[out] = data[1] if predicate else data[2]
 
-  def _compute(self, node, out, data):
-    op = node.op
-    values = [self.uniform.get(ref) for ref in data]
-    decided = any(ref in self._decided for ref in data)
-    if op in _FUNCTIONS and all(v is not None for v in values):
-      self._set(out, _apply(_FUNCTIONS[op], values), decided)
-    elif op in _SAME and values[0] is not None:
-      self._set(out, values[0], data[0] in self._decided)
-    elif op == "Cast" and values[0] is not None:
-      dtype = tf1.as_dtype(node.attr["DstT"].type).as_numpy_dtype
-      self._set(out, dtype(values[0]), decided)
-    elif op == "Fill" and values[1] is not None:
-      self._set(out, values[1], data[1] in self._decided)
-    elif op == "Pack" and all(v is not None and v == values[0] for v in values):
-      self._set(out, values[0], decided)
-    elif decided:
-      self._absorb(op, out, data, values)
-    if (
-      out in self.uniform
-      and op not in _SHAPING
-      and all(ref in self._scalars for ref in data)
-    ):
-      self._scalars.add(out)
+  # Values.
 
-  def _absorb(self, op, out, data, values):
+  def _constant(self, node, out, data):
+    value = constant_value(self.graph, out, largest=64)
+    value = None if value is None else uniform_value(value)
+    if value is not None:
+      self._set(out, value, False)
+      if not node.attr["value"].tensor.tensor_shape.dim:
+        self._scalars.add(out)
+
+  def _initialized(self, node, out, data):
+    self._set_scalar(out, np.bool_(True), True)  # a checkpoint is restored
+
+  def _first(self, node, out, data):
+    self._equal(out, data[0])
+
+  def _filled(self, node, out, data):
+    self._equal(out, data[1])
+
+  def _equal(self, out, ref):
+    if ref in self.uniform:
+      self._set(out, self.uniform[ref], ref in self._decided)
+
+  def _packed(self, node, out, data):
+    values = [self.uniform.get(ref) for ref in data]
+    if all(v is not None and v == values[0] for v in values):
+      self._set(out, values[0], any(ref in self._decided for ref in data))
+
+  def _computed(self, node, out, data):
+    if any(ref not in self.uniform for ref in data):
+      self._absorb(node, out, data)
+      return
+    value = arithmetic.compute(node, [self.uniform[ref] for ref in data])
+    self._set(out, value, any(ref in self._decided for ref in data))
+
+  def _absorb(self, node, out, data):
     """One decided operand may settle the result, whatever the other is."""
-    for value, ref, other in zip(values, data, reversed(data)):
-      if value is None or ref not in self._decided or len(data) != 2:
+    if len(data) != 2:
+      return
+    for ref, other in (data, data[::-1]):
+      if ref not in self._decided:
         continue
-      if (op, bool(value)) in _SETTLES:
+      value = self.uniform[ref]
+      if (node.op, bool(value)) in _SETTLES:
         self._set(out, value, True)
-      elif (op, value) in _NEUTRAL and (ref == data[1] or op in _SYMMETRIC):
+      elif (node.op, value) in _NEUTRAL and (
+        ref == data[1] or node.op in _SYMMETRIC
+      ):
         self._alias[out] = other
       else:
         continue
       return
 
 
-def _apply(function, values):
-  with np.errstate(all="ignore"):
-    result = function(*values)
-  return result if isinstance(result, np.generic) else np.bool_(result)
+_VISITS = {
+  **dict.fromkeys(ops.MERGES, PartialEvaluation._merge),
+  **dict.fromkeys(ops.SWITCHES, PartialEvaluation._switch),
+  **dict.fromkeys(("Select", "SelectV2"), PartialEvaluation._select),
+  "Const": PartialEvaluation._constant,
+  "IsVariableInitialized": PartialEvaluation._initialized,
+  "VarIsInitializedOp": PartialEvaluation._initialized,
+  **dict.fromkeys(_SAME, PartialEvaluation._first),
+  **dict.fromkeys(_COMPUTED, PartialEvaluation._computed),
+  "Fill": PartialEvaluation._filled,
+  "Pack": PartialEvaluation._packed,
+}
 
 
-class Exceptions(Evaluation):
+class ScopedEvaluation(PartialEvaluation):
   """An evaluation under other values, for the nodes below some scopes."""
 
   def __init__(self, graph, order, known, scopes):

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shapes of tensors, as far as a graph tells them without being run."""
+"""Shapes of tensors as TensorFlow infers them, and what ops do to shapes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.nodes import element_count, static_shape, type_attr
+from bnexport.tf1 import tf1
+
+STATED = "_output_shapes"
+# Shape inference reads the values of small constants, such as axes.
+_LARGEST = 1024
 
 # Each element of the output comes from the elements at its place, and
 # operands broadcast.
@@ -105,58 +110,82 @@ BROADCASTING = frozenset(
 )
 REDUCTIONS = ops.REDUCTIONS | {"All", "Any", "ArgMax", "ArgMin"}
 
-_RANKS = {
-  "AvgPool": 4,
-  "Conv2D": 4,
-  "Conv2DBackpropInput": 4,
-  "DepthToSpace": 4,
-  "DepthwiseConv2dNative": 4,
-  "DepthwiseConv2dNativeBackpropInput": 4,
-  "LRN": 4,
-  "MaxPool": 4,
-  "MaxPoolV2": 4,
-  "ResizeArea": 4,
-  "ResizeBicubic": 4,
-  "ResizeBilinear": 4,
-  "ResizeNearestNeighbor": 4,
-  "SpaceToDepth": 4,
-  "AvgPool3D": 5,
-  "Conv3D": 5,
-  "Conv3DBackpropInputV2": 5,
-  "MaxPool3D": 5,
-  "MatMul": 2,
-  "Rank": 0,
-  "Shape": 1,
-  "Size": 0,
-}
-# The output has the rank of this input.
-_RANK_OF = dict.fromkeys(
-  (
-    "BatchToSpaceND",
-    "BiasAdd",
-    "BiasAddV1",
-    "Cumprod",
-    "Cumsum",
-    "EnsureShape",
-    "Enter",
-    "Exit",
-    "LogSoftmax",
-    "MirrorPad",
-    "NextIteration",
-    "Pad",
-    "PadV2",
-    "ReverseV2",
-    "Roll",
-    "Slice",
-    "Softmax",
-    "SpaceToBatchND",
-    "SplitV",
-    "Switch",
-    "Tile",
-  ),
-  0,
-)
-_RANK_OF.update(Split=1, Concat=1, ConcatV2=0)
+
+class Shapes:
+  """Shapes of a graph as it was when the first one was asked for.
+
+  Rewriting keeps the shape of what it keeps the name of.
+  """
+
+  def __init__(self, graph: Graph):
+    self._graph = graph
+    self._inferred: Optional[Dict[TensorRef, Optional[Tuple[int, ...]]]] = None
+
+  def of(self, ref: TensorRef):
+    """A tuple with -1 for open sizes; None where the rank is unknown."""
+    if self._inferred is None:
+      self._inferred = {
+        ref: None if shape.dims is None else _sizes(shape)
+        for ref, shape in (inferred(self._graph) or {}).items()
+      }
+    if ref in self._inferred:
+      return self._inferred[ref]
+    # A node that was added, or an op that TensorFlow does not know.
+    return static_shape(self._graph, ref)
+
+  def rank(self, ref: TensorRef):
+    shape = self.of(ref)
+    return None if shape is None else len(shape)
+
+
+def _sizes(shape):
+  return tuple(-1 if size is None else size for size in shape.as_list())
+
+
+def inferred(graph, names=None):
+  """TensorShapes by TensorRef; nothing of the graph is run.
+
+  What the graph itself states may be stale, and is not looked at.
+
+  Args:
+    graph: a Graph; stays as it is.
+    names: nodes, with all that they need; all where it is None.
+
+  Returns:
+    A dict; None where TensorFlow does not take the graph.
+  """
+  imported = tf1.Graph()
+  try:
+    with imported.as_default():
+      tf1.import_graph_def(
+        _skeleton(graph, graph.names() if names is None else names), name=""
+      )
+  except (tf1.errors.OpError, ValueError, KeyError, TypeError):
+    return None
+  return {
+    TensorRef(operation.name, i): output.shape
+    for operation in imported.get_operations()
+    for i, output in enumerate(operation.outputs)
+  }
+
+
+def _skeleton(graph, names):
+  """A GraphDef with placeholders for large constants."""
+  skeleton = tf1.GraphDef()
+  graph.copy_rest(skeleton)
+  for name in names:
+    node = graph.node(name)
+    tensor = node.attr["value"].tensor if node.op == "Const" else None
+    copy = skeleton.node.add()
+    if tensor is None or element_count(tensor) <= _LARGEST:
+      copy.CopyFrom(node)
+      for key in (STATED, "_class"):  # nothing is placed
+        copy.attr.pop(key, None)
+      continue
+    copy.name, copy.op = name, "Placeholder"
+    copy.attr["dtype"].CopyFrom(type_attr(tensor.dtype))
+    copy.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
+  return skeleton
 
 
 class Part(NamedTuple):
@@ -239,132 +268,6 @@ def _broadcast_size(sizes):
   if len(wide) > 1:
     wide -= {-1}
   return wide.pop() if len(wide) == 1 else -1 if wide else 1
-
-
-class Shapes:
-  """Shapes of the tensors of a graph as it was when this was made.
-
-  What the graph states goes first; what follows from the ops fills in ranks,
-  and sizes where a broadcast against them matters: those of 1.
-  """
-
-  def __init__(self, graph: Graph, order):
-    """Sweeps over `order`, names of nodes with inputs first."""
-    self._graph = graph
-    self._of = {}
-    for name in order:
-      shape = static_shape(graph, TensorRef(name))
-      if shape is None:
-        shape = self._infer(graph.node(name))
-      self._of[name] = shape
-
-  def of(self, ref: TensorRef):
-    """A tuple with -1 for what is unknown, or None for an unknown rank."""
-    node = self._graph.node(ref.node)
-    if ref.index:
-      stated = static_shape(self._graph, ref)
-      if stated is not None:
-        return stated
-      if node.op in ops.FUSED_NORMS or node.op in ops.MERGES:
-        return (-1,) if node.op in ops.FUSED_NORMS else ()
-    return self._of.get(ref.node)
-
-  def rank(self, ref: TensorRef):
-    shape = self.of(ref)
-    return None if shape is None else len(shape)
-
-  def _infer(self, node):
-    refs = self._graph.data_inputs(node.name)
-    if node.op in _RANKS:
-      return (-1,) * _RANKS[node.op]
-    if node.op in ops.FUSED_NORMS:
-      is_volume = data_format(node) in (b"NDHWC", b"NCDHW")
-      return (-1,) * (5 if is_volume else 4)
-    if node.op in UNARY or node.op in ops.RESOURCE_READS:
-      return self.of(refs[0])
-    if node.op in BROADCASTING:
-      return broadcast([self.of(ref) for ref in refs])
-    if node.op in ops.MERGES:
-      known = [self.rank(ref) for ref in refs]
-      # A loop may change sizes at its Merge.
-      return next(((-1,) * r for r in known if r is not None), None)
-    if node.op in ("Squeeze", "ExpandDims", "Pack", "Unpack"):
-      return self._infer_axes(node, refs)
-    if node.op in REDUCTIONS:
-      return self._infer_reduction(node, refs)
-    if node.op in ("Reshape", "BroadcastTo", "Fill"):
-      return self._vector(refs[0 if node.op == "Fill" else 1])
-    if node.op in ("Gather", "GatherV2"):
-      ranks = [self.rank(ref) for ref in refs[:2]]
-      return None if None in ranks else (-1,) * (sum(ranks) - 1)
-    if node.op == "StridedSlice":
-      return self._infer_slice(node, refs)
-    if node.op == "Transpose":
-      perm = self._vector(refs[1])
-      return (-1,) * len(perm) if perm else self.of(refs[0])
-    if node.op in _RANK_OF:
-      rank = self.rank(refs[_RANK_OF[node.op]])
-      return None if rank is None else (-1,) * rank
-    return None
-
-  def _infer_axes(self, node, refs):
-    shape = self.of(refs[0])
-    if shape is None:
-      return None
-    if node.op in ("Pack", "Unpack"):
-      return (-1,) * (len(shape) + (1 if node.op == "Pack" else -1))
-    if node.op == "Squeeze":
-      axes = squeezed(node, shape)
-      if axes is None:
-        return None
-      return tuple(s for a, s in enumerate(shape) if a not in axes)
-    axis = constant_value(self._graph, refs[1], largest=1)
-    if axis is None:
-      return (-1,) * (len(shape) + 1)
-    axis = int(axis.reshape(-1)[0]) % (len(shape) + 1)
-    return shape[:axis] + (1,) + shape[axis:]
-
-  def _infer_reduction(self, node, refs):
-    shape = self.of(refs[0])
-    axes = constant_value(self._graph, refs[1], largest=16)
-    keep = flag(node, "keep_dims")
-    if shape is None or axes is None:
-      return shape and (-1,) * len(shape) if keep else None
-    axes = {int(axis) % len(shape) for axis in axes.reshape(-1)}
-    sizes = [1 if a in axes else s for a, s in enumerate(shape)]
-    return tuple(s for a, s in enumerate(sizes) if keep or a not in axes)
-
-  def _infer_slice(self, node, refs):
-    shape = self.of(refs[0])
-    strides = constant_value(self._graph, refs[3], largest=16)
-    if shape is None or strides is None:
-      return None
-    sizes, axes = [], iter(shape)
-    for part in slice_parts(node, (strides.tolist(),) * 3, len(shape)):
-      size = 1 if part.begin is None else next(axes)
-      is_whole = (
-        part.is_open_begin and part.is_open_end and abs(part.stride) == 1
-      )
-      if not part.is_index:
-        sizes.append(size if is_whole or part.begin is None else -1)
-    return tuple(sizes)
-
-  def _vector(self, ref):
-    """The ints in a vector, -1 for unknown ones; None for unknown lengths."""
-    value = constant_value(self._graph, ref, largest=16)
-    if value is not None:
-      return tuple(int(v) for v in value.reshape(-1))
-    node = self._graph.node(ref.node)
-    refs = self._graph.data_inputs(ref.node)
-    if node.op == "Pack":
-      scalars = [constant_value(self._graph, r, largest=1) for r in refs]
-      return tuple(-1 if s is None else int(s.reshape(-1)[0]) for s in scalars)
-    if node.op == "Shape":
-      return self.of(refs[0])
-    shape = self.of(ref)
-    if shape is None or len(shape) != 1 or shape[0] < 0:
-      return None
-    return (-1,) * shape[0]
 
 
 def squeezed(node, shape):

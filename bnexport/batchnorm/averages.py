@@ -14,15 +14,30 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import FrozenSet
+from typing import (
+  Any,
+  Collection,
+  Dict,
+  FrozenSet,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Set,
+  Tuple,
+)
 
 import numpy as np
 
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
-from bnexport.batchnorm.fixed_points import KNOWN, Reader, source_of
+from bnexport.batchnorm.fixed_points import KNOWN, Reader
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.variables import variable_of
+
+# The tensor that a statistic is taken of, and its values for probe batches.
+Signature = Tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +54,14 @@ class Average:
 
   variable: str
   statistic: TensorRef
-  signature: object
+  signature: Optional[Signature]
   helpers: FrozenSet[str]
   update: str
 
 
-def is_taken_of_data(graph, dependence, ref):
+def is_taken_of_data(
+  graph: Graph, dependence: Dependence, ref: TensorRef
+) -> bool:
   """Whether an op makes a statistic of data, and not of other statistics."""
   return batch_statistic(graph, ref) is not None or (
     dependence(ref) == STATISTIC
@@ -57,43 +74,68 @@ _PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
 
 
 class Averages:
-  """All moving averages of batch statistics in a graph."""
+  """All moving averages of batch statistics in a graph.
 
-  def __init__(self, graph: Graph, needed):
-    """Reads every update of the graph.
+  Attributes:
+    dependence: the Dependence of what the outputs or an update need.
+    all: an Average for each update that keeps one.
+  """
+
+  def __init__(
+    self,
+    graph: Graph,
+    needed: Collection[str],
+    updates: Dict[str, List[str]],
+    dependence: Dependence,
+  ):
+    """Has no averages yet; `read` finds them.
 
     Args:
       graph: with the training part still in it.
       needed: names of the nodes that the outputs need.
+      updates: names of update nodes by the variable that they write.
+      dependence: a Dependence that covers both.
     """
+    self.dependence = dependence
+    self.all: List[Average] = []
     self._graph = graph
     self._needed = needed
-    self._updates = collections.OrderedDict()
-    for node in graph:
-      if node.op in ops.UPDATES:
-        variable = variable_of(graph, graph.inputs(node.name)[0])
-        if variable is not None:
-          self._updates.setdefault(variable, []).append(node.name)
-    names = [n for updates in self._updates.values() for n in updates]
-    region = dict.fromkeys(needed)
-    region.update(graph.ancestors(names, control=False))
-    order = graph.topological(region)
-    self.dependence = Dependence(graph, order)
-    others = self._reductions_of_other_axes(order)
-    if others:
-      self.dependence = Dependence(graph, order, others)
-    # Initialisers and restores write what no batch has a part in.
-    self._updates = {
-      v: kept
-      for v, kept in (
-        (v, [n for n in updates if self._written(n) != FREE])
-        for v, updates in self._updates.items()
-      )
-      if kept
-    }
+    self._updates = updates
+    self._by_statistic: Dict[TensorRef, List[Average]]
+    self._by_signature: Dict[Signature, List[Average]]
     self._by_statistic = collections.defaultdict(list)
     self._by_signature = collections.defaultdict(list)
-    self.all = []
+
+  @classmethod
+  def read(cls, graph: Graph, needed: Collection[str]) -> Averages:
+    """Reads every update of a graph.
+
+    Args:
+      graph: with the training part still in it; stays as it is.
+      needed: names of the nodes that the outputs need.
+    """
+    updates = _updates(graph)
+    region = dict.fromkeys(needed)
+    names = [name for found in updates.values() for name in found]
+    region.update(graph.ancestors(names, control=False))
+    order = graph.topological(region)
+    averages = cls(graph, needed, updates, Dependence(graph, order))
+    others = averages._reductions_of_other_axes(order)
+    if others:
+      averages.dependence = Dependence(graph, order, others)
+    averages._drop_fixed()
+    averages._find()
+    return averages
+
+  def _drop_fixed(self) -> None:
+    """Initialisers and restores write what no batch has a part in."""
+    kept = {
+      variable: [name for name in names if self._written(name) != FREE]
+      for variable, names in self._updates.items()
+    }
+    self._updates = {v: names for v, names in kept.items() if names}
+
+  def _find(self) -> None:
     for variable, updates in self._updates.items():
       for update in updates:
         average = self._read(variable, update)
@@ -103,13 +145,13 @@ class Averages:
           if average.signature is not None:
             self._by_signature[average.signature].append(average)
 
-  def _reductions_of_other_axes(self, order):
+  def _reductions_of_other_axes(self, order: List[str]) -> Set[str]:
     """Averaged reductions that leave axis 0, where the batch mostly is.
 
     Time may be first, or channels may have been moved there. What is averaged
     into a variable of fixed size has no batch in it.
     """
-    found = set()
+    found: Set[str] = set()
     first = self.dependence
     for variable, updates in self._updates.items():
       for update in updates:
@@ -123,9 +165,11 @@ class Averages:
     self.dependence = first
     return found
 
-  def _reductions_behind(self, update, dependence):
+  def _reductions_behind(self, update: str, dependence: Dependence) -> Set[str]:
     graph = self._graph
-    stack, seen, found = [graph.data_inputs(update)[1]], set(), set()
+    stack = [graph.data_inputs(update)[1]]
+    seen: Set[TensorRef] = set()
+    found: Set[str] = set()
     for ref in stack:
       if ref in seen or dependence(ref) != DATA:
         continue
@@ -137,18 +181,18 @@ class Averages:
         stack.extend(graph.data_inputs(ref.node))
     return found
 
-  def is_updated(self, variable):
+  def is_updated(self, variable: str) -> bool:
     """Whether some update writes batch dependent values into a variable."""
     return variable in self._updates
 
-  def of(self, ref: TensorRef):
+  def of(self, ref: TensorRef) -> List[Average]:
     """Averages of a statistic, or else of an equal one elsewhere."""
     found = list(self._by_statistic.get(ref, ()))
     for signature in self._signatures(ref) if not found else ():
       found += self._by_signature.get(signature, ())
     return list({a.variable: a for a in found}.values())
 
-  def variables(self, found):
+  def variables(self, found: Iterable[Average]) -> List[str]:
     """What averages of one statistic come down to: one variable, if told.
 
     Args:
@@ -165,14 +209,14 @@ class Averages:
     moving = [name for name in names if "moving" in name.lower()]
     return moving if len(moving) == 1 else names
 
-  def signature(self, ref: TensorRef):
+  def signature(self, ref: TensorRef) -> Optional[Signature]:
     """What a statistic is of what: equal for equal statistics.
 
     Returns:
       The tensor it is taken of and its values for two probe batches; None
       where it is no function of one tensor's rows.
     """
-    sources = set()
+    sources: Set[TensorRef] = set()
     values = []
     for probe in _PROBES:
       reader = self._reader({}, probe, sources)
@@ -182,9 +226,9 @@ class Averages:
       values.append(round(float(value), 6))
     return (next(iter(sources)),) + tuple(values)
 
-  def signatures_of(self, x: TensorRef, which):
+  def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:
     """Signatures that `which` ("mean" or "variance") of x may have."""
-    source = source_of(self._graph, x)
+    source = origin_of(self._graph, x, VIEWS)
     if which == "mean":
       return [(source,) + tuple(round(float(p.mean()), 6) for p in _PROBES)]
     return [
@@ -192,7 +236,7 @@ class Averages:
       for d in (0, 1)
     ]
 
-  def _signatures(self, ref):
+  def _signatures(self, ref: TensorRef) -> List[Signature]:
     """Signatures by which an equal statistic elsewhere is known."""
     statistic = batch_statistic(self._graph, ref)
     if statistic is not None:
@@ -200,15 +244,20 @@ class Averages:
     signature = self.signature(ref)
     return [] if signature is None else [signature]
 
-  def _reader(self, given, rows, sources):
+  def _reader(
+    self,
+    given: Mapping[TensorRef, float],
+    rows: Optional[np.ndarray],
+    sources: Set[TensorRef],
+  ) -> Reader:
     return Reader(
       self._graph, self.dependence, self._updates, given, rows, sources
     )
 
-  def _written(self, update):
+  def _written(self, update: str) -> int:
     return self.dependence(self._graph.data_inputs(update)[1])
 
-  def _read(self, variable, update):
+  def _read(self, variable: str, update: str) -> Optional[Average]:
     """The Average that an update keeps, or None."""
     if self._written(update) != STATISTIC:
       return None
@@ -224,11 +273,12 @@ class Averages:
         )
     return None
 
-  def _candidates(self, update):
+  def _candidates(self, update: str) -> List[TensorRef]:
     """Statistics behind an update: needed ones first, nearest first."""
     graph = self._graph
     stack = [graph.data_inputs(update)[1]]
-    seen, needed, others = set(), [], []
+    seen: Set[TensorRef] = set()
+    needed, others = [], []
     for ref in stack:
       if ref in seen or self.dependence(ref) != STATISTIC:
         continue
@@ -243,9 +293,12 @@ class Averages:
         stack.extend(graph.data_inputs(ref.node))
     return needed + others
 
-  def _settles_at(self, variable, update, statistic):
+  def _settles_at(
+    self, variable: str, update: str, statistic: TensorRef
+  ) -> Optional[Set[str]]:
     """Helpers of the update, where its fixed point is the statistic."""
-    ratios, helpers = [], set()
+    ratios: List[float] = []
+    helpers: Set[str] = set()
     for probe in (0.7, 2.3):
       reader = self._reader({statistic: probe}, None, set())
       value = reader.fixed_point(variable, update)
@@ -257,3 +310,14 @@ class Averages:
     if abs(ratios[0] - ratios[1]) > 1e-6 * abs(ratios[0]):
       return None
     return helpers - {variable}
+
+
+def _updates(graph: Graph) -> Dict[str, List[str]]:
+  """Names of update nodes by the variable that they write, in order."""
+  updates: Dict[str, List[str]] = {}
+  for node in graph:
+    if node.op in ops.UPDATES:
+      variable = variable_of(graph, graph.inputs(node.name)[0])
+      if variable is not None:
+        updates.setdefault(variable, []).append(node.name)
+  return updates

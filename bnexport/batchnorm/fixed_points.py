@@ -9,66 +9,31 @@ from __future__ import annotations
 
 import numpy as np
 
+from bnexport.analysis import arithmetic
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC
 from bnexport.batchnorm.forms import NORM_OPS, batch_statistic, op_form
 from bnexport.graph import ops
 from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
 from bnexport.graph.variables import variable_of
 
 # What a non-data scalar of unknown value, such as a decay, is taken for.
 _UNKNOWN = 0.9
 _MOST_DEPTH = 120
 
-_UNARY = {
-  "Neg": np.negative,
-  "Square": np.square,
-  "Sqrt": np.sqrt,
-  "Exp": np.exp,
-  "Log": np.log,
-  "Abs": np.abs,
-  "Relu": lambda a: np.maximum(a, 0),
-  "Rsqrt": lambda a: 1 / np.sqrt(a),
-  "Reciprocal": lambda a: 1 / a,
-  "Inv": lambda a: 1 / a,
-  "Floor": np.floor,
-}
-_BINARY = {
-  "Add": np.add,
-  "AddV2": np.add,
-  "Sub": np.subtract,
-  "Mul": np.multiply,
-  "RealDiv": np.divide,
-  "Div": np.divide,
-  "Pow": np.power,
-  "Maximum": np.maximum,
-  "Minimum": np.minimum,
-  "SquaredDifference": lambda a, b: np.square(a - b),
-  "DivNoNan": np.divide,
-}
-_SAME = (
-  ops.CARRIERS
-  | ops.RESHAPES
-  | ops.RESOURCE_READS
-  | ops.SWITCHES
-  | {
-    "Cast",
-  }
+_ARITHMETIC = arithmetic.select(
+  "Abs Add AddN AddV2 Div DivNoNan Exp Floor Inv Log Maximum Minimum Mul Neg "
+  "Pow RealDiv Reciprocal Relu Rsqrt Sqrt Square SquaredDifference Sub"
 )
+_SAME = STORED_VIEWS | ops.SWITCHES
 # Ops that are computed; statistics are looked for behind these.
 KNOWN = (
-  frozenset(_UNARY)
-  | frozenset(_BINARY)
+  _ARITHMETIC
   | _SAME
   | ops.MERGES
-  | {
-    "AddN",
-    "Mean",
-    "Sum",
-    "Select",
-    "SelectV2",
-  }
   | ops.UPDATES
   | NORM_OPS
+  | {"Mean", "Sum", "Select", "SelectV2"}
 )
 
 
@@ -165,16 +130,10 @@ class Reader:
       return self._norm(ref)
     if op in ops.REDUCTIONS and level != FREE:
       return self._reduce(op, refs)
-    return self._arithmetic(op, refs, level)
-
-  def _arithmetic(self, op, refs, level):
-    if op in _UNARY or op in _BINARY or op == "AddN":
+    if op in _ARITHMETIC:
       values = [self.value(r) for r in refs]
-      if any(v is None for v in values):
-        return None
-      if op == "AddN":
-        return sum(values)
-      return _UNARY[op](*values) if op in _UNARY else _BINARY[op](*values)
+      known = all(v is not None for v in values)
+      return arithmetic.compute(node, values) if known else None
     return _UNKNOWN if level == FREE else None
 
   def _variable(self, name):
@@ -204,7 +163,7 @@ class Reader:
   def _source(self, ref):
     if self._rows is None:
       return None
-    self._sources.add(source_of(self._graph, ref))
+    self._sources.add(origin_of(self._graph, ref, VIEWS))
     return self._rows
 
   def _norm(self, ref):
@@ -223,16 +182,5 @@ class Reader:
     value = self.value(refs[0])
     if value is None or not np.ndim(value):
       return value  # statistics of groups: their average is one again
-    return {"Mean": np.mean, "Sum": np.sum, "Max": np.max, "Min": np.min}.get(
-      op, lambda _: None
-    )(value)
-
-
-def source_of(graph, ref):
-  """The tensor that a tensor is a view of."""
-  while True:
-    op = graph.op(ref.node)
-    if op in ops.IDENTITIES or op in ops.RESHAPES or op == "Cast":
-      ref = graph.inputs(ref.node)[0]
-    else:
-      return ref
+    reduce = arithmetic.REDUCTIONS.get(op)
+    return None if reduce is None else reduce(value)

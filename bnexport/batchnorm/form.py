@@ -33,7 +33,8 @@ class Slot(NamedTuple):
   """One data input of a node."""
 
   node: str
-  index: int
+  # The field hides tuple.index, which nobody asks a slot for.
+  index: int  # type: ignore[assignment]
 
 
 class Place(NamedTuple):
@@ -235,5 +236,9 @@ class OpForm(Form):
       given["variance"],
       self.epsilon(node),
     )
-    behind = rank - 1 - channel_axis(node, rank)
-    return Affine(*(array.reshape([-1] + [1] * behind) for array in found))
+    sizes = [-1] + [1] * (rank - 1 - channel_axis(node, rank))
+
+    def shaped(array):
+      return array.reshape(sizes)
+
+    return Affine(*map(shaped, found))

@@ -12,12 +12,9 @@ from typing import List, Optional
 
 import numpy as np
 
-from bnexport.analysis.branches import Branches, unswitched, viewed
 from bnexport.analysis.dependence import STATISTIC
 from bnexport.analysis.flow import Flow, is_setting
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.averages import Averages, is_taken_of_data
-from bnexport.batchnorm.fixed_points import source_of
 from bnexport.batchnorm.forms import find_among
 from bnexport.batchnorm.health import health
 from bnexport.batchnorm.norm import (
@@ -30,6 +27,13 @@ from bnexport.batchnorm.norm import (
 from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.origins import (
+  BRANCH_VIEWS,
+  STORED_VIEWS,
+  VIEWS,
+  origin_of,
+  stored_name,
+)
 from bnexport.graph.variables import variable_of
 
 # Larger constants are no statistics of channels.
@@ -107,7 +111,7 @@ class _Norms:
   def _read_averages(self):
     # Reading every update is the dear part; frozen graphs have none.
     if self._averages is None:
-      self._averages = Averages(self.graph, self.needed)
+      self._averages = Averages.read(self.graph, self.needed)
       self._shared = SharedNorms(self.graph, self._averages)
 
   def _settle(self, norm):
@@ -190,7 +194,7 @@ class _Norms:
       return None
     self._read_averages()
     # Of several roots one may be the other statistic's.
-    same = [ref, source_of(self.graph, ref)]
+    same = [ref, origin_of(self.graph, ref, VIEWS)]
     for root in same + (origin.roots if len(origin.roots) == 1 else []):
       for source in (self._averages, self._shared):
         name = self._pick(source.of(root))
@@ -226,14 +230,14 @@ class _Norms:
 
   def _joined(self, found):
     """One norm for those of one layer that a phase chooses among."""
-    branches = Branches(self.graph, self.order)
+    contexts = self.flow.contexts
     layers = []
     for norm in found:
       for layer in layers:
         if all(
           self._is_same(norm, other)
           and (
-            branches.are_opposite(norm.name, other.name)
+            contexts.are_opposite(norm.name, other.name)
             or self._are_selected(norm, other)
           )
           for other in layer
@@ -247,14 +251,18 @@ class _Norms:
   def _is_same(self, a, b):
     """Whether two norms are one layer's: by what they norm, or hold."""
     if a.x is not None and b.x is not None:
-      if viewed(self.graph, a.x) == viewed(self.graph, b.x):
+      xs = {origin_of(self.graph, norm.x, BRANCH_VIEWS) for norm in (a, b)}
+      if len(xs) == 1:
         return True
     return bool(self._variables(a) & self._variables(b))
 
   def _variables(self, norm):
     """Names of what holds a norm's averages, scale and offset."""
     parameters = norm.form.parameters(self.graph, norm.name)
-    names = {_holder(self.graph, ref) for ref in parameters}
+    names = {
+      stored_name(self.graph, ref, STORED_VIEWS | ops.SWITCHES)
+      for ref in parameters
+    }
     return (names | {norm.moving_mean, norm.moving_variance}) - {None}
 
   def _are_selected(self, a, b):
@@ -279,15 +287,6 @@ def _one_of(layer):
   if len({n.statistics for n in layer}) > 1:
     norm = dataclasses.replace(norm, statistics=SWITCHED)
   return norm
-
-
-def _holder(graph, ref):
-  """Name of what holds a parameter, read inside of conditionals or not."""
-  while True:
-    ref = unswitched(graph, ref)
-    if graph.op(ref.node) not in ops.RESOURCE_READS:
-      return stored_name(graph, ref)
-    ref = graph.inputs(ref.node)[0]
 
 
 def _is_vector(node):

@@ -8,7 +8,6 @@ population's mean and variance take their place, and no training is needed.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Optional, Tuple
 
 import numpy as np
@@ -28,11 +27,11 @@ from bnexport.graph.nodes import (
   in_scope,
   tensor_attr,
 )
+from bnexport.graph.origins import STORED_VIEWS
+from bnexport.model.changes import changes_by
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
 _KEPT = "--keep_batch_statistics keeps it as it is"
-# What a stored value may go through before a norm reads it.
-_PASSES_ON = ops.CARRIERS | ops.RESHAPES | ops.RESOURCE_READS | {"Cast"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +129,7 @@ def recalibrate(
     for norm in group.norms
   ]
   _write(model, groups)
-  model.history.extend(map(str, done))
+  model.history += changes_by("recalibrate", map(str, done))
   return done
 
 
@@ -257,18 +256,16 @@ def _write(model, groups):
       _write_statistic(model, group, which)
     for norm in group.norms:
       norm.form.to_inference(graph.node(norm.name))
-  model.history.extend(StripUnusedNodes().apply(model))
+  strip = StripUnusedNodes()
+  model.history += changes_by(strip.name, strip.apply(model))
   settled = {name for name in computed if name not in graph}
   settled.update(norm.name for group in groups for norm in group.norms)
+  # A doubt about a norm that now has statistics of its own is settled.
   model.warnings[:] = [
-    line for line in model.warnings if _keeping(line) not in settled
+    doubt
+    for doubt in model.warnings
+    if getattr(doubt, "node", None) not in settled
   ]
-
-
-def _keeping(line):
-  """The norm that UseStoredStatistics warns of, or None."""
-  found = re.match("norm '([^']*)' keeps computing its own statistics", line)
-  return found and found.group(1)
 
 
 def _write_statistic(model, group, which):
@@ -325,7 +322,7 @@ def _is_read_elsewhere(model, stored, slots):
       for i, ref in enumerate(graph.data_inputs(reader)):
         if ref.node != name or Slot(reader, i) in slots:
           continue
-        if i or graph.op(reader) not in _PASSES_ON:
+        if i or graph.op(reader) not in STORED_VIEWS:
           return True
         if reader not in names:
           names.append(reader)

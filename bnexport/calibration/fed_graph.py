@@ -83,7 +83,7 @@ def find_inputs(model, groups, needed, data):
         nearest(
           name,
           placeholders,
-          "; name the arrays %s"
+          "name the arrays %s"
           % ", ".join((f"'{name}'" for name in placeholders)),
         ),
       )

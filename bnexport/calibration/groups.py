@@ -12,8 +12,8 @@ from bnexport.batchnorm.form import Place
 from bnexport.batchnorm.norm import BatchNorm
 from bnexport.calibration.components import strong_components
 from bnexport.errors import TransformError
-from bnexport.graph import ops
-from bnexport.graph.variables import Frames
+from bnexport.graph import TensorRef
+from bnexport.graph.contexts import Contexts
 
 _LOOP_ENDS = ("NextIteration", "RefNextIteration")
 
@@ -104,36 +104,17 @@ def group_norms(graph, outputs, norms):
 
 def _refuse_unreachable(graph, order, norms):
   """Raises TransformError where no run can show a norm's input."""
-  frames = Frames(graph, order)
-  branches = _branches(graph, order)
+  contexts = Contexts(graph, order)
   for norm in norms:
     fact = None
     if norm.x is None or norm.mean is None:
       fact = "its formula does not tell what it normalises"
-    elif frames.of(norm.name) or frames.of(norm.x.node):
+    elif contexts.frame(norm.name) or contexts.frame(norm.x.node):
       fact = "it is inside a while loop, where its input can't be fetched"
-    elif branches[norm.name] or branches[norm.x.node]:
+    elif contexts.sides(TensorRef(norm.name)) or contexts.sides(norm.x):
       fact = "it is inside a conditional, which may leave it out"
     if fact is not None:
       refuse(norm, fact)
-
-
-def _branches(graph, order):
-  """In how many conditionals each node is."""
-  depths = {}
-  for name in order:
-    op, refs = graph.op(name), graph.inputs(name)
-    depth = max((depths.get(ref.node, 0) for ref in refs), default=0)
-    if op in ops.SWITCHES:
-      depth += 1
-    elif op in ops.EXITS:
-      depth -= 1
-    elif op in ops.MERGES and not any(
-      graph.op(ref.node) in _LOOP_ENDS for ref in refs
-    ):
-      depth -= 1
-    depths[name] = max(depth, 0)
-  return depths
 
 
 # Where a norm reads its statistics.

@@ -32,6 +32,7 @@ from bnexport.checks.portability import (
   unregistered_ops,
 )
 from bnexport.checks.rule import Finding
+from bnexport.checks.subject import Subject
 from bnexport.checks.training import (
   constant_phase,
   default_phase,
@@ -71,7 +72,7 @@ RULES = (
 BY_CODE = {rule.code: rule for rule in RULES}
 
 
-def run(subject) -> List[Finding]:
+def run(subject: Subject) -> List[Finding]:
   """All findings about a Subject, in the order of the catalogue."""
   found = []
   for rule in RULES:
@@ -80,7 +81,7 @@ def run(subject) -> List[Finding]:
   return found
 
 
-def explain(code):
+def explain(code: str) -> str:
   """The page of a finding's code, as text.
 
   Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from typing import Callable, Mapping, Optional, Tuple
+from typing import Callable, Iterable, Mapping, Optional, Tuple
 
 # A NOTE does not stand against using the graph; the others do.
 ERROR = "error"
@@ -79,11 +79,11 @@ class Rule:
   why: str
   code_sample: str
   cure: str
-  look: Callable
+  look: Callable[..., Iterable[Tuple[str, str, str]]]
   bad: Example
   good: Example
 
-  def page(self):
+  def page(self) -> str:
     """The rule's page of the catalogue, as text."""
     return "\n".join(
       [
@@ -110,9 +110,9 @@ class Rule:
     )
 
 
-def _paragraph(text):
+def _paragraph(text: str) -> str:
   return textwrap.fill(" ".join(text.split()), 79)
 
 
-def _block(text):
+def _block(text: str) -> str:
   return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")

@@ -3,37 +3,55 @@
 
 from __future__ import annotations
 
+from typing import (
+  Any,
+  Callable,
+  Collection,
+  Dict,
+  Generic,
+  Iterable,
+  List,
+  Optional,
+  Tuple,
+  TypeVar,
+)
+
 import numpy as np
 
 from bnexport.analysis import ends
 from bnexport.analysis.flow import Flow
-from bnexport.analysis.partial_evaluation import Evaluation
-from bnexport.analysis.phase import find_leaves
+from bnexport.analysis.partial_evaluation import PartialEvaluation
+from bnexport.analysis.phase import Leaf, find_leaves
 from bnexport.batchnorm import norms
+from bnexport.batchnorm.norm import BatchNorm
 from bnexport.errors import Error, GraphError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value, op_histogram
+from bnexport.graph.nodes import Signatures, constant_value, op_histogram
 from bnexport.mending import faults, mending
+from bnexport.mending.faults import Fault
 from bnexport.model import Model
 from bnexport.model.checkpoint import Values
+from bnexport.model.request import Request
+from bnexport.sources.contents import Contents
+from bnexport.tf1 import tf1
 from bnexport.transforms.inference.decide import at_inference
 from bnexport.transforms.inference.inlining import inlined
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 
+_T = TypeVar("_T")
 
-class _cached_property:
+
+class _cached_property(Generic[_T]):
   """A property computed at its first access.
 
   It is functools.cached_property, which Python 3.7 lacks: the value hides the
   descriptor, since the instance's own attributes come first.
   """
 
-  def __init__(self, method):
+  def __init__(self, method: Callable[[Any], _T]):
     self._method, self.__doc__ = method, method.__doc__
 
-  def __get__(self, instance, owner=None):
-    if instance is None:
-      return self
+  def __get__(self, instance: Any, owner: Any = None) -> _T:
     value = self._method(instance)
     instance.__dict__[self._method.__name__] = value
     return value
@@ -58,7 +76,13 @@ class Subject:
     target_tf: version of the TensorFlow that is to read it, or None.
   """
 
-  def __init__(self, contents, request, target_tf=None, values=None):
+  def __init__(
+    self,
+    contents: Contents,
+    request: Request,
+    target_tf: Optional[str] = None,
+    values: Optional[Values] = None,
+  ):
     """Finds the faults of what was read, then opens it.
 
     Args:
@@ -84,7 +108,7 @@ class Subject:
     if values is not None and not self.is_frozen:
       self.values = values
 
-  def _thaw(self, contents):
+  def _thaw(self, contents: Contents) -> Optional[Values]:
     """Values of the variables, those that freezing made constants included."""
     if self.graph is None:
       return None
@@ -95,9 +119,16 @@ class Subject:
     is_known = is_thawed or contents.checkpoint is not None or contents.held
     return values if is_known else None
 
-  def _model(self, values, outputs):
+  @property
+  def _opened(self) -> Graph:
+    assert self.graph is not None  # callers ask for that first
+    return self.graph
+
+  def _model(
+    self, values: Optional[Values], outputs: Tuple[TensorRef, ...]
+  ) -> Model:
     return Model(
-      graph=self.graph,
+      graph=self._opened,
       values=values,
       inputs=(),
       outputs=outputs,
@@ -108,12 +139,12 @@ class Subject:
   # Facts about the graph.
 
   @_cached_property
-  def flow(self):
+  def flow(self) -> Flow:
     """The graph's Flow."""
-    return Flow(self.graph)
+    return Flow(self._opened)
 
   @_cached_property
-  def outputs(self):
+  def outputs(self) -> Tuple[TensorRef, ...]:
     """TensorRefs of the outputs that were named, or of the likely ones."""
     if self.graph is None:
       return ()
@@ -122,19 +153,19 @@ class Subject:
     return tuple(ref for ref in refs if ref.node in self.graph)
 
   @_cached_property
-  def norms(self):
+  def norms(self) -> List[BatchNorm]:
     """The BatchNorms of the forward pass; see `batchnorm.norms`."""
     if self.graph is None:
       return []
     return norms.batch_norms(self.flow, [ref.node for ref in self.outputs])
 
   @_cached_property
-  def norms_at_inference(self):
+  def norms_at_inference(self) -> List[BatchNorm]:
     """Those of `norms` that the outputs need once the phase is decided."""
     return [norm for norm in self.norms if self.is_needed(norm.name)]
 
   @_cached_property
-  def health(self):
+  def health(self) -> Dict[str, Any]:
     """States of the stored statistics, by the norm's name."""
     return {
       norm.name: norms.health_of(self.graph, norm, self.values)
@@ -142,30 +173,31 @@ class Subject:
     }
 
   @_cached_property
-  def model(self):
+  def model(self) -> Model:
     """The graph with its values and outputs, as transforms take it."""
     return self._model(self.values, self.outputs)
 
   @_cached_property
-  def needed(self):
+  def needed(self) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
     return self.model.needed() if self.graph is not None else {}
 
   @_cached_property
-  def undecided(self):
+  def undecided(self) -> List[Leaf]:
     """Leaves of the predicates that choose between training and inference."""
     if not self.outputs:
       return []
-    order = self.graph.topological(self.graph.ancestors(self.needed))
-    evaluation = Evaluation(self.graph, order, {})
+    graph = self._opened
+    order = graph.topological(graph.ancestors(self.needed))
+    evaluation = PartialEvaluation(graph, order, {})
     leaves = find_leaves(self.model, evaluation)
     if not leaves or self.inference is None:
       return leaves
     return [leaf for leaf in leaves if leaf.name in self.inference.known]
 
   @_cached_property
-  def inference(self):
-    """The Evaluation of the graph at inference; None where that is unclear."""
+  def inference(self) -> Optional[PartialEvaluation]:
+    """The PartialEvaluation at inference; None where that is unclear."""
     if not self.outputs:
       return None
     try:
@@ -174,17 +206,17 @@ class Subject:
       return None
 
   @_cached_property
-  def needed_at_inference(self):
+  def needed_at_inference(self) -> Collection[str]:
     """Names of the nodes that the outputs need once the phase is decided."""
     if self.inference is None:
       return self.needed
     return self.inference.needed(self.outputs)
 
-  def is_needed(self, name):
+  def is_needed(self, name: str) -> bool:
     """Whether the outputs need a node at inference."""
     return name in self.needed_at_inference
 
-  def has_averages(self, norm):
+  def has_averages(self, norm: BatchNorm) -> bool:
     """Whether these files hold averages of a norm's statistics."""
     if norm.moving_mean is not None:
       return True
@@ -192,7 +224,7 @@ class Subject:
     # checkpoint beside it.
     return self.is_frozen and self.request.checkpoint is not None
 
-  def array(self, name, largest=1 << 26):
+  def array(self, name: str, largest: int = 1 << 26) -> Optional[np.ndarray]:
     """The value of a constant or variable, or None.
 
     Args:
@@ -202,26 +234,31 @@ class Subject:
     Returns:
       An array; None where there is no value or a larger one.
     """
-    if self.graph.op(name) == "Const":
-      return constant_value(self.graph, TensorRef(name), largest)
-    if self.values is None or name not in self.values:
+    if self._opened.op(name) == "Const":
+      return constant_value(self._opened, TensorRef(name), largest)
+    if self.values is None:
       return None
-    if np.prod(self.values.shape(name), dtype=np.int64) > largest:
+    shape = self.values.shape(name)
+    if shape is None or np.prod(shape, dtype=np.int64) > largest:
       return None
     return self.values[name]
 
   # Commands that clear a finding.
 
-  def fix(self, *flags, outputs=None):
+  def fix(
+    self, *flags: str, outputs: Optional[Iterable[TensorRef]] = None
+  ) -> str:
     """A command that exports or mends the graph, with more flags."""
     return self._command(self.is_frozen, outputs or self.outputs, flags)
 
-  def mend(self, *flags):
+  def mend(self, *flags: str) -> str:
     """A command that mends the graph's file, with more flags."""
     is_file = self.request.kind == "graph_def"
     return self._command(is_file or self.is_frozen, self.outputs, flags)
 
-  def _command(self, is_repair, outputs, flags):
+  def _command(
+    self, is_repair: bool, outputs: Iterable[TensorRef], flags: Iterable[str]
+  ) -> str:
     # A graph that does not open has no outputs but those the user named.
     named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
     return self.request.command(
@@ -229,16 +266,18 @@ class Subject:
     )
 
 
-def _devices(graph_def):
+def _devices(graph_def: tf1.GraphDef) -> Dict[str, List[str]]:
   """Names of the nodes that are placed on each device."""
-  found = {}
+  found: Dict[str, List[str]] = {}
   for node in graph_def.node:
     if node.device:
       found.setdefault(node.device, []).append(node.name)
   return found
 
 
-def _opened(graph_def, signatures, found):
+def _opened(
+  graph_def: tf1.GraphDef, signatures: Signatures, found: List[Fault]
+) -> Tuple[Optional[Graph], Optional[GraphError]]:
   """Returns the Graph, mended and inlined, or None and the GraphError."""
   # A missing input is taken as fed, so that all other findings show.
   missing = [

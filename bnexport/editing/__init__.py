@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Editing a Graph as graph_editor did: its verbs, and what they work on."""
+"""Graph editing as tf.contrib.graph_editor had it: verbs and selections."""
 
 from bnexport.editing.rewiring import (
   add_control,

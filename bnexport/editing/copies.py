@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a Graph copied, computed again from other tensors, or renamed.
+"""Copies of parts of a Graph, recomputed tensors and renamed scopes.
 
 Tensors are TensorRefs or their text; nodes are names, one or several. In the
 examples:
@@ -16,18 +16,28 @@ examples:
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, Iterable, List, Optional, Union
 
-from bnexport.editing.pieces import add_copies, as_refs, below, moved
+from bnexport.editing.pieces import add_copies, below, moved
 from bnexport.editing.rewiring import refuse_unlike
-from bnexport.editing.selection import as_ref, backward, forward, members
+from bnexport.editing.selection import (
+  Names,
+  Tensors,
+  as_ref,
+  as_refs,
+  backward,
+  forward,
+  members,
+)
 from bnexport.errors import GraphError, nearest
-from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import in_scope
-from bnexport.graph.variables import Frames
 
 
-def copy(graph: Graph, names, scope, inputs=None) -> Dict[str, str]:
+def copy(
+  graph: Graph, names: Names, scope: str, inputs: Optional[Tensors] = None
+) -> Dict[str, str]:
   """Copies nodes within a graph.
 
   The copies read each other; what the originals read from outside they read
@@ -52,40 +62,40 @@ def copy(graph: Graph, names, scope, inputs=None) -> Dict[str, str]:
   Raises:
     GraphError: there is no such tensor, or its dtype is another.
   """
-  own, inputs = members(graph, names), as_refs(inputs)
-  for old, new in inputs.items():
+  own, given = members(graph, names), as_refs(inputs)
+  for old, new in given.items():
     refuse_unlike(graph, old, new)
   loops = _whole_frames(graph, own)
-  named = add_copies(graph, [graph.node(name) for name in own], scope, inputs)
+  named = add_copies(graph, [graph.node(name) for name in own], scope, given)
   _name_frames(graph, [named[name] for name in loops], scope)
   return named
 
 
-def _frames(graph):
-  """The Frames of a graph; None where it has no loops."""
+def _contexts(graph: Graph) -> Optional[Contexts]:
+  """The Contexts of a graph; None where it has no loops."""
   if not any(node.op in ops.ENTERS for node in graph):
     return None
-  return Frames(graph, graph.topological())
+  return Contexts(graph, graph.topological())
 
 
-def _whole_frames(graph, own):
-  """Those of the nodes that enter a loop of which all nodes are among them."""
+def _whole_frames(graph: Graph, own: Dict[str, None]) -> List[str]:
+  """Names of the Enter nodes of loops that lie wholly in `own`."""
   enters = [name for name in own if graph.op(name) in ops.ENTERS]
-  frames = _frames(graph) if enters else None
-  if frames is None:
+  contexts = _contexts(graph) if enters else None
+  if contexts is None:
     return []
   partial = set()
   for name in graph.names():
-    frame = frames.of(name)
+    frame = contexts.frame(name)
     for depth in range(1, len(frame) + 1) if name not in own else ():
       partial.add(frame[:depth])
-  return [name for name in enters if frames.of(name) not in partial]
+  return [name for name in enters if contexts.frame(name) not in partial]
 
 
-def _name_frames(graph, enters, scope):
-  """Gives loops names of their own: TensorFlow tells loops by them."""
+def _name_frames(graph: Graph, enters: Iterable[str], scope: str) -> None:
+  """Gives copied loops own frame names; TensorFlow tells loops by them."""
   taken = {node.attr["frame_name"].s for node in graph if node.op in ops.ENTERS}
-  new = {}
+  new: Dict[bytes, bytes] = {}
   for name in enters:
     attr = graph.node(name).attr["frame_name"]
     if attr.s not in new:
@@ -99,8 +109,13 @@ def _name_frames(graph, enters, scope):
     attr.s = new[attr.s]
 
 
-def recompute(graph: Graph, tensors, given, scope) -> List[TensorRef]:
-  """Adds what computes tensors from others than they are computed from.
+def recompute(
+  graph: Graph,
+  tensors: Union[AnyRef, Iterable[AnyRef]],
+  given: Tensors,
+  scope: str,
+) -> List[TensorRef]:
+  """Adds nodes that compute tensors anew, from others in place of `given`.
 
   Copied is what lies between, loops as a whole.
 
@@ -124,43 +139,44 @@ def recompute(graph: Graph, tensors, given, scope) -> List[TensorRef]:
   Raises:
     GraphError: none depends on a given one; see `copy` as well.
   """
-  given = as_refs(given)
-  one = isinstance(tensors, (str, TensorRef))
-  wanted = [as_ref(ref) for ref in ([tensors] if one else tensors)]
+  instead = as_refs(given)
+  if isinstance(tensors, (str, TensorRef)):
+    tensors = [tensors]
+  wanted = [as_ref(ref) for ref in tensors]
   needed = backward(
-    graph, [ref.node for ref in wanted if ref not in given], stop=given
+    graph, [ref.node for ref in wanted if ref not in instead], stop=instead
   )
-  readers = dict.fromkeys(r for old in given for r in graph.readers_of(old))
+  readers = dict.fromkeys(r for old in instead for r in graph.readers_of(old))
   between = forward(graph, readers, within=needed)
-  if not between and not set(wanted) & set(given):
+  if not between and not set(wanted) & set(instead):
     raise GraphError(
       f"recompute '{wanted[0]}'",
       "it does not depend on %s"
-      % (" or ".join((f"'{ref}'" for ref in given)) or "anything",),
+      % (" or ".join((f"'{ref}'" for ref in instead)) or "anything",),
       "give tensors on the way to it",
     )
-  named = copy(graph, _with_loops(graph, between), scope, given)
-  return [moved(ref, named, given) for ref in wanted]
+  named = copy(graph, _with_loops(graph, between), scope, instead)
+  return [moved(ref, named, instead) for ref in wanted]
 
 
-def _with_loops(graph, names):
-  """Nodes, and all of the outermost loops that these are in."""
-  frames = _frames(graph)
-  if frames is None:
-    return names
-  loops = {frames.of(name)[:1] for name in names if frames.of(name)}
+def _with_loops(graph: Graph, names: Dict[str, None]) -> List[str]:
+  """The nodes, and all nodes of the outermost loops that they are in."""
+  contexts = _contexts(graph)
+  if contexts is None:
+    return list(names)
+  loops = {contexts.frame(name)[:1] for name in names} - {()}
 
-  def is_of_loops(name):
-    frame = frames.of(name)
+  def is_of_loops(name: str) -> bool:
+    frame = contexts.frame(name)
     if graph.op(name) in ops.EXITS and not frame:
-      frame = frames.of(graph.inputs(name)[0].node)
+      frame = contexts.frame(graph.inputs(name)[0].node)
     return frame[:1] in loops
 
   more = [n for n in graph.names() if n not in names and is_of_loops(n)]
   return list(names) + more
 
 
-def rename_scope(graph: Graph, scope, new) -> Dict[str, str]:
+def rename_scope(graph: Graph, scope: str, new: str) -> Dict[str, str]:
   """Renames the node called `scope` and all below it.
 
     >>> copies.rename_scope(graph, "net", "tower/net")

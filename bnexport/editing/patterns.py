@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Finding a formula in a Graph, written as it reads: `y = Add(Mul(x, a), b)`.
+r"""Formulas found in a Graph, written as they read: `y = Add(Mul(x, a), b)`.
 
 A pattern is one statement or several, as bnexport.text writes them, and more:
 
@@ -26,10 +26,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from bnexport import text
-from bnexport.editing.selection import members
+from bnexport.editing.selection import Names, members
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.tf1 import op_def, tf1
@@ -57,7 +57,7 @@ _REST = "..."
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """Where a pattern is in a graph.
+  """A place of a graph that matches a pattern.
 
   Attributes:
     root: name of the node that is the pattern's root.
@@ -69,13 +69,13 @@ class Match:
   tensors: Dict[str, TensorRef]
   nodes: Tuple[str, ...]
 
-  def __getitem__(self, name) -> TensorRef:
+  def __getitem__(self, name: str) -> TensorRef:
     return self.tensors[name]
 
 
 @dataclasses.dataclass(frozen=True)
 class NearMiss:
-  """Where a pattern nearly is.
+  """A place of a graph that matches a part of a pattern.
 
   Attributes:
     root: name of the node that would be the pattern's root.
@@ -89,15 +89,17 @@ class NearMiss:
   count: int
   fact: str
 
-  def __str__(self):
+  def __str__(self) -> str:
     return (
       f"at '{self.root}' {self.matched} of {self.count} nodes match: "
       f"{self.fact}"
     )
 
 
-def find(graph: Graph, pattern, within=None) -> List[Match]:
-  """All places where a pattern is, one for each node that can be its root.
+def find(
+  graph: Graph, pattern: str, within: Optional[Names] = None
+) -> List[Match]:
+  """All matches of a pattern, one for each node that can be its root.
 
   What is found can be replaced: here by a node that reads the same.
 
@@ -118,8 +120,10 @@ def find(graph: Graph, pattern, within=None) -> List[Match]:
   return [match for match, _ in _tried(graph, _read(pattern), within) if match]
 
 
-def near_misses(graph: Graph, pattern, within=None, most=3) -> List[NearMiss]:
-  """Places where a part of a pattern is, the largest parts first.
+def near_misses(
+  graph: Graph, pattern: str, within: Optional[Names] = None, most: int = 3
+) -> List[NearMiss]:
+  """Places that match a part of a pattern, the largest parts first.
 
     >>> for miss in patterns.near_misses(graph, "y = Sub(Mul(x, a), Neg(b))"):
     ...   print(miss)
@@ -135,13 +139,18 @@ def near_misses(graph: Graph, pattern, within=None, most=3) -> List[NearMiss]:
     The nearest ones; none where no node has the root's op, and none for nodes
     where the pattern is.
   """
-  pattern = _read(pattern)
-  found = [miss for match, miss in _tried(graph, pattern, within) if not match]
+  found = [
+    miss
+    for _, miss in _tried(graph, _read(pattern), within)
+    if miss is not None
+  ]
   found.sort(key=lambda miss: -miss.matched)
   return found[:most]
 
 
-def _tried(graph, pattern, within):
+def _tried(
+  graph: Graph, pattern: _Pattern, within: Optional[Names]
+) -> Iterator[Tuple[Optional[Match], Optional[NearMiss]]]:
   """Yields (Match or None, NearMiss or None) for each node that has the op."""
   wanted = pattern.nodes[pattern.root].ops
   names = graph.names() if within is None else members(graph, within)
@@ -175,12 +184,12 @@ class _Pattern(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _read(pattern) -> _Pattern:
+def _read(pattern: str) -> _Pattern:
   return _Reader(pattern).pattern()
 
 
 class _Reader:
-  """A recursive descent. Expressions get names that no text can give."""
+  """A recursive descent parser; expressions get names that no text can give."""
 
   def __init__(self, source):
     self._source = source
@@ -209,7 +218,7 @@ class _Reader:
     return _Pattern(self._nodes, roots[0])
 
   def _node(self, name, op):
-    """Reads what stands behind an op."""
+    """Reads alternative ops, inputs and attributes of a node."""
     kinds = [op]
     while self._accept("|"):
       kinds.append(self._word("an op"))
@@ -312,7 +321,7 @@ class _Search:
     return Match(name, tensors, tuple(nodes)), None
 
   def _solve(self, goals, bound) -> Optional[Dict[str, TensorRef]]:
-    """What each of the pattern's names is, so that all goals hold, or None.
+    """Tensors by the pattern's names for which all goals hold, or None.
 
     Args:
       goals: pairs of a goal and further goals. A goal is what the pattern
@@ -346,14 +355,14 @@ class _Search:
     return None
 
   def _orders(self, node, name):
-    """The inputs of a graph's node with their slots, as they may be taken."""
+    """Yields a node's inputs with their slots, in each order to match."""
     refs = list(enumerate(self._graph.data_inputs(name)))
     yield refs
     if self._graph.op(name) in COMMUTATIVE and len(node.inputs) == 2:
       yield refs[::-1]
 
   def _mismatch(self, node, want, have):
-    """What the pattern wants instead of a node; None where it fits."""
+    """Words for the node that the pattern wants; None where `have` fits."""
     graph = self._graph
     if node.ops and graph.op(have.node) not in node.ops:
       return " or ".join(sorted(node.ops))
@@ -371,7 +380,7 @@ class _Search:
     return None
 
   def _fail(self, bound, where, have, wanted):
-    """Keeps the fact where this is the deepest failure; returns None."""
+    """Notes the deepest failure of the search; returns None."""
     matched = sum(name in self._pattern.nodes for name in bound)
     if matched > self._deepest[0] or self._deepest[1] is None:
       op = self._graph.op(have.node)

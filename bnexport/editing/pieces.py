@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a Graph: cut off, taken out, put in.
+"""Parts of a Graph detached, extracted, cut out and spliced in.
 
 A piece is a Graph of its own, or its text. Tensors are TensorRefs or their
 text; nodes are names, one or several. In the examples:
@@ -17,7 +17,16 @@ text; nodes are names, one or several. In the examples:
 from __future__ import annotations
 
 import re
-from typing import Dict
+from typing import (
+  Collection,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+  Tuple,
+  Union,
+)
 
 from bnexport import text
 from bnexport.editing.rewiring import (
@@ -29,17 +38,32 @@ from bnexport.editing.rewiring import (
   remove_control,
   reroute,
 )
-from bnexport.editing.selection import as_ref, boundary, members
+from bnexport.editing.selection import (
+  Names,
+  Tensors,
+  as_ref,
+  as_refs,
+  boundary,
+  members,
+)
 from bnexport.errors import GraphError, nearest
-from bnexport.graph import Graph, TensorRef, ops, placement
-from bnexport.graph.nodes import Signatures, static_shape, type_attr
-from bnexport.mending.mending import placeholder_name, read_dtype
-from bnexport.tf1 import tf1
+from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.nodes import Signatures, static_shape
+from bnexport.graph.placeholders import (
+  cut_dtype,
+  placeholder_attrs,
+  placeholder_name,
+)
+from bnexport.tf1 import FunctionDef, tf1
 
+# The argument of splice.
+Piece = Union[Graph, tf1.GraphDef, str]
 _HEADER = re.compile(r"(?:\s+|#[^\n]*)*graph\s*\{")
 
 
-def placeholder(graph: Graph, tensor, name=None) -> TensorRef:
+def placeholder(
+  graph: Graph, tensor: AnyRef, name: Optional[str] = None
+) -> TensorRef:
   """Adds a placeholder of a tensor's dtype, and its shape where it is stated.
 
     >>> str(pieces.placeholder(graph, "z", "fed"))
@@ -54,42 +78,36 @@ def placeholder(graph: Graph, tensor, name=None) -> TensorRef:
     GraphError: nothing tells the dtype.
   """
   ref = as_ref(tensor)
-  attrs = placeholder_attrs(graph, ref)
+  attrs = _placeholder_attrs(graph, ref)
   name = placeholder_name(ref) if name is None else name
   return TensorRef(graph.add("Placeholder", name, (), attrs).name)
 
 
-def placeholder_attrs(graph: Graph, ref: TensorRef) -> Dict:
+def _placeholder_attrs(
+  graph: Graph, ref: TensorRef
+) -> Dict[str, tf1.AttrValue]:
   """Attributes of a placeholder for a tensor; see `placeholder`."""
-  dtype, signatures = dtype_of(graph, ref), Signatures()
-  for name in graph.readers_of(ref) if dtype is None else ():
-    if graph.op(name) in signatures:
-      dtype = read_dtype(graph.node(name), ref, signatures)
-      break
-  if not dtype:
-    raise GraphError(
-      f"make a placeholder for '{ref}'",
-      f"TensorFlow knows neither its op '{graph.op(ref.node)}' nor one that "
-      "reads it, so nothing tells its dtype",
-      "cut behind it",
-    )
-  attrs = {"dtype": type_attr(dtype)}
-  shape = static_shape(graph, ref)
-  if shape is not None:
-    sizes = [None if size < 0 else size for size in shape]
-    attrs["shape"] = tf1.AttrValue(shape=tf1.TensorShape(sizes).as_proto())
-  return attrs
+  dtype_of(graph, ref)  # which refuses an output that the node does not have
+  stated = static_shape(graph, ref)
+  shape = None
+  if stated is not None:
+    shape = tf1.TensorShape([None if n < 0 else n for n in stated])
+  return placeholder_attrs(cut_dtype(graph, ref, Signatures()), shape)
 
 
-def _placeholders(graph, refs):
-  """Placeholders for tensors, by these: for all, or for none."""
+def _placeholders(
+  graph: Graph, refs: Iterable[TensorRef]
+) -> Dict[TensorRef, TensorRef]:
+  """Placeholders by the tensors they stand for; for all, or for none."""
   for ref in refs:
-    placeholder_attrs(graph, ref)
+    _placeholder_attrs(graph, ref)
   return {ref: placeholder(graph, ref) for ref in refs}
 
 
-def detach_inputs(graph: Graph, names, control=False) -> Dict:
-  """Makes nodes read new placeholders for what they read from outside.
+def detach_inputs(
+  graph: Graph, names: Names, control: bool = False
+) -> Dict[TensorRef, TensorRef]:
+  """Makes nodes read new placeholders in place of tensors from outside.
 
     >>> made = pieces.detach_inputs(graph, "z")
     >>> show(graph, "z", "net/y_1")
@@ -113,8 +131,10 @@ def detach_inputs(graph: Graph, names, control=False) -> Dict:
   return made
 
 
-def detach_outputs(graph: Graph, names, control=False) -> Dict:
-  """Makes other nodes read new placeholders for what they read of these.
+def detach_outputs(
+  graph: Graph, names: Names, control: bool = False
+) -> Dict[TensorRef, TensorRef]:
+  """Makes other nodes read new placeholders in place of these nodes' tensors.
 
     >>> made = pieces.detach_outputs(graph, "net/h")
     >>> show(graph, "net/y", "net/h_1")
@@ -138,7 +158,7 @@ def detach_outputs(graph: Graph, names, control=False) -> Dict:
   return made
 
 
-def extract(graph: Graph, names) -> Graph:
+def extract(graph: Graph, names: Names) -> Graph:
   """A new Graph of copies of some nodes.
 
   What they read from outside is a placeholder there, named `a` for `a` and
@@ -162,21 +182,21 @@ def extract(graph: Graph, names) -> Graph:
   own = members(graph, names)
   proto = tf1.GraphDef(versions=graph.versions)
   proto.library.function.extend(graph.library.values())
-  piece, fed = Graph(proto, copy=False), {}
+  piece = Graph(proto)
+  fed: Dict[TensorRef, TensorRef] = {}
   for ref in boundary(graph, own).inputs:
     name = placeholder_name(ref)
     while name in own:
       name += "_"
-    attrs = placeholder_attrs(graph, ref)
+    attrs = _placeholder_attrs(graph, ref)
     fed[ref] = TensorRef(piece.add("Placeholder", name, (), attrs).name)
-  for name in own:
-    waits = graph.control_inputs(name)
-    fed.update((ref, None) for ref in waits if ref.node not in own)
-  add_copies(piece, [graph.node(name) for name in own], "", fed)
+  waits = [ref for name in own for ref in graph.control_inputs(name)]
+  gone = {ref for ref in waits if ref.node not in own}
+  add_copies(piece, [graph.node(name) for name in own], "", fed, gone)
   return piece
 
 
-def cut(graph: Graph, names) -> Graph:
+def cut(graph: Graph, names: Names) -> Graph:
   """Takes nodes out of a graph; returns them as a Graph, as `extract` does.
 
   Who read them reads placeholders of the tensors' names; nobody waits for
@@ -197,13 +217,17 @@ def cut(graph: Graph, names) -> Graph:
   piece = extract(graph, own)
   made = detach_outputs(graph, own, control=True)
   graph.remove(own)
-  free = {new.node: placeholder_name(old) for old, new in made.items()}
+  free = {new.node: placeholder_name(as_ref(old)) for old, new in made.items()}
   graph.rename({old: to for old, to in free.items() if to not in graph})
   return piece
 
 
 def splice(
-  graph: Graph, piece, inputs=None, outputs=None, scope=""
+  graph: Graph,
+  piece: Piece,
+  inputs: Optional[Tensors] = None,
+  outputs: Optional[Tensors] = None,
+  scope: str = "",
 ) -> Dict[str, str]:
   """Adds a piece to a graph.
 
@@ -236,40 +260,36 @@ def splice(
       itself, or both have a function of one name that differs; nothing is
       changed then.
   """
-  inputs, outputs = as_refs(inputs), as_refs(outputs)
+  read, handed = as_refs(inputs), as_refs(outputs)
   proto, is_open = _proto_of(piece)
   nodes = {node.name: node for node in proto.node}
-  for old, new in list(inputs.items()):
+  for old, new in list(read.items()):
     if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
       del nodes[old.node]
-      inputs[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
-  _refuse_missing(graph, nodes, inputs, outputs)
+      read[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  _refuse_missing(graph, nodes, read, handed)
   if isinstance(piece, Graph):
-    for old, new in inputs.items():
+    for old, new in read.items():
       if old.node in piece and not old.control:
         refuse_unlike(graph, old, new, of=piece)
   placed = _add_functions(graph, proto.library.function)
-  named = add_copies(graph, nodes.values(), scope, inputs)
+  named = add_copies(graph, nodes.values(), scope, read)
   try:
     if is_open:
       fill(graph, named.values())
-    new = {old: moved(ref, named, {}) for old, ref in outputs.items()}
-    reroute(graph, new, but=named.values())
+    there = {old: moved(ref, named, {}) for old, ref in handed.items()}
+    reroute(graph, there, but=named.values())
   except GraphError:
     graph.remove(named.values())
     for name in placed:
       del graph.library[name]
     raise
-  replaced = [ref.node for ref in outputs if _is_idle(graph, ref.node)]
+  replaced = [ref.node for ref in handed if _is_idle(graph, ref.node)]
   graph.remove(replaced)
   return _rename_back(graph, named, scope)
 
 
-def as_refs(tensors) -> Dict[TensorRef, TensorRef]:
-  return {as_ref(a): as_ref(b) for a, b in (tensors or {}).items()}
-
-
-def _proto_of(piece):
+def _proto_of(piece: Piece) -> Tuple[tf1.GraphDef, bool]:
   """A GraphDef, and whether its nodes may leave out attributes."""
   if isinstance(piece, Graph):
     return piece.to_graph_def(), False
@@ -277,11 +297,16 @@ def _proto_of(piece):
     return piece, False
   if _HEADER.match(piece):
     return text.loads(piece), False
-  return text.loads("graph {complete=true} " + piece), True
+  return text.loads(piece, fill=False), True
 
 
-def _refuse_missing(graph, nodes, inputs, outputs):
-  """Raises GraphError where what is spliced in would dangle."""
+def _refuse_missing(
+  graph: Graph,
+  nodes: Mapping[str, tf1.NodeDef],
+  inputs: Mapping[TensorRef, TensorRef],
+  outputs: Mapping[TensorRef, TensorRef],
+) -> None:
+  """Raises GraphError where a spliced node would read a missing one."""
   same = {name: name for name in nodes}
   for node in nodes.values():
     for ref in map(TensorRef.parse, node.input):
@@ -303,7 +328,7 @@ def _refuse_missing(graph, nodes, inputs, outputs):
       )
 
 
-def _add_functions(graph, functions):
+def _add_functions(graph: Graph, functions: Iterable[FunctionDef]) -> List[str]:
   """Adds functions to the library; returns the names of the new ones."""
   new = {}
   for function in functions:
@@ -320,32 +345,44 @@ def _add_functions(graph, functions):
   return list(new)
 
 
-def add_copies(target, nodes, scope, given) -> Dict[str, str]:
+def add_copies(
+  target: Graph,
+  nodes: Collection[tf1.NodeDef],
+  scope: str,
+  given: Mapping[TensorRef, TensorRef],
+  without: Collection[TensorRef] = (),
+) -> Dict[str, str]:
   """Adds copies of NodeDefs; returns their new names by the old ones.
 
   They read each other's copies. `given` says what is read instead of other
-  tensors; None is nothing.
+  tensors; what is in `without` is not read.
   """
   named = {}
   for node in nodes:
-    made = target.add(node.op, below(scope, node.name))
+    made = target.add(node.op, below(scope, node.name), (), node.attr)
     named[node.name] = name = made.name
     made.CopyFrom(node)
     made.name = name
     del made.input[:]
   for node in nodes:
     # Only now: in a loop, a node reads one that comes later.
-    refs = [moved(TensorRef.parse(t), named, given) for t in node.input]
+    refs = map(TensorRef.parse, node.input)
     target.set_inputs(
-      named[node.name], [ref for ref in refs if ref is not None]
+      named[node.name],
+      [moved(ref, named, given) for ref in refs if ref not in without],
     )
-    made = target.node(named[node.name])
-    placement.move(made, lambda n: moved(TensorRef(n), named, given).node)
+    target.place(
+      named[node.name], lambda n: moved(TensorRef(n), named, given).node
+    )
   return named
 
 
-def moved(ref, named, given) -> TensorRef:
-  """What a copy reads where its original reads `ref`."""
+def moved(
+  ref: TensorRef,
+  named: Mapping[str, str],
+  given: Mapping[TensorRef, TensorRef],
+) -> TensorRef:
+  """The tensor that a copy reads where its original reads `ref`."""
   if ref in given:
     return given[ref]
   if ref.node in named:
@@ -353,17 +390,19 @@ def moved(ref, named, given) -> TensorRef:
   return ref
 
 
-def below(scope, name):
+def below(scope: str, name: str) -> str:
   return f"{scope.rstrip('/')}/{name}" if scope else name
 
 
-def _is_idle(graph, name):
-  """Whether a node is a placeholder that nobody needs."""
+def _is_idle(graph: Graph, name: str) -> bool:
+  """Tells whether a node is a placeholder without readers."""
   return graph.op(name) in ops.PLACEHOLDERS and not graph.readers(name)
 
 
-def _rename_back(graph, named, scope):
-  """Gives nodes the names they should have, as far as these are free now."""
+def _rename_back(
+  graph: Graph, named: Mapping[str, str], scope: str
+) -> Dict[str, str]:
+  """Gives nodes their wanted names as far as these are free now."""
   back = {}
   for old, new in named.items():
     wanted = below(scope, old)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewiring a Graph: verbs that are checked, and change all or nothing.
+"""Verbs that rewire a Graph; each is checked and changes all or nothing.
 
 They are built on the few verbs of Graph. Each refuses what would dangle, be
 read as another dtype or run in a circle, and leaves the graph as it was then.
@@ -18,11 +18,14 @@ several. In the examples:
 
 from __future__ import annotations
 
-from typing import Iterable, List, Mapping, Optional
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 from bnexport.editing.selection import (
+  Names,
+  Tensors,
   as_names,
   as_ref,
+  as_refs,
   backward,
   boundary,
   forward,
@@ -30,13 +33,22 @@ from bnexport.editing.selection import (
   output_dtypes,
 )
 from bnexport.errors import GraphError
-from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.origins import holder_of
 from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
 from bnexport.tf1 import tf1
 
+# The most nodes that are searched for what depends on the rewired ones.
+_FEW = 16
 
-def reroute(graph: Graph, tensors: Mapping, within=None, but=()) -> int:
+
+def reroute(
+  graph: Graph,
+  tensors: Tensors,
+  within: Optional[Names] = None,
+  but: Names = (),
+) -> int:
   """Makes the readers of tensors read others; all are changed at once.
 
     >>> editing.reroute(graph, {"h": "x"}, but="b")
@@ -71,35 +83,39 @@ read a tensor that does not need it
   return count
 
 
-def _rerouted(graph, tensors, within, but):
-  """The inputs that nodes have afterwards, and how many of them change."""
-  tensors = {as_ref(old): as_ref(new) for old, new in tensors.items()}
-  for old, new in tensors.items():
+def _rerouted(
+  graph: Graph,
+  tensors: Tensors,
+  within: Optional[Names],
+  but: Names,
+) -> Tuple[Dict[str, List[TensorRef]], int]:
+  """New inputs by the names of nodes that change, and the number of changes."""
+  refs = as_refs(tensors)
+  for old, new in refs.items():
     refuse_unlike(graph, old, new)
-  within = None if within is None else members(graph, within)
-  but = members(graph, but)
-  changed, count = {}, 0
-  for reader in dict.fromkeys(
-    r for old in tensors for r in graph.readers(old.node)
-  ):
-    if reader in but or (within is not None and reader not in within):
-      continue
-    old = graph.inputs(reader)
-    new = [tensors.get(ref, ref) for ref in old]
-    if new != old:
-      changed[reader] = new
-      count += sum(a != b for a, b in zip(old, new))
-  return changed, count
+  allowed = None if within is None else members(graph, within)
+  refused = members(graph, but)
+  changed = graph.substituted(refs, allowed)
+  changed = {name: new for name, new in changed.items() if name not in refused}
+  pairs = [
+    pair for name in changed for pair in zip(graph.inputs(name), changed[name])
+  ]
+  return changed, sum(before != after for before, after in pairs)
 
 
-def set_all(graph: Graph, inputs: Mapping, is_safe=False) -> None:
+def set_all(
+  graph: Graph,
+  inputs: Mapping[str, Iterable[TensorRef]],
+  is_safe: bool = False,
+) -> None:
   """Replaces all inputs of some nodes at once.
 
   Args:
     graph: the graph.
     inputs: TensorRefs by name.
-    is_safe: whether no node can come to depend on itself; to see to that, all
-      that depends on the nodes is looked at.
+    is_safe: whether no node can come to depend on itself. Else all that
+      depends on the nodes is looked at, where they come to depend on more than
+      a few nodes.
 
   Raises:
     GraphError: an input names no node, or a node would depend on itself.
@@ -108,7 +124,7 @@ def set_all(graph: Graph, inputs: Mapping, is_safe=False) -> None:
   try:
     for name, refs in inputs.items():
       graph.set_inputs(name, refs)
-    if not is_safe:
+    if not (is_safe or _is_near(graph, before)):
       _refuse_cycle(graph, inputs)
   except GraphError:
     for name, refs in before.items():
@@ -116,7 +132,32 @@ def set_all(graph: Graph, inputs: Mapping, is_safe=False) -> None:
     raise
 
 
-def _refuse_cycle(graph, names):
+def _is_near(graph: Graph, before: Mapping[str, List[TensorRef]]) -> bool:
+  """Tells whether nodes come to depend on a few nodes, none of them on these.
+
+  Going back from a node, every way has to end soon: where there are no inputs,
+  or at an input that the node had before. Then no order that was there is
+  broken.
+
+  Args:
+    graph: the graph, with the inputs that the nodes have now.
+    before: the inputs that they had.
+  """
+  for name, refs in before.items():
+    seen = {ref.node for ref in refs}
+    new = {ref.node for ref in graph.inputs(name)} - seen
+    stack = list(new)
+    while stack:
+      source = stack.pop()
+      if source in before or len(new) > _FEW:
+        return False
+      further = {ref.node for ref in graph.inputs(source)} - seen - new
+      new |= further
+      stack.extend(further)
+  return True
+
+
+def _refuse_cycle(graph: Graph, names: Iterable[str]) -> None:
   """Raises GraphError where a node depends on itself and on one of these."""
   try:
     graph.topological(forward(graph, names))
@@ -128,7 +169,9 @@ def _refuse_cycle(graph, names):
     ) from error
 
 
-def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
+def refuse_unlike(
+  graph: Graph, old: TensorRef, new: TensorRef, of: Optional[Graph] = None
+) -> None:
   """Raises GraphError where `new` can't be read in the place of `old`.
 
   Args:
@@ -144,7 +187,7 @@ def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
       "give two of a kind",
     )
   dtypes = [dtype_of(graph if of is None else of, old), dtype_of(graph, new)]
-  # What an incomplete node leaves out may be anything.
+  # The dtype that an incomplete node leaves out may be any.
   if all(dtypes) and dtypes[0] != dtypes[1]:
     was, now = (tf1.as_dtype(dtype).name for dtype in dtypes)
     raise GraphError(
@@ -154,7 +197,7 @@ def refuse_unlike(graph: Graph, old: TensorRef, new: TensorRef, of=None):
     )
 
 
-def dtype_of(graph, ref) -> Optional[int]:
+def dtype_of(graph: Graph, ref: TensorRef) -> Optional[int]:
   """DataType of a tensor; None where nothing tells it.
 
   Raises:
@@ -173,7 +216,14 @@ def dtype_of(graph, ref) -> Optional[int]:
 
 
 def insert(
-  graph: Graph, tensor, op, name, more=(), attrs=None, within=None, but=()
+  graph: Graph,
+  tensor: AnyRef,
+  op: str,
+  name: str,
+  more: Iterable[AnyRef] = (),
+  attrs: Optional[Mapping[str, tf1.AttrValue]] = None,
+  within: Optional[Names] = None,
+  but: Names = (),
 ) -> TensorRef:
   """Puts a new node between a tensor and its readers.
 
@@ -201,22 +251,21 @@ def insert(
   Raises:
     GraphError: see `reroute`.
   """
-  tensor, more = as_ref(tensor), [as_ref(ref) for ref in more]
-  new = TensorRef(graph.add(op, name, [tensor] + more, attrs).name)
+  first, others = as_ref(tensor), [as_ref(ref) for ref in more]
+  new = TensorRef(graph.add(op, name, [first, *others], attrs).name)
   try:
     fill(graph, [new.node])
     but = list(as_names(but)) + [new.node]
-    changed, _ = _rerouted(graph, {tensor: new}, within, but)
-    # Only what has inputs of its own can depend on the readers.
-    set_all(graph, changed, not any(graph.inputs(ref.node) for ref in more))
+    changed, _ = _rerouted(graph, {first: new}, within, but)
+    set_all(graph, changed)
   except GraphError:
     graph.remove([new.node])
     raise
   return new
 
 
-def bypass(graph: Graph, names) -> None:
-  """Removes nodes; who read what they gave reads what they were given.
+def bypass(graph: Graph, names: Names) -> None:
+  """Removes nodes; readers of their outputs read their inputs.
 
   Inputs and outputs belong together in their order. Constants and variables
   are no inputs where there are too many otherwise. Who waited for the nodes
@@ -250,23 +299,22 @@ def bypass(graph: Graph, names) -> None:
       "say which belong together with reroute, then remove the nodes",
     )
   changed, _ = _rerouted(graph, dict(zip(outputs, inputs)), None, own)
-  # What reads a node depends on the node's inputs already.
+  # Readers of a single node depend on its inputs already.
   set_all(graph, changed, is_safe=len(own) == 1)
   _wait_instead(graph, own)
   graph.remove(own)
 
 
-def _is_stored(graph, ref):
-  """Whether a tensor is a constant's or variable's value."""
-  if variable_of(graph, ref) is not None:
-    return True
-  while graph.op(ref.node) in ops.CARRIERS:
-    ref = graph.inputs(ref.node)[0]
-  return graph.op(ref.node) == "Const"
+def _is_stored(graph: Graph, ref: TensorRef) -> bool:
+  """Tells whether a tensor is the value of a constant or variable."""
+  return (
+    variable_of(graph, ref) is not None
+    or holder_of(graph, ref, ("Const",), ops.CARRIERS) is not None
+  )
 
 
-def _wait_instead(graph, own):
-  """Who waits for nodes waits for what these read and wait for outside."""
+def _wait_instead(graph: Graph, own: Dict[str, None]) -> None:
+  """Makes the nodes that wait for `own` wait for its inputs from outside."""
   # Readers of data were rerouted; only those that wait are left.
   for reader in outside(graph, own):
     refs = graph.inputs(reader)
@@ -282,8 +330,8 @@ def _wait_instead(graph, own):
     graph.set_inputs(reader, left + list(further))
 
 
-def connect(graph: Graph, tensors: Iterable, names) -> None:
-  """Makes nodes read these tensors for those that they read from outside.
+def connect(graph: Graph, tensors: Iterable[AnyRef], names: Names) -> None:
+  """Makes nodes read these tensors in place of their inputs from outside.
 
     >>> editing.connect(graph, ["a"], "b")
     >>> show("b")
@@ -298,18 +346,18 @@ def connect(graph: Graph, tensors: Iterable, names) -> None:
   Raises:
     GraphError: there are more or fewer; see `reroute` as well.
   """
-  own, tensors = members(graph, names), [as_ref(ref) for ref in tensors]
+  own, refs = members(graph, names), [as_ref(ref) for ref in tensors]
   inputs = boundary(graph, own).inputs
-  if len(inputs) != len(tensors):
+  if len(inputs) != len(refs):
     raise GraphError(
-      f"connect {len(tensors)} tensors to '{next(iter(own), '')}'",
+      f"connect {len(refs)} tensors to '{next(iter(own), '')}'",
       f"it reads {len(inputs)} from outside ({', '.join(map(str, inputs))})",
       "give as many",
     )
-  reroute(graph, dict(zip(inputs, tensors)), within=own)
+  reroute(graph, dict(zip(inputs, refs)), within=own)
 
 
-def read_outside(graph: Graph, names) -> List[TensorRef]:
+def read_outside(graph: Graph, names: Names) -> List[TensorRef]:
   """The tensors of some nodes that others read, in order."""
   own = members(graph, names)
   read = {ref for r in outside(graph, own) for ref in graph.data_inputs(r)}
@@ -320,14 +368,14 @@ def read_outside(graph: Graph, names) -> List[TensorRef]:
   )
 
 
-def outside(graph, own):
-  """The nodes that read others or wait for them, and are none of them."""
+def outside(graph: Graph, own: Dict[str, None]) -> Dict[str, None]:
+  """Names of the nodes that read or wait for `own` and are not in it."""
   return dict.fromkeys(
     r for name in own for r in graph.readers(name) if r not in own
   )
 
 
-def add_control(graph: Graph, name, others) -> None:
+def add_control(graph: Graph, name: str, others: Names) -> None:
   """Makes a node wait for others.
 
     >>> editing.add_control(graph, "b", "a")
@@ -341,7 +389,9 @@ def add_control(graph: Graph, name, others) -> None:
   set_all(graph, {name: graph.inputs(graph.node(name).name) + waits})
 
 
-def remove_control(graph: Graph, name, others=None) -> None:
+def remove_control(
+  graph: Graph, name: str, others: Optional[Names] = None
+) -> None:
   """Makes a node wait no more for others; for any, where `others` is None.
 
     >>> editing.add_control(graph, "b", ["a", "x"])
@@ -368,24 +418,15 @@ def remove_control(graph: Graph, name, others=None) -> None:
   )
 
 
-def fill(graph: Graph, names) -> None:
+def fill(graph: Graph, names: Names) -> None:
   """Adds the attributes that nodes leave out, as bnexport.text tells them.
 
   Types follow from what the nodes read.
   """
   own = members(graph, names)
-  read = dict.fromkeys(ref.node for name in own for ref in graph.inputs(name))
-  whole = tf1.GraphDef()
-  for name in list(own) + [name for name in read if name not in own]:
-    node = graph.node(name)
-    made = whole.node.add(name=name, op=node.op, input=node.input)
-    for key, value in node.attr.items():
-      if name in own or not value.HasField("tensor"):  # it may be large
-        made.attr[key].CopyFrom(value)
-  for op in {node.op for node in whole.node if node.op in graph.library}:
-    whole.library.function.add().CopyFrom(graph.library[op])
-  defaults.fill(whole)
-  for made in whole.node[: len(own)]:
-    node = graph.node(made.name)
-    for key, value in made.attr.items():
-      node.attr[key].CopyFrom(value)
+  read = {ref.node for name in own for ref in graph.inputs(name)}
+  defaults.fill_nodes(
+    [graph.node(name) for name in own],
+    graph.library,
+    {name: output_dtypes(graph, name) or [] for name in read.difference(own)},
+  )

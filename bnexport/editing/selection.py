@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing nodes and tensors of a Graph, by what they are and who reads them.
+"""Nodes and tensors of a Graph, chosen by op, name, scope and dataflow.
 
 A selection is an ordered set of names; wherever names are asked for, one name
 alone is fine too. In the examples:
@@ -16,13 +16,32 @@ alone is fine too. In the examples:
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Optional
+from typing import (
+  Callable,
+  Container,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Set,
+  Tuple,
+  Union,
+)
 
 from bnexport.errors import GraphError
-from bnexport.graph import Graph, TensorRef
-from bnexport.graph.nodes import Signatures, expand, in_scope
+from bnexport.graph import AnyRef, Graph, TensorRef, as_ref, nodes
+from bnexport.graph.nodes import Signatures, in_scope
+from bnexport.tf1 import tf1
 
 _SIGNATURES = Signatures()
+# One name, or several.
+Names = Union[str, Iterable[str]]
+# Tensors by tensors; the keys of a Mapping are invariant.
+Tensors = Union[
+  Mapping[TensorRef, AnyRef], Mapping[str, AnyRef], Mapping[AnyRef, AnyRef]
+]
 
 
 class Boundary(NamedTuple):
@@ -40,17 +59,18 @@ class Boundary(NamedTuple):
   inside: List[TensorRef]
 
 
-def as_ref(tensor) -> TensorRef:
-  """A TensorRef of a TensorRef or of its text."""
-  return TensorRef.parse(tensor) if isinstance(tensor, str) else tensor
-
-
-def as_names(names) -> Dict[str, None]:
+def as_names(names: Names) -> Dict[str, None]:
   """An ordered set of names: of one, or of several."""
   return dict.fromkeys([names] if isinstance(names, str) else names)
 
 
-def members(graph: Graph, names) -> Dict[str, None]:
+def as_refs(tensors: Optional[Tensors]) -> Dict[TensorRef, TensorRef]:
+  """TensorRefs by TensorRefs, of a mapping that may have their text."""
+  pairs: Iterable[Tuple[AnyRef, AnyRef]] = (tensors or {}).items()
+  return {as_ref(old): as_ref(new) for old, new in pairs}
+
+
+def members(graph: Graph, names: Names) -> Dict[str, None]:
   """An ordered set of names.
 
   Raises:
@@ -60,9 +80,14 @@ def members(graph: Graph, names) -> Dict[str, None]:
 
 
 def find(
-  graph: Graph, op=None, name=None, scope=None, where=None, within=None
+  graph: Graph,
+  op: Optional[Names] = None,
+  name: Optional[str] = None,
+  scope: Optional[str] = None,
+  where: Optional[Callable[[tf1.NodeDef], bool]] = None,
+  within: Optional[Names] = None,
 ) -> List[str]:
-  """Names of the nodes for which all that is asked holds.
+  """Names of the nodes that meet all of the given conditions.
 
     >>> selection.find(graph, op=("MatMul", "Conv2D"))
     ['net/h']
@@ -93,8 +118,14 @@ def find(
   ]
 
 
-def forward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
-  """The nodes that depend on some, these included.
+def forward(
+  graph: Graph,
+  names: Names,
+  within: Optional[Names] = None,
+  stop: Iterable[AnyRef] = (),
+  control: bool = True,
+) -> Dict[str, None]:
+  """Nodes that depend on the given ones, these included.
 
     >>> list(selection.forward(graph, "net/h"))
     ['net/h', 'net/y', 'loss']
@@ -106,16 +137,16 @@ def forward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
     stop: tensors whose readers are not followed.
     control: whether waiting for a node is depending on it.
   """
-  followed = {}
+  stops = {as_ref(tensor) for tensor in stop}
+  followed: Dict[str, Set[str]] = {}
 
-  def reads(reader):
+  def reads(reader: str) -> Set[str]:
     # Worked out once: thousands of nodes may lead to one that waits for all.
     if reader not in followed:
-      refs = _followed(graph, reader, stop, control)
+      refs = _followed(graph, reader, stops, control)
       followed[reader] = {ref.node for ref in refs}
     return followed[reader]
 
-  stop = {as_ref(tensor) for tensor in stop}
   return _walk(
     graph,
     names,
@@ -124,8 +155,14 @@ def forward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
   )
 
 
-def backward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
-  """The nodes that some depend on, these included.
+def backward(
+  graph: Graph,
+  names: Names,
+  within: Optional[Names] = None,
+  stop: Iterable[AnyRef] = (),
+  control: bool = True,
+) -> Dict[str, None]:
+  """Nodes that the given ones depend on, these included.
 
     >>> list(selection.backward(graph, "net/y", stop=["x"]))
     ['net/y', 'net/h', 'w']
@@ -137,17 +174,19 @@ def backward(graph: Graph, names, within=None, stop=(), control=True) -> Dict:
     stop: tensors that are not followed.
     control: whether waiting for a node is depending on it.
   """
-  stop = {as_ref(tensor) for tensor in stop}
+  stops = {as_ref(tensor) for tensor in stop}
   return _walk(
     graph,
     names,
     within,
-    lambda name: [ref.node for ref in _followed(graph, name, stop, control)],
+    lambda name: [ref.node for ref in _followed(graph, name, stops, control)],
   )
 
 
-def _followed(graph, name, stop, control):
-  """Inputs that a walk goes along."""
+def _followed(
+  graph: Graph, name: str, stop: Container[TensorRef], control: bool
+) -> List[TensorRef]:
+  """Inputs of a node that a walk follows."""
   return [
     ref
     for ref in graph.inputs(name)
@@ -155,8 +194,10 @@ def _followed(graph, name, stop, control):
   ]
 
 
-def between(graph: Graph, sources, targets, control=True) -> List[str]:
-  """The nodes on the ways from some nodes to others, both ends included.
+def between(
+  graph: Graph, sources: Names, targets: Names, control: bool = True
+) -> List[str]:
+  """Nodes on the paths from `sources` to `targets`, both ends included.
 
   >>> selection.between(graph, "x", "net/y")
   ['x', 'net/h', 'net/y']
@@ -166,7 +207,12 @@ def between(graph: Graph, sources, targets, control=True) -> List[str]:
   return [name for name in ahead if name in behind]
 
 
-def _walk(graph, names, within, onward):
+def _walk(
+  graph: Graph,
+  names: Names,
+  within: Optional[Names],
+  onward: Callable[[str], Iterable[str]],
+) -> Dict[str, None]:
   within = None if within is None else as_names(within)
   seen = {
     name: None
@@ -182,14 +228,14 @@ def _walk(graph, names, within, onward):
   return seen
 
 
-def neighbours(graph: Graph, names, control=False) -> List[str]:
-  """The nodes that some read from, and those that read them.
+def neighbours(graph: Graph, names: Names, control: bool = False) -> List[str]:
+  """Nodes that the given ones read, and nodes that read these.
 
   >>> selection.neighbours(graph, "net/h")
   ['x', 'w', 'net/y', 'loss']
   """
   own = members(graph, names)
-  found = {}
+  found: Dict[str, None] = {}
   for name in own:
     for ref in _followed(graph, name, (), control):
       found[ref.node] = None
@@ -200,8 +246,10 @@ def neighbours(graph: Graph, names, control=False) -> List[str]:
   return list(found)
 
 
-def enclosed(graph: Graph, names, border=(), control=False) -> Dict:
-  """The nodes reached from some, either way, without crossing a border.
+def enclosed(
+  graph: Graph, names: Names, border: Names = (), control: bool = False
+) -> Dict[str, None]:
+  """Nodes reached from the given ones, up or down, without crossing a border.
 
     >>> list(selection.enclosed(graph, "net/y", border="net/h"))
     ['net/y', 'net/h']
@@ -234,8 +282,8 @@ def enclosed(graph: Graph, names, border=(), control=False) -> Dict:
   return seen
 
 
-def boundary(graph: Graph, names) -> Boundary:
-  """The tensors at the border of some nodes; control edges do not count.
+def boundary(graph: Graph, names: Names) -> Boundary:
+  """Tensors at the border of the given nodes; control edges do not count.
 
   >>> edge = selection.boundary(graph, ["net/h", "net/y"])
   >>> [[str(ref) for ref in tensors] for tensors in edge]
@@ -250,7 +298,7 @@ def boundary(graph: Graph, names) -> Boundary:
     if reader not in own
     for ref in graph.data_inputs(reader)
   }
-  outputs = {name: [] for name in own}
+  outputs: Dict[str, List[TensorRef]] = {name: [] for name in own}
   for ref in sorted(taken):
     if ref.node in own:
       outputs[ref.node].append(ref)
@@ -265,8 +313,8 @@ def boundary(graph: Graph, names) -> Boundary:
   )
 
 
-def tensors(graph: Graph, names=None) -> List[TensorRef]:
-  """All tensors that nodes hand out.
+def tensors(graph: Graph, names: Optional[Names] = None) -> List[TensorRef]:
+  """All outputs of the given nodes.
 
   Of a node whose op nobody knows, those that are read.
 
@@ -277,7 +325,7 @@ def tensors(graph: Graph, names=None) -> List[TensorRef]:
     graph: the graph.
     names: the nodes; all where it is None.
   """
-  found = []
+  found: List[TensorRef] = []
   for name in graph.names() if names is None else members(graph, names):
     dtypes = output_dtypes(graph, name)
     if dtypes is not None:
@@ -294,11 +342,6 @@ def tensors(graph: Graph, names=None) -> List[TensorRef]:
   return found
 
 
-def output_dtypes(graph: Graph, name) -> Optional[List[int]]:
-  """DataTypes of what a node hands out; None where nobody knows its op."""
-  node = graph.node(name)
-  if node.op in graph.library:
-    return expand(node, graph.library[node.op].signature.output_arg)
-  if node.op in _SIGNATURES:
-    return _SIGNATURES.output_dtypes(node)
-  return None
+def output_dtypes(graph: Graph, name: str) -> Optional[List[int]]:
+  """DataTypes of a node's outputs; None where its op is unknown."""
+  return nodes.output_dtypes(graph, name, _SIGNATURES)

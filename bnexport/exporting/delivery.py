@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from typing import Callable, Mapping, Optional
 
 from bnexport.errors import ComparisonError
 from bnexport.exporting import saved_model, writing
 from bnexport.model import stream
-from bnexport.proof import comparison
+from bnexport.proof import comparison, fixed_point
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.runs import ImportedGraph, restore_variables
 from bnexport.sources import files
 from bnexport.tf1 import tf1
 
@@ -175,7 +176,9 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
   is_large = stream.weight_bytes(model) > _MOST_PROVEN
   if is_large and not is_forced and not feeds:
     return comparison.import_only(stream.skeleton(model))
-  return comparison.prove(
+  if restore is None:
+    restore = functools.partial(restore_variables, model)
+  proof = comparison.prove(
     read(),
     model.outputs,
     export.reference,
@@ -185,3 +188,9 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
     restore,
     model.is_trusted,
   )
+  # Where the reference was fed averages, it shares with the export which
+  # tensor they stand for. The updates' fixed point does not.
+  is_fed = bool(model.decisions.stored) and not export.recalibrated
+  if is_fed and proof.arrays is not None and not proof.stands_against:
+    proof.fixed_point = fixed_point.examine(export, proof.arrays)
+  return proof

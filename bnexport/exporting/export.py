@@ -23,10 +23,11 @@ from bnexport.exporting import delivery
 from bnexport.exporting.mend import is_same, mend, refuse_lost
 from bnexport.graph import Graph, ops
 from bnexport.model import Model
+from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.runs import Run
+from bnexport.proof.runs import ImportedGraph, LaterRun, Run
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
@@ -119,6 +120,7 @@ class Export:
   def before_folding(self) -> Export:
     """The Export with its norms in it, which can be looked at one by one."""
     model = copy.copy(self.model)
+    assert self.unfolded is not None  # see __post_init__
     model.graph = self.unfolded
     return dataclasses.replace(self, model=model)
 
@@ -215,7 +217,6 @@ def _settle_unchanged(made, options):
   ):
     made.is_unchanged = True
     made.model.graph = made.unfolded
-    made.reference = None  # it would be the graph itself
 
 
 def _open_for_export(model, options):
@@ -300,14 +301,14 @@ def _reference(original, model, options):
     )
   else:
     model.warnings.append(f"the training graph is not run: {unsafe}; {ALLOW}")
-  if model.own_run is not None and not model.stored:
+  if model.own_run is not None and not model.decisions.stored:
     reference = model.own_run.beside(traced)
   return reference
 
 
 def _refuse_lost_inputs(original, model):
   """What was rewritten has to answer to some input, as it did before."""
-  lost = [n for n in original.placeholders() if n not in model.decided]
+  lost = [n for n in original.placeholders() if n not in model.decisions.values]
   if lost and not model.placeholders():
     raise TransformError(
       "export",
@@ -326,12 +327,13 @@ def _freeze(model, options, is_rebuilt):
     # By use: a graph that was built for inference updates no averages.
     for norm in find(model.graph, model.outputs):
       if norm.statistics == STORED:
-        model.averages |= {norm.moving_mean, norm.moving_variance}
+        model.decisions.averages |= {norm.moving_mean, norm.moving_variance}
   if options.keep_variables:
     _run(model, [StripUnusedNodes()])
     return
   if in_session and options.calibration_data is None:
-    model.history += freeze_in_session.freeze(model, options.denylist)
+    told = freeze_in_session.freeze(model, options.denylist)
+    model.history += changes_by("freeze_in_session", told)
     return
   _run(
     model,
@@ -355,7 +357,7 @@ def _refuse_unknown_variables(model, names):
 
 def _run(model, transforms):
   for transform in transforms:
-    model.history.extend(transform.apply(model))
+    model.history += changes_by(transform.name, transform.apply(model))
 
 
 def _finish(model, options, reference, progress):
@@ -363,10 +365,13 @@ def _finish(model, options, reference, progress):
   _refuse_training(model)
   _settle_inputs(model)
   done = _recalibrate(model, options, progress)
-  for name in model.unaveraged:
+  for name in model.decisions.unaveraged:
     model.warnings.append(
-      f"norm '{name}' keeps computing its own statistics: no variable is "
-      "their moving average"
+      Doubt(
+        f"norm '{name}' keeps computing its own statistics: no variable is "
+        "their moving average",
+        name,
+      )
     )
   norms = find(model.graph, model.outputs)
   health, unfolded = examine(model, norms), model.graph
@@ -377,15 +382,36 @@ def _finish(model, options, reference, progress):
     apply_specs(model, options.transforms, progress)
   if options.target_tf is not None:
     _run(model, [Backport(options.target_tf)])
-  return Export(
+  made = Export(
     model,
     norms,
     health,
-    # No other graph has these statistics.
-    None if done else reference,
+    reference,
     unfolded=unfolded,
     recalibrated=done,
     is_served=options.keep_variables,
+  )
+  if done:
+    made.reference = _before_folding(made)
+  return made
+
+
+def _before_folding(made):
+  """The Run of an export before its norms were folded.
+
+  No other graph has the statistics of calibration data.
+  """
+
+  def make():
+    whole = made.before_folding()
+    ends = whole.model.outputs, whole.model.initializers
+    return ImportedGraph(whole.to_graph_def(), *ends)
+
+  return LaterRun(
+    make,
+    "the graph before its norms were folded, which has the calibration data's "
+    "statistics too",
+    [str(ref) for ref in made.model.outputs],
   )
 
 
@@ -409,9 +435,9 @@ def _recalibrate(model, options, progress):
     progress,
   )
   settled = {one.name for one in done}
-  model.unaveraged = tuple(
+  model.decisions.unaveraged = tuple(
     name
-    for name in model.unaveraged
+    for name in model.decisions.unaveraged
     if name in model.graph and name not in settled
   )
   return done

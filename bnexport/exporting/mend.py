@@ -7,6 +7,7 @@ from bnexport.batchnorm.norm import BATCH
 from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.graph.nodes import in_scope
+from bnexport.model.changes import changes_by
 from bnexport.transforms.inference.inline_functions import InlineFunctions
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.repair.restore_updates import RestoreUpdates
@@ -28,13 +29,18 @@ def mend(model, keep):
   Raises:
     TransformError: names in the checkpoint are not clear.
   """
-  told = model.history + ReplaceInputs().apply(model) + _unknown(model)
+  told = model.history + _done(ReplaceInputs(), model)
+  told += changes_by("mend", _unknown(model))
   # What follows looks into functions; that they are inlined mends nothing.
   InlineFunctions().apply(model)
   for transform in (ThawVariables(), StateShapes(), RestoreUpdates(keep)):
-    told += transform.apply(model)
+    told += _done(transform, model)
   model.history = told
   return bool(told)
+
+
+def _done(transform, model):
+  return changes_by(transform.name, transform.apply(model))
 
 
 def _unknown(model):
@@ -83,7 +89,7 @@ def refuse_lost(model, norms, keep):
     norms: its BatchNorms.
     keep: names and scopes of norms that mean to use the batch.
   """
-  lost = model.unaveraged or tuple(
+  lost = model.decisions.unaveraged or tuple(
     norm.name
     for norm in norms
     if norm.statistics == BATCH

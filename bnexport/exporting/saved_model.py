@@ -6,14 +6,17 @@ from __future__ import annotations
 import contextlib
 import os
 
+import numpy as np
+
 from bnexport.errors import SourceError, first_line
 from bnexport.exporting.writing import part_of, refuse_existing
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant, static_shape, tensor_attr, type_attr
+from bnexport.graph.nodes import static_shape, tensor_attr
 from bnexport.graph.variables import become_resource, own_read
 from bnexport.model.model import tensor_fields
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import refuse_mutable
+from bnexport.text import Emitter
 from bnexport.tf1 import SavedModelProto, VariableDef, session, tf1
 from bnexport.transforms.inference.freeze_variables import refuse_unusable
 
@@ -267,30 +270,31 @@ def _make_resource(graph, name, shape):
   elif static_shape(graph, TensorRef(name)) is None:
     node.attr["shape"].shape.CopyFrom(stated)
   value = own_read(graph, name)
-  # An initializer is asked for, and never run: values come from the files.
-  zero = constant(graph, name + _ZERO, 0, dtype)
-  sizes = constant(graph, name + _ZERO + "/shape", list(shape), tf1.int32)
-  attrs = {"T": type_attr(dtype), "index_type": type_attr(tf1.int32)}
-  filled = graph.add("Fill", name + _ZERO + "/filled", [sizes, zero], attrs)
-  graph.add(
-    "AssignVariableOp",
-    name + _INITIALIZE,
-    [TensorRef(name), TensorRef(filled.name)],
-    {"dtype": type_attr(dtype)},
+  Emitter(graph).emit(
+    name,
+    _INITIALIZER,
+    variable=name,
+    zero=tensor_attr(0, dtype),
+    shape=np.array(shape, np.int32),
   )
   return value
 
 
-_ZERO = "/zero"
-_INITIALIZE = "/initialize"
+# It is asked for, and never run: values come from the files.
+_INITIALIZER = """
+  zero = Const() {value=$zero}
+  zero/shape = Const() {value=$shape}
+  zero/filled = Fill(zero/shape, zero) {index_type=int32}
+  initialize = AssignVariableOp(variable, zero/filled)
+"""
 
 
 def _definition(name, read):
   """What tells a loader of TF 2 that there is a variable."""
   return VariableDef(
     variable_name=name + ":0",
-    initial_value_name=name + _ZERO + "/filled:0",
-    initializer_name=name + _INITIALIZE,
+    initial_value_name=f"{name}/zero/filled:0",
+    initializer_name=f"{name}/initialize",
     snapshot_name=f"{read.node}:0",
     is_resource=True,
     trainable=False,

@@ -3,207 +3,118 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import (
+  TYPE_CHECKING,
+  Callable,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  Optional,
+  Sequence,
+  Tuple,
+  Union,
+)
 
-from bnexport.errors import GraphError, first_line, nearest
-from bnexport.graph import placement
+from bnexport.errors import GraphError, first_line
+from bnexport.graph.index import MENDS, Index
+from bnexport.graph.placement import Placements, move
+from bnexport.graph.refs import AnyRef, TensorRef, as_ref
 
-# The step where a file is malformed.
-_MENDS = "python -m bnexport.repair mends what can be mended"
+if TYPE_CHECKING:  # importing TensorFlow takes seconds
+  from bnexport.tf1 import tf1
 
-
-class TensorRef(NamedTuple):
-  """One input as a NodeDef writes it: `a`, `a:1` or `^a`."""
-
-  node: str
-  index: int = 0
-  control: bool = False
-
-  @staticmethod
-  @functools.lru_cache(maxsize=1 << 20)
-  def parse(text: str) -> TensorRef:
-    """Reads `a`, `a:0`, `a:1` or `^a`."""
-    if text.startswith("^"):
-      return TensorRef(text[1:], 0, True)
-    node, colon, index = text.rpartition(":")
-    if colon and index.isdigit():
-      return TensorRef(node, int(index))
-    return TensorRef(text)
-
-  def __str__(self) -> str:
-    if self.control:
-      return "^" + self.node
-    return self.node if self.index == 0 else f"{self.node}:{self.index}"
+# The tensor to read in the place of another, perhaps with control inputs.
+Instead = Union[TensorRef, Sequence[TensorRef]]
 
 
-class Graph:
+class Graph(Index):
   """A GraphDef that can be edited without ever dangling.
 
-  Nodes are NodeDef protos; their attributes may be edited in place, their
-  inputs only through the verbs, which keep the index of readers true. Every
-  verb costs no more than the edges it touches.
+  Nodes are NodeDef protos. Their attributes may be edited in place, but for
+  `_class`, of which an index is kept as of inputs: both change through the
+  verbs only. Every verb costs no more than the edges it touches.
 
   Attributes:
     library: FunctionDef protos by name.
     versions: the GraphDef's VersionDef.
   """
 
-  def __init__(self, graph_def, copy=True):
-    """Indexes a copy of `graph_def`, or the GraphDef itself.
+  def __init__(
+    self, graph_def: Union[tf1.GraphDef, tf1.Graph], copy: bool = True
+  ):
+    """Indexes copies of a GraphDef's nodes, or these themselves.
+
+    Each copy is a message of its own, so that the memory of a node that is
+    removed is free once nobody holds its NodeDef.
 
     Args:
       graph_def: a GraphDef; it is not touched where it is copied. Or a
         tf.compat.v1.Graph, which stays as it is.
-      copy: False takes `graph_def` over: it may be large, and the caller has
-        no more use for it.
+      copy: False shares the nodes with `graph_def`, for who only looks at a
+        graph that may be large. protobuf keeps all of a GraphDef's nodes in
+        memory as long as one is held, so that removing some frees nothing.
 
     Raises:
       GraphError: two nodes have one name, or an input names no node.
     """
-    own = graph_def
+    super().__init__()
     if hasattr(graph_def, "as_graph_def"):
-      own = graph_def.as_graph_def()
-    elif copy:
-      own = type(graph_def)()
-      own.CopyFrom(graph_def)
-    self._proto = type(own)
-    # It owns the node protos, so it has to outlive the index.
-    self._own = own
-    self.library = {f.signature.name: f for f in own.library.function}
-    self._gradients = list(own.library.gradient)
-    self.versions = own.versions
-    self._nodes = {}
-    self._readers: Dict[str, Dict[str, int]] = {}
-    for node in own.node:
+      graph_def = graph_def.as_graph_def()
+    self._proto = type(graph_def)
+    self._node = self._proto.DESCRIPTOR.fields_by_name[
+      "node"
+    ].message_type._concrete_class
+    rest = graph_def
+    if copy:
+      rest = self._proto(versions=graph_def.versions, library=graph_def.library)
+    self.library = {f.signature.name: f for f in rest.library.function}
+    self._gradients = list(rest.library.gradient)
+    self.versions = rest.versions
+    self._placements = Placements()
+    self._take(map(self._copied, graph_def.node) if copy else graph_def.node)
+
+  def _copied(self, node: tf1.NodeDef) -> tf1.NodeDef:
+    made = self._node()
+    made.CopyFrom(node)
+    return made
+
+  def _take(self, nodes: Iterable[tf1.NodeDef]) -> None:
+    for node in nodes:
       if node.name in self._nodes:
         raise GraphError(
           "read the graph",
           f"two nodes are named '{node.name}'",
-          _MENDS,
+          MENDS,
         )
-      self._nodes[node.name] = node
-      self._readers[node.name] = {}
-    for node in own.node:
+      self._enter(node)
+    for name, node in self._nodes.items():
+      self._placements.note(node)
       for text in node.input:
-        self._link(node.name, TensorRef.parse(text))
+        self._link(name, TensorRef.parse(text))
 
-  # Looking.
+  def every_node(self) -> Iterator[Tuple[tf1.NodeDef, str]]:
+    """Yields the nodes of the graph, and those in the bodies of functions.
 
-  def __contains__(self, name: str) -> bool:
-    return name in self._nodes
-
-  def __len__(self) -> int:
-    return len(self._nodes)
-
-  def __iter__(self) -> Iterator:
-    """Yields the nodes; the graph may be edited meanwhile."""
-    return iter(list(self._nodes.values()))
-
-  def names(self) -> List[str]:
-    return list(self._nodes)
-
-  def node(self, name: str):
-    """Returns the NodeDef called `name`.
-
-    Raises:
-      GraphError: there is none; the nearest names are offered.
+    Yields:
+      The NodeDef, and `'NODE'` or `'NODE' of function 'FUNCTION'`.
     """
-    try:
-      return self._nodes[name]
-    except KeyError:
-      raise GraphError(
-        f"find node '{name}'",
-        "the graph has none of that name",
-        nearest(name, self._nodes),
-      ) from None
-
-  def op(self, name: str) -> str:
-    return self._nodes[name].op
-
-  def inputs(self, name: str) -> List[TensorRef]:
-    """All inputs of a node, control inputs last."""
-    return [TensorRef.parse(text) for text in self._nodes[name].input]
-
-  def data_inputs(self, name: str) -> List[TensorRef]:
-    return [ref for ref in self.inputs(name) if not ref.control]
-
-  def control_inputs(self, name: str) -> List[TensorRef]:
-    return [ref for ref in self.inputs(name) if ref.control]
-
-  def readers(self, name: str) -> List[str]:
-    """Names of the nodes that read any output of `name`, or wait for it."""
-    return list(self._readers[name])
-
-  def readers_of(self, ref: TensorRef) -> List[str]:
-    """Names of the nodes that read exactly this tensor."""
-    return [r for r in self._readers[ref.node] if ref in self.inputs(r)]
-
-  def ancestors(self, names: Iterable[str], control: bool = True) -> Dict:
-    """Nodes that `names` need, themselves included, as an ordered set."""
-    seen = dict.fromkeys(names)
-    stack = list(seen)
-    while stack:
-      for ref in self.inputs(stack.pop()):
-        if ref.node not in seen and (control or not ref.control):
-          seen[ref.node] = None
-          stack.append(ref.node)
-    return seen
-
-  def topological(self, names: Optional[Iterable[str]] = None) -> List[str]:
-    """Sorts nodes so that inputs come first; loops enter at their Merge.
-
-    Args:
-      names: the nodes to sort; all where it is None. Inputs from outside are
-        ignored.
-
-    Raises:
-      GraphError: the nodes form a cycle that no NextIteration closes.
-    """
-    members = dict.fromkeys(self._nodes if names is None else names)
-    waiting = {}
-    for name in members:
-      waiting[name] = len(
-        {
-          ref.node
-          for ref in self.inputs(name)
-          if ref.node in members and not self._closes_loop(ref.node)
-        }
-      )
-    ready = [name for name in members if not waiting[name]]
-    order = []
-    for name in ready:
-      order.append(name)
-      if self._closes_loop(name):
-        continue
-      for reader in self._readers[name]:
-        if reader in members:
-          waiting[reader] -= 1
-          if not waiting[reader]:
-            ready.append(reader)
-    if len(order) != len(members):
-      left = sorted(set(members) - set(order))
-      raise GraphError(
-        "order the graph",
-        f"'{left[0]}' is part of a cycle",
-        "cut the cycle",
-      )
-    return order
-
-  def _closes_loop(self, name: str) -> bool:
-    return self._nodes[name].op in ("NextIteration", "RefNextIteration")
-
-  def unique_name(self, base: str) -> str:
-    """Returns `base`, or `base_1`, `base_2`... where that is taken."""
-    name, count = base, 0
-    while name in self._nodes:
-      count += 1
-      name = f"{base}_{count}"
-    return name
+    for node in self:
+      yield node, f"'{node.name}'"
+    for name, function in self.library.items():
+      for node in function.node_def:
+        yield node, f"'{node.name}' of function '{name}'"
 
   # Editing.
 
-  def add(self, op: str, name: str, inputs: Iterable = (), attrs=None):
+  def add(
+    self,
+    op: str,
+    name: str,
+    inputs: Iterable[AnyRef] = (),
+    attrs: Optional[Mapping[str, tf1.AttrValue]] = None,
+  ) -> tf1.NodeDef:
     """Adds a node and returns its NodeDef.
 
     Args:
@@ -216,17 +127,15 @@ class Graph:
       GraphError: an input names no node.
     """
     refs = self._checked(name, inputs)
-    node = self._own.node.add()
-    node.op = op
-    node.name = self.unique_name(name)
+    node = self._node(op=op, name=self.unique_name(name))
     for key, value in (attrs or {}).items():
       node.attr[key].CopyFrom(value)
-    self._nodes[node.name] = node
-    self._readers[node.name] = {}
+    self._enter(node)
+    self._placements.note(node)
     self._write_inputs(node, refs)
     return node
 
-  def set_inputs(self, name: str, inputs: Iterable) -> None:
+  def set_inputs(self, name: str, inputs: Iterable[AnyRef]) -> None:
     """Replaces all inputs of a node; control inputs are put last, once each.
 
     Raises:
@@ -238,13 +147,19 @@ class Graph:
       self._unlink(name, ref)
     self._write_inputs(node, refs)
 
-  def set_input(self, name: str, slot: int, ref) -> None:
+  def set_input(self, name: str, slot: int, ref: AnyRef) -> None:
     """Replaces one data input of a node."""
-    refs = self.inputs(name)
+    refs: List[AnyRef] = [*self.inputs(name)]
     refs[slot] = ref
     self.set_inputs(name, refs)
 
-  def become(self, name: str, op: str, inputs: Iterable, attrs) -> None:
+  def become(
+    self,
+    name: str,
+    op: str,
+    inputs: Iterable[AnyRef],
+    attrs: Mapping[str, tf1.AttrValue],
+  ) -> None:
     """Makes a node another op of the same name; its readers stay.
 
     Args:
@@ -256,41 +171,67 @@ class Graph:
     """
     self.set_inputs(name, inputs)
     node = self.node(name)
+    self._placements.forget(node)
     node.op = op
     for key, attr in attrs.items():
       node.attr[key].CopyFrom(attr)
     # Only now: what was just copied may have been among them.
     for key in [key for key in node.attr if key not in attrs]:
       del node.attr[key]
+    self._placements.note(node)
 
-  def redirect(
+  def substitute(
     self,
-    old: TensorRef,
-    new: TensorRef,
+    tensors: Mapping[TensorRef, Instead],
     readers: Optional[Iterable[str]] = None,
   ) -> int:
-    """Makes whoever reads the tensor `old` read `new`.
+    """Makes the readers of tensors read others; all are changed at once.
 
     Args:
-      old: the tensor to let go of. Control edges from its node stay.
-      new: the tensor to read; must exist.
+      tensors: the tensor to read by the one that is read now, of whose node
+        other outputs and control edges stay. It may have control inputs
+        behind it, in a list. In the place of `^a` stand control inputs, or
+        none.
       readers: the nodes to change; all where it is None.
 
     Returns:
       How many nodes were changed.
+
+    Raises:
+      GraphError: what is to be read is not in the graph; nothing is changed
+        then.
     """
-    wanted = None if readers is None else set(readers)
-    changed = 0
-    for reader in self.readers_of(old):
-      if wanted is None or reader in wanted:
-        self.set_inputs(
-          reader, [new if ref == old else ref for ref in self.inputs(reader)]
-        )
-        changed += 1
+    changed = self.substituted(tensors, readers)
+    for name, refs in changed.items():
+      self._checked(name, refs)
+    for name, refs in changed.items():
+      self.set_inputs(name, refs)
+    return len(changed)
+
+  def substituted(
+    self,
+    tensors: Mapping[TensorRef, Instead],
+    readers: Optional[Iterable[str]] = None,
+  ) -> Dict[str, List[TensorRef]]:
+    """The inputs that nodes have after `substitute`, where they change."""
+    # Callers in loops have a set or a dict, which may be large.
+    is_set = isinstance(readers, (set, frozenset, dict))
+    wanted = readers if readers is None or is_set else set(readers)
+    changed = {}
+    for name in dict.fromkeys(
+      r for ref in tensors for r in self.readers_of(ref)
+    ):
+      if wanted is None or name in wanted:
+        refs: List[TensorRef] = []
+        for ref in self.inputs(name):
+          new = tensors.get(ref, ref)
+          refs.extend([new] if isinstance(new, TensorRef) else new)
+        if refs != self.inputs(name):
+          changed[name] = refs
     return changed
 
   def rename(self, names: Mapping[str, str]) -> None:
-    """Gives nodes other names; who reads them, or is placed with them, follows.
+    """Gives nodes other names; their readers and colocations follow.
 
     Args:
       names: new names by old ones. All are changed at once, so two nodes may
@@ -301,6 +242,34 @@ class Graph:
         changed then.
     """
     new = {old: to for old, to in names.items() if self.node(old).name != to}
+    self._refuse_taken(new)
+    if not new:
+      return
+    changed = dict.fromkeys(new)
+    changed.update((r, None) for old in new for r in self.readers(old))
+    placed = {**self._placed_with(new), **dict.fromkeys(new)}
+    inputs = {name: self.inputs(name) for name in changed}
+    for name, refs in inputs.items():
+      for ref in refs:
+        self._unlink(name, ref)
+    for name in placed:
+      self._placements.forget(self._nodes[name])
+    for old in new:
+      del self._readers[old]
+    nodes = {to: self._nodes.pop(old) for old, to in new.items()}
+    for to, node in nodes.items():
+      node.name = to
+      self._enter(node)
+    for name, refs in inputs.items():
+      self._write_inputs(
+        self._nodes[new.get(name, name)],
+        [ref._replace(node=new.get(ref.node, ref.node)) for ref in refs],
+      )
+    for name in placed:
+      self.place(new.get(name, name), lambda other: new.get(other, other))
+
+  def _refuse_taken(self, new: Mapping[str, str]) -> None:
+    """Raises GraphError where renaming would give two nodes one name."""
     given = set()
     for old, to in new.items():
       if to in given or (to in self._nodes and to not in new):
@@ -310,26 +279,32 @@ class Graph:
           "give another",
         )
       given.add(to)
-    changed = dict.fromkeys(new)
-    changed.update((r, None) for old in new for r in self._readers[old])
-    inputs = {name: self.inputs(name) for name in changed}
-    for name, refs in inputs.items():
-      for ref in refs:
-        self._unlink(name, ref)
-    for old in new:
-      del self._readers[old]
-    nodes = {to: self._nodes.pop(old) for old, to in new.items()}
-    for to, node in nodes.items():
-      node.name = to
-      self._readers[to] = {}
-    self._nodes.update(nodes)
-    for name, refs in inputs.items():
-      self._write_inputs(
-        self._nodes[new.get(name, name)],
-        [ref._replace(node=new.get(ref.node, ref.node)) for ref in refs],
-      )
-    for node in self._nodes.values():
-      placement.move(node, lambda name: new.get(name, name))
+
+  def place(self, name: str, name_of: Callable[[str], Optional[str]]) -> None:
+    """Changes whom a node is placed with, which its `_class` says.
+
+    Args:
+      name: the node.
+      name_of: gives the name from now on of a name until now, or None where
+        the node is placed without it from now on.
+    """
+    node = self._nodes[name]
+    self._placements.forget(node)
+    move(node, name_of)
+    self._placements.note(node)
+
+  def place_with_present(self) -> None:
+    """Places no node with one that is gone: TensorFlow refuses such graphs."""
+    gone = [n for n in self._placements.partners() if n not in self._nodes]
+    for name in self._placed_with(gone):
+      self.place(name, self._if_present)
+
+  def _placed_with(self, names: Iterable[str]) -> Dict[str, None]:
+    placed = self._placements.placed_with(names)
+    return {name: None for name in placed if name in self._nodes}
+
+  def _if_present(self, name: str) -> Optional[str]:
+    return name if name in self._nodes else None
 
   def remove(self, names: Iterable[str]) -> None:
     """Removes nodes: all of them, or none where one is still read.
@@ -339,7 +314,7 @@ class Graph:
     """
     going = dict.fromkeys(names)
     for name in going:
-      for reader in self._readers[self.node(name).name]:
+      for reader in self.readers(self.node(name).name):
         if reader not in going:
           raise GraphError(
             f"remove node '{name}'",
@@ -347,9 +322,9 @@ class Graph:
             "rewire or remove that first",
           )
     for name in going:
+      self._placements.forget(self._nodes[name])
       for ref in self.inputs(name):
-        if ref.node in self._readers:
-          self._unlink(name, ref)
+        self._unlink(name, ref)
     for name in going:
       del self._nodes[name], self._readers[name]
 
@@ -362,7 +337,7 @@ class Graph:
 
   # Crossing the border.
 
-  def to_graph_def(self):
+  def to_graph_def(self) -> tf1.GraphDef:
     """Returns a new GraphDef: nodes in order of execution, library kept.
 
     Whom a node is placed with is left out where that node is gone.
@@ -371,21 +346,19 @@ class Graph:
     for name in self.topological():
       node = out.node.add()
       node.CopyFrom(self._nodes[name])
-      placement.move(
-        node, lambda other: other if other in self._nodes else None
-      )
+      move(node, self._if_present)
     self.copy_rest(out)
     return out
 
-  def copy_rest(self, out):
-    """Copies what a GraphDef has besides nodes: versions and library."""
+  def copy_rest(self, out: tf1.GraphDef) -> None:
+    """Copies the versions and the library into a GraphDef."""
     out.versions.CopyFrom(self.versions)
     out.library.function.extend(self.library.values())
     out.library.gradient.extend(
       g for g in self._gradients if g.function_name in self.library
     )
 
-  def to_tf_graph(self):
+  def to_tf_graph(self) -> tf1.Graph:
     """Returns a new tf.compat.v1.Graph of these nodes.
 
     Raises:
@@ -411,10 +384,15 @@ class Graph:
 
   def clone(self) -> Graph:
     """Returns an independent copy."""
-    return Graph(self.to_graph_def(), copy=False)
+    rest = self._proto()
+    self.copy_rest(rest)
+    made = Graph(rest)
+    made._take(self._copied(self._nodes[name]) for name in self.topological())
+    made.place_with_present()
+    return made
 
   def lint(self) -> None:
-    """Checks what the verbs promise.
+    """Checks that inputs exist, data inputs come first and no cycle is left.
 
     Raises:
       GraphError: an input dangles, a control input stands before a data
@@ -427,16 +405,16 @@ class Graph:
         raise GraphError(
           f"use node '{node.name}'",
           "a control input stands before a data input",
-          _MENDS,
+          MENDS,
         )
     self.topological()
 
   # The index.
 
-  def _checked(self, name, inputs) -> List[TensorRef]:
+  def _checked(self, name: str, inputs: Iterable[AnyRef]) -> List[TensorRef]:
     refs = []
     for ref in inputs:
-      ref = TensorRef.parse(ref) if isinstance(ref, str) else ref
+      ref = as_ref(ref)
       if ref.node not in self._nodes:
         raise GraphError(
           f"connect node '{name}'",
@@ -446,27 +424,10 @@ class Graph:
       refs.append(ref)
     return refs
 
-  def _write_inputs(self, node, refs) -> None:
+  def _write_inputs(self, node: tf1.NodeDef, refs: Iterable[TensorRef]) -> None:
     data = [ref for ref in refs if not ref.control]
     control = list(dict.fromkeys(ref for ref in refs if ref.control))
     del node.input[:]
     node.input.extend(str(ref) for ref in data + control)
     for ref in data + control:
       self._link(node.name, ref)
-
-  def _link(self, name, ref) -> None:
-    try:
-      readers = self._readers[ref.node]
-    except KeyError:
-      raise GraphError(
-        "read the graph",
-        f"input '{ref.node}' of node '{name}' is not in it",
-        _MENDS,
-      ) from None
-    readers[name] = readers.get(name, 0) + 1
-
-  def _unlink(self, name, ref) -> None:
-    readers = self._readers[ref.node]
-    readers[name] -= 1
-    if not readers[name]:
-      del readers[name]

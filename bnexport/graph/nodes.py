@@ -1,15 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and making single nodes: constants, attributes, dtypes of outputs."""
+"""Single nodes: constants, attributes, dtypes of outputs, called functions."""
 
 from __future__ import annotations
 
 import collections
+from typing import (
+  Any,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Optional,
+  Sequence,
+  Set,
+  Tuple,
+  Union,
+)
 
 import numpy as np
 
 from bnexport.errors import GraphError
-from bnexport.graph import Graph, TensorRef, ops
-from bnexport.tf1 import op_def, tf1
+from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
+from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
+
+# A tf.DType, or the DataType enum that protos have for it.
+AnyType = Union[tf1.DType, int]
 
 FLOATS = frozenset(
   dtype.as_datatype_enum
@@ -17,38 +33,44 @@ FLOATS = frozenset(
 )
 
 
-def type_attr(dtype):
+def type_attr(dtype: AnyType) -> tf1.AttrValue:
   """An AttrValue of a DType or of a DataType enum."""
   return tf1.AttrValue(type=tf1.as_dtype(dtype).as_datatype_enum)
 
 
-def int_attr(value):
+def int_attr(value: int) -> tf1.AttrValue:
   return tf1.AttrValue(i=value)
 
 
-def bool_attr(value):
+def bool_attr(value: bool) -> tf1.AttrValue:
   return tf1.AttrValue(b=value)
 
 
-def tensor_attr(value, dtype=None):
-  """An AttrValue that holds the array; arrays of 2 GB and more can't be."""
+def tensor_attr(value: Any, dtype: Optional[AnyType] = None) -> tf1.AttrValue:
+  """An AttrValue that holds an array of less than 2 GB."""
   return tf1.AttrValue(tensor=tf1.make_tensor_proto(value, dtype=dtype))
 
 
-def constant(graph: Graph, name, value, dtype=None, control=()) -> TensorRef:
+def constant(
+  graph: Graph,
+  name: str,
+  value: Any,
+  dtype: Optional[AnyType] = None,
+  control: Iterable[AnyRef] = (),
+) -> TensorRef:
   """Adds a Const and returns its output."""
   tensor = tensor_attr(value, dtype)
   attrs = {"dtype": type_attr(tensor.tensor.dtype), "value": tensor}
   return TensorRef(graph.add("Const", name, control, attrs).name)
 
 
-def identity(graph: Graph, name, ref, dtype) -> TensorRef:
+def identity(graph: Graph, name: str, ref: AnyRef, dtype: AnyType) -> TensorRef:
   """Adds an Identity of `ref` and returns its output."""
   attrs = {"T": type_attr(dtype)}
   return TensorRef(graph.add("Identity", name, [ref], attrs).name)
 
 
-def element_count(tensor):
+def element_count(tensor: tf1.TensorProto) -> int:
   """Number of elements a TensorProto declares, without decoding it."""
   count = 1
   for dim in tensor.tensor_shape.dim:
@@ -60,7 +82,9 @@ def element_count(tensor):
 DEFERRED = "_deferred"
 
 
-def deferred_attrs(shape, dtype, key):
+def deferred_attrs(
+  shape: Sequence[int], dtype: AnyType, key: str
+) -> Dict[str, tf1.AttrValue]:
   """Attributes of a Const of a shape and a dtype, and no value yet.
 
   Args:
@@ -78,7 +102,9 @@ def deferred_attrs(shape, dtype, key):
   }
 
 
-def constant_value(graph: Graph, ref: TensorRef, largest=4096):
+def constant_value(
+  graph: Graph, ref: TensorRef, largest: int = 4096
+) -> Optional[np.ndarray]:
   """Returns the array of a Const behind identities, or None.
 
   Args:
@@ -87,9 +113,7 @@ def constant_value(graph: Graph, ref: TensorRef, largest=4096):
     largest: constants of more elements than this are not decoded; None. The
       same for those that are deferred.
   """
-  node = graph.node(ref.node)
-  while node.op in ops.IDENTITIES or node.op in ops.ENTERS:
-    node = graph.node(graph.inputs(node.name)[0].node)
+  node = graph.node(origin_of(graph, ref, CONSTANT_COPIES).node)
   if node.op != "Const" or DEFERRED in node.attr:
     return None
   tensor = node.attr["value"].tensor
@@ -98,7 +122,7 @@ def constant_value(graph: Graph, ref: TensorRef, largest=4096):
   return tf1.make_ndarray(tensor)
 
 
-def static_shape(graph: Graph, ref: TensorRef):
+def static_shape(graph: Graph, ref: TensorRef) -> Optional[Tuple[int, ...]]:
   """Returns the shape the graph states for a tensor, or None.
 
   Unknown sizes are -1. Read from the `_output_shapes` that Saver writes into
@@ -126,10 +150,10 @@ def static_shape(graph: Graph, ref: TensorRef):
 class Signatures:
   """OpDefs by name: the registry's, and those a metagraph brings along."""
 
-  def __init__(self, stripped_op_list=()):
+  def __init__(self, stripped_op_list: Iterable[OpDef] = ()):
     self._own = {op.name: op for op in stripped_op_list}
 
-  def __getitem__(self, op):
+  def __getitem__(self, op: str) -> OpDef:
     """Returns the OpDef of `op`.
 
     Raises:
@@ -145,36 +169,84 @@ class Signatures:
       )
     return found
 
-  def __contains__(self, op):
+  def __contains__(self, op: str) -> bool:
     return op in self._own or op_def(op) is not None
 
-  def output_dtypes(self, node):
+  def output_dtypes(self, node: tf1.NodeDef) -> List[int]:
     """DataType enums of a node's outputs, in order."""
-    return expand(node, self[node.op].output_arg)
+    signature = self[node.op]
+    return expand(node, signature, signature.output_arg)
+
+  def input_dtypes(self, node: tf1.NodeDef) -> List[int]:
+    """DataType enums of the data inputs that a node takes, in order."""
+    signature = self[node.op]
+    return expand(node, signature, signature.input_arg)
+
+  def read_dtype(self, reader: tf1.NodeDef, ref: TensorRef) -> Optional[int]:
+    """DataType enum that a node reads a tensor as; None where nobody knows it.
+
+    A node that has more or fewer inputs than its op takes tells nothing.
+    """
+    if reader.op not in self:
+      return None
+    dtypes = self.input_dtypes(reader)
+    refs = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
+    return dtypes[refs.index(ref)] if len(dtypes) == len(refs) else None
+
+  def dtype_of(self, graph: Graph, ref: TensorRef) -> Optional[int]:
+    """DataType enum of a tensor; None where nothing tells it.
+
+    What reads the tensor tells it where its own op is not known.
+    """
+    dtypes = output_dtypes(graph, ref.node, self)
+    if dtypes is not None:
+      return dtypes[ref.index]
+    readers = map(graph.node, graph.readers_of(ref))
+    told = (self.read_dtype(reader, ref) for reader in readers)
+    return next((dtype for dtype in told if dtype), None)
 
 
-def expand(node, args):
+def output_dtypes(
+  graph: Graph, name: str, signatures: Signatures
+) -> Optional[List[int]]:
+  """DataTypes of what a node hands out; None where nobody knows its op."""
+  node = graph.node(name)
+  if node.op in graph.library:
+    signature = graph.library[node.op].signature
+    return expand(node, signature, signature.output_arg)
+  return signatures.output_dtypes(node) if node.op in signatures else None
+
+
+def expand(
+  node: tf1.NodeDef, signature: OpDef, args: Iterable[OpDef.ArgDef]
+) -> List[int]:
   """DataTypes that an OpDef's args stand for, given a node's attributes."""
-  dtypes = []
-  for arg in args:
-    dtypes.extend(arg_dtypes(node, arg))
-  return dtypes
+  return [dtype for arg in args for dtype in arg_dtypes(node, signature, arg)]
 
 
-def arg_dtypes(node, arg):
-  """DataTypes of one argument: a list of them where it is a list."""
+def arg_dtypes(
+  node: tf1.NodeDef, signature: OpDef, arg: OpDef.ArgDef
+) -> List[int]:
+  """DataTypes that one ArgDef stands for, given a node's attributes."""
   if arg.type_list_attr:
-    return list(_attr(node, arg.type_list_attr).list.type)
-  dtype = arg.type or _attr(node, arg.type_attr).type
-  return [dtype] * (_attr(node, arg.number_attr).i if arg.number_attr else 1)
+    return list(_attr(node, signature, arg.type_list_attr).list.type)
+  dtype = arg.type or _attr(node, signature, arg.type_attr).type
+  if not arg.number_attr:
+    return [dtype]
+  return [dtype] * _attr(node, signature, arg.number_attr).i
 
 
-def _attr(node, key):
-  """An attribute that may be missing: reading a proto's map adds the key."""
-  return node.attr[key] if key in node.attr else tf1.AttrValue()
+def _attr(node: tf1.NodeDef, signature: OpDef, key: str) -> tf1.AttrValue:
+  """An attribute; what a node leaves out has the OpDef's default."""
+  if key in node.attr:  # reading what is missing would add it
+    return node.attr[key]
+  for attr in signature.attr:
+    if attr.name == key:
+      return attr.default_value
+  return tf1.AttrValue()
 
 
-def uniform_value(array):
+def uniform_value(array: Any) -> Optional[np.generic]:
   """The one value all elements have, as a NumPy scalar, or None."""
   flat = np.asarray(array).reshape(-1)
   if flat.size and (flat == flat[0]).all():
@@ -182,7 +254,7 @@ def uniform_value(array):
   return None
 
 
-def functions_of(node):
+def functions_of(node: tf1.NodeDef) -> List[str]:
   """Names of the functions a node calls."""
   names = [node.op]
   for attr in node.attr.values():
@@ -192,9 +264,12 @@ def functions_of(node):
   return names
 
 
-def called_functions(graph, nodes):
-  """Yields what nodes call, and what that calls: FunctionDefs, each once."""
-  names, seen = [name for node in nodes for name in functions_of(node)], set()
+def called_functions(
+  graph: Graph, nodes: Iterable[tf1.NodeDef]
+) -> Iterator[FunctionDef]:
+  """Yields the FunctionDefs that nodes call, directly or not, each once."""
+  names = [name for node in nodes for name in functions_of(node)]
+  seen: Set[str] = set()
   for name in names:
     if name in seen or name not in graph.library:
       continue
@@ -205,20 +280,22 @@ def called_functions(graph, nodes):
       names.extend(functions_of(inner))
 
 
-def called_ops(graph, node):
-  """Ops in the functions that a node calls, and in those that these call."""
+def called_ops(graph: Graph, node: tf1.NodeDef) -> Set[str]:
+  """Ops in the bodies of the functions that a node calls, directly or not."""
   called = called_functions(graph, [node])
   return {inner.op for function in called for inner in function.node_def}
 
 
-def in_scope(name, scope):
-  """Whether a node is the scope's own or lies below it."""
+def in_scope(name: str, scope: str) -> bool:
+  """Tells whether `name` is the scope or lies below it."""
   scope = scope.rstrip("/")
   return name == scope or name.startswith(scope + "/")
 
 
-def op_histogram(nodes, functions):
-  """How often each op is there, most often first.
+def op_histogram(
+  nodes: Iterable[tf1.NodeDef], functions: Iterable[FunctionDef]
+) -> Dict[str, int]:
+  """Counts of the ops by name, the largest count first.
 
   Args:
     nodes: NodeDefs.

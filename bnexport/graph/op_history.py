@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which TensorFlow knows which op, attribute and type.
+"""The ops, attributes and types that each TensorFlow knows.
 
 Read from op_history.json, which scripts/op_history.py writes from the
 registries of real TensorFlows. A version between two of them counts as the
@@ -14,11 +14,22 @@ from __future__ import annotations
 import functools
 import json
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import (
+  Any,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  NamedTuple,
+  Optional,
+  Tuple,
+  Union,
+)
 
 from google.protobuf import text_format
 
 from bnexport.errors import Error
+from bnexport.graph import Graph
 from bnexport.tf1 import tf1
 
 _FILE = os.path.join(os.path.dirname(__file__), "op_history.json")
@@ -55,8 +66,8 @@ def known_versions() -> Tuple[str, ...]:
   return tuple(_data()["versions"])
 
 
-def counts_as(version) -> str:
-  """The version known that has nothing the given one lacks.
+def counts_as(version: str) -> str:
+  """The newest known version that has nothing which `version` lacks.
 
   Args:
     version: "1.13", or with more parts as "1.13.2".
@@ -81,12 +92,12 @@ def counts_as(version) -> str:
   return older[-1]
 
 
-def is_older(version, other) -> bool:
-  """Whether a version comes before another one, as 1.8 before 1.12."""
+def is_older(version: str, other: str) -> bool:
+  """Tells whether a version comes before another one, as 1.8 before 1.12."""
   return _number(counts_as(version)) < _number(other)
 
 
-def graph_versions(version) -> Tuple[int, int]:
+def graph_versions(version: str) -> Tuple[int, int]:
   """`producer` and `min_consumer` of the GraphDefs a version writes."""
   found = _data()["versions"][counts_as(version)]
   return found["producer"], found["min_consumer"]
@@ -97,7 +108,7 @@ def ops() -> Tuple[str, ...]:
   return tuple(_data()["ops"])
 
 
-def since(op) -> Optional[str]:
+def since(op: str) -> Optional[str]:
   """The oldest version known to have `op`, or None.
 
   An op whose number of inputs or outputs was changed counts as new then.
@@ -106,8 +117,8 @@ def since(op) -> Optional[str]:
   return found and found.since
 
 
-def knows(version, op) -> bool:
-  """Whether a version has `op`."""
+def knows(version: str, op: str) -> bool:
+  """Tells whether a version has `op`."""
   found = _op(op)
   if found is None:
     return False
@@ -116,21 +127,21 @@ def knows(version, op) -> bool:
   return _number(found.since) <= number and last
 
 
-def attributes_since(op, attribute) -> Optional[str]:
+def attributes_since(op: str, attribute: str) -> Optional[str]:
   """The oldest version known whose `op` has the attribute, or None."""
   found = _op(op)
   return found and found.attributes.get(attribute)
 
 
-def knows_attribute(version, op, attribute) -> bool:
-  """Whether a version's `op` has the attribute."""
+def knows_attribute(version: str, op: str, attribute: str) -> bool:
+  """Tells whether a version's `op` has the attribute."""
   first = attributes_since(op, attribute)
   if first is None or not knows(version, op):
     return False
   return _number(first) <= _number(counts_as(version))
 
 
-def default(op, attribute):
+def default(op: str, attribute: str) -> Optional[tf1.AttrValue]:
   """The AttrValue that an attribute added to `op` later has by default.
 
   It makes the op what it was without the attribute. None where the attribute
@@ -141,19 +152,21 @@ def default(op, attribute):
   return None if text is None else text_format.Parse(text, tf1.AttrValue())
 
 
-def allowed(version, op, attribute) -> tuple:
+def allowed(version: str, op: str, attribute: str) -> tuple:
   """DataType enums or strings an attribute may have; () where any may be."""
   found = _op(op)
   states = found.allowed.get(attribute, {}) if found else {}
-  values = ()
+  values: tuple = ()
   for other, state in states.items():
     if _number(other) <= _number(counts_as(version)):
       values = state
   return values
 
 
-def newer_than(graph, version):
-  """Yields what in a graph a TensorFlow does not know.
+def newer_than(
+  graph: Union[Graph, tf1.GraphDef], version: str
+) -> Iterator[Newer]:
+  """Yields the ops, attributes and types of a graph that a version lacks.
 
   Attributes at the value that makes them void, and those that begin with an
   underscore, which TensorFlow lets pass, are not reported.
@@ -166,12 +179,13 @@ def newer_than(graph, version):
     Newer, in the order of the nodes.
   """
   version = counts_as(version)
-  is_proto = hasattr(graph, "DESCRIPTOR")
-  functions = (
-    graph.library.function if is_proto else list(graph.library.values())
-  )
+  nodes: Iterable[tf1.NodeDef]
+  if isinstance(graph, Graph):
+    nodes, functions = graph, list(graph.library.values())
+  else:
+    nodes, functions = graph.node, graph.library.function
   names = {function.signature.name for function in functions}
-  for node in graph.node if is_proto else graph:
+  for node in nodes:
     if node.op not in names:
       yield from newer_in_node(node, version)
   for function in functions:
@@ -182,8 +196,8 @@ def newer_than(graph, version):
           yield newer._replace(node=path)
 
 
-def newer_in_node(node, version) -> List[Newer]:
-  """What in a NodeDef a TensorFlow does not know; see newer_than()."""
+def newer_in_node(node: tf1.NodeDef, version: str) -> List[Newer]:
+  """The op, attributes and types of a NodeDef that a version lacks."""
   if not knows(version, node.op):
     return [Newer(node.name, node.op, f"op '{node.op}'", since(node.op))]
   return [
@@ -194,7 +208,9 @@ def newer_in_node(node, version) -> List[Newer]:
   ]
 
 
-def _newer_attribute(node, key, version):
+def _newer_attribute(
+  node: tf1.NodeDef, key: str, version: str
+) -> Iterator[Newer]:
   attr = node.attr[key]
   first = attributes_since(node.op, key)
   if not knows_attribute(version, node.op, key):
@@ -221,8 +237,8 @@ def _newer_attribute(node, key, version):
     )
 
 
-def _values(attr):
-  """The types and strings in an AttrValue, those a list of values is for."""
+def _values(attr: tf1.AttrValue) -> List[Union[int, str]]:
+  """The types and strings in an AttrValue, for which an OpDef lists values."""
   if attr.HasField("type"):
     return [attr.type]
   if attr.HasField("s"):
@@ -230,12 +246,14 @@ def _values(attr):
   return list(attr.list.type)
 
 
-def _is_allowed(value, version, op, key):
+def _is_allowed(
+  value: Union[int, str], version: str, op: str, key: str
+) -> bool:
   values = allowed(version, op, key)
   return not values or value in values
 
 
-def value_text(attr):
+def value_text(attr: tf1.AttrValue) -> str:
   """An AttrValue as messages have it: [1, 2, 2, 1], EXPLICIT, float16."""
   kind = attr.WhichOneof("value")
   if kind == "type":
@@ -253,7 +271,7 @@ def value_text(attr):
   return text_format.MessageToString(attr, as_one_line=True).strip()
 
 
-def _type_name(enum):
+def _type_name(enum: int) -> str:
   try:
     return tf1.as_dtype(enum).name
   except TypeError:  # newer than the TensorFlow this runs in
@@ -261,19 +279,19 @@ def _type_name(enum):
 
 
 @functools.lru_cache(maxsize=None)
-def _number(version):
-  """What versions are ordered by: 1.12 comes after 1.8."""
+def _number(version: str) -> Tuple[int, ...]:
+  """The numbers that versions are ordered by: 1.12 comes after 1.8."""
   return tuple(int(part) for part in str(version).split(".")[:2])
 
 
 @functools.lru_cache(maxsize=None)
-def _data():
+def _data() -> Dict[str, Any]:
   with open(_FILE) as f:
     return json.load(f)
 
 
 @functools.lru_cache(maxsize=None)
-def _op(name) -> Optional[_Op]:
+def _op(name: str) -> Optional[_Op]:
   entry = _data()["ops"].get(name)
   if entry is None:
     return None

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rewriting has to know about TensorFlow's ops, as tables.
+"""Tables of TensorFlow's ops, by what they do to values and state.
 
 Ops are told apart by what they do to a value, never by a node's name.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:  # importing TensorFlow takes seconds
+  from bnexport.tf1 import tf1
 
 VARIABLES = frozenset(("Variable", "VariableV2", "VarHandleOp"))
 RESOURCE_READS = frozenset(("ReadVariableOp",))
@@ -22,13 +28,13 @@ ASSIGN = frozenset(("Assign", "AssignVariableOp"))
 ASSIGN_ADD = frozenset(("AssignAdd", "AssignAddVariableOp"))
 ASSIGN_SUB = frozenset(("AssignSub", "AssignSubVariableOp"))
 UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB
-# What a Saver writes a checkpoint with.
+# Ops with which a Saver writes a checkpoint.
 SAVES = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Calls of functions that are named in an attribute.
 CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 
-# What gives lookup tables their entries.
+# Ops that give lookup tables their entries.
 TABLE_INITIALIZERS = frozenset(
   (
     "InitializeTable",
@@ -95,7 +101,7 @@ CARRIERS = IDENTITIES | ENTERS | EXITS | {"NextIteration", "RefNextIteration"}
 # First output holds the first input's elements, in their order.
 RESHAPES = frozenset(("Squeeze", "ExpandDims", "Reshape"))
 
-# What brings data into a graph: an answer that depends on one of these
+# Ops that bring data into a graph: an answer that depends on one of them
 # depends on the batch.
 DATA_SOURCES = frozenset(
   (
@@ -145,7 +151,7 @@ _RANDOM_PREFIXES = (
   "StatefulRandom",
   "Bernoulli",
 )
-# They begin like the ones above and draw nothing.
+# Ops whose names begin like the ones above and which draw nothing.
 _NOT_RANDOM = frozenset(
   (
     "StatelessIf",
@@ -157,7 +163,7 @@ _NOT_RANDOM = frozenset(
 )
 
 
-# What reaches out of the graph: nobody wants these run by looking at a graph.
+# Places outside of a graph that its ops reach; none is run by looking at it.
 PYTHON = "Python"
 FILES = "files"
 NETWORK = "the network"
@@ -188,8 +194,8 @@ _ADDRESSES = ("debug_urls", "output_stream")
 _ADDRESS = re.compile(rb"^(file|grpc)://")
 
 
-def reaches(node):
-  """What a NodeDef reaches outside of the graph: one of the above, or None."""
+def reaches(node: tf1.NodeDef) -> Optional[str]:
+  """The place outside of the graph that a node reaches, or None."""
   for what, pattern in _REACHES:
     if pattern.search(node.op):
       return what
@@ -203,13 +209,13 @@ def reaches(node):
   return None
 
 
-def is_random(op):
-  """Whether the op draws random numbers."""
+def is_random(op: str) -> bool:
+  """Tells whether an op draws random numbers."""
   return op.startswith(_RANDOM_PREFIXES) and op not in _NOT_RANDOM
 
 
-def is_data_source(op):
-  """Whether the op brings in values from outside the graph."""
+def is_data_source(op: str) -> bool:
+  """Tells whether an op brings in values from outside the graph."""
   return (
     op in PLACEHOLDERS
     or op in DATA_SOURCES

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a node is placed with: what `_class` says, as `loc:@NAME`."""
+"""Colocation: the nodes named in `_class`, as `loc:@NAME`."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional
+
+if TYPE_CHECKING:  # importing TensorFlow takes seconds
+  from bnexport.tf1 import tf1
 
 _PREFIX = b"loc:@"
 
 
-def move(node, name_of) -> None:
-  """Changes whom a node is placed with.
+def move(node: tf1.NodeDef, name_of: Callable[[str], Optional[str]]) -> None:
+  """Renames or drops the nodes that a node is colocated with.
 
   Args:
     node: a NodeDef.
@@ -28,3 +33,44 @@ def move(node, name_of) -> None:
     del node.attr["_class"]
   elif new != old:
     node.attr["_class"].list.s[:] = new
+
+
+class Placements:
+  """Names of nodes by the names that they are placed with.
+
+  A node whose `_class` was deleted in place may still be listed.
+  """
+
+  def __init__(self) -> None:
+    self._placed: Dict[str, Dict[str, None]] = {}
+
+  def note(self, node: tf1.NodeDef) -> None:
+    for name in _partners(node):
+      self._placed.setdefault(name, {})[node.name] = None
+
+  def forget(self, node: tf1.NodeDef) -> None:
+    for name in _partners(node):
+      placed = self._placed.get(name, {})
+      placed.pop(node.name, None)
+      if not placed:
+        self._placed.pop(name, None)
+
+  def partners(self) -> List[str]:
+    """Names that nodes are placed with, whether or not they are there."""
+    return list(self._placed)
+
+  def placed_with(self, names: Iterable[str]) -> Dict[str, None]:
+    """Names of the nodes that are placed with one of these."""
+    return dict.fromkeys(
+      n for name in names for n in self._placed.get(name, ())
+    )
+
+
+def _partners(node: tf1.NodeDef) -> List[str]:
+  if "_class" not in node.attr:
+    return []
+  return [
+    text[len(_PREFIX) :].decode()
+    for text in node.attr["_class"].list.s
+    if text.startswith(_PREFIX)
+  ]

@@ -1,65 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading variables in a graph: plain values, in any while loop's frame."""
+"""Reading variables in a graph, and setting them."""
 
 from __future__ import annotations
 
+from typing import Any, Optional, Tuple
+
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import bool_attr, identity, type_attr
+from bnexport.graph.nodes import AnyType, identity, type_attr
+from bnexport.graph.origins import HANDOVERS, holder_of, viewed
 from bnexport.tf1 import tf1
 
-_CONSTANTS = frozenset(("Const",))
-_HANDOVERS = frozenset(
-  (
-    "Identity",
-    "RefIdentity",
-    "Switch",
-    "RefSwitch",
-    "Merge",
-    "RefMerge",
-    "Enter",
-    "RefEnter",
-    "Exit",
-    "RefExit",
-  )
-)
+_RESOURCE = tf1.resource.as_datatype_enum
 
 
-def variable_dtype(graph: Graph, variable):
+def variable_dtype(graph: Graph, variable: str) -> int:
   """DataType enum of a variable's value."""
   return graph.node(variable).attr["dtype"].type
 
 
-def variable_of(graph: Graph, ref: TensorRef):
-  """Name of the variable whose handle, reference or value a tensor is."""
-  return holder_of(graph, ref, ops.VARIABLES)
+def variable_of(graph: Graph, ref: TensorRef) -> Optional[str]:
+  """Name of the variable whose handle, reference or value this is, or None."""
+  return holder_of(graph, ref, ops.VARIABLES, HANDOVERS)
 
 
-def constant_of(graph: Graph, ref: TensorRef):
+def constant_of(graph: Graph, ref: TensorRef) -> Optional[str]:
   """Name of the Const whose value a tensor is, or None."""
-  return holder_of(graph, ref, _CONSTANTS)
+  return holder_of(graph, ref, ("Const",), HANDOVERS)
 
 
-def holder_of(graph: Graph, ref: TensorRef, kinds):
-  """Name of the node of some ops that a tensor is handed on from, or None."""
-  seen = set()
-  while ref.node not in seen:
-    seen.add(ref.node)
-    op = graph.op(ref.node)
-    if op in kinds:
-      return ref.node
-    if (
-      op in ops.CARRIERS
-      or op in ops.SWITCHES
-      or op in ops.MERGES
-      or op in ops.RESOURCE_READS
-    ):
-      ref = graph.inputs(ref.node)[0]
-    else:
-      return None
-  return None
-
-
-def read(graph: Graph, variable) -> TensorRef:
+def read(graph: Graph, variable: str) -> TensorRef:
   """The value of a variable outside of all loops; a read is added if needed."""
   is_resource = graph.op(variable) == "VarHandleOp"
   wanted = "ReadVariableOp" if is_resource else "Identity"
@@ -74,7 +43,7 @@ def read(graph: Graph, variable) -> TensorRef:
   return identity(graph, variable + "/read", TensorRef(variable), dtype)
 
 
-def own_read(graph: Graph, variable) -> TensorRef:
+def own_read(graph: Graph, variable: str) -> TensorRef:
   """The read of a handle by the name that tf.Variable gives it; added if new.
 
   TensorFlow's graph_util and its loaders look for that one.
@@ -86,8 +55,10 @@ def own_read(graph: Graph, variable) -> TensorRef:
   return TensorRef(name)
 
 
-def become_resource(graph: Graph, name, dtype, shape) -> None:
-  """Makes a node a resource variable; what read its value reads it still.
+def become_resource(
+  graph: Graph, name: str, dtype: AnyType, shape: Any
+) -> None:
+  """Makes a node a resource variable; its readers read its value.
 
   Args:
     graph: the graph.
@@ -103,26 +74,24 @@ def become_resource(graph: Graph, name, dtype, shape) -> None:
     "shared_name": tf1.AttrValue(s=name.encode()),
   }
   graph.become(name, "VarHandleOp", graph.control_inputs(name), attrs)
-  graph.redirect(TensorRef(name), read(graph, name), readers)
+  graph.substitute({TensorRef(name): read(graph, name)}, readers)
 
 
-def is_reference(graph, ref):
-  """Whether a tensor is a variable's reference or handle, not its value."""
-  while graph.op(ref.node) not in ops.VARIABLES:
-    node = graph.node(ref.node)
-    if node.op not in _HANDOVERS:
-      return False
-    if (
-      not node.op.startswith("Ref")
-      and node.attr["T"].type != tf1.resource.as_datatype_enum
-    ):
-      return False
-    ref = graph.inputs(ref.node)[0]
-  return True
+def is_reference(graph: Graph, ref: TensorRef) -> bool:
+  """Tells whether a tensor is a variable's reference or handle."""
+  nodes = (graph.node(view.node) for view in viewed(graph, ref, HANDOVERS))
+  return all(
+    node.op in ops.VARIABLES
+    or node.op.startswith("Ref")
+    or ("T" in node.attr and node.attr["T"].type == _RESOURCE)
+    for node in nodes
+  )
 
 
-def assignment(imported, node):
-  """An operation that sets a variable, and what it is fed, in a tf Graph.
+def assignment(
+  imported: tf1.Graph, node: tf1.NodeDef
+) -> Tuple[tf1.Operation, tf1.Tensor]:
+  """An operation that sets a variable in a tf Graph, and its placeholder.
 
   Args:
     imported: the tf.compat.v1.Graph with the variable; the default graph.
@@ -134,45 +103,3 @@ def assignment(imported, node):
     return tf1.raw_ops.AssignVariableOp(resource=tensor, value=holder), holder
   assign = tf1.raw_ops.Assign(ref=tensor, value=holder, validate_shape=False)
   return assign, holder
-
-
-class Frames:
-  """Which while loop's frame each node runs in."""
-
-  def __init__(self, graph: Graph, order):
-    """Sweeps over `order`, names of nodes with inputs first."""
-    self._graph = graph
-    self._of = {}
-    self._enters = {}
-    for name in order:
-      self._of[name] = self._frame(graph.node(name))
-
-  def of(self, name):
-    """Frame names from the outermost in; () outside of all loops."""
-    return self._of.get(name, ())
-
-  def _frame(self, node):
-    frames = [self.of(ref.node) for ref in self._graph.inputs(node.name)]
-    frame = max(frames, key=len, default=())
-    if node.op in ops.ENTERS:
-      frame += (node.attr["frame_name"].s,)
-      self._enters.setdefault(frame, node)
-    elif node.op in ops.EXITS:
-      frame = frame[:-1]
-    return frame
-
-  def carry(self, ref: TensorRef, dtype, frame) -> TensorRef:
-    """Brings a tensor from outside of all loops into a frame."""
-    for depth in range(1, len(frame) + 1):
-      like = self._enters[frame[:depth]]
-      attrs = {
-        key: like.attr[key]
-        for key in ("frame_name", "parallel_iterations")
-        if key in like.attr
-      }
-      attrs["T"] = type_attr(dtype)
-      attrs["is_constant"] = bool_attr(True)
-      ref = TensorRef(
-        self._graph.add("Enter", ref.node + "/Enter", [ref], attrs).name
-      )
-    return ref

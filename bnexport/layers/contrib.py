@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from bnexport.layers.contrib_forms import (
-  MODEL_COLLECTIONS,
-  Layer,
-  fused_op,
-  make_variables,
-  spelled_out,
-)
-from bnexport.layers.layer import Options
+import dataclasses
+
+from bnexport.layers.forms import normalize
+from bnexport.layers.layer import Options, can_be_fused
 from bnexport.layers.parameters import collect, input_tensor, refusal
-from bnexport.layers.tf_layers import normalize
+from bnexport.layers.tf_layers import collect_updates
 from bnexport.tf1 import tf1
 
 _TRAINED = ("beta", "gamma")
@@ -23,6 +19,10 @@ _INITIALIZERS = {
   "moving_mean": tf1.zeros_initializer(),
   "moving_variance": tf1.ones_initializer(),
 }
+_MODEL_COLLECTIONS = (
+  tf1.GraphKeys.GLOBAL_VARIABLES,
+  tf1.GraphKeys.MODEL_VARIABLES,
+)
 
 
 def batch_norm(
@@ -96,10 +96,7 @@ def batch_norm(
     LayerError: the arguments contradict each other or the input.
   """
   inputs = input_tensor(inputs)
-  if data_format not in ("NHWC", "NCHW"):
-    raise refusal(
-      inputs, f"data_format is {data_format!r}", "pass 'NHWC' or 'NCHW'"
-    )
+  axis = _channel_axis(inputs, data_format)
   own_updates = (
     zero_debias_moving_mean
     or updates_collections != tf1.GraphKeys.UPDATE_OPS
@@ -112,70 +109,74 @@ def batch_norm(
       "zero_debias_moving_mean",
       "leave them out, or renorm",
     )
-  rank = inputs.shape.ndims
-  fused = fused is None or fused
-  by_fused_op = (
-    fused
-    and rank in (2, 4)
-    and (own_updates or rank == 2)
-    and not renorm
-    and batch_weights is None
-    and adjustment is None
+  options = Options(
+    axis=axis,
+    momentum=decay,
+    epsilon=epsilon,
+    center=center,
+    scale=scale,
+    initializers=dict(_INITIALIZERS, **(param_initializers or {})),
+    regularizers=param_regularizers or {},
+    trainable=trainable,
+    renorm=renorm,
+    renorm_clipping=renorm_clipping,
+    renorm_momentum=renorm_decay,
+    fused=fused,
+    adjustment=adjustment,
+    collections=_MODEL_COLLECTIONS,
+    fused_ranks=(2, 4),
+    batch_weights=batch_weights,
+    zero_debias=zero_debias_moving_mean,
+    updates_in_place=updates_collections is None,
   )
-  initializers = dict(_INITIALIZERS, **(param_initializers or {}))
-  regularizers = param_regularizers or {}
+  is_fused = can_be_fused(inputs, (axis,), options)
+  # TF 1.15 has tf.layers do the rest.
+  is_own = own_updates or (is_fused and inputs.shape.ndims == 2)
+  if is_own:
+    options = _own(options, inputs, is_fused)
   with tf1.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as where:
-    if own_updates or by_fused_op:
-      layer = Layer(
-        x=inputs,
-        training=is_training,
-        axis=1 if data_format == "NCHW" else rank - 1,
-        decay=decay,
-        epsilon=epsilon,
-        updates_collections=updates_collections,
-        zero_debias=zero_debias_moving_mean,
-        batch_weights=batch_weights,
-        by_fused_op=by_fused_op,
-      )
-      variables = make_variables(
-        layer,
-        center,
-        scale,
-        trainable,
-        initializers,
-        regularizers if by_fused_op else {},
-        tf1.float32 if by_fused_op else inputs.dtype,
-      )
-      outputs = (fused_op if by_fused_op else spelled_out)(layer, variables)
-      order = _TRAINED + _AVERAGED
-    else:
-      outputs, variables = normalize(
-        inputs,
-        is_training,
-        Options(
-          axis=1 if data_format == "NCHW" else -1,
-          momentum=decay,
-          epsilon=epsilon,
-          center=center,
-          scale=scale,
-          initializers=initializers,
-          regularizers=regularizers,
-          trainable=trainable,
-          renorm=renorm,
-          renorm_clipping=renorm_clipping,
-          renorm_momentum=renorm_decay,
-          fused=fused,
-          adjustment=adjustment,
-          collections=MODEL_COLLECTIONS,
-        ),
-      )
-      order = _AVERAGED + _TRAINED
+    outputs, variables, updates = normalize(inputs, is_training, options)
+    if is_own:
+      for update in updates():
+        tf1.add_to_collections(updates_collections, update)
+    elif trainable:
+      collect_updates(updates())
+    order = _TRAINED + _AVERAGED if is_own else _AVERAGED + _TRAINED
     _collect_variables(variables, variables_collections, order)
     if activation_fn is not None:
       outputs = activation_fn(outputs)
     if outputs_collections:
       _collect_output(outputs, where.name, outputs_collections)
   return outputs
+
+
+def _channel_axis(inputs, data_format):
+  if data_format not in ("NHWC", "NCHW"):
+    raise refusal(
+      inputs, f"data_format is {data_format!r}", "pass 'NHWC' or 'NCHW'"
+    )
+  sizes = inputs.shape.as_list()
+  axis = 1 if data_format == "NCHW" else len(sizes) - 1
+  if axis >= len(sizes) or sizes[axis] is None:
+    raise refusal(
+      inputs,
+      "the number of its channels is unknown",
+      "state it with set_shape",
+    )
+  return axis
+
+
+def _own(options, inputs, is_fused):
+  """The options of a norm that tf.contrib computes without tf.layers."""
+  return dataclasses.replace(
+    options,
+    fused=is_fused,
+    adjustment=None,
+    parameters=_TRAINED,
+    dtype=None if is_fused else inputs.dtype,
+    regularizers=options.regularizers if is_fused else {},
+    replaces_regularizer=True,
+  )
 
 
 def _collect_variables(variables, collections, order):
@@ -189,6 +190,6 @@ def _collect_variables(variables, collections, order):
 
 
 def _collect_output(outputs, alias, collections):
-  """Adds an output to collections, under the name slim's end points go by."""
+  """Adds an output to collections, under its alias among slim's end points."""
   outputs.aliases = getattr(outputs, "aliases", []) + [alias]
   tf1.add_to_collections(collections, outputs)

@@ -1,28 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batch norm computed: fused, by stored averages, or by the batch."""
+"""Batch norm by the fused op, by stored averages and by batch statistics."""
 
 from __future__ import annotations
 
-from bnexport.layers.layer import broadcast_shape, variable_shape
-from bnexport.layers.parameters import full_precision
-from bnexport.layers.updates import assign_new, either, moving_average
+from bnexport.layers.layer import (
+  Layer,
+  axes_of,
+  broadcast_shape,
+  can_be_fused,
+  make_variables,
+  refuse,
+  variable_shape,
+)
+from bnexport.layers.parameters import refusal, refuse_fused_float64
+from bnexport.layers.updates import (
+  assign_new,
+  debiased_moving_average,
+  either,
+  known,
+  moving_average,
+)
 from bnexport.tf1 import tf1
 
 
-def fused(layer):
+def normalize(x, training, options):
+  """Builds a layer in the current variable scope.
+
+  Args:
+    x: tensor.
+    training: bool, 0 or 1, or a bool tensor.
+    options: Options.
+
+  Returns:
+    The output, the Variables, and a function that adds the updates of
+    moving_mean and moving_variance and returns them: none for inference, and
+    none where the output depends on them already.
+
+  Raises:
+    LayerError: the options contradict each other or the input.
+  """
+  axes = axes_of(x, options)
+  refuse(x, axes, options)
+  is_fused = can_be_fused(x, axes, options)
+  if is_fused:
+    refuse_fused_float64(x)
+  variables = make_variables(x, axes, options)
+  layer = Layer(x, training, axes, options, variables, is_fused)
+  if is_fused:
+    y, updates = _fused(layer)
+  elif known(training) is False:
+    y, updates = _by_stored(layer), None
+  else:
+    y, updates = _by_batch(layer)
+  if known(training) is False or options.updates_in_place:
+    return y, variables, lambda: ()
+  return y, variables, updates
+
+
+def _fused(layer):
   """The output by the fused op, and a function that adds the updates."""
   x, variables, options = layer.x, layer.variables, layer.options
   shape = variable_shape(x, layer.axes, options)
-  dtype = full_precision(x.dtype)
+  layout = "NCHW" if layer.axes == (1,) else "NHWC"
+  if layer.rank == 2:
+    # Channels are last either way, and no CPU has to run NCHW.
+    x, layout = tf1.reshape(x, [-1, 1, 1, *shape]), "NHWC"
   gamma, beta = variables.gamma, variables.beta
   if gamma is None:
-    gamma = tf1.ones(shape, dtype)
+    gamma = tf1.ones(shape, layer.dtype)
   if beta is None:
-    beta = tf1.zeros(shape, dtype)
-  shared = {
-    "epsilon": options.epsilon,
-    "data_format": "NCHW" if layer.axes == (1,) else "NHWC",
-  }
+    beta = tf1.zeros(shape, layer.dtype)
+  shared = {"epsilon": options.epsilon, "data_format": layout}
   y, mean, variance = either(
     layer.training,
     lambda: tf1.nn.fused_batch_norm(x, gamma, beta, **shared),
@@ -36,20 +84,15 @@ def fused(layer):
       **shared,
     ),
   )
-
-  def updates():
-    # A momentum of 1 where it is not training: the variables stay.
-    momentum = tf1.convert_to_tensor(options.momentum)
-    momentum = either(
-      layer.training, lambda: momentum, lambda: tf1.ones_like(momentum)
-    )
-    yield moving_average(variables.moving_mean, mean, momentum)
-    yield moving_average(variables.moving_variance, variance, momentum)
-
-  return y, updates
+  if options.updates_in_place:
+    (y,) = _behind_updates(layer, (mean, variance), [y], [y])
+  if layer.rank == 2:
+    y = tf1.reshape(y, [-1, *shape])
+  y.set_shape(layer.x.shape)
+  return y, lambda: _updates(layer, mean, variance)
 
 
-def by_stored(layer):
+def _by_stored(layer):
   """The output by the stored averages, spelled out."""
   x, variables = layer.x, layer.variables
   if layer.options.virtual_batch_size is None:
@@ -77,7 +120,7 @@ def by_stored(layer):
   )
 
 
-def by_batch(layer):
+def _by_batch(layer):
   """The output by the batch, or as `training` says, and its updates."""
   variables, options = layer.variables, layer.options
   x = _virtual_batches(layer)
@@ -85,17 +128,7 @@ def by_batch(layer):
   offset = _broadcast(layer, variables.beta)
   if options.adjustment is not None:
     scale, offset = _composed(*_adjustment(layer), scale, offset)
-  batch_mean, batch_variance = _moments(layer, x)
-  mean = either(
-    layer.training,
-    lambda: batch_mean,
-    lambda: tf1.convert_to_tensor(variables.moving_mean),
-  )
-  variance = either(
-    layer.training,
-    lambda: batch_variance,
-    lambda: tf1.convert_to_tensor(variables.moving_variance),
-  )
+  mean, variance = _statistics(layer, x)
   new_mean, new_variance = mean, variance
   if options.virtual_batch_size is not None:
     new_mean = tf1.reduce_mean(mean, axis=1, keepdims=True)
@@ -129,26 +162,55 @@ def _virtual_batches(layer):
 
 
 def _broadcast(layer, value):
-  """Reshapes [channels] to what broadcasts over the input, where it has to."""
-  rank = layer.x.shape.ndims
-  if value is None or len(value.shape) != 1 or layer.axes == (rank - 1,):
+  """Reshapes [channels] so that it broadcasts over the input, where needed."""
+  is_last = layer.axes == (layer.rank - 1,)
+  if value is None or len(value.shape) != 1 or is_last:
     return value
   return tf1.reshape(value, broadcast_shape(layer.x, layer.axes))
 
 
+def _statistics(layer, x):
+  """Mean and variance: the batch's when training, and else the stored ones."""
+  variables, batch = layer.variables, list(_moments(layer, x))
+  stored = [variables.moving_mean, variables.moving_variance]
+  if layer.options.updates_in_place:
+    return _behind_updates(layer, batch, batch, stored)
+  return either(
+    layer.training,
+    lambda: batch,
+    lambda: [tf1.convert_to_tensor(variable) for variable in stored],
+  )
+
+
 def _moments(layer, x):
+  """Mean and variance of the batch, shaped like the variables."""
   axes, keep = layer.axes, len(layer.axes) > 1
-  averaged = [i for i in range(layer.x.shape.ndims) if i not in axes]
+  averaged = [i for i in range(layer.rank) if i not in axes]
   if layer.options.virtual_batch_size is not None:
     keep = True
     # Each virtual batch, at index 1, has its own.
     averaged = [i if i == 0 else i + 1 for i in averaged]
-  x = tf1.cast(x, full_precision(x.dtype))
-  return tf1.nn.moments(x, averaged, keepdims=keep)
+  x = tf1.cast(x, layer.dtype)
+  if layer.options.batch_weights is None:
+    return tf1.nn.moments(x, averaged, keepdims=keep)
+  weights = _weights(layer)
+  return tf1.nn.weighted_moments(x, averaged, weights, keepdims=keep)
+
+
+def _weights(layer):
+  """The weights of rows, so that they broadcast over the input."""
+  weights = tf1.convert_to_tensor(layer.options.batch_weights)
+  if not layer.x.shape[:1].is_compatible_with(weights.shape):
+    raise refusal(
+      layer.x,
+      f"batch_weights are of shape {weights.shape}",
+      "pass one weight for each row of the batch",
+    )
+  return tf1.reshape(weights, [-1] + [1] * (layer.rank - 1))
 
 
 def _adjustment(layer):
-  """Scale and offset of normalised values: 1 and 0 when not training."""
+  """Scale and offset of the adjustment: 1 and 0 when not training."""
   scale, offset = layer.options.adjustment(tf1.shape(layer.x))
   return (
     either(layer.training, lambda: scale, lambda: tf1.ones_like(scale)),
@@ -167,7 +229,7 @@ def _composed(first_scale, first_offset, scale, offset):
 
 
 def _renorm(layer, mean, variance):
-  """How renorm corrects normalised values; formulas of arXiv:1702.03275.
+  """The corrections r and d of batch renormalization, arXiv:1702.03275.
 
   Args:
     layer: Layer.
@@ -181,7 +243,7 @@ def _renorm(layer, mean, variance):
   variables, options = layer.variables, layer.options
   clipping = options.renorm_clipping or {}
   stddev = tf1.sqrt(variance + options.epsilon)
-  # It may start at zero.
+  # The stored deviation may start at zero.
   known_stddev = tf1.maximum(
     variables.renorm_stddev,
     tf1.sqrt(tf1.constant(options.epsilon, stddev.dtype)),
@@ -224,23 +286,59 @@ def _update(layer, variable, value, momentum):
 
 def _updates(layer, mean, variance):
   """The updates of moving_mean and moving_variance, in this order."""
+  variables = layer.variables
+  return either(
+    layer.training,
+    lambda: _moved(layer, mean, variance),
+    lambda: [variables.moving_mean, variables.moving_variance],
+  )
+
+
+def _behind_updates(layer, batch, wanted, otherwise):
+  """Tensors that are only there after the updates, when training.
+
+  Args:
+    layer: Layer.
+    batch: its mean and variance.
+    wanted: list of tensors.
+    otherwise: the like, for when it is not training.
+  """
+
+  def updated():
+    with tf1.control_dependencies(_moved(layer, *batch)):
+      return [tf1.identity(tensor) for tensor in wanted]
+
+  return either(
+    layer.training,
+    updated,
+    lambda: [tf1.convert_to_tensor(tensor) for tensor in otherwise],
+  )
+
+
+def _moved(layer, mean, variance):
+  """moving_mean and moving_variance, after a step towards the batch's."""
   variables, options = layer.variables, layer.options
-  yield _update(layer, variables.moving_mean, mean, options.momentum)
-  if not options.renorm:
-    yield _update(layer, variables.moving_variance, variance, options.momentum)
-    return
-
-  def by_stddev():
-    stddev = moving_average(
-      variables.moving_stddev,
-      tf1.sqrt(variance + options.epsilon),
-      options.momentum,
+  if options.zero_debias:
+    # In TF 1.15 a getter puts all that is made for spelled out norms there.
+    collections = None if layer.is_fused else options.collections
+    new_mean = debiased_moving_average(
+      variables.moving_mean, mean, options.momentum, collections
     )
-    # Rounding could make it negative.
-    stored = tf1.nn.relu(stddev * stddev - options.epsilon)
-    return assign_new(variables.moving_variance, stored)
-
-  yield either(layer.training, by_stddev, lambda: variables.moving_variance)
+  else:
+    new_mean = moving_average(variables.moving_mean, mean, options.momentum)
+  if not options.renorm:
+    return [
+      new_mean,
+      moving_average(variables.moving_variance, variance, options.momentum),
+    ]
+  stddev = moving_average(
+    variables.moving_stddev,
+    tf1.sqrt(variance + options.epsilon),
+    options.momentum,
+  )
+  # Rounding could make it negative.
+  stored = tf1.nn.relu(stddev * stddev - options.epsilon)
+  return [new_mean, assign_new(variables.moving_variance, stored)]
 
 
 def _normalized(layer, x, mean, variance, scale, offset):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tf.layers batch norm: what it is asked for, its input, its variables."""
+"""A batch norm layer: its options, its input and its variables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _CLIPPINGS = ("rmin", "rmax", "dmax")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """Arguments of `batch_normalization` by their names, less name and phase.
+  """Options of a layer: arguments of `batch_normalization` by name.
+
+  The fields without a default are among these. The others are what tf.contrib
+  and tf.layers differ in; by default they are as tf.layers has them.
 
   Attributes:
     initializers: by name of the variable; gamma, beta, moving_mean and
@@ -28,6 +31,14 @@ class Options:
     regularizers: of gamma and beta.
     constraints: of gamma and beta.
     collections: that variables are made in; None for global variables.
+    fused_ranks: ranks of the inputs that the fused op may normalise.
+    parameters: gamma and beta, in the order in which they are made.
+    dtype: of the variables; None for the inputs', float32 for halves.
+    replaces_regularizer: whether regularizers take the place of that of the
+      variable scope, and are not added to it.
+    batch_weights: tensor of [batch], how much each row counts; or None.
+    zero_debias: whether moving_mean is rid of its initial zero.
+    updates_in_place: whether the output depends on the updates.
   """
 
   axis: Any
@@ -46,11 +57,18 @@ class Options:
   constraints: Dict = dataclasses.field(default_factory=dict)
   virtual_batch_size: Any = None
   collections: Any = None
+  fused_ranks: Tuple[int, ...] = (4,)
+  parameters: Tuple[str, ...] = ("gamma", "beta")
+  dtype: Any = None
+  replaces_regularizer: bool = False
+  batch_weights: Any = None
+  zero_debias: bool = False
+  updates_in_place: bool = False
 
 
 @dataclasses.dataclass
 class Variables:
-  """What a layer keeps; None for what it does without."""
+  """The variables of a layer; None for those that it does without."""
 
   gamma: Any = None
   beta: Any = None
@@ -73,13 +91,24 @@ class Layer:
     variables: Variables; of shape [channels] for one axis, and else of the
       input's rank with 1 for what is averaged. With virtual batches there is
       one more 1, at index 1.
+    is_fused: whether the fused op computes it.
   """
 
   x: Any
   training: Any
-  axes: Tuple
+  axes: Tuple[int, ...]
   options: Options
   variables: Variables
+  is_fused: bool
+
+  @property
+  def rank(self) -> int:
+    return self.x.shape.ndims
+
+  @property
+  def dtype(self) -> Any:
+    """The dtype of the statistics and the variables."""
+    return variable_dtype(self.x, self.options)
 
 
 def axes_of(x, options):
@@ -110,7 +139,7 @@ def axes_of(x, options):
 
 
 def refuse(x, axes, options):
-  """Raises LayerError for what contradicts itself."""
+  """Raises LayerError for options that contradict each other."""
   unknown = sorted(set(options.renorm_clipping or ()) - set(_CLIPPINGS))
   if options.renorm and unknown:
     raise refusal(
@@ -146,14 +175,21 @@ def refuse(x, axes, options):
 
 
 def can_be_fused(x, axes, options):
+  """Tells whether the fused op can compute the layer."""
+  rank = x.shape.ndims
   return (
     (options.fused is None or bool(options.fused))
-    and x.shape.ndims == 4
-    and axes in ((1,), (3,))
+    and rank in options.fused_ranks
+    and axes in ((1,), (rank - 1,))
     and not options.renorm
     and options.virtual_batch_size is None
     and options.adjustment is None
+    and options.batch_weights is None
   )
+
+
+def variable_dtype(x, options):
+  return options.dtype or full_precision(x.dtype)
 
 
 def variable_shape(x, axes, options):
@@ -172,34 +208,40 @@ def broadcast_shape(x, axes):
 
 
 def make_variables(x, axes, options):
-  """Makes or gets the variables, in TF 1.15's order."""
+  """Makes or gets the variables, in the order that TF 1.15's layer has."""
   shape = variable_shape(x, axes, options)
-  dtype = full_precision(x.dtype)
+  dtype = variable_dtype(x, options)
   found = Variables()
 
   def trained(name):
+    regularizer = options.regularizers.get(name)
+    own, added = None, regularizer
+    if options.replaces_regularizer:
+      own, added = regularizer, None
+
     def make():
       return parameter(
         name,
         shape,
         dtype,
         options.initializers[name],
+        regularizer=own,
         trainable=bool(options.trainable),
         constraint=options.constraints.get(name),
         collections=options.collections,
       )
 
-    return penalized(name, make, options.regularizers.get(name))
+    return penalized(name, make, added)
 
   def averaged(name, initializer):
     return average(
       name, shape, dtype, initializer, collections=options.collections
     )
 
-  if options.scale:
-    found.gamma = trained("gamma")
-  if options.center:
-    found.beta = trained("beta")
+  is_made = {"gamma": options.scale, "beta": options.center}
+  for name in options.parameters:
+    if is_made[name]:
+      setattr(found, name, trained(name))
   mean = options.initializers["moving_mean"]
   variance = options.initializers["moving_variance"]
   found.moving_mean = averaged("moving_mean", mean)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables of a batch norm layer, and what is asked of its input."""
+"""Inputs, variables and refusals of batch norm layers."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def input_tensor(inputs):
   return inputs
 
 
-def refusal(inputs, fact, next_step):
+def refusal(inputs, fact, step):
   """The LayerError that says why a tensor can't be normalised."""
-  return LayerError(f"normalise '{inputs.name}'", fact, next_step)
+  return LayerError(f"normalise '{inputs.name}'", fact, step)
 
 
 def refuse_fused_float64(inputs):

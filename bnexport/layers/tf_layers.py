@@ -3,17 +3,9 @@
 
 from __future__ import annotations
 
-from bnexport.layers.forms import by_batch, by_stored, fused
-from bnexport.layers.layer import (
-  Layer,
-  Options,
-  axes_of,
-  can_be_fused,
-  make_variables,
-  refuse,
-)
-from bnexport.layers.parameters import input_tensor, refuse_fused_float64
-from bnexport.layers.updates import known
+from bnexport.layers.forms import normalize
+from bnexport.layers.layer import Options
+from bnexport.layers.parameters import input_tensor
 from bnexport.tf1 import tf1
 
 _SCOPE = "batch_normalization"
@@ -110,40 +102,16 @@ def batch_normalization(
     virtual_batch_size=virtual_batch_size,
     adjustment=adjustment,
   )
-  # What is reused has its name already.
+  # A reused layer has its name already.
   scope = name or (_SCOPE if reuse else None)
   with tf1.variable_scope(scope, _SCOPE, [inputs], reuse=reuse):
-    return normalize(inputs, training, options)[0]
+    outputs, _, updates = normalize(inputs, training, options)
+    if trainable:
+      collect_updates(updates())
+  return outputs
 
 
-def normalize(x, training, options):
-  """Builds the layer in the current variable scope.
-
-  Args:
-    x: tensor.
-    training: bool, 0 or 1, or a bool tensor.
-    options: Options.
-
-  Returns:
-    The output and the Variables. Updates are in tf.GraphKeys.UPDATE_OPS.
-
-  Raises:
-    LayerError: the options contradict each other or the input.
-  """
-  axes = axes_of(x, options)
-  refuse(x, axes, options)
-  by_fused_op = can_be_fused(x, axes, options)
-  if by_fused_op:
-    refuse_fused_float64(x)
-  variables = make_variables(x, axes, options)
-  layer = Layer(x, training, axes, options, variables)
-  if by_fused_op:
-    y, updates = fused(layer)
-  elif known(training) is False:
-    y, updates = by_stored(layer), lambda: ()
-  else:
-    y, updates = by_batch(layer)
-  if known(training) is not False and options.trainable:
-    for update in updates():
-      tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update.op)
-  return y, variables
+def collect_updates(updates):
+  """Adds updates to tf.GraphKeys.UPDATE_OPS, as operations."""
+  for update in updates:
+    tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update.op)

@@ -8,7 +8,7 @@ from bnexport.tf1 import smart_constant_value, tf1
 
 
 def known(training):
-  """Whether a layer trains, where that is known while the graph is built.
+  """The phase of a layer as far as building the graph tells it.
 
   Args:
     training: a bool, 0 or 1, or a bool tensor or variable.
@@ -33,7 +33,7 @@ def known(training):
 
 
 def either(training, if_training, otherwise):
-  """What one of two functions makes; both in a cond if only a session knows.
+  """The result of one of two functions, or of a cond over both.
 
   Args:
     training: as of `known`.
@@ -42,7 +42,8 @@ def either(training, if_training, otherwise):
   """
   value = known(training)
   if value is None:
-    return tf1.cond(training, if_training, otherwise)
+    # Strict: a list of one tensor stays a list.
+    return tf1.cond(training, if_training, otherwise, strict=True)
   return if_training() if value else otherwise()
 
 

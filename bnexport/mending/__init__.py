@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a malformed GraphDef one that opens."""
+"""Repairs of malformed GraphDefs, so that they open."""

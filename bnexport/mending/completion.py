@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a frozen graph has lost, given back from its training graph."""
+"""Nodes and functions that a frozen graph lost, from its training graph."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Dict, List
+from typing import Callable, Collection, Dict, Iterable, List, Set, Tuple
 
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import functions_of
+from bnexport.graph.nodes import Signatures, functions_of
 from bnexport.tf1 import tf1
 
-# So large a part of the nodes has to be the same for a training graph to be
-# that of the frozen one.
+# The least part of a frozen graph's nodes that its training graph has alike.
 _LEAST_ALIKE = 0.5
 
 
 @dataclasses.dataclass
 class Completion:
-  """What was taken from the training graph.
+  """The nodes, functions and values that completing a graph gave back.
 
   Attributes:
     held: values that the frozen graph holds, TensorProtos by variable.
@@ -26,13 +25,15 @@ class Completion:
     is_used: whether the training graph is that of the frozen one.
   """
 
-  held: Dict[str, object] = dataclasses.field(default_factory=dict)
+  held: Dict[str, tf1.TensorProto] = dataclasses.field(default_factory=dict)
   restored: List[str] = dataclasses.field(default_factory=list)
   is_used: bool = False
 
 
-def complete(graph_def, training, signatures):
-  """Adds to a frozen graph what only its training graph holds, in place.
+def complete(
+  graph_def: tf1.GraphDef, training: tf1.GraphDef, signatures: Signatures
+) -> Completion:
+  """Adds to a frozen graph the nodes and functions of its training graph.
 
   Variables that were made constants are variables again. Nodes that freezing
   changed, or that only training needs, are those of the training graph.
@@ -59,7 +60,7 @@ def complete(graph_def, training, signatures):
     training = _below(scope, training)
     originals = {node.name: node for node in training.node}
   done.is_used = True
-  wanted = set()
+  wanted: Set[str] = set()
   for node in graph_def.node:
     wanted.update(TensorRef.parse(text).node for text in node.input)
     original = originals.get(node.name)
@@ -88,7 +89,9 @@ def complete(graph_def, training, signatures):
   return done
 
 
-def scope_of(nodes, is_known):
+def scope_of(
+  nodes: Iterable[tf1.NodeDef], is_known: Callable[[tf1.NodeDef, str], bool]
+) -> Tuple[str, int]:
   """The scope that a graph was imported below.
 
   Args:
@@ -110,7 +113,7 @@ def scope_of(nodes, is_known):
   return count.most_common(1)[0]
 
 
-def _below(scope, training):
+def _below(scope: str, training: tf1.GraphDef) -> tf1.GraphDef:
   """A copy of a graph with all names below a scope."""
   moved = type(training)()
   moved.CopyFrom(training)
@@ -122,12 +125,16 @@ def _below(scope, training):
   return moved
 
 
-def _is_alike(node, original, signatures):
+def _is_alike(
+  node: tf1.NodeDef, original: tf1.NodeDef, signatures: Signatures
+) -> bool:
   return node.op == original.op or _is_frozen_form(node, original, signatures)
 
 
-def _is_frozen_form(node, original, signatures):
-  """Whether freezing, or mending by renaming, makes one of the other.
+def _is_frozen_form(
+  node: tf1.NodeDef, original: tf1.NodeDef, signatures: Signatures
+) -> bool:
+  """Tells whether freezing or mending by renaming makes `node` of `original`.
 
   That changes variables and what takes or gives their references or handles.
   """
@@ -136,7 +143,7 @@ def _is_frozen_form(node, original, signatures):
   return _handles_variables(original, signatures)
 
 
-def _handles_variables(node, signatures):
+def _handles_variables(node: tf1.NodeDef, signatures: Signatures) -> bool:
   if node.op not in signatures:
     return False
   signature = signatures[node.op]
@@ -153,8 +160,14 @@ def _handles_variables(node, signatures):
   )
 
 
-def _take_back(node, original, names, signatures, held):
-  """Makes a node of the frozen graph what it was, unless it was edited."""
+def _take_back(
+  node: tf1.NodeDef,
+  original: tf1.NodeDef,
+  names: Collection[str],
+  signatures: Signatures,
+  held: Dict[str, tf1.TensorProto],
+) -> None:
+  """Makes a node of the frozen graph the original one, unless it was edited."""
   if node.op == "Const" and original.op in ops.VARIABLES:
     tensor = type(node.attr["value"].tensor)()
     tensor.CopyFrom(node.attr["value"].tensor)
@@ -180,5 +193,5 @@ def _take_back(node, original, names, signatures, held):
       node.attr[key].CopyFrom(value)
 
 
-def _data(node):
+def _data(node: tf1.NodeDef) -> List[TensorRef]:
   return [TensorRef.parse(t) for t in node.input if not t.startswith("^")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is malformed in a GraphDef, found before anything opens it.
+"""Faults of a GraphDef, found before anything opens it.
 
 TensorFlow refuses such graphs with its first complaint; here all are found,
 each with the node it is at. Nothing but the protos is looked at.
@@ -8,10 +8,11 @@ each with the node it is at. Nothing but the protos is looked at.
 from __future__ import annotations
 
 import dataclasses
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import arg_dtypes, functions_of
-from bnexport.tf1 import tf1
+from bnexport.graph.nodes import Signatures, arg_dtypes, functions_of
+from bnexport.tf1 import OpDef, tf1
 
 DUPLICATE = "duplicate"
 DANGLING = "dangling"
@@ -39,7 +40,7 @@ class Fault:
   fact: str
 
 
-def find(graph_def, signatures):
+def find(graph_def: tf1.GraphDef, signatures: Signatures) -> List[Fault]:
   """All faults of a GraphDef, in the order of its nodes.
 
   Args:
@@ -53,16 +54,16 @@ def find(graph_def, signatures):
 class _Reading:
   """One pass over the nodes."""
 
-  def __init__(self, graph_def, signatures):
+  def __init__(self, graph_def: tf1.GraphDef, signatures: Signatures):
     self._graph_def = graph_def
     self._signatures = signatures
     self._library = {f.signature.name for f in graph_def.library.function}
-    self._nodes = {}
+    self._nodes: Dict[str, tf1.NodeDef] = {}
     for node in graph_def.node:
       self._nodes.setdefault(node.name, node)
 
-  def faults(self):
-    seen = set()
+  def faults(self) -> Iterator[Fault]:
+    seen: Set[str] = set()
     for node in self._graph_def.node:
       if node.name in seen:
         yield Fault(
@@ -75,7 +76,9 @@ class _Reading:
       yield from self._functions(node)
       yield from self._signature(node, [r for r in refs if not r.control])
 
-  def _inputs(self, node, refs):
+  def _inputs(
+    self, node: tf1.NodeDef, refs: List[TensorRef]
+  ) -> Iterator[Fault]:
     controls = [ref.control for ref in refs]
     if controls != sorted(controls):
       yield Fault(
@@ -102,14 +105,14 @@ class _Reading:
           "outputs",
         )
 
-  def _outputs(self, name):
-    """Number of outputs; any number where the op is not known."""
+  def _outputs(self, name: str) -> float:
+    """Number of a node's outputs; infinity where its op is unknown."""
     node = self._nodes[name]
     if node.op not in self._signatures:
       return float("inf")
     return len(self._signatures.output_dtypes(node))
 
-  def _functions(self, node):
+  def _functions(self, node: tf1.NodeDef) -> Iterator[Fault]:
     for name in functions_of(node)[1:]:
       if name and name not in self._library:
         yield Fault(
@@ -119,8 +122,10 @@ class _Reading:
           f"calls function '{name}', which is not in the library",
         )
 
-  def _signature(self, node, refs):
-    """Whether the inputs are as many, and references where it takes some."""
+  def _signature(
+    self, node: tf1.NodeDef, refs: List[TensorRef]
+  ) -> Iterator[Fault]:
+    """Yields faults of a node's inputs: their number, and references."""
     if node.op not in self._signatures:
       return
     slots = slots_of(node, self._signatures)
@@ -147,16 +152,23 @@ class _Reading:
       )
 
 
-def slots_of(node, signatures):
+def slots_of(
+  node: tf1.NodeDef, signatures: Signatures
+) -> List[Tuple[OpDef.ArgDef, int]]:
   """The OpDef args that a node's data inputs belong to, with DataTypes."""
+  signature = signatures[node.op]
   return [
     (arg, dtype)
-    for arg in signatures[node.op].input_arg
-    for dtype in arg_dtypes(node, arg)
+    for arg in signature.input_arg
+    for dtype in arg_dtypes(node, signature, arg)
   ]
 
 
-def clashes(node, sources, signatures):
+def clashes(
+  node: tf1.NodeDef,
+  sources: Sequence[Optional[tf1.NodeDef]],
+  signatures: Signatures,
+) -> List[Tuple[int, OpDef.ArgDef]]:
   """Inputs that want a variable's reference or handle and get a value.
 
   Args:
@@ -189,12 +201,15 @@ def clashes(node, sources, signatures):
   return found
 
 
-def gives_reference(node, signatures, index):
-  """Whether an output of a node is a variable's reference."""
+def gives_reference(
+  node: tf1.NodeDef, signatures: Signatures, index: int
+) -> bool:
+  """Tells whether an output of a node is a variable's reference."""
   if node.op in ops.VARIABLES:
     return node.op != "VarHandleOp"
-  for arg in signatures[node.op].output_arg:
-    count = len(arg_dtypes(node, arg))
+  signature = signatures[node.op]
+  for arg in signature.output_arg:
+    count = len(arg_dtypes(node, signature, arg))
     if index < count:
       return arg.is_ref
     index -= count

@@ -1,19 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a malformed GraphDef one that opens, for what is asked of it."""
+"""Edits that make a malformed GraphDef open, as far as the outputs need it."""
 
 from __future__ import annotations
 
+from typing import Collection, Dict, Iterable, List, Mapping, Optional
+
 from bnexport.errors import GraphError
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import type_attr
+from bnexport.graph.nodes import Signatures
+from bnexport.graph.placeholders import placeholder_attrs, placeholder_name
 from bnexport.mending import faults as faulty
+from bnexport.mending.faults import Fault
+from bnexport.tf1 import tf1
 
 # A node with one of these can't be used; the others are mended in place, or,
 # as clashes of references, by the transforms.
 _UNUSABLE = (faulty.DANGLING, faulty.ARITY, faulty.PORT, faulty.FUNCTION)
 
 
-def mend(graph_def, signatures, outputs=(), inputs=(), found=None):
+def mend(
+  graph_def: tf1.GraphDef,
+  signatures: Signatures,
+  outputs: Iterable[TensorRef] = (),
+  inputs: Collection[TensorRef] = (),
+  found: Optional[Iterable[Fault]] = None,
+) -> List[str]:
   """Mends a GraphDef in place, so that `Graph` opens it.
 
   Repeated nodes go where they are equal. Control inputs move behind data
@@ -40,7 +51,7 @@ def mend(graph_def, signatures, outputs=(), inputs=(), found=None):
   told = _drop_repeated(graph_def, found)
   nodes = {node.name: node for node in graph_def.node}
   fed = {ref.node for ref in inputs}
-  unusable = {}
+  unusable: Dict[str, Fault] = {}
   for fault in found:
     node = nodes[fault.node]
     ref = TensorRef.parse(fault.subject)
@@ -61,7 +72,7 @@ def mend(graph_def, signatures, outputs=(), inputs=(), found=None):
   return told + _drop_unusable(graph_def, unusable, outputs, fed)
 
 
-def missing(graph_def, inputs):
+def missing(graph_def: tf1.GraphDef, inputs: Iterable[str]) -> Dict[str, str]:
   """New names of fed tensors that `mend` makes placeholders, by their text."""
   nodes = {node.name for node in graph_def.node}
   refs = {text: TensorRef.parse(text) for text in inputs}
@@ -72,17 +83,15 @@ def missing(graph_def, inputs):
   }
 
 
-def placeholder_name(ref):
-  """Name of a placeholder for a tensor of a node that is missing."""
-  return f"{ref.node}_{ref.index}" if ref.index else ref.node
-
-
-def _drop_repeated(graph_def, found):
-  """Of nodes with one name, keeps one."""
+def _drop_repeated(
+  graph_def: tf1.GraphDef, found: Iterable[Fault]
+) -> List[str]:
+  """Keeps one of the equal nodes that share a name."""
   repeated = {f.node for f in found if f.kind == faulty.DUPLICATE}
   if not repeated:
     return []
-  first, kept = {}, []
+  first: Dict[str, tf1.NodeDef] = {}
+  kept = []
   for node in graph_def.node:
     same = first.setdefault(node.name, node)
     if same is not node and same != node:
@@ -102,14 +111,16 @@ def _drop_repeated(graph_def, found):
   ]
 
 
-def _keep(graph_def, kept):
+def _keep(graph_def: tf1.GraphDef, kept: Iterable[tf1.NodeDef]) -> None:
   own = type(graph_def)()
   own.node.extend(kept)
   del graph_def.node[:]
   graph_def.node.extend(own.node)
 
 
-def _mend_controls(node, nodes):
+def _mend_controls(
+  node: tf1.NodeDef, nodes: Mapping[str, tf1.NodeDef]
+) -> List[str]:
   refs = [TensorRef.parse(text) for text in node.input]
   data = [str(ref) for ref in refs if not ref.control]
   control = [str(ref) for ref in refs if ref.control and ref.node in nodes]
@@ -126,49 +137,44 @@ def _mend_controls(node, nodes):
   return [f"'{node.name}' has its control inputs behind its data inputs"]
 
 
-def _feed(graph_def, nodes, signatures, reader, ref):
+def _feed(
+  graph_def: tf1.GraphDef,
+  nodes: Dict[str, tf1.NodeDef],
+  signatures: Signatures,
+  reader: tf1.NodeDef,
+  ref: TensorRef,
+) -> bool:
   """Makes a missing tensor a placeholder of the dtype that its reader takes.
 
   Returns:
     Whether that could be told.
   """
-  if reader.op not in signatures or not _is_complete(reader, signatures):
+  dtype = signatures.read_dtype(reader, ref)
+  if dtype is None:
     return False
   name = placeholder_name(ref)
   if name not in nodes:
-    nodes[name] = graph_def.node.add(name=name, op="Placeholder")
-    dtype = type_attr(read_dtype(reader, ref, signatures))
-    nodes[name].attr["dtype"].CopyFrom(dtype)
+    attrs = placeholder_attrs(dtype)
+    nodes[name] = graph_def.node.add(name=name, op="Placeholder", attr=attrs)
   for slot, text in enumerate(reader.input):
     if TensorRef.parse(text) == ref:
       reader.input[slot] = name
   return True
 
 
-def _is_complete(node, signatures):
-  data = [text for text in node.input if not text.startswith("^")]
-  return len(data) == len(faulty.slots_of(node, signatures))
-
-
-def read_dtype(reader, ref, signatures):
-  """DataType enum that a node reads a tensor as.
-
-  Raises:
-    GraphError: the reader's op is not known.
-  """
-  dtypes = [dtype for _, dtype in faulty.slots_of(reader, signatures)]
-  data = [TensorRef.parse(t) for t in reader.input if not t.startswith("^")]
-  return dtypes[data.index(ref)]
-
-
-def _drop_unusable(graph_def, unusable, outputs, fed):
+def _drop_unusable(
+  graph_def: tf1.GraphDef,
+  unusable: Mapping[str, Fault],
+  outputs: Iterable[TensorRef],
+  fed: Collection[str],
+) -> List[str]:
   """Removes nodes that can't be used, and those that read them.
 
   What is fed stays; it need not be computed.
   """
   if not unusable:
     return []
-  readers = {}
+  readers: Dict[str, List[str]] = {}
   for node in graph_def.node:
     for text in node.input if node.name not in fed else ():
       ref = TensorRef.parse(text)
@@ -197,7 +203,7 @@ def _drop_unusable(graph_def, unusable, outputs, fed):
   ]
 
 
-def _refuse(output, fault):
+def _refuse(output: TensorRef, fault: Fault) -> None:
   is_gone = fault.kind == faulty.DANGLING
   raise GraphError(
     f"mend output '{output}'",

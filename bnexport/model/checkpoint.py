@@ -1,29 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: finding them, and the values of a graph's variables in them."""
+"""Checkpoints, and the values of a graph's variables in them."""
 
 from __future__ import annotations
 
-import collections
 import os
 import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from bnexport.errors import SourceError, first_line, nearest
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import constant_value
+from bnexport.graph.origins import holder_of
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# So many elements take longer to read than to start a session.
+# Tensors of more elements take longer to read than a session to start.
 _LARGE = 1 << 20
-# What the files of a checkpoint have behind its prefix; the last is what
+# The ops that a Saver puts between a variable and the op that writes it.
+_READS = ops.IDENTITIES | ops.RESOURCE_READS
+# The ends of a checkpoint's files, behind its prefix; the last is what
 # Saver.save returns of one in format V1 with shards.
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
 
 
-def find_prefix(path):
+def find_prefix(path: str) -> str:
   """Returns the prefix of the checkpoint that a user's path means.
 
   Args:
@@ -53,7 +56,7 @@ def find_prefix(path):
   if tf1.gfile.Glob(prefix + "-?????-of-?????"):
     return prefix  # V1 in several shards
   folder = os.path.dirname(prefix) or "."
-  there = []
+  there: Set[str] = set()
   if tf1.gfile.IsDirectory(folder):
     there = {
       os.path.join(os.path.dirname(prefix), _SUFFIX.sub("", name))
@@ -70,13 +73,13 @@ def find_prefix(path):
 class Checkpoint:
   """A checkpoint's tensors by key; one is read when it is asked for."""
 
-  def __init__(self, path):
+  def __init__(self, path: str):
     """Opens a checkpoint of format V1 or V2.
 
     Raises:
       SourceError: it is missing, truncated or not a checkpoint.
     """
-    self._keys = None
+    self._keys: Optional[Dict[str, str]] = None
     self.prefix = find_prefix(path)
     self._is_v1 = not tf1.gfile.Exists(self.prefix + ".index")
     self._pattern = self.prefix
@@ -88,17 +91,17 @@ class Checkpoint:
     except (tf1.errors.OpError, ValueError, RuntimeError) as error:
       raise self._unreadable(error) from error
 
-  def __contains__(self, key):
+  def __contains__(self, key: str) -> bool:
     return key in self.shapes
 
-  def key_of(self, name):
+  def key_of(self, name: str) -> Optional[str]:
     """The key of the one object that had a variable of this name, or None.
 
     tf.train.Checkpoint and Keras call keys after attributes of objects, and
     note the names that the variables had.
     """
     if self._keys is None:
-      found = {}
+      found: Dict[str, Set[str]] = {}
       if _OBJECTS in self:
         packed = self.read(_OBJECTS).item()
         for node in ObjectGraph.FromString(packed).nodes:
@@ -107,7 +110,7 @@ class Checkpoint:
       self._keys = {n: keys.pop() for n, keys in found.items() if len(keys) < 2}
     return self._keys.get(name)
 
-  def read(self, key, slice_spec=""):
+  def read(self, key: str, slice_spec: str = "") -> np.ndarray:
     """Returns a tensor, or the slice of it that `slice_spec` names.
 
     Args:
@@ -133,10 +136,10 @@ class Checkpoint:
     ) as error:
       raise self._unreadable(error, key) from error
 
-  def _is_large(self, key):
-    return np.prod(self.shapes[key], dtype=np.int64) >= _LARGE
+  def _is_large(self, key: str) -> bool:
+    return bool(np.prod(self.shapes[key], dtype=np.int64) >= _LARGE)
 
-  def _restore(self, key, slice_spec):
+  def _restore(self, key: str, slice_spec: str) -> np.ndarray:
     graph = tf1.Graph()
     with graph.as_default(), tf1.device("/cpu:0"):
       dtype = self._reader.get_variable_to_dtype_map()[key]
@@ -149,7 +152,9 @@ class Checkpoint:
     with session(graph) as run:
       return run.run(tensor)
 
-  def _unreadable(self, error, key=None):
+  def _unreadable(
+    self, error: Exception, key: Optional[str] = None
+  ) -> SourceError:
     what = f"'{key}' of " if key else ""
     return SourceError(
       f"read {what}checkpoint '{self.prefix}'",
@@ -158,7 +163,13 @@ class Checkpoint:
     )
 
 
-Saved = collections.namedtuple("Saved", "key slice_spec")
+class Saved(NamedTuple):
+  """A place in a checkpoint: a key, and a slice as SaveV2 writes it."""
+
+  key: str
+  slice_spec: str
+
+
 # In the place of a slice: the graph's own file holds the value.
 _IN_FILE = "in the file"
 
@@ -173,35 +184,40 @@ class Values:
   Reading is lazy; nothing is kept.
   """
 
-  def __init__(self, checkpoint, graph, held=()):
+  def __init__(
+    self,
+    checkpoint: Optional[Checkpoint],
+    graph: Graph,
+    held: Optional[Mapping[str, tf1.TensorProto]] = None,
+  ):
     """Takes the keys from the graph's Savers.
 
     Args:
       checkpoint: a Checkpoint, or None.
       graph: the Graph with the variables and, perhaps, Savers.
-      held: TensorProtos by variable, which a frozen graph holds.
+      held: TensorProtos by variable, which a frozen graph holds; or None.
     """
     self.checkpoint = checkpoint
-    self._held = dict(held)
+    self._held = dict(held or {})
     self._saved = saver_keys(graph)
     self._shared = {
       node.name: node.attr["shared_name"].s.decode()
       for node in graph
       if node.op == "VarHandleOp"
     }
-    self._instead = {}
+    self._instead: Dict[str, Saved] = {}
 
-  def prefer(self, variable, saved):
-    """Takes the value of `variable` from there from now on."""
+  def prefer(self, variable: str, saved: Saved) -> None:
+    """Makes `saved` the place that the value of `variable` is read from."""
     self._instead[variable] = saved
 
-  def hold(self, variable, tensor):
+  def hold(self, variable: str, tensor: tf1.TensorProto) -> None:
     """Takes a copy of a TensorProto for the value of `variable`."""
     self._held[variable] = type(tensor)()
     self._held[variable].CopyFrom(tensor)
 
-  def find(self, variable):
-    """Returns where the value of a variable is, or None."""
+  def find(self, variable: str) -> Optional[Saved]:
+    """Returns the place of a variable's value, or None."""
     if variable in self._instead:
       return self._instead[variable]
     if variable in self._held:
@@ -209,18 +225,19 @@ class Values:
     if self.checkpoint is None:
       return None
     candidates = list(self._saved.get(variable, ()))
-    candidates += [Saved(variable, ""), Saved(self._shared.get(variable), "")]
+    names = [variable, self._shared.get(variable)]
     if not self._saved:  # TF 2 saves graphs in which variables are renamed
-      candidates.append(Saved(self.checkpoint.key_of(variable), ""))
+      names.append(self.checkpoint.key_of(variable))
+    candidates += [Saved(name, "") for name in names if name is not None]
     for saved in candidates:
       if saved.key in self.checkpoint:
         return saved
     return None
 
-  def __contains__(self, variable):
+  def __contains__(self, variable: str) -> bool:
     return self.find(variable) is not None
 
-  def shape(self, variable):
+  def shape(self, variable: str) -> Optional[Tuple[int, ...]]:
     """The shape of a variable's value, or None where there is none."""
     saved = self.find(variable)
     if saved is None:
@@ -230,9 +247,10 @@ class Values:
       return tuple(dim.size for dim in dims)
     if saved.slice_spec:
       return slice_shape(saved.slice_spec)
+    assert self.checkpoint is not None  # it is where `find` has found it
     return tuple(self.checkpoint.shapes[saved.key])
 
-  def __getitem__(self, variable):
+  def __getitem__(self, variable: str) -> np.ndarray:
     saved = self.find(variable)
     if saved is None:
       what = f"freeze variable '{variable}'"
@@ -247,10 +265,11 @@ class Values:
       )
     if saved.slice_spec == _IN_FILE:
       return tf1.make_ndarray(self._held[saved.key])
+    assert self.checkpoint is not None  # it is where `find` has found it
     return self.checkpoint.read(*saved)
 
 
-def slice_shape(slice_spec):
+def slice_shape(slice_spec: str) -> Tuple[int, ...]:
   """Shape of a slice: `4,6 0,2:-` is rows 0 and 1 of a 4 x 6 tensor."""
   *full, parts = slice_spec.split(" ")
   sizes = []
@@ -259,13 +278,13 @@ def slice_shape(slice_spec):
   return tuple(sizes)
 
 
-def saver_keys(graph):
+def saver_keys(graph: Graph) -> Dict[str, List[Saved]]:
   """Keys under which the graph's Savers save each variable.
 
   Returns:
     A dict from variable node to a list of Saved, in the order found.
   """
-  keys = {}
+  keys: Dict[str, List[Saved]] = {}
   for node in graph:
     if node.op not in ops.SAVES:
       continue
@@ -277,7 +296,7 @@ def saver_keys(graph):
     if names is None:
       continue
     for i, ref in enumerate(refs[first:]):
-      variable = read_variable(graph, ref)
+      variable = holder_of(graph, ref, ops.VARIABLES, _READS)
       if variable is not None:
         spec = "" if slices is None else _text(slices.reshape(-1)[i])
         keys.setdefault(variable, []).append(
@@ -286,16 +305,5 @@ def saver_keys(graph):
   return keys
 
 
-def read_variable(graph, ref: TensorRef):
-  """Name of the variable whose plain value a tensor is, or None."""
-  while True:
-    op = graph.op(ref.node)
-    if op in ops.VARIABLES:
-      return ref.node
-    if op not in ops.IDENTITIES and op not in ops.RESOURCE_READS:
-      return None
-    ref = graph.inputs(ref.node)[0]
-
-
-def _text(value):
+def _text(value: Any) -> str:
   return value.decode() if isinstance(value, bytes) else str(value)

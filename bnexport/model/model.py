@@ -5,19 +5,32 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Optional,
+  Tuple,
+)
+
+import numpy as np
 
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import DEFERRED, Signatures
+from bnexport.model.changes import Change
 from bnexport.model.checkpoint import Values
+from bnexport.model.decisions import Decisions
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-  """What a SavedModel says of its graph, as it was when it was read.
+  """Tags, signatures, ends and assets of the SavedModel that a graph is from.
 
   Attributes:
     tags: of the graph.
@@ -32,8 +45,10 @@ class Served:
   assets: Dict[str, str]
 
 
-def tensor_fields(info):
-  """Yields where a TensorInfo names tensors: a message and a field of it."""
+def tensor_fields(
+  info: tf1.saved_model.TensorInfo,
+) -> Iterator[Tuple[Any, str]]:
+  """Yields the fields of a TensorInfo that name tensors: message and name."""
   kind = info.WhichOneof("encoding")
   if kind == "coo_sparse":
     for part in ("values", "indices", "dense_shape"):
@@ -47,7 +62,7 @@ def tensor_fields(info):
 
 @dataclasses.dataclass
 class Model:
-  """What a source loads and transforms edit.
+  """A graph with its values and ends; sources make it, transforms edit it.
 
   Attributes:
     graph: the graph, edited in place by transforms.
@@ -65,14 +80,9 @@ class Model:
     output_keys: what it calls the outputs, in their order.
     served: what a SavedModel said that the graph was read from, or None.
     initializers: nodes to keep that a user runs once before the outputs.
-    decided: values given to placeholders and flags, by node name.
-    stored: variables by the batch statistic whose place they took.
-    settled: statistics by the tensor that corrected towards them in training.
+    decisions: what transforms decided, for those after them and the proof.
     is_trusted: whether it may be run also where ops reach out of the graph.
-    is_noise_removed: whether random scales and offsets were taken out.
-    averages: variables that are moving averages of batch statistics.
     has_training_graph: whether what only training needs is in the graph.
-    unaveraged: norms that compute their own statistics, and nobody said so.
     history: what was done to the graph, a line each.
     warnings: doubts to tell the user about, a line each.
   """
@@ -90,36 +100,32 @@ class Model:
   deferred: Dict[str, Callable] = dataclasses.field(default_factory=dict)
   served: Optional[Served] = None
   initializers: Tuple[str, ...] = ()
-  decided: Dict[str, object] = dataclasses.field(default_factory=dict)
-  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
-  settled: Dict[TensorRef, TensorRef] = dataclasses.field(default_factory=dict)
+  decisions: Decisions = dataclasses.field(default_factory=Decisions)
   is_trusted: bool = False
-  is_noise_removed: bool = False
-  averages: FrozenSet[str] = frozenset()
   has_training_graph: bool = True
-  unaveraged: Tuple[str, ...] = ()
-  history: List[str] = dataclasses.field(default_factory=list)
+  history: List[Change] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
 
   def clone(self) -> Model:
     """A Model that can be edited while this one stays as it is."""
     made = _copy(self)
     made.graph = self.graph.clone()
+    made.decisions = _copy(self.decisions)
     made.values = None if self.values is None else _copy(self.values)
     return made
 
-  def needed(self, control=False):
+  def needed(self, control: bool = False) -> Dict[str, None]:
     """Names of the nodes whose values the outputs need."""
     return self.graph.ancestors((ref.node for ref in self.outputs), control)
 
-  def array(self, name):
+  def array(self, name: str) -> np.ndarray:
     """The array of a Const; one that is deferred is read now."""
     node = self.graph.node(name)
     if DEFERRED in node.attr:
       return self.deferred[node.attr[DEFERRED].s.decode()]()
     return tf1.make_ndarray(node.attr["value"].tensor)
 
-  def dtype(self, ref):
+  def dtype(self, ref: TensorRef) -> tf1.DType:
     """The tf DType of a tensor."""
     node = self.graph.node(ref.node)
     if "dtype" in node.attr and (
@@ -130,7 +136,7 @@ class Model:
       return tf1.as_dtype(node.attr["dtype"].type)
     return tf1.as_dtype(self.signatures.output_dtypes(node)[ref.index])
 
-  def placeholders(self):
+  def placeholders(self) -> List[str]:
     """The placeholders that the outputs need, in order of execution."""
     return [
       name
@@ -139,7 +145,7 @@ class Model:
     ]
 
 
-def _copy(instance):
+def _copy(instance: Any) -> Any:
   """A shallow copy whose own lists and dicts are copies too."""
   made = copy.copy(instance)
   for key, value in vars(made).items():
@@ -148,7 +154,9 @@ def _copy(instance):
   return made
 
 
-def find_tensors(graph, signatures, names, flag):
+def find_tensors(
+  graph: Graph, signatures: Signatures, names: Iterable[str], flag: str
+) -> Tuple[TensorRef, ...]:
   """Turns names a user typed into refs; `name` and `name:0` are the same.
 
   Raises:

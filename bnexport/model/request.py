@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user names to be opened, and the flags that name it."""
+"""Requests: the sources that a user names, and the flags that name them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = ("graph_def", "meta_graph", "saved_model", "keras", "hub_module")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """A source, and what is asked of it; `sources.open` makes a Model of it.
+  """A source and the options of opening it; `sources.open` takes it.
 
   Attributes:
     kind: a key of `sources.KINDS`; the flag that names the source is called
@@ -54,13 +54,13 @@ class Request:
   flags: Tuple[str, str] = ("--output_node", "--input_node")
 
   def without_objects(self) -> Request:
-    """The same without what is in memory: a proto, a graph, a session."""
+    """A copy without the objects in memory: a proto, a graph, a session."""
     if isinstance(self.source, str):
       return self
     return dataclasses.replace(self, source=None, session=None)
 
   @property
-  def _is_file(self):
+  def _is_file(self) -> bool:
     return self.kind in FILES and isinstance(self.source, str)
 
   @property
@@ -104,5 +104,5 @@ class Request:
     words = [f"python -m bnexport.{name}", *map(shlex.quote, (*flags, *more))]
     return " ".join(words)
 
-  def _beside(self):
+  def _beside(self) -> Optional[str]:
     return self.checkpoint and self.checkpoint + ".meta"

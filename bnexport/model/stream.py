@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+from typing import Deque, Iterator, List, Tuple, Union
 
 import numpy as np
 
 from bnexport.errors import SourceError
 from bnexport.graph.nodes import DEFERRED, element_count, tensor_attr
+from bnexport.model.model import Model
 from bnexport.tf1 import tf1
 
-# What can be read of a protobuf, in bytes.
+# The largest protobuf that can be read, in bytes.
 MOST_BYTES = (1 << 31) - 1
 # As many bytes are read before they are needed.
 _MOST_WAITING = 1 << 27
@@ -28,9 +30,11 @@ _ENTRY_KEY = 1
 _ENTRY_VALUE = 2
 _ATTR_TENSOR = 8
 _TENSOR_CONTENT = 4
+# Bytes of a file.
+Piece = Union[bytes, memoryview]
 
 
-def pieces(model):
+def pieces(model: Model) -> Iterator[Piece]:
   """Yields the bytes of a model's GraphDef, the same for the same graph.
 
   Args:
@@ -56,12 +60,12 @@ def pieces(model):
   yield rest.SerializeToString(deterministic=True)
 
 
-def _read_ahead(model, names):
+def _read_ahead(model: Model, names: List[str]) -> Iterator[np.ndarray]:
   """Yields the arrays of deferred constants; the next are read meanwhile.
 
   Reading a tensor takes longer than writing it, so two are read at a time.
   """
-  waiting = collections.deque()
+  waiting: Deque[Tuple[int, concurrent.futures.Future]] = collections.deque()
   size = 0
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     for name in names:
@@ -75,7 +79,7 @@ def _read_ahead(model, names):
       yield waiting.popleft()[1].result()
 
 
-def to_graph_def(model):
+def to_graph_def(model: Model) -> tf1.GraphDef:
   """The model's GraphDef, with the deferred constants in it."""
   out = tf1.GraphDef()
   for name in model.graph.topological():
@@ -84,8 +88,8 @@ def to_graph_def(model):
   return out
 
 
-def skeleton(model):
-  """The model's GraphDef with placeholders for what is deferred."""
+def skeleton(model: Model) -> tf1.GraphDef:
+  """The model's GraphDef with placeholders for the deferred constants."""
   out = tf1.GraphDef()
   for name in model.graph.topological():
     node = out.node.add()
@@ -99,7 +103,7 @@ def skeleton(model):
   return out
 
 
-def whole(model, name):
+def whole(model: Model, name: str) -> tf1.NodeDef:
   """A node with its value in it, as it is written."""
   node = plain(model.graph.node(name))
   if DEFERRED in model.graph.node(name).attr:
@@ -108,8 +112,8 @@ def whole(model, name):
   return node
 
 
-def plain(node):
-  """A NodeDef without what was noted on it while it was rewritten."""
+def plain(node: tf1.NodeDef) -> tf1.NodeDef:
+  """A NodeDef without the attributes that rewriting notes on it."""
   if DEFERRED in node.attr or "_output_shapes" in node.attr:
     node, noted = type(node)(), node
     node.CopyFrom(noted)
@@ -118,17 +122,17 @@ def plain(node):
   return node
 
 
-def weight_bytes(model):
+def weight_bytes(model: Model) -> int:
   """Size of the deferred constants."""
   return sum(_value_bytes(n) for n in model.graph if DEFERRED in n.attr)
 
 
-def _value_bytes(node):
+def _value_bytes(node: tf1.NodeDef) -> int:
   tensor = node.attr["value"].tensor
   return element_count(tensor) * tf1.as_dtype(tensor.dtype).size
 
 
-def _refuse_too_large(model):
+def _refuse_too_large(model: Model) -> None:
   size = weight_bytes(model)
   size += sum(node.ByteSize() for node in model.graph)
   if size > MOST_BYTES:
@@ -139,9 +143,10 @@ def _refuse_too_large(model):
     )
 
 
-def _constant(node, array):
+def _constant(node: tf1.NodeDef, array: np.ndarray) -> Iterator[Piece]:
   """The bytes of a Const whose tensor has this content."""
-  content = memoryview(np.ascontiguousarray(array)).cast("B")
+  # Viewed as bytes: bfloat16 has no format that a memoryview knows.
+  content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
   tensor = node.attr["value"].tensor.SerializeToString(deterministic=True)
   dtype = node.attr["dtype"]
   del node.attr["value"], node.attr["dtype"]
@@ -168,16 +173,16 @@ def _constant(node, array):
   yield content
 
 
-def _field(number, data):
+def _field(number: int, data: bytes) -> bytes:
   return _head(number, len(data)) + data
 
 
-def _head(number, length):
+def _head(number: int, length: int) -> bytes:
   """A field's number and the length of what follows, as varints."""
   return bytes([number << 3 | 2]) + _varint(length)
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
   out = bytearray()
   while value > 0x7F:
     out.append(value & 0x7F | 0x80)

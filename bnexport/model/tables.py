@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lookup tables stay with what fills them."""
+"""Lookup tables and the initializers that fill them."""
 
 from __future__ import annotations
 
+from typing import Iterable
+
 from bnexport.errors import SourceError, nearest
-from bnexport.graph import ops
+from bnexport.graph import Graph, ops
+from bnexport.model.model import Model
 
 
-def keep_initializers(model, names):
-  """Keeps what fills the tables of the outputs, and what a user names.
+def keep_initializers(model: Model, names: Iterable[str]) -> None:
+  """Keeps the initializers of the outputs' tables, and nodes that a user names.
 
   Args:
     model: gets its `initializers` set.
@@ -27,7 +30,7 @@ def keep_initializers(model, names):
         nearest(name, graph.names()),
       )
     kept.append(name)
-  # What an output only waits for is run as well by the training graph.
+  # The training graph, too, runs the nodes that an output only waits for.
   needed = model.needed(control=True)
   for node in graph:
     if node.op in ops.TABLE_INITIALIZERS and any(
@@ -42,8 +45,10 @@ def keep_initializers(model, names):
     )
 
 
-def refuse_mutable(graph, names, what, step):
-  """Raises SourceError where one of the nodes is a table nodes do not fill.
+def refuse_mutable(
+  graph: Graph, names: Iterable[str], what: str, step: str
+) -> None:
+  """Raises SourceError where one of the nodes is a mutable lookup table.
 
   Args:
     graph: a Graph.

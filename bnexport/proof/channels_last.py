@@ -78,7 +78,7 @@ def _wrap(graph, node):
   first = _transposed(
     graph, node.name + "/first", TensorRef(node.name), to_first, kind
   )
-  graph.redirect(TensorRef(node.name), first, readers)
+  graph.substitute({TensorRef(node.name): first}, readers)
 
 
 def _transposed(graph, name, ref, order, kind):

@@ -11,15 +11,21 @@ import numpy as np
 from bnexport.errors import ComparisonError
 from bnexport.graph import Graph, ops
 from bnexport.proof.differences import Difference, difference
+from bnexport.proof.divergence import Parting, part
 from bnexport.proof.feeding import (
   first_that_runs,
   made_up_feeds,
   refuse_other_names,
+  row_counts,
   run_given,
 )
+from bnexport.proof.fixed_point import FixedPoint
 from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import op_def
+
+# The verdicts, and there is no fourth.
+PROVEN, NOT_PROVEN, DIFFERS = "PROVEN", "NOT PROVEN", "DIFFERS"
 
 
 @dataclasses.dataclass
@@ -27,7 +33,8 @@ class Comparison:
   """What was proven of an exported graph.
 
   Attributes:
-    reference: what it was compared with, or why it could not be.
+    reference: names what it was compared with; empty where that is nothing.
+    missing: why it was compared with nothing; empty where it was.
     differences: one for each output.
     batch: whether one row answers alone as it does within a batch; None
       where it was not looked at, with the reason in `notes`.
@@ -36,10 +43,14 @@ class Comparison:
     arrays: what was fed, by node name; None where nothing was.
     is_made_up: whether it was made up rather than given.
     is_run: whether the graph was imported and may be run here.
+    fixed_point: the FixedPoint of the training graph's updates, or None where
+      it was not asked for.
+    parting: where the graph parts from its reference; None where it does not.
     notes: what else to know, a line each.
   """
 
   reference: str = ""
+  missing: str = ""
   differences: List[Difference] = dataclasses.field(default_factory=list)
   batch: Optional[bool] = None
   repeats: Optional[bool] = None
@@ -47,15 +58,30 @@ class Comparison:
   arrays: Optional[Dict[str, np.ndarray]] = None
   is_made_up: bool = False
   is_run: bool = True
+  fixed_point: Optional[FixedPoint] = None
+  parting: Optional[Parting] = None
   notes: List[str] = dataclasses.field(default_factory=list)
 
   @property
-  def holds(self):
+  def verdict(self) -> str:
+    """PROVEN, NOT_PROVEN or DIFFERS."""
+    if self.stands_against:
+      return DIFFERS
+    return PROVEN if self.is_run and self.differences else NOT_PROVEN
+
+  @property
+  def holds(self) -> bool:
+    """Whether it is proven."""
+    return self.verdict == PROVEN
+
+  @property
+  def stands_against(self) -> bool:
+    """Whether something was found that a right graph would not do."""
     return (
-      self.is_run
-      and all(d.holds for d in self.differences)
-      and self.batch is not False
-      and self.repeats is not False
+      not all(d.holds for d in self.differences)
+      or self.batch is False
+      or self.repeats is False
+      or (self.fixed_point is not None and not self.fixed_point.holds)
     )
 
 
@@ -89,8 +115,7 @@ def prove(
     unsafe = unsafe_op(graph, outputs, initializers)
     if unsafe is not None:
       ImportedGraph(graph_def, ()).close()
-      said = f"nothing: {unsafe}; {ALLOW}"
-      return Comparison(reference=said, is_run=False)
+      return Comparison(missing=f"{unsafe}; {ALLOW}", is_run=False)
   runner = ImportedGraph(graph_def, outputs, initializers, restore)
   proof = Comparison()
   try:
@@ -98,24 +123,70 @@ def prove(
       refuse_other_names(graph_def, feeds)
       answers = run_given(runner, feeds)
     else:
-      tried = made_up_feeds(graph_def)
-      feeds, answers = first_that_runs(runner, tried, proof)
+      feeds, answers = _made_up(graph_def, runner, reference, proof)
       proof.is_made_up = True
     if answers is None:
       return proof
     random = [n.name for n in graph_def.node if ops.is_random(n.op)]
-    if random:
+    if random and not _repeats(runner, feeds, answers):
       _note_feeds(proof, feeds)
-      proof.reference = "nothing: the graph draws random numbers"
+      proof.missing = "the graph draws random numbers"
       proof.notes.append(
         f"answers differ from run to run: ops like '{random[0]}' are part of "
         "the model"
       )
       return proof
     examine(proof, runner, outputs, reference, feeds, answers, keeps_batch)
+    if not all(d.holds for d in proof.differences):
+      proof.parting = _parting(runner, reference, feeds)
   finally:
     runner.close()
   return proof
+
+
+def _made_up(graph_def, runner, reference, proof):
+  """Feeds that the graph and its reference run on, and the graph's answers."""
+  found = None, None
+  for rows in row_counts(runner.graph, _graph_of(reference)):
+    tried = Comparison()
+    feeds, answers = first_that_runs(
+      runner, made_up_feeds(graph_def, rows), tried
+    )
+    if feeds is None:
+      found_none = tried
+      continue
+    if found[0] is None:
+      found = feeds, answers
+    if reference is None or _runs(reference, feeds):
+      return feeds, answers
+  if found[0] is None:
+    proof.missing, proof.notes = found_none.missing, found_none.notes
+  return found
+
+
+def _graph_of(reference):
+  """The Graph that a reference runs, or None."""
+  try:
+    return None if reference is None else reference.graph
+  except ComparisonError:
+    return None
+
+
+def _runs(reference, feeds):
+  try:
+    reference.run(feeds)
+  except ComparisonError:
+    return False
+  return True
+
+
+def _parting(runner, reference, feeds):
+  """The Parting of two runs whose answers differ; None where it isn't told."""
+  try:
+    found = part(runner, reference, feeds)
+  except ComparisonError:
+    return None
+  return None if found.first is None else found
 
 
 def examine(
@@ -149,11 +220,7 @@ def examine(
       "some answers are not finite for these inputs; pass "
       "real ones with --feeds=FILE.npz"
     )
-  again = [
-    difference(str(o), a, b)
-    for o, a, b in zip(outputs, runner.run(feeds), answers)
-  ]
-  proof.repeats = all(d.holds for d in again)
+  proof.repeats = _repeats(runner, feeds, answers)
   _compare_with(reference, outputs, feeds, answers, proof, runner.rounding)
   if keeps_batch:
     proof.notes.append(
@@ -161,6 +228,13 @@ def examine(
     )
   else:
     _look_at_rows(runner, reference, feeds, answers, proof, is_strict)
+
+
+def _repeats(runner, feeds, answers):
+  """Whether a second run answers the same."""
+  return all(
+    difference("again", a, b).holds for a, b in zip(runner.run(feeds), answers)
+  )
 
 
 def _note_feeds(proof, feeds):
@@ -173,7 +247,7 @@ def unknown_op(graph):
   for node in graph:
     if node.op not in graph.library and op_def(node.op) is None:
       return Comparison(
-        reference=f"nothing: this TensorFlow does not know op {node.op} of "
+        missing=f"this TensorFlow does not know op {node.op} of "
         f"'{node.name}'; prove the graph with python -m bnexport.validate "
         "where it is registered",
         is_run=False,
@@ -189,19 +263,19 @@ def import_only(graph_def):
   """
   ImportedGraph(graph_def, ()).close()
   return Comparison(
-    reference="nothing: it was imported, without its weights, and not run; "
+    missing="it was imported, without its weights, and not run; "
     "--validate proves it with as much memory as it takes"
   )
 
 
 def _compare_with(reference, outputs, feeds, answers, proof, rounding):
   if reference is None:
-    proof.reference = "nothing"
+    proof.missing = "there is no reference"
     return
   try:
     expected = reference.run(feeds)
   except ComparisonError as error:
-    proof.reference = f"nothing: {error.fact}"
+    proof.missing = error.fact
     return
   proof.reference = reference.what
   proof.differences = [

@@ -9,8 +9,8 @@ from typing import Iterable, Iterator, List, Optional, Tuple
 import numpy as np
 
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import Signatures
-from bnexport.graph.variables import Frames
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.runs import Run
 from bnexport.tf1 import tf1
@@ -168,32 +168,15 @@ def always_run(graph: Graph):
   """
   signatures = Signatures()
   order = graph.topological()
-  frames = Frames(graph, order)
-  depth = conditional_depth(graph, order)
+  contexts = Contexts(graph, order)
   return {
     name
     for name in order
-    if depth[name] == 0
-    and not frames.of(name)
+    if not contexts.is_inside(TensorRef(name))
     and not ops.is_data_source(graph.op(name))
     and graph.op(name) not in ops.VARIABLES
     and _hands_out_value(graph.node(name), signatures)
   }
-
-
-def conditional_depth(graph: Graph, order):
-  """In how many conditionals each node of `order` lies; loops count too."""
-  depth = {}
-  for name in order:
-    op = graph.op(name)
-    depth[name] = max(
-      (depth.get(ref.node, 0) for ref in graph.inputs(name)), default=0
-    )
-    if op in ops.SWITCHES:
-      depth[name] += 1
-    elif op in ops.MERGES or op in ops.EXITS:
-      depth[name] = max(0, depth[name] - 1)
-  return depth
 
 
 def _hands_out_value(node, signatures):
@@ -256,7 +239,7 @@ def first_real(
     differences: in order of execution; see `walk`.
     graph: tells which tensor feeds which.
   """
-  suspects = []
+  suspects: List[Difference] = []
   for one in differences:
     if not one.holds:
       behind = graph.ancestors([TensorRef.parse(one.output).node], False)

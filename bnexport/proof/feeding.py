@@ -102,24 +102,24 @@ def first_that_runs(runner, tried, proof):
       return feeds, runner.run(feeds)
     except ComparisonError as error:
       said = said or error.fact
-  proof.reference = "nothing: no made-up input fits the graph"
+  proof.missing = "no made-up input fits the graph"
   proof.notes.append(
     f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
   )
   return None, None
 
 
-def row_counts(graph):
+def row_counts(*graphs):
   """Numbers of rows to try, likely ones first.
 
   Where a batch is cut into groups or has a fixed size, a constant of the graph
   says so: the first sizes of a Reshape, or those of another placeholder.
 
   Args:
-    graph: a Graph.
+    *graphs: Graphs that the rows are for, or None.
   """
   found = [_ROWS]
-  for node in graph:
+  for graph, node in ((g, node) for g in graphs if g for node in g):
     sizes = []
     if node.op in ops.PLACEHOLDERS:
       sizes = [d.size for d in node.attr["shape"].shape.dim][:1]

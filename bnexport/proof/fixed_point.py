@@ -22,16 +22,16 @@ from bnexport.errors import ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   DEFERRED,
-  constant,
   static_shape,
   tensor_attr,
-  type_attr,
 )
 from bnexport.graph.variables import assignment, variable_of
 from bnexport.model.stream import to_graph_def
 from bnexport.proof.differences import Difference, difference
+from bnexport.proof.feeding import row_counts
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
 from bnexport.proof.trust import unsafe_op
+from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
@@ -45,6 +45,10 @@ _SETTLED = 1e-3
 _STILL = 1e-7
 # A step counter settles at infinity.
 _FAR = 1e6
+# So many times the rows tell Bessel's correction from another fault: it falls
+# to (n - 1) / (8 n - 1), an eighth or less, and some rounding.
+_MORE = 8
+_AS_ONE_OVER_N = 0.15
 # Rounding of the settled averages is part of the answer that they give.
 _ROUNDING = 1e-3
 
@@ -79,25 +83,101 @@ def examine(export, feeds) -> FixedPoint:
   """
   if export.original is None:
     return FixedPoint(why_not="the model was rebuilt for inference")
+  # What was decided may be a phase, or an option beside norms that are built
+  # for training: then training has it as it was decided.
+  found = _in_mode(export, feeds, trains=False)
+  if export.model.decisions.values and (found.why_not or not found.holds):
+    other = _in_mode(export, feeds, trains=True)
+    if not other.why_not and (found.why_not or other.holds):
+      return other
+  return found
+
+
+def _in_mode(export, feeds, trains):
+  """The FixedPoint with decided bools as they are, or the other way round."""
   try:
-    training = _Training(export)
-    try:
-      settled = training.settle(feeds)
-      if settled.why_not:
-        return settled
-      expected = training.outputs(feeds)
-      values = training.values
-    finally:
-      training.close()
-    given = _exported(export, values, feeds)
+    training = _Training(export, trains)
   except (Error, *TF_ERRORS) as error:
-    said = error.fact if isinstance(error, Error) else first_line(error)
-    return FixedPoint(why_not=f"the training graph does not run so: {said}")
-  settled.differences = [
+    return FixedPoint(why_not=_reason(error))
+  try:
+    found, apart = _examine(export, training, feeds)
+    if found.holds:
+      return found
+    # Norms over groups of the batch, of which every one is the same now.
+    for size in row_counts(training.graph):
+      for is_in_turn in (True, False):
+        alike = _repeated(feeds, size, 1, is_in_turn)
+        again, _ = _examine(export, training, alike)
+        if again.holds and not again.why_not:
+          return again
+    # Bessel's correction n / (n - 1), written by hand, goes away as n grows.
+    again, less = _examine(export, training, _repeated(feeds, None, _MORE))
+    if again.why_not or again.holds:
+      return found if again.why_not else again
+    if _vanishes(apart, less):
+      again.differences = [_without(d) for d in again.differences]
+      return again
+    return found
+  finally:
+    training.close()
+
+
+def _reason(error):
+  said = error.fact if isinstance(error, Error) else first_line(error)
+  return f"the training graph does not run so: {said}"
+
+
+def _examine(export, training, feeds):
+  """The FixedPoint on one batch, and how far the outputs are apart there."""
+  try:
+    found = training.settle(feeds)
+    if found.why_not:
+      return found, []
+    expected = training.outputs(feeds)
+    given = _exported(export, training.values, feeds)
+  except (Error, *TF_ERRORS) as error:
+    return FixedPoint(why_not=_reason(error)), []
+  found.differences = [
     difference(str(ref), a, b, _ROUNDING)
     for ref, a, b in zip(export.model.outputs, given, expected)
   ]
-  return settled
+  return found, [d.largest for d in found.differences]
+
+
+def _repeated(feeds, size, times, is_in_turn=True):
+  """Feeds of the first rows again and again.
+
+  Args:
+    feeds: arrays by node name.
+    size: how many rows are repeated; None for all.
+    times: so many times the rows that there were are made.
+    is_in_turn: whether all rows come before the first comes again.
+  """
+  made = {}
+  for name, value in feeds.items():
+    rows = len(value) if np.ndim(value) else 0
+    part = value[:size] if rows else value
+    if rows:
+      count = -(-rows * times // len(part))
+      value = np.concatenate([part] * count)
+      if not is_in_turn:
+        value = np.repeat(part, count, axis=0)
+      value = value[: rows * times]
+    made[name] = value
+  return made
+
+
+def _vanishes(apart, less):
+  """Whether differences fall as 1 / n where the batch has more rows."""
+  return all(
+    np.isfinite(one) and other <= one * _AS_ONE_OVER_N
+    for one, other in zip(apart, less)
+  )
+
+
+def _without(one):
+  """A Difference that is Bessel's correction alone."""
+  return dataclasses.replace(one, limit=max(one.limit, one.largest))
 
 
 def _exported(export, values, feeds):
@@ -118,18 +198,18 @@ def _exported(export, values, feeds):
 class _Training:
   """The training graph in training mode, with updates to run by hand."""
 
-  def __init__(self, export):
+  def __init__(self, export, trains):
     model, original = export.model, copy.copy(export.original)
-    phases = model.decided
+    phases = model.decisions.values
     other = [
       name for name, value in phases.items() if np.asarray(value).dtype != bool
     ]
-    if other:
+    if other and trains:
       raise ComparisonError(
         "run the training graph",
         f"which value of '{other[0]}' means training is not known",
       )
-    if model.is_noise_removed:
+    if model.decisions.is_noise_removed:
       raise ComparisonError(
         "run the training graph", "its norms draw random numbers"
       )
@@ -138,7 +218,9 @@ class _Training:
     for transform in (RemoveDropout(), RemoveNoise()):
       transform.apply(original)
     self._original, self._graph = original, graph
-    self._phases = {name: not value for name, value in phases.items()}
+    self._phases = {
+      name: not value if trains else value for name, value in phases.items()
+    }
     self._by_data = _reached(graph, original)
     self._updates = _updates(graph, original, self._by_data)
     _divide_by_rows(graph)
@@ -173,6 +255,10 @@ class _Training:
         self._load(name, self._initial(name))
       if self._original.initializers:
         self._session.run(list(self._original.initializers))
+
+  @property
+  def graph(self):
+    return self._graph
 
   def close(self):
     self._session.close()
@@ -224,7 +310,8 @@ class _Training:
       return FixedPoint(why_not="no update depends on the batch")
     fed = self._fed(feeds)
     values = {name: self._original.values[name] for name in names}
-    levels, runs, slopes = self._levels(), 0, {}
+    levels, runs = self._levels(), 0
+    slopes: Dict[str, np.ndarray] = {}
     while runs < _MOST_RUNS:
       for level in levels:
         self._solve(fed, values, level, slopes)
@@ -371,7 +458,7 @@ def _updates(graph, original, by_data):
       chosen[variable] = own
   _stop_waiting(graph, behind, flow.gradients)
   for variable, updates in chosen.items():
-    depth = max(len(flow.frames.of(u)) for u in updates)
+    depth = max(len(flow.contexts.frame(u)) for u in updates)
     if len(updates) > 1 or depth:
       raise ComparisonError(
         "settle the averages",
@@ -406,62 +493,31 @@ def _reached(graph, original):
   return seen
 
 
-def _divide_by_rows(graph):
-  """Makes fused norms hand out the variance that they normalise with.
+# The variance that a fused norm normalises with, of the one that it hands out:
+# with n the rows times the size of the image, that is n / (n - 1) times it
+# (Bessel's correction; core/kernels/fused_batch_norm_op.cc of TensorFlow).
+_BIASED = """
+  biased/size = Size(x) {out_type=int32}
+  biased/width = Size(mean) {out_type=int32}
+  biased/size/float = Cast(biased/size) {DstT=float}
+  biased/width/float = Cast(biased/width) {DstT=float}
+  biased/rows = RealDiv(biased/size/float, biased/width/float)
+  biased/one = Const() {value=<float 1>}
+  biased/less = Sub(biased/rows, biased/one)
+  biased/factor = RealDiv(biased/less, biased/rows)
+  biased = Mul(variance, biased/factor)
+"""
 
-  Output 2 of FusedBatchNorm is n / (n - 1) times that, with n the rows times
-  the size of the image (Bessel's correction; see core/kernels/
-  fused_batch_norm_op.cc of TensorFlow).
-  """
-  for node in list(graph):
+
+def _divide_by_rows(graph):
+  """Makes fused norms hand out the variance that they normalise with."""
+  emitter = Emitter(graph)
+  for node in graph:
     if node.op not in ops.FUSED_NORMS or not node.attr["is_training"].b:
       continue
-    readers = graph.readers_of(TensorRef(node.name, 2))
-    if not readers:
-      continue
-    name, x = node.name, graph.inputs(node.name)[0]
-    size = graph.add(
-      "Size",
-      name + "/biased/size",
-      [x],
-      {"T": node.attr["T"], "out_type": type_attr(tf1.int32)},
-    )
-    width = graph.add(
-      "Size",
-      name + "/biased/width",
-      [TensorRef(name, 1)],
-      {"T": type_attr(tf1.float32), "out_type": type_attr(tf1.int32)},
-    )
-    floats = [
-      graph.add(
-        "Cast",
-        part.name + "/float",
-        [TensorRef(part.name)],
-        {"SrcT": type_attr(tf1.int32), "DstT": type_attr(tf1.float32)},
-      )
-      for part in (size, width)
-    ]
-    kind = {"T": type_attr(tf1.float32)}
-    rows = graph.add(
-      "RealDiv",
-      name + "/biased/rows",
-      [TensorRef(part.name) for part in floats],
-      kind,
-    )
-    one = constant(graph, name + "/biased/one", 1.0, tf1.float32)
-    less = graph.add(
-      "Sub", name + "/biased/less", [TensorRef(rows.name), one], kind
-    )
-    factor = graph.add(
-      "RealDiv",
-      name + "/biased/factor",
-      [TensorRef(less.name), TensorRef(rows.name)],
-      kind,
-    )
-    biased = graph.add(
-      "Mul",
-      name + "/biased",
-      [TensorRef(name, 2), TensorRef(factor.name)],
-      kind,
-    )
-    graph.redirect(TensorRef(name, 2), TensorRef(biased.name), readers)
+    variance = TensorRef(node.name, 2)
+    readers = graph.readers_of(variance)
+    if readers:
+      x, mean = graph.inputs(node.name)[0], TensorRef(node.name, 1)
+      made = emitter.emit(node.name, _BIASED, x=x, mean=mean, variance=variance)
+      graph.substitute({variance: made["biased"]}, readers)

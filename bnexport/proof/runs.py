@@ -9,7 +9,8 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional
 import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, first_line
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
 from bnexport.tf1 import session, tf1
 
@@ -152,6 +153,54 @@ class ImportedGraph(Run):
 
   def close(self):
     self._session.close()
+
+
+class LaterRun(Run):
+  """A Run that is made at its first use."""
+
+  def __init__(self, make: Callable[[], Run], what, outputs):
+    """Prepares.
+
+    Args:
+      make: makes the Run.
+      what: names it in reports.
+      outputs: names of the tensors that `run` gives.
+    """
+    self.what, self.outputs = what, outputs
+    self._make, self._made = make, None
+
+  def _open(self):
+    if self._made is None:
+      self._made = self._make()
+    return self._made
+
+  @property
+  def graph(self):
+    return self._open().graph
+
+  def fetch(self, refs, feeds):
+    return self._open().fetch(refs, feeds)
+
+  def close(self):
+    if self._made is not None:
+      self._made.close()
+      self._made = None
+
+
+def restore_variables(model, running):
+  """Gives the variables of a session's graph the values that a Model has.
+
+  Args:
+    model: the Model of the graph; of its variables, those that the outputs
+      need are set.
+    running: the session.
+  """
+  graph = model.graph
+  with running.graph.as_default():
+    for name in model.needed(control=True):
+      if graph.op(name) in ops.VARIABLES and name in (model.values or ()):
+        assign, holder = assignment(running.graph, graph.node(name))
+        running.run(assign, {holder: np.asarray(model.values[name])})
 
 
 def run_session(running, refs, feeds, what="run the graph"):

@@ -15,13 +15,14 @@ import numpy as np
 from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
   constant,
   in_scope,
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import Frames, assignment, read, variable_of
+from bnexport.graph.variables import assignment, read, variable_of
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
@@ -63,11 +64,11 @@ class TrainingGraph(Run):
     self._graph = None
     self._original = original
     self._trains = trains
-    self._decided = model.decided
-    self._stored = model.stored
-    self._settled = model.settled
-    self._averages_kept = model.averages
-    self._is_random = model.is_noise_removed
+    self._decided = model.decisions.values
+    self._stored = model.decisions.stored
+    self._settled = model.decisions.corrections
+    self._averages_kept = model.decisions.averages
+    self._is_random = model.decisions.is_noise_removed
     self._keep = tuple(keep)
     self._session = None
 
@@ -133,12 +134,12 @@ class TrainingGraph(Run):
     self._statistics = {}
     if not self._trains:
       self._use_averages(original)
-      frames = Frames(graph, graph.topological())
+      contexts = Contexts(graph, graph.topological())
       for ref, variable in self._stored.items():
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
-        if frames.of(ref.node):
-          self._carry_average(original, frames, ref, variable)
+        if contexts.frame(ref.node):
+          self._carry_average(original, contexts, ref, variable)
         else:
           self._statistics[ref] = variable
     _drop_updates(graph, self._averages_kept)
@@ -169,7 +170,7 @@ class TrainingGraph(Run):
       if original.initializers:
         self._session.run(list(original.initializers))
 
-  def _carry_average(self, original, frames, ref, variable):
+  def _carry_average(self, original, contexts, ref, variable):
     """Puts a stored average in the place of a statistic inside a loop.
 
     Nothing can be fed there; the shape is the statistic's own.
@@ -182,13 +183,13 @@ class TrainingGraph(Run):
       value = value.reshape(like)
     readers = graph.readers_of(ref)
     stored = constant(graph, f"{ref.node}/fed", value, dtype)
-    stored = frames.carry(stored, dtype, frames.of(ref.node))
+    stored = contexts.carry(stored, dtype, contexts.frame(ref.node))
     kind = {"T": type_attr(dtype)}
     zeros = graph.add("ZerosLike", f"{ref.node}/zeros", [ref], kind)
     made = graph.add(
       "Add", f"{ref.node}/instead", [TensorRef(zeros.name), stored], kind
     )
-    graph.redirect(ref, TensorRef(made.name), readers)
+    graph.substitute({ref: TensorRef(made.name)}, readers)
 
   def _made_up(self, feeds):
     """Ones for placeholders that are not fed, with as many rows as the data."""
@@ -199,7 +200,7 @@ class TrainingGraph(Run):
     """Norms that are ops read the averages; spelled out ones are fed them."""
     graph = original.graph
     for old, new in self._settled.items():
-      graph.redirect(old, new, original.needed())
+      graph.substitute({old: new}, original.needed())
     for ref, variable in self._stored.items():
       form = op_form(graph.op(ref.node))
       if form is not None:

@@ -125,13 +125,11 @@ def _no_training(export):
       "not looked at: the model was rebuilt for inference, so there is no "
       "training graph"
     )
-  if _phases(model) or model.stored:
+  if _phases(model) or model.decisions.stored:
     return ""
-  if model.decided:
-    return (
-      f"not looked at: which value of '{next(iter(model.decided))}' means "
-      "training is not known"
-    )
+  if model.decisions.values:
+    name = next(iter(model.decisions.values))
+    return f"not looked at: which value of '{name}' means training is not known"
   return (
     "nothing to look at: the graph has no phase and no batch statistic, so it "
     "answers in training as it does in inference"
@@ -141,7 +139,7 @@ def _no_training(export):
 def _phases(model):
   return {
     name: not value
-    for name, value in model.decided.items()
+    for name, value in model.decisions.values.items()
     if np.asarray(value).dtype == bool
   }
 

@@ -12,6 +12,9 @@ from bnexport.graph.nodes import element_count
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.tf1 import tf1
 
+# Steps that change single norms, which reports count instead.
+_OF_SINGLE_NORMS = ("use_stored_statistics", "recalibrate")
+
 
 def finite(value):
   """Plain values with what is not finite as text: JSON has no number for it."""
@@ -52,6 +55,11 @@ def export_facts(export, proof, path, evidence=None):
     "outputs": [str(ref) for ref in export.model.outputs],
     "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
     "changes": list(export.model.history),
+    "changes_beside_norms": [
+      change
+      for change in export.model.history
+      if getattr(change, "transform", "") not in _OF_SINGLE_NORMS
+    ],
     "warnings": list(export.model.warnings),
     "proof": _proof(proof),
   }
@@ -87,7 +95,7 @@ def _verdict(proof):
       "state": "unproven",
       "says": "Written, and not proven: it was not run here",
     }
-  if not proof.holds:
+  if proof.stands_against:
     return {
       "state": "differs",
       "says": "The exported graph does not answer as its reference",
@@ -239,14 +247,29 @@ def _difference(d):
   }
 
 
+def _fixed_point(found):
+  """A FixedPoint as plain values."""
+  return {
+    "holds": found.holds,
+    "why_not": found.why_not,
+    "averages": len(found.averages),
+    "runs": found.runs,
+    "outputs": [_difference(d) for d in found.differences],
+  }
+
+
 def _proof(proof):
   """A Comparison as plain values; None where there is none."""
   if proof is None:
     return None
   return {
+    "verdict": proof.verdict,
     "holds": proof.holds,
     "run": proof.is_run,
     "compared_with": proof.reference,
+    "compared_with_nothing": proof.missing,
+    "first_difference": proof.parting and _parting(proof.parting),
+    "fixed_point": proof.fixed_point and _fixed_point(proof.fixed_point),
     "fed": {name: list(shape) for name, shape in proof.feeds.items()},
     "fed_is_made_up": proof.is_made_up,
     "outputs": [_difference(d) for d in proof.differences],

@@ -107,7 +107,7 @@ class Neighbourhoods:
       for node in self._before
       if node.op in ops.UPDATES
       and variable_of(self._before, self._before.inputs(node.name)[0])
-      in model.averages
+      in model.decisions.averages
     ]
     self._shown.update(self._before.ancestors(updates, control=False))
     self._needed = model.needed()

@@ -43,12 +43,7 @@ def changes(said):
   for text, count in counted.most_common():
     lines.append(f"{count} norm{'s' * (count > 1)}: {text}")
   # Changes of single norms are counted above.
-  told = [
-    line
-    for line in said["changes"]
-    if not line.startswith(("norm '", "stored '", "recalibrated norm '"))
-  ]
-  return lines + told
+  return lines + said["changes_beside_norms"]
 
 
 def health(said):
@@ -121,9 +116,14 @@ def proof(said, after_outputs=()):
   """
   if said is None:
     return ["not looked for: --novalidate"]
-  lines = [_verdict(said), f"compared with {said['compared_with']}"]
+  what = said["compared_with"] or f"nothing: {said['compared_with_nothing']}"
+  lines = [said["verdict"], f"compared with {what}"]
   lines += map(difference, said["outputs"])
+  if said["first_difference"] is not None and not after_outputs:
+    lines += first_difference(said["first_difference"])
   lines += after_outputs
+  if said["fixed_point"] is not None:
+    lines += _fixed_point(said["fixed_point"])
   if said["one_row_answers_alone"] is not None:
     answers = "as" if said["one_row_answers_alone"] else "DIFFERENTLY than"
     lines.append(f"one row alone answers {answers} within its batch")
@@ -138,10 +138,31 @@ def proof(said, after_outputs=()):
   return lines + said["notes"]
 
 
-def _verdict(said):
-  if not said["run"]:
-    return "NOT PROVEN"
-  return "holds" if said["holds"] else "DOES NOT HOLD"
+def first_difference(one, norms=()):
+  """The facts of a Parting, as lines; none for None."""
+  if one is None:
+    return []
+  place = one["op"]
+  if one["norm"] is not None:
+    statistics = {n["name"]: n["statistics"] for n in norms}
+    place += f", norm '{one['norm']}' with {statistics[one['norm']]} statistics"
+  return [
+    f"the first tensor that differs is '{one['name']}' ({place}), by "
+    f"{one['largest_difference']:.3g} where {one['limit']:.2g} is rounding",
+    f"  it has {one['values']}, and {one['reference_values']} in the reference",
+  ]
+
+
+def _fixed_point(said):
+  """What the fixed point of the updates says, as lines."""
+  if said["why_not"]:
+    return [f"fixed point of the updates: none, {said['why_not']}"]
+  apart = max(one["largest_difference"] for one in said["outputs"])
+  return [
+    f"fixed point of the updates, {said['averages']} averages settled in "
+    f"{said['runs']} runs: training mode and export are {apart:.2g} apart"
+    f"{'' if said['holds'] else '  <- differs'}"
+  ]
 
 
 def difference(one):

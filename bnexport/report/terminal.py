@@ -187,7 +187,7 @@ def validation(said):
     return "\n".join(
       [
         said["graph"],
-        "  DOES NOT HOLD",
+        "  DIFFERS",
         f"  TensorFlow does not import it: {said['not_imported']}",
         "  python -m bnexport.inspect says what is wrong with it, python -m "
         "bnexport.repair mends it",
@@ -201,7 +201,8 @@ def validation(said):
   lines += _validated_norms(said["batch_norms"])
   found = sentences.proof(
     said["proof"],
-    _first_difference(said) + [_top_1(one) for one in said["top_1"]],
+    sentences.first_difference(said["first_difference"], said["batch_norms"])
+    + [_top_1(one) for one in said["top_1"]],
   )
   found += _distances(said["statistics_of_data"])
   for one in said["consumers"]:
@@ -220,21 +221,6 @@ def _validated_norms(norms):
       f"'{others[0]}'"
     )
   return [line]
-
-
-def _first_difference(said):
-  one = said["first_difference"]
-  if one is None:
-    return []
-  place = one["op"]
-  if one["norm"] is not None:
-    statistics = {n["name"]: n["statistics"] for n in said["batch_norms"]}
-    place += f", norm '{one['norm']}' with {statistics[one['norm']]} statistics"
-  return [
-    f"the first tensor that differs is '{one['name']}' ({place}), by "
-    f"{one['largest_difference']:.3g} where {one['limit']:.2g} is rounding",
-    f"  it has {one['values']}, and {one['reference_values']} in the reference",
-  ]
 
 
 def _top_1(one):

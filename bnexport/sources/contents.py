@@ -11,6 +11,7 @@ from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint
 from bnexport.proof.runs import Run
+from bnexport.tf1 import tf1
 
 
 @dataclasses.dataclass
@@ -18,13 +19,12 @@ class Contents:
   """One graph with what its source says of it.
 
   Attributes:
-    graph_def: the GraphDef; it is taken over unless it is the caller's.
+    graph_def: the GraphDef; it stays as it is.
     signatures: OpDefs, those the source brings along included.
     origin: names the source in messages.
     outputs: names of the tensors to keep; none where nothing says them.
     inputs: names of the tensors to feed; none for all placeholders.
     label: what an overview calls it, where the graph alone does not tell.
-    is_callers: whether the graph has to be copied before it is edited.
     checkpoint: the checkpoint with the variables, or None.
     held: TensorProtos by variable, of what the source itself holds.
     input_keys: what a signature calls inputs, by node name.
@@ -38,15 +38,14 @@ class Contents:
     has_training_graph: whether what only training needs is in the graph.
   """
 
-  graph_def: object
+  graph_def: tf1.GraphDef
   signatures: Signatures
   origin: str
   outputs: Tuple[str, ...] = ()
   inputs: Tuple[str, ...] = ()
   label: Optional[str] = None
-  is_callers: bool = False
   checkpoint: Optional[Checkpoint] = None
-  held: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  held: Mapping[str, tf1.TensorProto] = dataclasses.field(default_factory=dict)
   input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
   output_keys: Tuple[str, ...] = ()
   assets: Dict[str, str] = dataclasses.field(default_factory=dict)

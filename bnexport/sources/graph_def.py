@@ -22,6 +22,5 @@ def read(request) -> Contents:
     "a GraphDef" if is_proto else request.source,
     request.outputs,
     request.inputs,
-    is_callers=is_proto,
     checkpoint=saved_in(request.checkpoint),
   )

@@ -29,7 +29,6 @@ def read(request) -> Contents:
     origin,
     request.outputs,
     request.inputs,
-    is_callers=is_proto,
     checkpoint=saved_in(request.checkpoint),
   )
 

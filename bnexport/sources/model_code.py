@@ -20,6 +20,7 @@ from bnexport.errors import (
 from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.variables import assignment
+from bnexport.model.changes import changes_by
 from bnexport.model.checkpoint import Checkpoint
 from bnexport.proof.runs import Run, run_session
 from bnexport.sources.contents import Contents
@@ -89,7 +90,8 @@ def read(request) -> Contents:
 def _fit(model, request):
   """Chooses which values weights take, and looks for what lacks one."""
   if request.moving_averages:
-    model.history += UseMovingAverages().apply(model)
+    averages = UseMovingAverages()
+    model.history += changes_by(averages.name, averages.apply(model))
   _refuse_mismatch(model, _variables(model), request.source)
 
 

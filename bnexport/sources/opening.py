@@ -9,6 +9,7 @@ from typing import Optional
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
 from bnexport.model import Model
+from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.checkpoint import Values, find_prefix
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
@@ -69,7 +70,7 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     GraphError: its graph is malformed; `frozen_graph` mends what can be.
   """
   contents = contents or read(request)
-  graph = Graph(contents.graph_def, copy=contents.is_callers)
+  graph = Graph(contents.graph_def)
   if contents.prepare is not None:
     graph = contents.prepare(graph)
   flags = request.flags
@@ -86,8 +87,8 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     input_keys=contents.input_keys,
     output_keys=contents.output_keys,
     has_training_graph=contents.has_training_graph,
-    history=contents.changes,
-    warnings=contents.doubts,
+    history=changes_by(request.kind, contents.changes),
+    warnings=list(map(Doubt, contents.doubts)),
   )
   if contents.finish is not None:
     contents.finish(model)

@@ -89,6 +89,7 @@ class _Opening:
     saved, request = self._saved, self._request
     if request.is_served:
       graph, names = model.graph, self._definitions.values()
+      assert model.values is not None  # opening sets them
       model.values = Values(model.values.checkpoint, self._flat)
       model.outputs = find_tensors(
         graph, model.signatures, _names(d.outputs for d in names), ""

@@ -32,7 +32,8 @@ stands behind a plus, as protobuf's text format writes it:
 usual: `<float packed 0.5>`.
 """
 
+from bnexport.text.emitting import Emitter
 from bnexport.text.reading import loads
 from bnexport.text.writing import dumps
 
-__all__ = ["dumps", "loads"]
+__all__ = ["Emitter", "dumps", "loads"]

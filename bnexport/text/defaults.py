@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attributes that a node leaves out: what they are, and which may be.
+"""Attributes that a node may leave out, and their values.
 
 The rules, for an op whose OpDef is known; other nodes stay as they are.
 
@@ -16,20 +16,82 @@ The rules, for an op whose OpDef is known; other nodes stay as they are.
 
 from __future__ import annotations
 
+from typing import (
+  Callable,
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Mapping,
+  Optional,
+  Set,
+  Tuple,
+)
+
 from bnexport.graph.nodes import arg_dtypes, int_attr, tensor_attr, type_attr
-from bnexport.tf1 import op_def, tf1
+from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
 
 _CLOSES_LOOP = ("NextIteration", "RefNextIteration")
 _FLOAT = tf1.float32.as_datatype_enum
 
 
-def fill(graph_def):
+def fill(graph_def: tf1.GraphDef) -> None:
   """Adds the attributes that nodes leave out, functions included."""
   for scope in _scopes(graph_def):
     scope.fill()
 
 
-def strip(graph_def):
+def fill_nodes(
+  nodes: Iterable[tf1.NodeDef],
+  library: Mapping[str, FunctionDef],
+  outputs: Mapping[str, List[int]],
+) -> None:
+  """Adds the attributes that some nodes of a graph leave out.
+
+  Args:
+    nodes: the NodeDefs; may read each other.
+    library: FunctionDefs by name.
+    outputs: DataTypes of the tensors of other nodes, by the nodes' names.
+  """
+  signatures = {name: f.signature for name, f in library.items()}
+  scope = _Scope(nodes, signatures, ())
+  for name, dtypes in outputs.items():
+    scope.outputs[name] = [("", dtypes)]
+  scope.fill()
+
+
+def told_by_inputs(
+  node: tf1.NodeDef, signature: OpDef, dtype_of: Callable[[str], int]
+) -> Dict[str, tf1.AttrValue]:
+  """Attributes that follow from the inputs of a node: types and counts.
+
+  Args:
+    node: a NodeDef; lists of types and counts that it states are heeded.
+    signature: the OpDef of its op.
+    dtype_of: from an input, as the node writes it, to its DataType; 0 where
+      that is not known.
+
+  Returns:
+    AttrValues by name.
+  """
+  found: Dict[str, tf1.AttrValue] = {}
+  if node.op == "Const" and "value" in node.attr:
+    found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
+  for arg, texts in _arguments(node, signature):
+    dtypes = [dtype_of(text) for text in texts]
+    known = [dtype for dtype in dtypes if dtype]
+    if arg.number_attr:
+      found.setdefault(arg.number_attr, int_attr(len(texts)))
+    if arg.type_list_attr:
+      types = tf1.AttrValue()
+      types.list.type.extend(dtype or _FLOAT for dtype in dtypes)
+      found[arg.type_list_attr] = types
+    elif arg.type_attr and known:
+      found.setdefault(arg.type_attr, type_attr(known[0]))
+  return found
+
+
+def strip(graph_def: tf1.GraphDef) -> None:
   """Removes attributes that `fill` puts back as they were.
 
   Types, counts of inputs and the OpDefs' defaults, that is; what an OpDef
@@ -44,8 +106,8 @@ def strip(graph_def):
       filled.strip(node)
 
 
-def _scopes(graph_def):
-  """The graph and each of its functions: where a name means one node."""
+def _scopes(graph_def: tf1.GraphDef) -> Iterator[_Scope]:
+  """Yields the scopes of node names: the graph and each of its functions."""
   library = {f.signature.name: f.signature for f in graph_def.library.function}
   yield _Scope(graph_def.node, library, ())
   for function in graph_def.library.function:
@@ -53,30 +115,44 @@ def _scopes(graph_def):
 
 
 class _Scope:
-  """Nodes that read each other, and the dtypes of what they read."""
+  """Nodes that read each other, and the dtypes of what they read.
 
-  def __init__(self, nodes, library, args):
+  Attributes:
+    nodes: the NodeDefs.
+    outputs: by the name of a node that is filled, or of what is read besides,
+      a list of (name, dtypes) by output argument.
+  """
+
+  def __init__(
+    self,
+    nodes: Iterable[tf1.NodeDef],
+    library: Mapping[str, OpDef],
+    args: Iterable[OpDef.ArgDef],
+  ):
     # A list, since the protos of a field may be new objects each time.
     self.nodes = list(nodes)
     self._library = library
-    self._by_name = {}
+    self._by_name: Dict[str, tf1.NodeDef] = {}
     for node in self.nodes:
       self._by_name.setdefault(node.name, node)
-    # Of the filled nodes, a list of (name, dtypes) by output argument.
-    self._outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
+    # For each filled node, a list of (name, dtypes) by output argument.
+    self.outputs = {arg.name: [(arg.name, [arg.type])] for arg in args}
 
-  def fill(self):
+  def fill(self) -> None:
     for node in self._inputs_first():
       signature = self._signature(node)
       if signature is not None:
         self._fill_node(node, signature)
-        self._outputs.setdefault(
+        self.outputs.setdefault(
           node.name,
-          [(arg.name, arg_dtypes(node, arg)) for arg in signature.output_arg],
+          [
+            (arg.name, arg_dtypes(node, signature, arg))
+            for arg in signature.output_arg
+          ],
         )
 
-  def strip(self, node):
-    """Removes what can be filled in; the scope itself has to be filled."""
+  def strip(self, node: tf1.NodeDef) -> None:
+    """Removes the attributes of a node that `fill` puts back."""
     signature = self._signature(node)
     if signature is None:
       return
@@ -95,7 +171,12 @@ class _Scope:
       for key in [key for key in node.attr if key not in short]:
         del node.attr[key]
 
-  def _filled(self, node, signature, attrs):
+  def _filled(
+    self,
+    node: tf1.NodeDef,
+    signature: OpDef,
+    attrs: Mapping[str, tf1.AttrValue],
+  ) -> Dict[str, tf1.AttrValue]:
     """Attributes that a node gets where it states these alone."""
     made = tf1.NodeDef(name=node.name, op=node.op, input=node.input)
     for key, value in attrs.items():
@@ -103,13 +184,13 @@ class _Scope:
     self._fill_node(made, signature)
     return dict(made.attr.items())
 
-  def _signature(self, node):
+  def _signature(self, node: tf1.NodeDef) -> Optional[OpDef]:
     # A call may have the function's name for its op.
     return self._library.get(node.op) or op_def(node.op)
 
-  def _inputs_first(self):
+  def _inputs_first(self) -> Iterator[tf1.NodeDef]:
     """Yields the nodes, inputs first; loops are entered at their Merge."""
-    seen = set()
+    seen: Set[int] = set()
     for root in self.nodes:
       stack = [(root, False)]
       while stack:
@@ -126,22 +207,22 @@ class _Scope:
           if source is not None and source.op not in _CLOSES_LOOP:
             stack.append((source, False))
 
-  def _dtype(self, text):
+  def _dtype(self, text: str) -> int:
     """Dtype of an input; 0 where it is not known.
 
     Args:
       text: `a`, `a:1` or, in functions, `a:output:1`.
     """
     name, *rest = text.split(":")
-    outputs = self._outputs.get(name, ())
+    outputs = self.outputs.get(name, [])
     if len(rest) == 2:
       outputs = [output for output in outputs if output[0] == rest[0]]
     dtypes = [dtype for _, output in outputs for dtype in output]
     index = int(rest[-1]) if rest and rest[-1].isdigit() else 0
     return dtypes[index] if index < len(dtypes) else 0
 
-  def _fill_node(self, node, signature):
-    inferred = self._inferred(node, signature)
+  def _fill_node(self, node: tf1.NodeDef, signature: OpDef) -> None:
+    inferred = told_by_inputs(node, signature, self._dtype)
     # Types first: the value of a Const depends on its dtype.
     for attr in sorted(signature.attr, key=lambda attr: attr.type != "type"):
       name = attr.name
@@ -157,26 +238,8 @@ class _Scope:
       if value is not None:
         node.attr[name].CopyFrom(value)
 
-  def _inferred(self, node, signature):
-    """Attributes that the inputs tell, by name."""
-    found = {}
-    if node.op == "Const" and "value" in node.attr:
-      found["dtype"] = type_attr(node.attr["value"].tensor.dtype)
-    for arg, texts in _arguments(node, signature):
-      dtypes = [self._dtype(text) for text in texts]
-      known = [dtype for dtype in dtypes if dtype]
-      if arg.number_attr:
-        found.setdefault(arg.number_attr, int_attr(len(texts)))
-      if arg.type_list_attr:
-        types = tf1.AttrValue()
-        types.list.type.extend(dtype or _FLOAT for dtype in dtypes)
-        found[arg.type_list_attr] = types
-      elif arg.type_attr and known:
-        found.setdefault(arg.type_attr, type_attr(known[0]))
-    return found
 
-
-def _required(signature):
+def _required(signature: OpDef) -> List[str]:
   """Attributes without a default that neither are types nor count inputs."""
   counts = {arg.number_attr for arg in signature.input_arg}
   return [
@@ -188,12 +251,14 @@ def _required(signature):
   ]
 
 
-def _arguments(node, signature):
+def _arguments(
+  node: tf1.NodeDef, signature: OpDef
+) -> Iterator[Tuple[OpDef.ArgDef, List[str]]]:
   """Yields the OpDef's input arguments with the inputs that each takes."""
   texts = [text for text in node.input if not text.startswith("^")]
-  lengths = []
+  lengths: List[Optional[int]] = []
   for arg in signature.input_arg:
-    length = 1
+    length: Optional[int] = 1
     if arg.type_list_attr:
       length = None
       if arg.type_list_attr in node.attr:
@@ -203,7 +268,7 @@ def _arguments(node, signature):
       if arg.number_attr in node.attr:
         length = node.attr[arg.number_attr].i
     lengths.append(length)
-  # What is open shares the rest evenly, as the lists of one count do.
+  # Arguments of open length share the rest evenly, as lists of one count do.
   rest = len(texts) - sum(length or 0 for length in lengths)
   share = max(rest, 0) // max(lengths.count(None), 1)
   start = 0
@@ -213,8 +278,8 @@ def _arguments(node, signature):
     start = end
 
 
-def _coerce(value, kind):
-  """Turns what a person writes for an attribute into its kind."""
+def _coerce(value: tf1.AttrValue, kind: str) -> None:
+  """Converts an int to float, or a shape to list(int), where `kind` is that."""
   if kind == "float" and value.HasField("i"):
     value.f = value.i
   elif kind == "list(int)" and value.HasField("shape"):
@@ -222,7 +287,7 @@ def _coerce(value, kind):
     value.list.i.extend(sizes)
 
 
-def _least(attr, node):
+def _least(attr: OpDef.AttrDef, node: tf1.NodeDef) -> Optional[tf1.AttrValue]:
   """The value of a required attribute, or None; see the module's docstring."""
   kind = attr.type
   if not kind.startswith("list("):
@@ -230,19 +295,16 @@ def _least(attr, node):
   element = _least_element(attr, kind[len("list(") : -1], node)
   made = tf1.AttrValue()
   made.list.SetInParent()
-  field = element.WhichOneof("value") if element is not None else None
-  length = attr.minimum or (4 if attr.name == "strides" else 0)
-  for _ in range(length if field else 0):
-    _append(made.list, field, element)
+  if element is not None:
+    field = element.WhichOneof("value")
+    length = attr.minimum or (4 if attr.name == "strides" else 0)
+    getattr(made.list, field).extend([getattr(element, field)] * length)
   return made
 
 
-def _append(values, field, element):
-  """Appends the one value of an AttrValue to an AttrValue.ListValue."""
-  getattr(values, field).extend([getattr(element, field)])
-
-
-def _least_element(attr, kind, node):
+def _least_element(
+  attr: OpDef.AttrDef, kind: str, node: tf1.NodeDef
+) -> Optional[tf1.AttrValue]:
   allowed = attr.allowed_values.list
   if kind == "type":
     types = list(allowed.type)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From text to protos."""
+"""Graphs and attribute values read from text."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
 
 
-def loads(text):
+def loads(text: str, fill: bool = True) -> tf1.GraphDef:
   """Reads a graph; any graph, also one that TensorFlow would refuse.
 
   Args:
     text: statements as bnexport.text describes them.
+    fill: False leaves attributes out that the text leaves out.
 
   Returns:
     A GraphDef.
@@ -39,16 +40,16 @@ def loads(text):
   Raises:
     GraphError: the text can't be read; the error says where.
   """
-  return _Reader(text).graph()
+  return _Reader(text).graph(fill)
 
 
-def read_value(text):
+def read_value(text: str) -> tf1.AttrValue:
   """Reads one attribute's value into an AttrValue."""
   return _Reader(text).value()
 
 
 class _Reader:
-  """A recursive descent: one method a part, which takes what it reads.
+  """A recursive descent parser with one method for each part of the notation.
 
   What is next is `_text`, of the kind `_kind`: a mark, a string, a word,
   other (no token starts so), or None at the end.
@@ -59,7 +60,7 @@ class _Reader:
     self._end = 0
     self._advance()
 
-  def graph(self):
+  def graph(self, fill):
     graph = tf1.GraphDef()
     is_complete = self._text == "graph" and self._is_before("{")
     if is_complete:
@@ -71,7 +72,7 @@ class _Reader:
         self._function(graph.library.function.add())
       else:
         self._node(graph.node.add(), "a statement")
-    if not is_complete:
+    if fill and not is_complete:
       defaults.fill(graph)
     return graph
 
@@ -290,7 +291,7 @@ class _Reader:
       self._fail(r"a string with no escapes but \n \t \" \\ \xNN", start)
 
   def _rest(self, proto):
-    """Merges what stands behind a plus, where there is one."""
+    """Merges the text format that stands behind a plus, if there is a plus."""
     if not self._accept("+"):
       return
     start, text = self._start, self._name("protobuf's text format in quotes")
@@ -316,7 +317,7 @@ class _Reader:
     return True
 
   def _is_before(self, mark):
-    """Whether that mark follows on what is next."""
+    """Tells whether `mark` is the token after the next one."""
     return self._source.startswith(
       mark, _BLANK.match(self._source, self._end).end()
     )
@@ -331,7 +332,7 @@ class _Reader:
       self._end = found.end()
 
   def _fail(self, expected, start=None):
-    """Raises; `start` is where, if it is not what is next."""
+    """Raises GraphError at `start`, or at the next token."""
     found = _TOKEN.match(self._source, self._start if start is None else start)
     found = f"'{found.group()[:40]}'" if found else "the end"
     self._error(f"expected {expected}, found {found}", start)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that a TensorProto stores: never those that its shape declares.
+"""The values that a TensorProto stores, as against those it declares.
 
 One stored value stands for all elements of a constant of any size, so what
 is stored and what is declared are kept apart here.
@@ -7,7 +7,7 @@ is stored and what is declared are kept apart here.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ TYPE_NAMES = {
   for number, value in _ENUM.values_by_number.items()
 }
 TYPES = {name: number for number, name in TYPE_NAMES.items()}
-# What tf.DType and NumPy call them.
+# The names that tf.DType and NumPy have for them.
 for _other, _name in (
   ("float16", "half"),
   ("float32", "float"),
@@ -32,11 +32,11 @@ STRING = TYPES["string"]
 
 
 class NoNotation(Exception):
-  """A proto says more than the notation can."""
+  """A proto holds more than the notation can say."""
 
 
 class _Storage(NamedTuple):
-  """How TensorProtos store a dtype.
+  """The fields and NumPy types in which TensorProtos store a dtype.
 
   Attributes:
     field: the repeated field, where values are listed.
@@ -47,8 +47,8 @@ class _Storage(NamedTuple):
   """
 
   field: str
-  numbers: object
-  listed: object = None
+  numbers: Any
+  listed: Any = None
   width: int = 1
   packs: bool = True
 
@@ -78,8 +78,8 @@ _STORAGE = {
 }
 
 
-def stored_count(tensor):
-  """How many elements a TensorProto stores; None where nobody knows."""
+def stored_count(tensor: tf1.TensorProto) -> Optional[int]:
+  """Number of elements that a TensorProto stores; None for unknown dtypes."""
   if tensor.dtype == STRING:
     return len(tensor.string_val)
   storage = _STORAGE.get(tensor.dtype)
@@ -91,7 +91,7 @@ def stored_count(tensor):
   return len(getattr(tensor, storage.field)) // storage.width
 
 
-def number_words(tensor):
+def number_words(tensor: tf1.TensorProto) -> List[str]:
   """Texts of the numbers that a TensorProto stores.
 
   A complex number is two of them.
@@ -113,18 +113,18 @@ def number_words(tensor):
   return [_short(number_word(number)) for number in numbers]
 
 
-def number_word(number):
-  """The shortest text that gives a NumPy number again."""
+def number_word(number: np.generic) -> str:
+  """The shortest text from which a NumPy number can be read again."""
   if isinstance(number, np.bool_):
     return "true" if number else "false"
   return str(number).replace("e+", "e")
 
 
-def _short(word):
+def _short(word: str) -> str:
   return word[: -len(".0")] if word.endswith(".0") else word
 
 
-def store(tensor, words, way):
+def store(tensor: tf1.TensorProto, words: Sequence[str], way: str) -> None:
   """Puts numbers into a TensorProto.
 
   Args:
@@ -149,7 +149,7 @@ def store(tensor, words, way):
     getattr(tensor, storage.field).extend(listed.tolist())
 
 
-def _parsed(words, dtype):
+def _parsed(words: Sequence[str], dtype: np.dtype) -> np.ndarray:
   if dtype == np.bool_:
     if not set(words) <= {"true", "false"}:
       raise ValueError("no bool")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From protos to text."""
+"""Graphs and attribute values written as text."""
 
 from __future__ import annotations
 
 import re
+from typing import Any, Iterable, Mapping, MutableMapping, Optional, Union
 
 import numpy as np
 from google.protobuf import text_format
@@ -19,8 +20,10 @@ from bnexport.text.tensors import (
   number_words,
   stored_count,
 )
-from bnexport.tf1 import tf1
+from bnexport.tf1 import FunctionDef, OpDef, tf1
 
+# An argument of dumps: a graph, a node, or several.
+AnyGraph = Union[Graph, tf1.GraphDef, tf1.NodeDef, Iterable[tf1.NodeDef]]
 _IS_WORD = re.compile(WORD).fullmatch
 _ESCAPES = {"\n": "\\n", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 _BYTES = [
@@ -31,7 +34,9 @@ _BYTES = [
 ]
 
 
-def dumps(graph, largest=None, brief=False):
+def dumps(
+  graph: AnyGraph, largest: Optional[int] = None, brief: bool = False
+) -> str:
   """Writes a graph, or some nodes, one statement a line.
 
   Args:
@@ -65,7 +70,7 @@ def dumps(graph, largest=None, brief=False):
   return "\n".join(lines)
 
 
-def _drop_notes(protos):
+def _drop_notes(protos: Iterable[Any]) -> None:
   for proto in protos:
     for key in [key for key in proto.attr if key.startswith("_")]:
       del proto.attr[key]
@@ -78,10 +83,10 @@ class _Writer:
     largest: the most values of a tensor that are written, or None.
   """
 
-  def __init__(self, largest):
+  def __init__(self, largest: Optional[int]):
     self.largest = largest
 
-  def function(self, function):
+  def function(self, function: FunctionDef) -> str:
     rest = _copy(function, "attr", "node_def")
     signature = rest.signature
     args = [_argument(arg) for arg in signature.input_arg]
@@ -102,7 +107,7 @@ class _Writer:
     lines.extend("  " + self.node(node) for node in function.node_def)
     return "\n".join(lines + ["}"])
 
-  def node(self, node):
+  def node(self, node: tf1.NodeDef) -> str:
     inputs = ", ".join(
       "^" + _name(text[1:]) if text.startswith("^") else _name(text)
       for text in node.input
@@ -114,19 +119,19 @@ class _Writer:
       text += " @" + _quoted(node.device)
     return text + _rest(_copy(node, "name", "op", "input", "attr", "device"))
 
-  def attrs(self, attrs):
+  def attrs(self, attrs: Mapping[str, tf1.AttrValue]) -> str:
     return "{%s}" % ", ".join(
       f"{_name(key)}={self.value(attrs[key])}" for key in sorted(attrs)
     )
 
-  def value(self, attr):
+  def value(self, attr: tf1.AttrValue) -> str:
     """Text of an AttrValue."""
     try:
       return self._plain(attr)
     except NoNotation:
       return _rest(attr).lstrip()
 
-  def _plain(self, attr):
+  def _plain(self, attr: tf1.AttrValue) -> str:
     kind = attr.WhichOneof("value")
     if kind == "list":
       return "(%s)" % ", ".join(
@@ -140,7 +145,7 @@ class _Writer:
       raise NoNotation
     return self._element(kind, getattr(attr, kind))
 
-  def _element(self, kind, value):
+  def _element(self, kind: str, value: Any) -> str:
     if kind == "s":
       return _quoted(value)
     if kind == "i":
@@ -155,7 +160,7 @@ class _Writer:
       return _name(value.name) + self.attrs(value.attr)
     return self._tensor(value)
 
-  def _tensor(self, tensor):
+  def _tensor(self, tensor: tf1.TensorProto) -> str:
     head = [_type_name(tensor.dtype)]
     if tensor.tensor_shape.ListFields():
       head.append(_shape(tensor.tensor_shape))
@@ -169,15 +174,15 @@ class _Writer:
       words = number_words(tensor)
     # Some tensors are none of these: two fields may be set, or a NaN be a
     # special one.
-    for way in ([], ["listed"], ["packed"]):
-      text = f"<{' '.join(head + way + words)}>"
+    for way in ((), ("listed",), ("packed",)):
+      text = f"<{' '.join([*head, *way, *words])}>"
       again = read_value(text).tensor
       if again.SerializeToString() == tensor.SerializeToString():
         return text
     raise NoNotation
 
 
-def _header(graph):
+def _header(graph: tf1.GraphDef) -> str:
   parts = ["complete=true"]
   if graph.HasField("versions"):
     parts.append(f"producer={graph.versions.producer}")
@@ -194,14 +199,14 @@ def _header(graph):
   return f"graph {{{', '.join(parts)}}}{_rest(rest)}"
 
 
-def _argument(arg):
+def _argument(arg: OpDef.ArgDef) -> str:
   if arg.type not in TYPE_NAMES or not arg.type:
     return _name(arg.name) + _rest(_copy(arg, "name"))
   rest = _rest(_copy(arg, "name", "type"))
   return f"{_name(arg.name)} {TYPE_NAMES[arg.type]}{rest}"
 
 
-def _source(sources, name):
+def _source(sources: MutableMapping[str, str], name: str) -> str:
   """Takes a result's source out of the map; ` = SOURCE` or nothing."""
   if name not in sources:
     return ""
@@ -210,7 +215,7 @@ def _source(sources, name):
   return text
 
 
-def _copy(proto, *without):
+def _copy(proto: Any, *without: str) -> Any:
   made = type(proto)()
   made.CopyFrom(proto)
   for field in without:
@@ -218,31 +223,31 @@ def _copy(proto, *without):
   return made
 
 
-def _rest(proto):
-  """All of a proto behind a plus, as text format; nothing where it is empty."""
+def _rest(proto: Any) -> str:
+  """A proto in text format behind a plus; empty for an empty proto."""
   if not proto.ListFields() and not isinstance(proto, tf1.AttrValue):
     return ""
   text = text_format.MessageToString(proto, as_one_line=True)
   return " +" + _quoted(text.strip())
 
 
-def _name(text):
+def _name(text: str) -> str:
   return text if _IS_WORD(text) else _quoted(text)
 
 
-def _quoted(value):
+def _quoted(value: Union[str, bytes]) -> str:
   if isinstance(value, str):
     value = value.encode()
   return f'"{"".join((_BYTES[b] for b in value))}"'
 
 
-def _type_name(number):
+def _type_name(number: int) -> str:
   if number not in TYPE_NAMES:
     raise NoNotation  # a dtype that is newer than this TensorFlow
   return TYPE_NAMES[number]
 
 
-def _shape(shape):
+def _shape(shape: Any) -> str:
   if any(dim.name for dim in shape.dim) or (shape.unknown_rank and shape.dim):
     raise NoNotation
   if shape.unknown_rank:

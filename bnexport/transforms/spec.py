@@ -22,10 +22,41 @@ import collections.abc
 import dataclasses
 import re
 import typing
-from typing import Dict, List, NamedTuple, Tuple
+from typing import (
+  TYPE_CHECKING,
+  Any,
+  Callable,
+  ClassVar,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  NamedTuple,
+  NoReturn,
+  Sequence,
+  Tuple,
+  Type,
+  Union,
+)
 
 from bnexport.errors import TransformError, nearest
 from bnexport.tf1 import tf1
+
+if TYPE_CHECKING:
+  from typing import Protocol  # Python 3.7 has none
+
+  from bnexport.model import Model
+
+  class Transform(Protocol):
+    """A frozen dataclass that rewrites a model; its fields are its options."""
+
+    name: ClassVar[str]
+    __dataclass_fields__: ClassVar[Dict[str, Any]]
+
+    def apply(self, model: Model) -> List[str]:
+      """Edits the model; returns what was done, a line each."""
+
+  Specs = Union[str, Transform, Iterable[Union[str, Transform]]]
 
 _BLANK = re.compile(r"(?:\s|\\\r?\n)*")
 _WORD = re.compile(r"[A-Za-z0-9_]+")
@@ -39,7 +70,7 @@ class Shape(tuple):
   """Sizes of a tensor, written `1,224,224,3`; -1, also `?`, is an open one."""
 
   @classmethod
-  def parse(cls, text):
+  def parse(cls, text: str) -> Shape:
     """Reads `1,224,224,3`; an empty text is the shape of a scalar.
 
     Raises:
@@ -51,10 +82,10 @@ class Shape(tuple):
       raise ValueError(text)
     return sizes
 
-  def __str__(self):
+  def __str__(self) -> str:
     return ",".join(str(size) for size in self)
 
-  def as_proto(self):
+  def as_proto(self) -> Any:
     sizes = [None if size < 0 else size for size in self]
     return tf1.TensorShape(sizes).as_proto()
 
@@ -76,7 +107,7 @@ class Call:
   places: Dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-def read(text) -> List[Call]:
+def read(text: str) -> List[Call]:
   """Reads a list of transforms; which there are is not looked at.
 
   Raises:
@@ -85,7 +116,7 @@ def read(text) -> List[Call]:
   return _Reader(text).calls()
 
 
-def refuse(text, at, fact, way):
+def refuse(text: str, at: int, fact: str, way: str) -> NoReturn:
   """Raises TransformError about a place in a text.
 
   Args:
@@ -205,30 +236,30 @@ class Parameter(NamedTuple):
 
   key: str
   field: dataclasses.Field
-  kind: object
+  kind: Any
   is_repeated: bool
   is_mapping: bool
 
   @property
-  def is_required(self):
+  def is_required(self) -> bool:
     missing = dataclasses.MISSING
     return (
       self.field.default is missing and self.field.default_factory is missing
     )
 
   @property
-  def default(self):
+  def default(self) -> Any:
     if self.field.default_factory is not dataclasses.MISSING:
       return self.field.default_factory()
     return self.field.default
 
 
-def parameter(key, default):
+def parameter(key: str, default: Any) -> Any:
   """A dataclass field whose parameter is called otherwise than the field."""
   return dataclasses.field(default=default, metadata={"parameter": key})
 
 
-def parameters_of(cls) -> Dict[str, Parameter]:
+def parameters_of(cls: Type[Transform]) -> Dict[str, Parameter]:
   """The parameters of a transform, by what they are called in a spec."""
   hints = typing.get_type_hints(cls)
   found = {}
@@ -238,7 +269,7 @@ def parameters_of(cls) -> Dict[str, Parameter]:
   return found
 
 
-def _kind(hint) -> Tuple[object, bool, bool]:
+def _kind(hint: Any) -> Tuple[Any, bool, bool]:
   """What an annotation says: the kind of a value, and how many there are."""
   origin = getattr(hint, "__origin__", None)
   if origin is typing.Union:  # Optional
@@ -251,7 +282,7 @@ def _kind(hint) -> Tuple[object, bool, bool]:
   return hint, False, False
 
 
-def make(cls, call: Call, text=""):
+def make(cls: Type[Transform], call: Call, text: str = "") -> Transform:
   """Makes a transform from what is written.
 
   Args:
@@ -284,10 +315,16 @@ def make(cls, call: Call, text=""):
   return cls(**given)
 
 
-def _refuse_unknown(cls, known, key, at, text):
-  there = "; it has no parameters"
+def _refuse_unknown(
+  cls: Type[Transform],
+  known: Mapping[str, Parameter],
+  key: str,
+  at: int,
+  text: str,
+) -> NoReturn:
+  there = "it has no parameters"
   if known:
-    there = f"; its parameters are {', '.join(known)}"
+    there = f"its parameters are {', '.join(known)}"
   refuse(
     text,
     at,
@@ -296,7 +333,7 @@ def _refuse_unknown(cls, known, key, at, text):
   )
 
 
-def _values(parameter, values, text):
+def _values(parameter: Parameter, values: Sequence[Value], text: str) -> Any:
   key = parameter.key
   if parameter.is_mapping:
     pairs = {}
@@ -325,7 +362,7 @@ def _values(parameter, values, text):
 
 
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
-_KINDS = {
+_KINDS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
   str: (str, ""),
   int: (int, "a whole number"),
   float: (float, "a number"),
@@ -335,7 +372,7 @@ _KINDS = {
 }
 
 
-def _value(kind, key, value, text):
+def _value(kind: Any, key: str, value: Value, text: str) -> Any:
   convert, what = _KINDS[kind]
   try:
     return convert(value.text)
@@ -348,9 +385,9 @@ def _value(kind, key, value, text):
     )
 
 
-def spec_of(transform) -> str:
+def spec_of(transform: Transform) -> str:
   """The text that makes this transform; defaults are left out."""
-  parts = []
+  parts: List[str] = []
   for key, parameter in parameters_of(type(transform)).items():
     value = getattr(transform, parameter.field.name)
     if not parameter.is_required and value == parameter.default:
@@ -365,7 +402,7 @@ def spec_of(transform) -> str:
   return f"{transform.name}({', '.join(parts)})"
 
 
-def value_text(value) -> str:
+def value_text(value: Any) -> str:
   """A value as a spec writes it."""
   if isinstance(value, bool):
     text = "true" if value else "false"

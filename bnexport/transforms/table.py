@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
+from typing import TYPE_CHECKING, Callable, Dict, List, Tuple, Type
 
 from bnexport.errors import TransformError, nearest
-from bnexport.graph import placement
+from bnexport.model import Model
+from bnexport.model.changes import changes_by
 from bnexport.transforms import spec
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
@@ -71,6 +74,9 @@ from bnexport.transforms.tidying.sort_by_execution_order import (
 )
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
+if TYPE_CHECKING:
+  from bnexport.transforms.spec import Specs, Transform
+
 # The Graph Transform Tool's, by the alphabet.
 _OLD = (
   AddDefaultAttributes,
@@ -121,7 +127,9 @@ _OWN = (
   UseStoredStatistics,
   UseWrittenValues,
 )
-TRANSFORMS = {transform.name: transform for transform in _OLD + _OWN}
+TRANSFORMS: Dict[str, Type[Transform]] = {
+  transform.name: transform for transform in _OLD + _OWN
+}
 
 # What the scripts of these names in tensorflow.python.tools and
 # tensorflow.python.framework.graph_util do.
@@ -135,12 +143,12 @@ PIPELINES = {
 }
 
 
-def names():
+def names() -> List[str]:
   """Names of all transforms and pipelines, sorted."""
   return sorted(list(TRANSFORMS) + list(PIPELINES))
 
 
-def parse(specs):
+def parse(specs: Specs) -> Tuple[Transform, ...]:
   """Transforms from a text, from transforms, or from both in a sequence.
 
   Args:
@@ -155,13 +163,13 @@ def parse(specs):
   """
   if isinstance(specs, str):
     return _parse_text(specs)
-  if hasattr(specs, "apply"):
-    return (specs,)
-  return tuple(transform for item in specs for transform in parse(item))
+  if isinstance(specs, collections.abc.Iterable):
+    return tuple(transform for item in specs for transform in parse(item))
+  return (specs,)
 
 
-def _parse_text(text):
-  found = []
+def _parse_text(text: str) -> Tuple[Transform, ...]:
+  found: List[Transform] = []
   for call in spec.read(text):
     if call.name in PIPELINES:
       if call.parameters:
@@ -184,7 +192,11 @@ def _parse_text(text):
   return tuple(found)
 
 
-def apply_specs(model, specs, progress=lambda text: None):
+def apply_specs(
+  model: Model,
+  specs: Specs,
+  progress: Callable[[str], None] = lambda text: None,
+) -> None:
   """Applies transforms one after another.
 
   Args:
@@ -202,20 +214,16 @@ def apply_specs(model, specs, progress=lambda text: None):
     progress(text)
     told = transform.apply(model) or ["changed nothing"]
     model.graph.lint()
-    _settle_placement(model.graph)
-    model.history.extend(f"{transform.name}: {line}" for line in told)
-
-
-def _settle_placement(graph):
-  """Places no node with one that is gone: TensorFlow would refuse the graph."""
-  for node in graph:
-    placement.move(node, lambda name: name if name in graph else None)
+    model.graph.place_with_present()
+    model.history += changes_by(
+      transform.name, (f"{transform.name}: {line}" for line in told)
+    )
 
 
 # Pages.
 
 
-def help_list():
+def help_list() -> str:
   """A line on each transform and each pipeline."""
   width = max(map(len, names()))
   lines = ["Transforms:"]
@@ -229,7 +237,7 @@ def help_list():
   return "\n".join(lines)
 
 
-def help_text(name):
+def help_text(name: str) -> str:
   """The page of a transform or a pipeline.
 
   Raises:
@@ -247,11 +255,11 @@ def help_text(name):
   return f"{_signature(cls)}\n\n{_page(cls)}"
 
 
-def _page(cls):
-  return inspect.cleandoc(cls.__doc__)
+def _page(cls: Type[Transform]) -> str:
+  return inspect.cleandoc(cls.__doc__ or "")
 
 
-def _signature(cls):
+def _signature(cls: Type[Transform]) -> str:
   """The transform's parameters with their defaults, as a spec has them."""
   parts = []
   for key, parameter in spec.parameters_of(cls).items():

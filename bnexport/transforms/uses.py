@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rewriting has to look after around the nodes it replaces."""
+"""Whether a node may be removed together with its only reader."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from bnexport.graph import TensorRef, ops
 from bnexport.transforms.tidying.names import protected
 
 
-class Surroundings:
-  """Who else sees a node, and what goes with it.
+class Uses:
+  """The uses of a model's nodes: their readers, and the model's own ends.
 
   Made once for all the nodes that a transform rewrites.
   """
@@ -51,10 +51,3 @@ class Surroundings:
 def controls(graph, *names):
   """The control inputs of several nodes, as of one that takes their place."""
   return [ref for name in names for ref in graph.control_inputs(name)]
-
-
-def constant_node(graph, ref):
-  """Name of the Const that is read through identities, or None."""
-  while graph.op(ref.node) in ops.IDENTITIES:
-    ref = graph.data_inputs(ref.node)[0]
-  return ref.node if graph.op(ref.node) == "Const" else None

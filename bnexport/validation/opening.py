@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Dict
 
 import numpy as np
@@ -15,11 +16,10 @@ from bnexport.analysis.phase import stated_value
 from bnexport.errors import ComparisonError, Error, GraphError, SourceError
 from bnexport.exporting.export import drop_placement, export
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.variables import assignment
 from bnexport.model.model import find_tensors
 from bnexport.model.tables import keep_initializers
 from bnexport.proof.divergence import always_run
-from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.runs import ImportedGraph, restore_variables
 from bnexport.proof.trust import refuse_unsafe
 from bnexport.tf1 import tf1
 
@@ -58,18 +58,10 @@ def imported(model, graph_def, settings):
     graph_def,
     model.outputs,
     model.initializers,
-    lambda session: _restore(session, model),
+    functools.partial(restore_variables, model),
     model.origin,
     settings,
   )
-
-
-def _restore(session, model):
-  names = [n for n in model.needed(control=True) if _is_variable(model, n)]
-  with session.graph.as_default():
-    for name in names:
-      assign, holder = assignment(session.graph, model.graph.node(name))
-      session.run(assign, {holder: np.asarray(model.values[name])})
 
 
 def _is_variable(model, name):
@@ -270,4 +262,4 @@ def _exported_anew(request, options, inputs, is_allowed, progress):
   else:
     original = made.original
     refuse_unsafe(original.graph, original.needed(control=True), is_allowed)
-  return Reference(reference, made.model.decided, made.keeps_batch)
+  return Reference(reference, made.model.decisions.values, made.keeps_batch)

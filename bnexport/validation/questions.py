@@ -54,6 +54,7 @@ class Validation:
     nodes: how many there are.
     outputs: names of the tensors that were looked at.
     is_guessed: whether nobody named them.
+    is_compared: whether there is a reference.
     refused: why TensorFlow does not import the graph, or None.
     proof: a Comparison.
     parting: where it parts from its reference; None where it does not, or
@@ -70,6 +71,7 @@ class Validation:
   nodes: int = 0
   outputs: List[str] = dataclasses.field(default_factory=list)
   is_guessed: bool = False
+  is_compared: bool = False
   refused: Optional[str] = None
   proof: Comparison = dataclasses.field(default_factory=Comparison)
   parting: Optional[Parting] = None
@@ -81,9 +83,14 @@ class Validation:
 
   @property
   def holds(self):
+    """Whether nothing stands against it; proven, where it has a reference."""
     return (
       self.refused is None
-      and self.proof.holds
+      and (
+        self.proof.holds
+        if self.is_compared
+        else self.proof.is_run and not self.proof.stands_against
+      )
       and all(verdict.holds for verdict in self.verdicts)
     )
 
@@ -129,6 +136,7 @@ def validate(
     batches = _cut(model, feeds, found.proof)
   found.batches = batches
   running = reference and reference.running
+  found.is_compared = running is not None
   if running is not None:
     _open(running)
   progress("comparing")
@@ -146,7 +154,7 @@ def validate(
     if not found.proof.differences:
       raise ComparisonError(
         f"compare with {running.what}",
-        found.proof.reference.partition(": ")[2],
+        found.proof.missing,
         "give both graphs the same inputs",
       )
     apart = _compare(found, runner, running, batches)

@@ -61,7 +61,7 @@ def _flags():
 
 
 def _header(is_small):
-  """What the figures depend on."""
+  """The machine and versions that the figures depend on."""
   text = "# Benchmark\n\n%s, TensorFlow %s, Python %s, %s, %d CPUs.\n" % (
     datetime.date.today().isoformat(),
     run_python("-c", _VERSION).out.strip(),

@@ -38,7 +38,7 @@ def make(prefix, size):
 
 
 def freeze(*arguments):
-  """Does what the command does, once TensorFlow is there."""
+  """Freezes as the command does, once TensorFlow is imported."""
   import bnexport.tf1  # noqa: F401
 
   begin = time.perf_counter()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the time of each step of an export grows with the graph."""
+"""Growth of the time of each step of an export with the graph."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _export(prefix):
 
 
 class _Clock:
-  """Tells what time steps take, without that of the steps within them."""
+  """Measures the time of steps without that of the steps within them."""
 
   def __init__(self):
     self.seconds = collections.defaultdict(float)
@@ -124,7 +124,7 @@ class _Clock:
 
   @contextlib.contextmanager
   def watch(self, module):
-    """Makes steps of all that a module takes from other ones and calls."""
+    """Makes steps of the functions that a module imports and calls."""
     with contextlib.ExitStack() as stack:
       for name, value in list(vars(module).items()):
         if isinstance(value, type) and hasattr(value, "apply"):

@@ -204,7 +204,7 @@ def _optimize(frozen):
 
 
 def _transform(frozen):
-  """What the Graph Transform Tool makes, or None where there is none."""
+  """The graph that the Graph Transform Tool makes, or None without the tool."""
   try:
     from tensorflow.tools.graph_transforms import TransformGraph
   except ImportError:  # TF 2
@@ -213,7 +213,7 @@ def _transform(frozen):
 
 
 def _copy(graph_def):
-  """A copy, for what edits the graph that it is given."""
+  """A copy of a GraphDef, for functions that edit their argument."""
   copy = type(graph_def)()
   copy.CopyFrom(graph_def)
   return copy

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts of what was measured, in one picture."""
+"""Charts of the benchmark's results, in one picture."""
 
 from __future__ import annotations
 

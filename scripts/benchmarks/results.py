@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of the benchmark find, and how it is written."""
+"""Results of the benchmark's parts, and their tables."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """What one part of the benchmark found.
+  """The results of one part of the benchmark.
 
   Attributes:
     title: what was measured.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon a command answers that needs no TensorFlow."""
+"""Start-up time of a command that needs no TensorFlow."""
 
 from __future__ import annotations
 

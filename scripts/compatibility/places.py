@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where graphs are run: TensorFlow's versions, and consumers."""
+"""Places that run exported graphs: TensorFlow's versions, and consumers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOADER = os.path.join(os.path.dirname(__file__), "load_graph.py")
 
 
 class Finding(NamedTuple):
-  """What came of a graph in one place.
+  """The outcome of running a graph in one place.
 
   Attributes:
     off: the largest difference relative to the range of right answers; None
@@ -70,12 +70,12 @@ class Exported:
       sys.exit("compat: cannot run the graph: no made-up input fits it")
 
   def in_newest(self):
-    """By the proof of freeze: how far it is from the training graph."""
+    """The Finding of freeze's own proof against the training graph."""
     apart = [one["largest_difference"] for one in self._proof["outputs"]]
     return self._finding(apart, self._proof["holds"])
 
   def in_version(self, version, path):
-    """How far another file, written for a version, is from the newest's."""
+    """The Finding of a file for an old version, against the newest one."""
     fed = os.path.join(self._folder, "feeds.npz")
     got = os.path.join(self._folder, "answers.npz")
     np.savez(fed, **self._feeds)

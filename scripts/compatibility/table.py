@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was found, as a table for the README."""
+"""Findings as a table for the README."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ KEEP_MEAN = "a = Sub(mm, m) b = Mul(a, rate) u = AssignSub(mm, b)\n"
 
 def averages_of(statements, needed=("m", "v")):
   graph = graph_of(GRAPH + statements)
-  return Averages(graph, graph.ancestors(needed))
+  return Averages.read(graph, graph.ancestors(needed))
 
 
 def variables_of(averages, ref):

@@ -80,7 +80,7 @@ SPELLED = (
 def of(text, *refs):
   """Variables that SharedNorms gives for tensors, by Averages of their own."""
   graph = graph_of(text)
-  averages = Averages(graph, graph.names())
+  averages = Averages.read(graph, graph.names())
   shared = SharedNorms(graph, averages)
   refs = [TensorRef.parse(ref) for ref in refs]
   return [[a.variable for a in shared.of(ref)] for ref in refs]
@@ -92,7 +92,7 @@ def of(text, *refs):
 )
 def test_second_norm_has_the_averages_of_the_first(text, mean, variance):
   assert of(text, mean, variance) == [["mm"], ["mv"]]
-  averages = Averages(graph_of(text), graph_of(text).names())
+  averages = Averages.read(graph_of(text), graph_of(text).names())
   assert averages.of(TensorRef.parse(mean)) == []  # none of its own
 
 
@@ -115,7 +115,7 @@ def test_both_norms_use_the_averages_of_one():
   outputs = (TensorRef("y"),)
   model = Model(graph, None, (), outputs, "test", Signatures())
   UseStoredStatistics().apply(model)
-  assert model.stored == {
+  assert model.decisions.stored == {
     TensorRef("first", 1): "mm",
     TensorRef("first", 2): "mv",
     TensorRef("second", 1): "mm",

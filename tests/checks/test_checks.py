@@ -44,7 +44,8 @@ def test_fix_clears_the_bad_example(tmp_path, code, capsys, monkeypatch):
   command = words[2][len("bnexport.") :]
   fixed = str(tmp_path / "fixed.pb")
   result = run(capsys, "--output_graph=" + fixed, *words[3:], command=command)
-  assert result.status == 0, result
+  # Its checkpoint holds no value for the table, which is too large to write.
+  assert result.status == (2 if code == "BN403" else 0), result
   outputs = [w for w in words if w.startswith("--output_node=")]
   again = dict(
     graph_def=fixed,

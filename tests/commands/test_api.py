@@ -316,3 +316,37 @@ def test_compare_never_holds_where_nothing_was_compared(folder, other, outputs):
       assert str(error).startswith("cannot ")
     else:
       assert not found.holds
+
+
+_STRIPPED = """
+import gc, sys
+import bnexport
+from bnexport.transforms import table
+
+def pages():
+  gc.collect()
+  with open("/proc/self/statm") as f:
+    return int(f.read().split()[1])
+
+model = bnexport.load(sys.argv[1], outputs=["y"])
+before = pages()
+table.apply_specs(model, "strip_unused_nodes")
+assert "w" not in model.graph and "y" in model.graph
+sys.exit(0 if before - pages() > (48 << 20) // 4096 else 1)
+"""
+
+
+@pytest.mark.skipif(
+  not os.path.exists("/proc/self/statm"), reason="no way to see memory"
+)
+def test_stripped_weights_leave_memory(tmp_path):
+  graph_def = net()
+  w = graph_def.node.add(name="w", op="Const")
+  w.attr["dtype"].type = w.attr["value"].tensor.dtype = (
+    tf1.uint8.as_datatype_enum
+  )
+  w.attr["value"].tensor.tensor_shape.dim.add().size = 64 << 20
+  w.attr["value"].tensor.tensor_content = b"w" * (64 << 20)
+  (tmp_path / "net.pb").write_bytes(graph_def.SerializeToString())
+  result = run_process("-c", _STRIPPED, str(tmp_path / "net.pb"))
+  assert result.status == 0, result.err

@@ -79,7 +79,7 @@ def test_default_output_stands_beside_the_checkpoint(capsys, case, prefix):
   assert "preact/FusedBatchNormV3" in result.out
   assert "'preact/moving_mean'" in result.out
   assert "batch norms: 3" in result.out
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert result.err.startswith("bnexport: ")
   assert "warning" not in result.err
 
@@ -280,7 +280,7 @@ def test_novalidate(capsys, case, prefix, monkeypatch):
     "--output_node=" + case.output,
   )
   assert "--novalidate" in result.out
-  assert "holds" not in result.out
+  assert "PROVEN" not in result.out
 
 
 @pytest.mark.parametrize("key", ["images", "images:0"])
@@ -456,7 +456,7 @@ def test_table_keeps_what_fills_it(capsys, words, tmp_path):
   ]
   assert len(fill) == 1
   assert "run '%s' once" % fill[0] in result.err
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert "not run" not in result.out
   assert_words(path, words, fill)
 
@@ -971,7 +971,7 @@ def test_answers_that_differ(capsys, case, prefix, monkeypatch, tmp_path):
     capsys, "--checkpoint=" + prefix, "--output_node=prob", "--report=" + path
   )
   assert result.status == 2
-  assert "DOES NOT HOLD" in result.out
+  assert "DIFFERS" in result.out
   assert "warning: the exported graph does not answer" in result.err
   assert_right(prefix + ".frozen.pb", case)
   with open(path) as f:
@@ -989,7 +989,7 @@ def test_process_end_to_end(case, prefix):
     "--output_node=" + case.output,
   )
   assert result.status == 0, result.err
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert_right(prefix + ".frozen.pb", case)
 
 

@@ -119,7 +119,7 @@ def test_command_runs_as_written(trained, tmp_path, command):
   if "bnexport.transform" in command:
     assert re.search("^wrote small(.pb|er): ", result.out, re.M)
     return
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert re.search("batch norms: [1-9]", result.out)
   if "bnexport.validate" in command:
     return

@@ -116,7 +116,7 @@ def test_with_checkpoint_and_training_graph(capsys, literal):
   literal.assert_right()
   assert "wrote " + literal.fixed in result.out
   assert "'preact/moving_mean'" in result.out
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert "warning" not in result.err
 
 
@@ -132,7 +132,7 @@ def test_reference_clash(capsys, clashing, left):
   assert not used & {"RefSwitch", "Switch", "Merge", "AssignSub", "Assign"}
   if left != "meta":
     assert "it is a variable again" in result.out
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
 
 
 def test_checkpoint_without_its_training_graph(capsys, literal):
@@ -541,7 +541,7 @@ def test_answers_that_differ(capsys, literal, monkeypatch):
   )
   result = literal.repair(capsys)
   assert result.status == 2
-  assert "DOES NOT HOLD" in result.out
+  assert "DIFFERS" in result.out
   literal.assert_right()
 
 
@@ -562,7 +562,7 @@ def test_process_end_to_end(clashing):
     "--output_graph=" + clashing.fixed,
   )
   assert result.status == 0, result.err
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   clashing.assert_right()
 
 
@@ -621,5 +621,5 @@ def test_repaired_into_a_saved_model(capsys, cases, tmp_path):
     command="repair",
   )
   assert result.status == 0, result
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert sorted(os.listdir(folder)) == ["saved_model.pb", "variables"]

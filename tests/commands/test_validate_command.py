@@ -98,7 +98,7 @@ def data(rows, mean=(0.5, -0.25, 0.125), variance=(1.25, 0.75, 2)):
 def test_same_graph_holds(capsys, net):
   result = run(capsys, "--graph=" + net, "--reference=" + net)
   assert result.status == 0, result
-  assert "\n  holds\n" in result.out
+  assert "\n  PROVEN\n" in result.out
   assert "logits: largest difference 0" in result.out
   assert "one row alone answers as within its batch" in result.out
   assert "a second run answers the same" in result.out
@@ -124,7 +124,7 @@ def test_first_tensor_that_differs_is_named(capsys, net, write):
   other = write(NET.replace("[] 3>", "[] 3.5>"))
   result = run(capsys, "--graph=" + other, "--reference=" + net)
   assert result.status == 2
-  assert "DOES NOT HOLD" in result.out
+  assert "DIFFERS" in result.out
   assert "first tensor that differs is 'net/scaled' (Mul)" in result.out
   assert "it has float32 [4, 2, 2, 3] from -" in result.out
   assert "in the reference" in result.out
@@ -261,7 +261,7 @@ def test_repaired_graph_holds(capsys, case, prefix, tmp_path):
     "--output_node=" + case.output,
   )
   assert result.status == 0, result
-  assert "\n  holds\n" in result.out
+  assert "\n  PROVEN\n" in result.out
 
 
 def test_checkpoint_of_a_directory(capsys, case, frozen, prefix):
@@ -454,7 +454,7 @@ def test_graph_that_is_not_imported(capsys, write):
   path = write(source.replace("Relu(y)", "Softmax(y, y)"))
   result = run(capsys, "--graph=" + path, "--output_node=y")
   assert result.status == 2
-  assert "DOES NOT HOLD" in result.out
+  assert "DIFFERS" in result.out
   assert "TensorFlow does not import it: " in result.out
   said = json.loads(
     run(capsys, "--graph=" + path, "--format=json", "--output_node=y").out

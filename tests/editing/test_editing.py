@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from judges import documented
 from judges.commands import ROOT
-from judges.counting import assert_linear
+from judges.counting import assert_linear, lines
 from judges.graphs import assert_sound
 
 from bnexport import editing, text
@@ -40,6 +40,9 @@ LOOP = """
   sum = Add(sx:1, k)   nx = NextIteration(sum)
   exit = Exit(sx)   y = Neg(exit)
 """
+
+
+FLOAT = {"T": tf1.AttrValue(type=tf1.float32.as_datatype_enum)}
 
 
 def graph_of(statements=NET):
@@ -231,6 +234,11 @@ def test_insert_refuses(graph):
   refuses(graph, "depend on itself", editing.insert, "x", "Add", "m", ["out"])
   refuses(graph, "int32 and not float32", editing.insert, "x", "Shape", "m")
   refuses(graph, "'nowhere'", editing.insert, "nowhere", "Neg", "m")
+
+
+def test_placeholders_of_what_nobody_knows(graph):
+  graph.add("Ours", "ours", ["x"])
+  refuses(graph, "cannot cut at 'ours:1'", pieces.placeholder, "ours:1")
 
 
 def test_bypass(graph):
@@ -560,6 +568,64 @@ def test_inserting_behind_every_node_is_linear():
     return work
 
   assert_linear(prepare, 100, 500)
+
+
+def spliced(graph, where):
+  pieces.splice(
+    graph,
+    "top = Minimum(h, six)   six = Const() {value=<float 6>}",
+    {"h": where},
+    {where: "top"},
+    "clip",
+  )
+
+
+@pytest.mark.parametrize(
+  "edit",
+  [
+    spliced,
+    lambda graph, name: editing.insert(graph, name, "Relu", "r"),
+    lambda graph, name: editing.reroute(graph, {name: "one"}),
+  ],
+)
+def test_what_is_not_touched_costs_nothing(edit):
+  def prepare(count, where):
+    graph = graph_of(
+      "one = Const() {value=<float 1>}   a0 = Placeholder()\n"
+      + "\n".join("a%d = Neg(a%d)" % (i + 1, i) for i in range(count))
+    )
+    return lambda: edit(graph, "a%d" % (where * count))
+
+  prepare(10, 0.5)()  # what is made once
+  costs = {
+    lines(prepare(count, where)) for count in (20, 400) for where in (0.1, 0.8)
+  }
+  assert len(costs) == 1
+
+
+@pytest.mark.parametrize("few", [0, 2, rewiring._FEW])
+def test_random_reroutes_are_refused_where_there_is_a_cycle(few, monkeypatch):
+  monkeypatch.setattr(rewiring, "_FEW", few)
+  drawn, refused = random.Random(3), 0
+  for _ in range(300):
+    graph = Graph(tf1.GraphDef())
+    for i in range(8):
+      reads = drawn.choices(graph.names(), k=min(i, 2))
+      graph.add("AddN", "n%d" % i, dict.fromkeys(reads), FLOAT)
+    names = graph.names()
+    old = drawn.sample(names, 2)
+    tensors = dict(zip(old, drawn.sample(names, 2)))
+    wanted = Graph(graph.to_graph_def())
+    wanted.substitute({TensorRef(a): TensorRef(b) for a, b in tensors.items()})
+    try:
+      wanted.topological()
+    except GraphError:
+      refused += 1
+      refuses(graph, "depend on itself", editing.reroute, tensors)
+    else:
+      editing.reroute(graph, tensors)
+      assert inputs(graph, *names) == inputs(wanted, *names)
+  assert 50 < refused < 250
 
 
 # What tf.contrib.graph_editor does.

@@ -249,7 +249,7 @@ def test_engine_flag(cases, capsys, tmp_path):
       "--engine=" + engine,
     )
     assert result.status == 0, result
-    assert "\n  holds" in result.out
+    assert "\n  PROVEN" in result.out
     assert ("in a session" in result.out) == (engine == "session")
     written.append(nodes(tf1.GraphDef.FromString(out.read_bytes())))
   assert written[0] == written[1] == written[2]

@@ -249,17 +249,16 @@ def test_answers_that_differ(case, tmp_path, monkeypatch):
   job = batch.Job(prefix, prefix + ".pb", None, False)
   with flagsaver.flagsaver():
     flags.FLAGS(["freeze", "--output_node=prob"])
-    verdict = freeze.freeze_in_worker(freeze._task(["prob"]), job)
+    task = freeze._task(["prob"])
+    verdict = freeze.freeze_in_worker(task, job)
     assert verdict.word == "differs"
     assert verdict.says.startswith(job.output + "; warning: ")
     assert "does not answer as its reference" in verdict.says
-    origin = freeze._origin(prefix)
+    origin = task.origin(prefix)
     assert not record.is_done(job.output, origin) and record.is_own(job.output)
-    again = freeze.freeze_in_worker(freeze._task(["prob"]), job)
+    again = freeze.freeze_in_worker(task, job)
     assert again.word == "refused" and "the file exists" in again.says
-    more = freeze._freeze_in_worker(
-      freeze._flags(), job._replace(overwrite=True)
-    )
+    more = freeze.freeze_in_worker(task, job._replace(overwrite=True))
     assert more.word == "differs"
 
 

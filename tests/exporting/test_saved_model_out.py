@@ -32,7 +32,7 @@ def test_loaders_answer_the_truth(cases, capsys, tmp_path, name):
     "--saved_model_out=" + folder,
   )
   assert result.status == 0, result
-  assert "\n  holds" in result.out
+  assert "\n  PROVEN" in result.out
   assert sorted(os.listdir(folder)) == ["saved_model.pb", "variables"]
   assert os.listdir(str(tmp_path)) == ["saved"]
   with tf1.Graph().as_default() as graph, session(graph) as running:

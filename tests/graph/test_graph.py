@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graph: verbs that keep the index true, or change nothing."""
 
+import os
+
 import pytest
 from google.protobuf import text_format
+from judges.commands import run_process
+from judges.counting import assert_linear, lines
 from judges.graphs import assert_sound
 
 from bnexport.errors import GraphError, nearest
@@ -117,7 +121,7 @@ def test_source_is_not_touched():
   graph = Graph(source)
   graph.add("Relu", "f", ["e"])
   graph.node("a").op = "Const"
-  graph.redirect(TensorRef("d"), TensorRef("b"))
+  graph.substitute({TensorRef("d"): TensorRef("b")})
   graph.remove(["f"])
   assert source.SerializeToString(deterministic=True) == before
 
@@ -173,33 +177,168 @@ def test_set_input(graph):
   assert_sound(graph)
 
 
-def test_redirect(graph):
-  assert graph.redirect(TensorRef("d"), TensorRef("c", 3)) == 1
+def test_substitute(graph):
+  assert graph.substitute({TensorRef("d"): TensorRef("c", 3)}) == 1
   assert list(graph.node("e").input) == ["c:3", "c:3", "^a"]
   assert graph.readers("d") == []
   assert_sound(graph)
 
 
-def test_redirect_leaves_control_edges_and_other_outputs(graph):
-  assert graph.redirect(TensorRef("b"), TensorRef("a")) == 1
+def test_substitute_leaves_control_edges_and_other_outputs(graph):
+  assert graph.substitute({TensorRef("b"): TensorRef("a")}) == 1
   assert list(graph.node("c").input) == ["a", "^b"]
-  assert graph.redirect(TensorRef("c", 0), TensorRef("a")) == 0
+  assert graph.substitute({TensorRef("c", 0): TensorRef("a")}) == 0
   assert list(graph.node("d").input) == ["a", "c:1"]
   assert_sound(graph)
 
 
-def test_redirect_of_some_readers(graph):
-  assert graph.redirect(TensorRef("a"), TensorRef("b"), readers=["c"]) == 1
+def test_substitute_for_some_readers(graph):
+  a, b = TensorRef("a"), TensorRef("b")
+  assert graph.substitute({a: b}, readers=["c", "c", "d"]) == 1
   assert list(graph.node("c").input) == ["b", "^b"]
   assert list(graph.node("b").input) == ["a"]
   assert_sound(graph)
 
 
-def test_redirect_to_nowhere_changes_nothing(graph):
+def test_substitute_at_once(graph):
+  b, c = TensorRef("b"), TensorRef("c", 1)
+  assert graph.substitute({b: c, c: b}, readers={"d": None}) == 1
+  assert list(graph.node("d").input) == ["c:1", "b"]
+  assert_sound(graph)
+
+
+def test_substitute_control_inputs(graph):
+  d, waits = TensorRef("d"), [TensorRef(name, 0, True) for name in "abc"]
+  assert graph.substitute({d: [TensorRef("b"), waits[2]]}) == 1
+  assert list(graph.node("e").input) == ["b", "b", "^c", "^a"]
+  assert graph.substitute({waits[0]: waits[1:], waits[1]: []}) == 2
+  assert list(graph.node("e").input) == ["b", "b", "^c", "^b"]
+  assert list(graph.node("c").input) == ["a"]
+  assert_sound(graph)
+
+
+def test_substitute_whatever_is_read_of_a_node(graph):
+  new = graph.add("Split", "new", ["a"]).name
+  reads = graph.reads("c")
+  assert reads == [TensorRef("c", 1)]
+  graph.set_inputs("e", ["c:2", "c", "^c", "^a"])
+  reads = graph.reads("c")
+  assert [str(ref) for ref in reads] == ["c", "c:1", "c:2", "^c"]
+  graph.substitute({ref: ref._replace(node=new) for ref in reads})
+  assert list(graph.node("e").input) == ["new:2", "new", "^new", "^a"]
+  assert graph.reads("c") == []
+  graph.remove(["c"])
+  assert_sound(graph)
+
+
+def test_substituted_only_says_what_would_be(graph):
   before = graph.to_graph_def()
-  with pytest.raises(GraphError):
-    graph.redirect(TensorRef("a"), TensorRef("nowhere"))
+  found = graph.substituted({TensorRef("d"): TensorRef("b")})
+  assert found == {"e": [TensorRef("b")] * 2 + [TensorRef("a", 0, True)]}
   assert_unchanged(graph, before)
+
+
+@pytest.mark.parametrize("new", ["nowhere", ["b", "^nowhere"]])
+def test_substitute_of_nowhere_changes_nothing(graph, new):
+  before = graph.to_graph_def()
+  new = (
+    [TensorRef.parse(n) for n in new]
+    if isinstance(new, list)
+    else TensorRef(new)
+  )
+  with pytest.raises(GraphError):
+    graph.substitute({TensorRef("d"): TensorRef("b"), TensorRef("a"): new})
+  assert_unchanged(graph, before)
+
+
+# Names.
+
+
+def placed(name, *partners):
+  """A node as DIAMOND has them, placed with others."""
+  names = [b"loc:@" + partner.encode() for partner in partners]
+  return (name, "NoOp", []), {"_class": tf1.AttrValue(list={"s": names})}
+
+
+def placements(graph):
+  return {
+    n.name: list(n.attr["_class"].list.s) for n in graph if "_class" in n.attr
+  }
+
+
+def test_rename(graph):
+  graph.rename({"a": "z", "c": "a", "d": "d"})
+  assert list(graph.node("a").input) == ["z", "^b"]
+  assert list(graph.node("d").input) == ["b", "a:1"]
+  assert list(graph.node("e").input) == ["d", "d", "^z"]
+  assert "c" not in graph
+  assert_sound(graph)
+
+
+@pytest.mark.parametrize(
+  "names, word",
+  [
+    ({"a": "b"}, "taken"),
+    ({"a": "z", "b": "z"}, "taken"),
+    ({"nowhere": "z"}, "'nowhere'"),
+  ],
+)
+def test_rename_is_all_or_nothing(graph, names, word):
+  before = graph.to_graph_def()
+  with pytest.raises(GraphError, match=word):
+    graph.rename(names)
+  assert_unchanged(graph, before)
+
+
+def test_who_is_placed_with_a_node_follows_its_names():
+  graph = Graph(tf1.GraphDef())
+  for (name, op, inputs), attrs in (
+    placed("a", "b", "a"),
+    placed("b", "a"),
+    placed("c", "b", "gone"),
+  ):
+    graph.add(op, name, inputs, attrs)
+  graph.rename({"a": "b", "b": "a"})
+  assert placements(graph) == {
+    "b": [b"loc:@a", b"loc:@b"],
+    "a": [b"loc:@b"],
+    "c": [b"loc:@a", b"loc:@gone"],
+  }
+  graph.rename({"a": "z", "c": "y"})
+  assert placements(graph) == {
+    "b": [b"loc:@z", b"loc:@b"],
+    "z": [b"loc:@b"],
+    "y": [b"loc:@z", b"loc:@gone"],
+  }
+  copy = graph.clone()
+  copy.rename({"z": "w"})
+  assert placements(copy)["y"] == [b"loc:@w"]
+  graph.become("y", "NoOp", (), {})
+  graph.rename({"z": "x"})
+  assert placements(graph) == {"b": [b"loc:@x", b"loc:@b"], "x": [b"loc:@b"]}
+
+
+def test_nodes_are_placed_with_what_is_there():
+  graph = Graph(tf1.GraphDef())
+  for (name, op, inputs), attrs in (
+    placed("a"),
+    placed("b", "a", "c"),
+    placed("c", "a"),
+  ):
+    graph.add(op, name, inputs, attrs)
+  graph.remove(["a"])
+  before = placements(graph)
+  assert before == {"b": [b"loc:@a", b"loc:@c"], "c": [b"loc:@a"]}
+  del graph.node("c").attr["_class"]  # in place
+  graph.place_with_present()
+  assert placements(graph) == {"b": [b"loc:@c"]}
+  graph.remove(["c"])
+  graph.add("NoOp", "a")
+  graph.rename({"a": "d"})
+  graph.place("b", {"c": "d"}.get)
+  assert placements(graph) == {"b": [b"loc:@d"]}
+  graph.rename({"d": "e"})
+  assert placements(graph) == {"b": [b"loc:@e"]}
 
 
 def test_remove(graph):
@@ -230,6 +369,53 @@ def test_remove_a_loop():
   graph.remove([name for name in graph.names() if name != "start"])
   assert graph.names() == ["start"]
   assert_sound(graph)
+
+
+def test_nodes_that_were_handed_out_stay_what_they_are(graph):
+  d, e = graph.node("d"), graph.node("e")
+  e.attr["kept"].i = 3
+  graph.add("Relu", "f", ["a"])
+  graph.remove(["e"])
+  graph.rename({"d": "z"})
+  d.attr["seen"].i = 4
+  assert (e.name, list(e.input), e.attr["kept"].i) == ("e", ["d", "d", "^a"], 3)
+  assert graph.node("z") is d
+  (written,) = [n for n in graph.to_graph_def().node if n.name == "z"]
+  assert written.attr["seen"].i == 4
+
+
+_WEIGHTS = """
+import gc, sys
+from bnexport.graph import Graph
+from bnexport.tf1 import tf1
+
+def pages():
+  gc.collect()
+  with open("/proc/self/statm") as f:
+    return int(f.read().split()[1])
+
+source = tf1.GraphDef()
+source.node.add(name="w", op="Const").attr["value"].tensor.tensor_content = (
+  b"w" * (64 << 20))
+source.node.add(name="y", op="NoOp", input=["^w"])
+graph = Graph(source)
+if {is_clone}:
+  graph = graph.clone()
+del source
+before = pages()
+graph.set_inputs("y", [])
+graph.keep(["y"])
+sys.exit(0 if before - pages() > (48 << 20) // 4096 else 1)
+"""
+
+
+@pytest.mark.skipif(
+  not os.path.exists("/proc/self/statm"), reason="no way to see memory"
+)
+@pytest.mark.parametrize("is_clone", [False, True])
+def test_weights_that_are_removed_leave_memory(is_clone):
+  result = run_process("-c", _WEIGHTS.format(is_clone=is_clone))
+  assert result.status == 0, result.err
 
 
 def test_keep(graph):
@@ -359,3 +545,113 @@ def test_become_replaces_op_inputs_and_attributes():
   assert graph.readers("a") == []
   assert graph.readers("m") == ["y"]
   graph.lint()
+
+
+def test_every_node_is_one_of_the_graph_or_of_a_function():
+  graph = Graph(
+    text_format.Parse(
+      """
+      node { name: "a" op: "NoOp" }
+      library { function { signature { name: "f" } node_def { name: "b" } } }
+      """,
+      tf1.GraphDef(),
+    )
+  )
+  found = [(node.name, place) for node, place in graph.every_node()]
+  assert found == [("a", "'a'"), ("b", "'b' of function 'f'")]
+
+
+# Cost.
+
+
+def wide(size):
+  """Many nodes that read one, and are placed with another."""
+  made = tf1.GraphDef()
+  made.node.add(name="x", op="Placeholder")
+  made.node.add(name="home", op="NoOp")
+  for i in range(size):
+    node = made.node.add(name=f"n{i}", op="Relu", input=["x"])
+    node.attr["_class"].list.s.append(b"loc:@home")
+  return Graph(made)
+
+
+def rename_each(size):
+  graph = wide(size)
+
+  def work():
+    for i in range(size):
+      graph.rename({f"n{i}": f"m{i}"})
+
+  return work
+
+
+def rename_the_one_that_all_are_placed_with(size):
+  graph = wide(size)
+  return lambda: graph.rename({"home": "house"})
+
+
+def remove_each(size):
+  graph = wide(size)
+
+  def work():
+    for i in range(size):
+      graph.remove([f"n{i}"])
+
+  return work
+
+
+def substitute_each(size):
+  """Each node is read once, and waited for by one that waits for all."""
+  graph = wide(size)
+  for i in range(size):
+    graph.add("Relu", f"r{i}", [f"n{i}"])
+  graph.add("NoOp", "all", [f"^n{i}" for i in range(size)])
+
+  def work():
+    for i in range(size):
+      graph.substitute({TensorRef(f"n{i}"): TensorRef("x")})
+
+  return work
+
+
+def substitute_all_at_once(size):
+  graph = wide(size)
+  graph.add("NoOp", "all", [f"^n{i}" for i in range(size)])
+  x = TensorRef("x", 0, True)
+  waits = {TensorRef(f"n{i}", 0, True): x for i in range(size)}
+  return lambda: graph.substitute(waits)
+
+
+@pytest.mark.parametrize(
+  "prepare",
+  [
+    rename_each,
+    rename_the_one_that_all_are_placed_with,
+    remove_each,
+    substitute_each,
+    substitute_all_at_once,
+    lambda size: wide(size).clone,
+    lambda size: lambda: wide(size).keep(["x"]),
+  ],
+)
+def test_cost_is_linear(prepare):
+  assert_linear(prepare, 50, 400)
+
+
+@pytest.mark.parametrize(
+  "work",
+  [
+    lambda graph: graph.rename({}),
+    lambda graph: graph.rename({"y": "z"}),
+    lambda graph: graph.remove(["y"]),
+    lambda graph: graph.substitute({TensorRef("home"): TensorRef("x")}),
+    lambda graph: graph.place("y", lambda name: name),
+  ],
+)
+def test_what_is_not_touched_costs_nothing(work):
+  def prepare(size):
+    graph = wide(size)
+    graph.add("Relu", "y", ["home"])
+    return lambda: work(graph)
+
+  assert lines(prepare(10)) == lines(prepare(1000))

@@ -5,12 +5,12 @@ from bnexport.graph import TensorRef
 
 
 def edges(graph):
-  """Inputs by node, and readers as the inputs say they are."""
+  """Inputs by node, and readers by what the inputs say they read."""
   inputs = {node.name: list(node.input) for node in graph}
-  readers = {name: set() for name in inputs}
+  readers = {name: {} for name in inputs}
   for name, texts in inputs.items():
-    for text in texts:
-      readers[TensorRef.parse(text).node].add(name)
+    for ref in map(TensorRef.parse, texts):
+      readers[ref.node].setdefault(ref, set()).add(name)
   return inputs, readers
 
 
@@ -20,4 +20,7 @@ def assert_sound(graph):
   inputs, readers = edges(graph)
   assert set(inputs) == set(graph.names())
   for name in inputs:
-    assert set(graph.readers(name)) == readers[name]
+    assert set(graph.readers(name)) == set().union(*readers[name].values())
+    assert set(graph.reads(name)) == set(readers[name])
+    for ref, names in readers[name].items():
+      assert set(graph.readers_of(ref)) == names

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import numpy as np
@@ -44,9 +43,9 @@ def model_of(graph, outputs=("y",), inputs=(), saved=None):
 
 def clone(model):
   """A Model with a graph of its own."""
-  return dataclasses.replace(
-    model, graph=model.graph.clone(), history=[], warnings=[]
-  )
+  made = model.clone()
+  made.history, made.warnings = [], []
+  return made
 
 
 def transformed(graph, specs, outputs=("y",), inputs=()):

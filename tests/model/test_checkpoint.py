@@ -7,14 +7,13 @@ from judges.transforming import checkpoint
 
 from bnexport import text
 from bnexport.errors import SourceError
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph
 from bnexport.graph.nodes import tensor_attr
 from bnexport.model.checkpoint import (
   Checkpoint,
   Saved,
   Values,
   find_prefix,
-  read_variable,
   saver_keys,
   slice_shape,
 )
@@ -230,11 +229,3 @@ def test_variables_of_two_savers_have_two_keys():
   )
   found = saver_keys(Graph(text.loads(VARIABLES + SAVER + second)))
   assert [saved.key for saved in found["v"]] == ["key/v", "k2/v"]
-
-
-@pytest.mark.parametrize(
-  "ref, name", [("v", "v"), ("v/read", "v"), ("h/read", "h"), ("n", None)]
-)
-def test_plain_value_of_a_variable(ref, name):
-  graph = Graph(text.loads(VARIABLES + "n = Neg(v/read)"))
-  assert read_variable(graph, TensorRef(ref)) == name

@@ -6,6 +6,7 @@ import pytest
 from judges.transforming import model_of
 
 from bnexport.errors import SourceError
+from bnexport.graph import Graph
 from bnexport.graph.nodes import DEFERRED, deferred_attrs
 from bnexport.model import stream
 from bnexport.tf1 import tf1
@@ -129,3 +130,18 @@ def test_size_of_what_is_deferred():
   assert stream.weight_bytes(model_of(NET)) == 0
   model, _ = deferring(np.zeros((10, 3), np.float16), count=2)
   assert stream.weight_bytes(model) == 2 * 60
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "bool", "complex64"])
+@pytest.mark.parametrize("shape", [(3, 2), (), (0, 2)])
+def test_deferred_values_are_written(name, shape):
+  dtype = tf1.as_dtype(name)
+  count = int(np.prod(shape))
+  array = np.arange(1, 1 + count).reshape(shape).astype(dtype.as_numpy_dtype)
+  made, _ = deferring(array)
+  written = b"".join(map(bytes, stream.pieces(made)))
+  node = Graph(tf1.GraphDef.FromString(written)).node("c")
+  found = tf1.make_ndarray(node.attr["value"].tensor)
+  assert found.dtype == array.dtype
+  assert found.shape == shape
+  assert (found == array).all()

@@ -9,7 +9,7 @@ from bnexport.graph import TensorRef
 from bnexport.proof import feeding
 from bnexport.proof.comparison import prove
 from bnexport.proof.differences import difference, tolerance
-from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.runs import ImportedGraph, Run
 from bnexport.tf1 import tf1
 
 OUTPUT = (TensorRef("y"),)
@@ -23,20 +23,33 @@ def graph_of(build, shape=(None, 3), dtype=tf1.float32):
   return graph.as_graph_def()
 
 
-class Answers:
-  """A reference that computes with NumPy."""
+class Answers(Run):
+  """A reference that computes with NumPy, and has no graph."""
 
   what = "NumPy"
 
   def __init__(self, function):
     self.function = function
 
+  @property
+  def graph(self):
+    raise ComparisonError("walk NumPy", "it has no graph")
+
+  def fetch(self, refs, feeds):
+    raise ComparisonError("walk NumPy", "it has no tensors")
+
+  def close(self):
+    pass
+
   def run(self, feeds):
     return [np.asarray(self.function(feeds["x"]))]
 
 
-class CanNot:
+class CanNot(Answers):
   what = "nothing that runs"
+
+  def __init__(self):
+    super().__init__(None)
 
   def run(self, feeds):
     raise ComparisonError("run the reference", "it does not run")
@@ -263,8 +276,8 @@ def test_graph_that_counts_its_runs_is_not_proven():
 def test_reference_that_does_not_run():
   proof = prove(graph_of(doubled), OUTPUT, CanNot())
   assert proof.differences == []
-  assert proof.reference.startswith("nothing: ")
-  assert "does not run" in proof.reference
+  assert proof.verdict == "NOT PROVEN"
+  assert "does not run" in proof.missing
 
 
 def test_graph_that_no_input_fits():
@@ -273,7 +286,7 @@ def test_graph_that_no_input_fits():
       return tf1.identity(x)
 
   proof = prove(graph_of(picky), OUTPUT, Answers(lambda x: x))
-  assert proof.reference.startswith("nothing")
+  assert proof.verdict == "NOT PROVEN" and proof.reference == ""
   assert proof.repeats is None
   assert any("--feeds" in note for note in proof.notes)
 

@@ -89,7 +89,7 @@ def test_training_graph_is_not_run(capsys, case, prefix, tmp_path):
     f.write(meta.SerializeToString())
   arguments = ["--checkpoint=" + prefix, "--output_node=" + case.output]
   result = run_command(capsys, *arguments)
-  assert result.status == 0, result
+  assert result.status == 2, result
   assert "the training graph is not run: 'file' is a WriteFile" in result.err
   assert not os.path.exists(written)
   result = run_command(capsys, *arguments, "--allow_unsafe_ops", "--overwrite")

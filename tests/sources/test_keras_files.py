@@ -161,7 +161,7 @@ def test_validate_and_inspect(asked):
   path, found = os.path.join(_LOOKED_AT, "model.h5"), asked[1]
   (result,) = found["validate", path + ".frozen.pb", 3]
   assert result.status == 0, result
-  assert "holds" in result.out
+  assert "PROVEN" in result.out
   (result,) = found["inspect", path, 2]
   # The norm of tf_keras that uses the batch is an error of the model.
   assert result.status == (0 if _IS_TF1 else 2), result

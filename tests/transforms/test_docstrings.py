@@ -20,7 +20,7 @@ from judges.transforming import checkpoint, model_of, nodes
 import bnexport.transforms
 from bnexport import text
 from bnexport.graph import Graph, TensorRef
-from bnexport.graph.nodes import expand
+from bnexport.graph.nodes import Signatures
 from bnexport.tf1 import op_def, tf1
 from bnexport.transforms import spec, table
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
@@ -73,7 +73,7 @@ def declare(graph_def, known=()):
       if not read.control and op_def(node.op):
         reader = tf1.NodeDef()
         reader.CopyFrom(node)  # looking for an attribute may add it
-        dtype = expand(reader, op_def(node.op).input_arg)[slot]
+        dtype = Signatures().input_dtypes(reader)[slot]
       made.attr["dtype"].type = dtype
 
 

@@ -14,7 +14,7 @@ from judges.transforming import (
 )
 
 from bnexport import text
-from bnexport.errors import Error, GraphError
+from bnexport.errors import Error, GraphError, SourceError, TransformError
 from bnexport.graph import TensorRef
 from bnexport.tf1 import tf1
 from bnexport.transforms import table
@@ -667,3 +667,15 @@ def test_history_names_the_transform():
     "remove_device: changed nothing",
     "strip_unused_nodes: cut 1 nodes that the outputs do not need",
   ]
+
+
+def test_variables_without_values():
+  """A Model whose `values` are None, as of a graph without variables."""
+  model = model_of("v = VariableV2() {shape=[2]}   y = Identity(v)")
+  model.values = None
+  with pytest.raises(TransformError, match="no weight has one"):
+    table.apply_specs(model, "use_moving_averages")
+  with pytest.raises(SourceError, match="pass --checkpoint"):
+    table.apply_specs(model, "freeze_variables")
+  table.apply_specs(model, "restore_updates")
+  assert model.history == ["restore_updates: changed nothing"]

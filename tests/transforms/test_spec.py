@@ -270,6 +270,20 @@ def test_unknown_names_are_offered_the_nearest():
     table.parse("qqqqqq")
 
 
+@pytest.mark.parametrize(
+  "text, step",
+  [
+    ("remove_device(zzz=1)", "it has no parameters"),
+    ("rename_attribute(zzz=1)", "its parameters are old_attribute_name, "),
+    ("strip_unused_nodes(typ=1)", "did you mean 'type'?"),
+  ],
+)
+def test_unknown_parameters_are_told_the_known_ones(text, step):
+  with pytest.raises(TransformError, match="has no parameter '") as refused:
+    table.parse(text)
+  assert refused.value.step.startswith(step)
+
+
 def test_specs_and_transforms_mix():
   own = RemoveNodes(op=("Identity",))
   assert table.parse([own, "fold_constants remove_device"])[0] is own

@@ -16,12 +16,12 @@ from bnexport.analysis.dependence import (
   Dependence,
   uses_batch,
 )
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.form import OpForm
 from bnexport.batchnorm.forms.arithmetic import Arithmetic
 from bnexport.batchnorm.forms.fused import Fused
 from bnexport.batchnorm.forms.global_norm import GlobalNorm
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
+from bnexport.graph.origins import stored_name
 
 FORMS = (Fused(), GlobalNorm(), Arithmetic())
 
@@ -82,7 +82,8 @@ def _provenance(graph, dependence, match):
 
 def op_form(op) -> Optional[OpForm]:
   """The form of the norms that an op is, or None."""
-  return _BY_OP[op] if op in NORM_OPS else None
+  form = _BY_OP.get(op)
+  return form if isinstance(form, OpForm) else None
 
 
 def batch_statistic(graph, ref):

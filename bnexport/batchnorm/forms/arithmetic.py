@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from bnexport.analysis.dependence import DATA, FREE
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.form import Form, Match, Place, Slot
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.graph.origins import stored_name
 
 # Nobody adds more than this to a variance to keep it from zero.
 _LARGEST_EPSILON = 0.11

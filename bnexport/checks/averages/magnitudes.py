@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.branches import viewed
+from bnexport.analysis import arithmetic
 from bnexport.analysis.dependence import FREE
-from bnexport.analysis.origins import stored_name
 from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.batchnorm.norm import STORED
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.origins import BRANCH_VIEWS, origin_of, stored_name
 
 # The bound of a tensor of which nothing is known. Images of 16 bits stay below
 # 65536, and columns of a table are seldom larger than this.
@@ -44,7 +44,6 @@ _MIXING = frozenset(
   "ResizeBilinear ResizeNearestNeighbor".split()
 )
 _SUMS = frozenset(("Add", "AddV2", "AddN", "BiasAdd"))
-_WITHIN_ONE = frozenset(("Sigmoid", "Softmax"))
 
 # By op: the slots of data and weights, and the axes of the weights that are
 # output channels.
@@ -58,26 +57,21 @@ _PRODUCTS = {
 }
 
 _LARGEST_VECTOR = 1 << 20
-_VECTOR_OPS = {
-  "Add": np.add,
-  "AddV2": np.add,
-  "Sub": np.subtract,
-  "Mul": np.multiply,
-  "RealDiv": np.divide,
-  "Neg": np.negative,
-  "Sqrt": np.sqrt,
-  "Rsqrt": lambda value: 1 / np.sqrt(value),
-}
+_VECTOR_OPS = arithmetic.select("Add AddV2 Mul Neg RealDiv Rsqrt Sqrt Sub")
+
+
+def _viewed(graph, ref):
+  return origin_of(graph, ref, BRANCH_VIEWS)
 
 
 def product_of(graph, ref):
   """Name of the product behind a tensor, through views and biases, or None."""
-  ref = viewed(graph, ref)
+  ref = _viewed(graph, ref)
   if graph.op(ref.node) == "BiasAdd" or (
     graph.op(ref.node) in _SUMS
     and stored_name(graph, graph.data_inputs(ref.node)[1]) is not None
   ):
-    ref = viewed(graph, graph.data_inputs(ref.node)[0])
+    ref = _viewed(graph, graph.data_inputs(ref.node)[0])
   return ref.node if graph.op(ref.node) in _PRODUCTS else None
 
 
@@ -90,7 +84,7 @@ class Magnitudes:
     self._graph = subject.graph
     self._rms = {}
     self._norms = {
-      viewed(self._graph, norm.x): norm
+      _viewed(self._graph, norm.x): norm
       for norm in subject.norms
       if norm.x is not None and norm.statistics == STORED
     }
@@ -102,41 +96,39 @@ class Magnitudes:
   def largest_variance(self, product):
     """Bounds of the variances of a layer's channels; None where unknown."""
     with np.errstate(all="ignore"):
-      bound = self._product(product)
+      bound = self._product(product, self._graph.data_inputs(product))
       return None if bound is None else bound**2
 
   def _of(self, ref):
     return self._rms.get(ref.node, _UNKNOWN)
 
   def _bound(self, name):
-    """Bound of the rms: an array by channel, or one number for all."""
-    graph, op = self._graph, self._graph.op(name)
-    refs = graph.data_inputs(name)
-    if op in NORM_OPS:
-      bound = self._norm(name, op_form(op))
-    elif op in _WITHIN_ONE:
-      bound = 1.0
-    elif op in _PRODUCTS:
-      bound = self._product(name)
-    elif op in _SUMS:
-      bound = self._normalised(name)
-      if bound is None:
-        bound = self._combined(refs, sum)
-    elif op in ops.MERGES:
-      bound = self._combined(refs, lambda all: np.max(list(all), axis=0))
-    elif op in ("MaxPool", "MaxPool3D"):
-      # The largest square is no larger than the sum of all in the window.
-      bound = self._of(refs[0]) * np.sqrt(np.prod(_window(graph.node(name))))
-    elif op in _SHRINKING:
-      bound = self._of(refs[0])
-    elif op in _MIXING:
-      data = [r for r in refs if self._subject.flow.dependence(r) != FREE]
-      bound = max((np.max(self._of(ref)) for ref in data), default=None)
-    else:
-      bound = None
-    return _UNKNOWN if bound is None else bound
+    """Array of a bound per channel, or one number for all of them."""
+    bound = _BOUNDS.get(self._graph.op(name), lambda *_: None)
+    found = bound(self, name, self._graph.data_inputs(name))
+    return _UNKNOWN if found is None else found
 
-  def _norm(self, name, form):
+  def _of_sum(self, name, refs):
+    bound = self._normalised(name)
+    return self._combined(refs, sum) if bound is None else bound
+
+  def _of_merge(self, name, refs):
+    return self._combined(refs, lambda all: np.max(list(all), axis=0))
+
+  def _of_window(self, name, refs):
+    # The largest square is no larger than the sum of all in the window.
+    window = list(self._graph.node(name).attr["ksize"].list.i) or [1]
+    return self._of(refs[0]) * np.sqrt(np.prod(window))
+
+  def _of_shrunk(self, name, refs):
+    return self._of(refs[0])
+
+  def _of_mixed(self, name, refs):
+    data = [r for r in refs if self._subject.flow.dependence(r) != FREE]
+    return max((np.max(self._of(ref)) for ref in data), default=None)
+
+  def _of_norm(self, name, refs):
+    form = op_form(self._graph.op(name))
     scale = form.scale(self._graph, name)
     gamma = 1.0 if scale is None else self._value(scale)
     beta = self._value(form.input(self._graph, name, form.beta))
@@ -151,11 +143,10 @@ class Magnitudes:
     sizes = {np.size(bound) for bound in bounds} - {1}
     return combine(np.broadcast_arrays(*bounds)) if len(sizes) < 2 else None
 
-  def _product(self, name):
+  def _product(self, name, refs):
     """|w| times |rms| over one output element's operands, by channel."""
-    graph, node = self._graph, self._graph.node(name)
+    node = self._graph.node(name)
     data, slot, kept = _PRODUCTS[node.op]
-    refs = graph.data_inputs(name)
     weights = self._stored(refs[slot])
     if weights is None or node.attr["transpose_a"].b:
       return None
@@ -196,7 +187,7 @@ class Magnitudes:
   def _affine(self, ref):
     """(norm, scale, shift) where a tensor is its x, scaled and shifted."""
     graph = self._graph
-    seen = viewed(graph, ref)
+    seen = _viewed(graph, ref)
     if seen in self._norms:
       return self._norms[seen], np.ones(1), np.zeros(1)
     op = graph.op(seen.node)
@@ -218,18 +209,18 @@ class Magnitudes:
   def _value(self, ref):
     """A small vector that depends on stored ones alone, or None."""
     graph = self._graph
-    ref = viewed(graph, ref)
+    ref = _viewed(graph, ref)
     if stored_name(graph, ref) is not None:
       return self._flat(stored_name(graph, ref))
-    compute = _VECTOR_OPS.get(graph.op(ref.node))
-    if compute is None or ref.index:
+    node = graph.node(ref.node)
+    if node.op not in _VECTOR_OPS or ref.index:
       return None
     values = [self._value(r) for r in graph.data_inputs(ref.node)]
     if any(v is None for v in values):
       return None
     if len({v.size for v in values} - {1}) > 1:
       return None
-    return compute(*values)
+    return arithmetic.compute(node, values)
 
   def _flat(self, name):
     value = self._subject.array(name, _LARGEST_VECTOR)
@@ -238,7 +229,7 @@ class Magnitudes:
     return value.astype(np.float64).reshape(-1)
 
   def _stored(self, ref):
-    name = stored_name(self._graph, viewed(self._graph, ref))
+    name = stored_name(self._graph, _viewed(self._graph, ref))
     return None if name is None else self._subject.array(name)
 
 
@@ -250,5 +241,13 @@ def _orders(op, refs):
     yield second, first
 
 
-def _window(node):
-  return list(node.attr["ksize"].list.i) or [1]
+_BOUNDS = {
+  **dict.fromkeys(NORM_OPS, Magnitudes._of_norm),
+  **dict.fromkeys(("Sigmoid", "Softmax"), lambda *_: 1.0),
+  **dict.fromkeys(_PRODUCTS, Magnitudes._product),
+  **dict.fromkeys(_SUMS, Magnitudes._of_sum),
+  **dict.fromkeys(ops.MERGES, Magnitudes._of_merge),
+  **dict.fromkeys(("MaxPool", "MaxPool3D"), Magnitudes._of_window),
+  **dict.fromkeys(_SHRINKING, Magnitudes._of_shrunk),
+  **dict.fromkeys(_MIXING, Magnitudes._of_mixed),
+}

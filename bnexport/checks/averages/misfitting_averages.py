@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from bnexport.analysis.origins import stored_name
 from bnexport.checks.averages import DATA, average_variables, trained
 from bnexport.checks.rule import ERROR, Rule
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
+from bnexport.graph.origins import stored_name
 
 
 def _look(subject):

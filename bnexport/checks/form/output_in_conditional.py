@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from bnexport.analysis.branches import Branches
 from bnexport.checks.rule import ERROR, Example, Rule
-from bnexport.graph import ops
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 
 
 def _look(subject):
@@ -13,15 +13,15 @@ def _look(subject):
   if subject.inference is None:
     return
   graph = subject.graph
-  branches = Branches(graph, graph.topological())
+  contexts = Contexts(graph, graph.topological())
   for ref in subject.outputs:
     if subject.inference.is_dead(ref):
       state = "is not taken at inference"
-    elif _is_optional(subject, branches, ref):
+    elif subject.inference.contexts.sides(ref):
       state = "is taken for some data and not for other"
     else:
       continue
-    merge = _merge_behind(graph, branches, ref.node)
+    merge = _merge_behind(graph, contexts, ref.node)
     yield (
       str(ref),
       f"lies on a side of a conditional that {state}: running it fails with "
@@ -30,22 +30,13 @@ def _look(subject):
     )
 
 
-def _is_optional(subject, branches, ref):
-  """Whether a conditional that inference leaves open may skip a tensor."""
-  if ref.node not in subject.inference.conditional:
-    return False
-  return any(
-    predicate not in {r.node for r in subject.inference.uniform}
-    for predicate, _ in branches.of(ref.node)
-  )
-
-
-def _merge_behind(graph, branches, name):
+def _merge_behind(graph, contexts, name):
   """The nearest Merge behind a node that always runs, or None."""
   seen, stack = {name}, [name]
   for name in stack:
     for reader in graph.readers(name):
-      if graph.op(reader) in ops.MERGES and not branches.of(reader):
+      is_merge = graph.op(reader) in ops.MERGES
+      if is_merge and not contexts.sides(TensorRef(reader)):
         return reader
       if reader not in seen:
         seen.add(reader)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import op_history
+from bnexport.model import Model
 from bnexport.transforms.backport import rules
-from bnexport.transforms.backport.backport_graph import Site
+from bnexport.transforms.backport.backport_graph import BackportGraph
 
 # They say how to run a graph, or promise what a newer TensorFlow checks; what
 # is computed is the same without them.
@@ -69,16 +70,16 @@ class Backport:
   name: ClassVar[str] = "backport"
   tf: str = "1.4"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     op_history.counts_as(self.tf)
     # On a copy, so that a refusal leaves the model as it was.
     copy = dataclasses.replace(model, graph=model.graph.clone())
-    site = Site(copy, self.tf)
-    done = _lower(site, self.tf)
+    target = BackportGraph(copy, self.tf)
+    done = _lower(target, self.tf)
     stripped = _strip(copy.graph, self.tf)
     left = list(op_history.newer_than(copy.graph, self.tf))
     if left:
-      raise _refusal(left, site.refused, self.tf)
+      raise _refusal(left, target.refused, self.tf)
     told = [
       f"rewrote {count} {op} for TF {self.tf}" for op, count in done.items()
     ]
@@ -95,15 +96,15 @@ class Backport:
     return told
 
 
-def _lower(site, version):
+def _lower(target, version):
   """Replaces ops; returns how many of each, those of functions included."""
   done = collections.Counter()
-  for node in site.graph:
+  for node in target.graph:
     op = node.op
     rule = rules.find(node, version)
-    if rule is not None and rule(site, node):
+    if rule is not None and rule(target, node):
       done[op] += 1
-  for function in site.graph.library.values():
+  for function in target.graph.library.values():
     for node in function.node_def:
       op = node.op
       rule = rules.find(node, version)
@@ -113,7 +114,9 @@ def _lower(site, version):
         done[op] += 1
       else:
         path = f"{function.signature.name}/{node.name}"
-        site.refused[path] = "it lies in a function, run inline_functions first"
+        target.refused[path] = (
+          "it lies in a function, run inline_functions first"
+        )
   return done
 
 
@@ -121,7 +124,7 @@ def _strip(graph, version):
   """Drops attributes that are void there; returns how many it knew not."""
   _drop_shapes(graph)
   count = 0
-  for node in _all_nodes(graph):
+  for node, _ in graph.every_node():
     for key in _void_attributes(node, version):
       del node.attr[key]
       count += 1
@@ -129,15 +132,8 @@ def _strip(graph, version):
 
 
 def _drop_shapes(graph):
-  for node in _all_nodes(graph):
+  for node, _ in graph.every_node():
     node.attr.pop("_output_shapes", None)
-
-
-def _all_nodes(graph):
-  nodes = list(graph)
-  for function in graph.library.values():
-    nodes.extend(function.node_def)
-  return nodes
 
 
 def _void_attributes(node, version):

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import constant, constant_value, type_attr
+from bnexport.graph.nodes import constant, constant_value
+from bnexport.model import Model
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 _INT64 = tf1.int64.as_datatype_enum
@@ -29,7 +31,7 @@ class BackportConcatV2:
 
   name: ClassVar[str] = "backport_concatv2"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     _refuse_long_axis(graph)
     found = [node for node in graph if node.op == "ConcatV2"]
@@ -59,9 +61,8 @@ def _short(graph, name, axis):
     if graph.op(axis.node) == "Const":
       waits = graph.control_inputs(axis.node)
     return constant(graph, name + "/axis", value, tf1.int32, waits)
-  types = {"SrcT": type_attr(tf1.int64), "DstT": type_attr(tf1.int32)}
-  cast = graph.add("Cast", name + "/axis", [axis], types)
-  return TensorRef(cast.name)
+  text = "axis = Cast(axis) {SrcT=int64, DstT=int32}"
+  return Emitter(graph).emit(name, text, axis=axis)["axis"]
 
 
 def _refuse_long_axis(graph):

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from bnexport.analysis.shapes import BROADCASTING, UNARY
-from bnexport.analysis.static_shapes import inferred
-from bnexport.graph import TensorRef
-from bnexport.graph.nodes import constant, int_attr, type_attr
+from bnexport.analysis.shapes import BROADCASTING, UNARY, inferred
+from bnexport.graph.nodes import tensor_attr
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 
-class Site:
+class BackportGraph:
   """The graph that is rewritten, and what rules ask about it.
 
   Attributes:
@@ -23,8 +22,8 @@ class Site:
     self.refused = {}
     self._model = model
     self._shapes = None
-    # A constant in a loop has to be made there.
-    self._has_loops = any(node.op == "Enter" for node in self.graph)
+    has_loops = any(node.op == "Enter" for node in self.graph)
+    self._emitter = Emitter(self.graph, model.signatures, pins=has_loops)
 
   def refuse(self, node, why):
     self.refused[node.name] = why
@@ -85,81 +84,69 @@ class Site:
         return ref
       ref = data[0]
 
-  def add(self, op, name, inputs, **attrs):
-    """Adds a node and returns its first output."""
-    return TensorRef(self.graph.add(op, name, inputs, attrs).name)
+  # Rewriting.
 
-  def constant(self, name, value, dtype, beside):
-    """Adds a constant that is made where the tensor `beside` is."""
-    wait = [TensorRef(beside.node, 0, True)] if self._has_loops else []
-    return constant(self.graph, name, value, dtype, wait)
+  def emit(self, node, notation, **bindings):
+    """Adds what a text says below a node; see Emitter.emit."""
+    return self._emitter.emit(node.name, notation, **bindings)
 
-  def shape_of(self, name, ref):
-    """Adds the shape of a tensor, as int32."""
-    dtype = type_attr(self.dtype(ref))
-    return self.add(
-      "Shape", name, [ref], T=dtype, out_type=type_attr(tf1.int32)
-    )
-
-  def part(self, name, vector, begin, end, is_index=False):
-    """Adds vector[begin:end] of an int32 vector; vector[begin] as an index."""
-    ends = [
-      self.constant(f"{name}/{key}", [value], tf1.int32, vector)
-      for key, value in (("begin", begin), ("end", end), ("strides", 1))
-    ]
-    masks = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask")
-    return self.add(
-      "StridedSlice",
-      name,
-      [vector] + ends,
-      T=type_attr(tf1.int32),
-      Index=type_attr(tf1.int32),
-      shrink_axis_mask=int_attr(int(is_index)),
-      **{mask: int_attr(0) for mask in masks},
-    )
-
-  def joined(self, name, vectors):
-    """Adds the int32 vectors, one after the other."""
-    axis = self.constant(name + "/axis", 0, tf1.int32, vectors[0])
-    return self.add(
-      "ConcatV2",
-      name,
-      list(vectors) + [axis],
-      N=int_attr(len(vectors)),
-      T=type_attr(tf1.int32),
-      Tidx=type_attr(tf1.int32),
-    )
-
-  def broadcast(self, name, ref, dtype, shape):
-    """Adds a tensor as it is broadcast to a shape; bit for bit.
+  def become(self, node, notation, **bindings):
+    """Makes a node what the `result` of a text is; see Emitter.become.
 
     Returns:
-      The node's attributes as become() takes them: op, inputs, attributes.
+      True, as a rule that has rewritten its node does.
     """
-    is_bool = dtype == tf1.bool
-    ones = self.add(
-      "Fill",
-      name + "/ones",
-      [
-        shape,
-        self.constant(name + "/one", True if is_bool else 1, dtype, shape),
-      ],
-      T=type_attr(dtype),
-    )
-    if is_bool:
-      return "LogicalAnd", [ref, ones], {}
-    return "Mul", [ref, ones], {"T": type_attr(dtype)}
-
-  def add_broadcast(self, name, ref, dtype, shape):
-    op, inputs, attrs = self.broadcast(name, ref, dtype, shape)
-    return self.add(op, name, inputs, **attrs)
-
-  def become(self, node, op, inputs, **attrs):
-    """Makes a node another op; it waits for what it waited for."""
-    inputs = list(inputs) + self.graph.control_inputs(node.name)
     kept = {key: v for key, v in node.attr.items() if key.startswith("_")}
-    self.graph.become(node.name, op, inputs, dict(kept, **attrs))
+    self._emitter.become(node.name, notation, result=kept, **bindings)
     return True
+
+  def broadcast(self, node, word, ref, dtype, shape):
+    """Adds a tensor as it is broadcast to a shape, as `word` below a node."""
+    operands = broadcast_operands(ref, dtype, shape)
+    return self.emit(node, broadcast(word), **operands)[word]
+
+
+# Statements for several rules. Where one op broadcasts, old ones do not.
+
+
+def part(word, vector, begin, end, is_index=False):
+  """`word` is vector[begin:end] of int32; vector[begin] as an index."""
+  return f"""
+    {word}/begin = Const(^{vector}) {{value=<int32 [1] {begin}>}}
+    {word}/end = Const(^{vector}) {{value=<int32 [1] {end}>}}
+    {word}/strides = Const(^{vector}) {{value=<int32 [1] 1>}}
+    {word} = StridedSlice({vector}, {word}/begin, {word}/end, {word}/strides)
+      {{begin_mask=0, ellipsis_mask=0, end_mask=0, new_axis_mask=0,
+       shrink_axis_mask={int(is_index)}}}
+  """
+
+
+def joined(word, first, second):
+  """`word` is one vector behind the other."""
+  return f"""
+    {word}/axis = Const(^{first}) {{value=<int32 0>}}
+    {word} = ConcatV2({first}, {second}, {word}/axis)
+  """
+
+
+def broadcast(word):
+  """`word` is `x` as it is broadcast to `shape`, bit for bit."""
+  return f"""
+    {word}/one = Const(^shape) {{value=$one}}
+    {word}/ones = Fill(shape, {word}/one)
+    {word} = times(x, {word}/ones)
+  """
+
+
+def broadcast_operands(x, dtype, shape):
+  """The bindings of `broadcast`; `times` is LogicalAnd for bools."""
+  is_bool = dtype == tf1.bool
+  return {
+    "x": x,
+    "shape": shape,
+    "one": tensor_attr(True if is_bool else 1, dtype),
+    "times": "LogicalAnd" if is_bool else "Mul",
+  }
 
 
 def covers(wide, shape):

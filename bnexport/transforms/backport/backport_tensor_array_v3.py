@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant, type_attr
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 _KINDS = (
@@ -50,7 +51,7 @@ class BackportTensorArrayV3:
 
   name: ClassVar[str] = "backport_tensor_array_v3"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     _refuse(graph)
     found = [node for node in graph if node.op in _OLDER]
@@ -99,7 +100,7 @@ def _replace_flow(graph, name):
   # It waits for the array, to be in its branch and its loop.
   waits = [TensorRef(name, 0, True)]
   made = constant(graph, name + "/flow", _FLOW, tf1.float32, waits)
-  graph.redirect(flow, made, readers)
+  graph.substitute({flow: made}, readers)
 
 
 def _follow_handles(graph):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions and pools in ops that an older TensorFlow knows.
 
-Rules as in backport_rules.
+Rules as in bnexport.transforms.backport.rules.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import numpy as np
 
 from bnexport.analysis.shapes import data_format
 from bnexport.graph import TensorRef, op_history
-from bnexport.graph.nodes import int_attr, type_attr
-from bnexport.tf1 import tf1
+from bnexport.graph.nodes import tensor_attr
+from bnexport.transforms.backport.backport_graph import part
 
 
-def lower_window(site, node):
+def lower_window(backport, node):
   """Explicit paddings become a Pad, dilations a rearranged batch.
 
   The latter is what tf.nn.convolution wrote before there were dilations.
@@ -23,42 +23,53 @@ def lower_window(site, node):
   if "dilations" in node.attr:
     dilations = list(node.attr["dilations"].list.i)
   if max(dilations) == 1 or op_history.knows_attribute(
-    site.version, node.op, "dilations"
+    backport.version, node.op, "dilations"
   ):
-    return lower_explicit(site, node)
+    return lower_explicit(backport, node)
   if data_format(node) == b"NCHW":
-    return site.refuse(node, "NCHW, run convert_layout first")
+    return backport.refuse(node, "NCHW, run convert_layout first")
   if max(node.attr["strides"].list.i) > 1:
-    return site.refuse(node, "it has strides as well")
-  before, after = _spatial_paddings(site, node, dilations)
+    return backport.refuse(node, "it has strides as well")
+  before, after = _spatial_paddings(backport, node, dilations)
   if before is None:
-    return site.refuse(node, "the size of its kernel is not known")
-  return _rearrange_batch(site, node, dilations[1:3], before, after)
+    return backport.refuse(node, "the size of its kernel is not known")
+  return _rearrange_batch(backport, node, dilations[1:3], before, after)
 
 
-def lower_explicit(site, node):
+_PADDED = """
+  paddings = Const(^x) {value=$paddings}
+  padded = Pad(x, paddings)
+"""
+# Padding is never the largest element of a window.
+_PADDED_FOR_MAX = """
+  paddings = Const(^x) {value=$paddings}
+  least = Const(^x) {value=$least}
+  padded = PadV2(x, paddings, least)
+"""
+
+
+def lower_explicit(backport, node):
   if node.attr["padding"].s != b"EXPLICIT":
     return False
-  name, graph = node.name, site.graph
-  x = graph.data_inputs(name)[0]
-  dtype = site.dtype(TensorRef(name))
+  graph, dtype = backport.graph, backport.dtype(TensorRef(node.name))
+  is_max = node.op == "MaxPool"
+  if is_max and not dtype.is_floating:
+    return backport.refuse(node, "it is explicitly padded and not of floats")
   paddings = np.reshape(node.attr["explicit_paddings"].list.i, (4, 2))
-  paddings = site.constant(name + "/paddings", paddings, tf1.int32, x)
-  attrs = {"T": type_attr(dtype), "Tpaddings": type_attr(tf1.int32)}
-  op, inputs = "Pad", [x, paddings]
-  if node.op == "MaxPool":
-    if not dtype.is_floating:
-      return site.refuse(node, "it is explicitly padded and not of floats")
-    # Padding is never the largest element of a window.
-    op = "PadV2"
-    inputs.append(site.constant(name + "/least", -np.inf, dtype, x))
-  graph.set_input(name, 0, site.add(op, name + "/padded", inputs, **attrs))
+  made = backport.emit(
+    node,
+    _PADDED_FOR_MAX if is_max else _PADDED,
+    x=graph.data_inputs(node.name)[0],
+    paddings=paddings.astype(np.int32),
+    least=tensor_attr(-np.inf, dtype) if is_max else None,
+  )
+  graph.set_input(node.name, 0, made["padded"])
   node.attr["padding"].s = b"VALID"
   del node.attr["explicit_paddings"]
   return True
 
 
-def _spatial_paddings(site, node, dilations):
+def _spatial_paddings(backport, node, dilations):
   """Rows and columns of padding before and after the image."""
   padding = node.attr["padding"].s
   if padding == b"VALID":
@@ -66,74 +77,78 @@ def _spatial_paddings(site, node, dilations):
   if padding == b"EXPLICIT":
     explicit = np.reshape(node.attr["explicit_paddings"].list.i, (4, 2))
     return explicit[1:3, 0], explicit[1:3, 1]
-  kernel = site.shape(site.graph.data_inputs(node.name)[1])
+  kernel = backport.shape(backport.graph.data_inputs(node.name)[1])
   if kernel is None or -1 in kernel[:2]:
     return None, None
   total = (np.array(kernel[:2]) - 1) * dilations[1:3]
   return total // 2, total - total // 2
 
 
-def _rearrange_batch(site, node, block, before, after):
-  name, graph = node.name, site.graph
-  x, kernel = graph.data_inputs(name)
-  kind, integer = type_attr(site.dtype(x)), type_attr(tf1.int32)
+# What is missing to a multiple of the block is cut off again.
+_STATED_SIZES = """
+  paddings = Const(^x) {value=$paddings}
+  crops = Const(^x) {value=$crops}
+"""
+_COMPUTED_SIZES = (
+  "shape = Shape(x) {out_type=int32}"
+  + part("sizes", "shape", 1, 3)
+  + """
+  total = Const(^x) {value=$total}
+  sizes_padded = Add(sizes, total)
+  negative = Neg(sizes_padded)
+  block_sizes = Const(^x) {value=$block}
+  missing = FloorMod(negative, block_sizes)
+  after = Const(^x) {value=$after}
+  end = Add(missing, after)
+  before = Const(^x) {value=$before}
+  paddings = Pack(before, end) {axis=1}
+  none = Const(^x) {value=<int32 [2] 0 0>}
+  crops = Pack(none, missing) {axis=1}
+"""
+)
+_IN_THE_BATCH = """
+  block = Const(^x) {value=$block}
+  images = SpaceToBatchND(x, block, paddings)
+  plain = convolution(images, kernel) {padding=VALID}
+  result = BatchToSpaceND(plain, block, crops, ^waits)
+"""
 
-  def number(key, value):
-    return site.constant(f"{name}/{key}", value, tf1.int32, x)
 
-  shape = site.shape(x)
+def _rearrange_batch(backport, node, block, before, after):
+  x, kernel = backport.graph.data_inputs(node.name)
+  block, before, after = (np.int32(sizes) for sizes in (block, before, after))
+  shape = backport.shape(x)
   if shape is not None and -1 not in shape[1:3]:
-    # What is missing to a multiple of the block is cut off again.
-    missing = -(np.array(shape[1:3]) + before + after) % block
-    paddings = number("paddings", np.stack([before, after + missing], 1))
-    crops = number("crops", np.stack([0 * missing, missing], 1))
+    missing = -(np.int32(shape[1:3]) + before + after) % block
+    paddings = np.stack([before, after + missing], 1)
+    crops = np.stack([0 * missing, missing], 1)
+    made = backport.emit(
+      node, _STATED_SIZES, x=x, paddings=paddings, crops=crops
+    )
   else:
-    sizes = site.part(name + "/sizes", site.shape_of(name + "/shape", x), 1, 3)
-    padded = site.add(
-      "Add",
-      name + "/sizes_padded",
-      [sizes, number("total", before + after)],
-      T=integer,
+    made = backport.emit(
+      node,
+      _COMPUTED_SIZES,
+      x=x,
+      block=block,
+      before=before,
+      after=after,
+      total=before + after,
     )
-    negative = site.add("Neg", name + "/negative", [padded], T=integer)
-    missing = site.add(
-      "FloorMod",
-      name + "/missing",
-      [negative, number("block_sizes", block)],
-      T=integer,
-    )
-    end = site.add(
-      "Add", name + "/end", [missing, number("after", after)], T=integer
-    )
-    pack = {"N": int_attr(2), "T": integer, "axis": int_attr(1)}
-    paddings = site.add(
-      "Pack", name + "/paddings", [number("before", before), end], **pack
-    )
-    crops = site.add(
-      "Pack", name + "/crops", [number("none", [0, 0]), missing], **pack
-    )
-  block = number("block", block)
-  images = site.add(
-    "SpaceToBatchND",
-    name + "/images",
-    [x, block, paddings],
-    T=kind,
-    Tblock_shape=integer,
-    Tpaddings=integer,
-  )
   attrs = {
     key: attr
     for key, attr in node.attr.items()
     if key not in ("dilations", "explicit_paddings", "padding")
     and not key.startswith("_")
   }
-  attrs["padding"] = tf1.AttrValue(s=b"VALID")
-  convolved = site.add(node.op, name + "/plain", [images, kernel], **attrs)
-  return site.become(
+  return backport.become(
     node,
-    "BatchToSpaceND",
-    [convolved, block, crops],
-    T=kind,
-    Tblock_shape=integer,
-    Tcrops=integer,
+    _IN_THE_BATCH,
+    x=x,
+    kernel=kernel,
+    block=block,
+    paddings=made["paddings"],
+    crops=made["crops"],
+    convolution=node.op,
+    plain=attrs,
   )

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 from bnexport.analysis.shapes import BROADCASTING, UNARY, channel_axis
 from bnexport.batchnorm.folding import CannotFold, per_channel
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
+from bnexport.graph.origins import viewed
 from bnexport.transforms.folding.linear import linear
 
 _POOLS = frozenset(("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"))
@@ -243,16 +245,13 @@ def width_of(graph, channels, ref, rank, axis):
     rank: of the tensor.
     axis: of its channels.
   """
-  for _ in range(_FARTHEST):
-    layout = channels.of(ref)
+  views = viewed(graph, ref, UNARY | _POOLS)
+  for view in itertools.islice(views, _FARTHEST):
+    layout = channels.of(view)
     if layout is not None and layout[:2] == (rank, axis):
       return layout.width
-    op = graph.op(ref.node)
-    if op in ops.PLACEHOLDERS:
-      shape = static_shape(graph, TensorRef(ref.node))
+    if graph.op(view.node) in ops.PLACEHOLDERS:
+      shape = static_shape(graph, TensorRef(view.node))
       if shape is not None and len(shape) == rank and shape[axis] >= 0:
         return shape[axis]
-    if op not in UNARY and op not in _POOLS:
-      return None
-    ref = graph.data_inputs(ref.node)[0]
   return None

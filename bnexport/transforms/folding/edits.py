@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bnexport.batchnorm.folding import CannotFold, narrow
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import TensorRef
 from bnexport.graph.nodes import (
   DEFERRED,
   constant,
@@ -12,10 +12,9 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import tf1
 from bnexport.transforms.folding.runs import asks_for_shape
-
-_HANDING_ON = ops.IDENTITIES | ops.ENTERS
 
 
 def dtype_name(node):
@@ -31,11 +30,11 @@ def check_shift(vector, node):
 class Edits:
   """Writes into one model's graph."""
 
-  def __init__(self, model, constants, frames, protected):
+  def __init__(self, model, constants, contexts, protected):
     self._model = model
     self._graph = model.graph
     self._constants = constants
-    self._frames = frames
+    self._contexts = contexts
     self._protected = protected
     self._copies = {}  # kernels written beside others, by what they are
     self._keys = {}
@@ -77,7 +76,8 @@ class Edits:
     ref = self._graph.data_inputs(name)[slot]
     source = self._source(ref)
     # Frames of loops need a copy each.
-    key = (source, self._versions.get(source, 0), self._frames.of(name)) + key
+    frame = self._contexts.frame(name)
+    key = (source, self._versions.get(source, 0), frame) + key
     own = self._own_const(ref, name)
     if own is not None and key not in self._copies:
       self._write(own, kernel)
@@ -92,13 +92,15 @@ class Edits:
     self.drop([ref.node])
 
   def _source(self, ref):
-    """Name of what a tensor hands on."""
-    while self._graph.op(ref.node) in _HANDING_ON:
-      ref = self._graph.data_inputs(ref.node)[0]
-    return ref.node
+    """Name of the node whose value a kernel is, also inside of loops."""
+    return origin_of(self._graph, ref, CONSTANT_COPIES).node
 
   def _own_const(self, ref, reader):
-    """The Const behind identities that nobody but `reader` has, or None."""
+    """The Const whose value nobody but `reader` has, or None.
+
+    Each node between the two has to be read by the next one alone: that is
+    asked on the way, so that `origin_of` does not do.
+    """
     while self._graph.readers(ref.node) == [reader] and (
       ref.node not in self._protected
       and [r.node for r in self._graph.inputs(reader)].count(ref.node) == 1
@@ -106,7 +108,7 @@ class Edits:
       op = self._graph.op(ref.node)
       if op == "Const":
         return ref.node
-      if op not in _HANDING_ON:
+      if op not in CONSTANT_COPIES:
         return None
       reader, ref = ref.node, self._graph.data_inputs(ref.node)[0]
     return None
@@ -136,7 +138,7 @@ class Edits:
       made = TensorRef(graph.add("Const", name + "/kernel", (), attrs).name)
     else:
       made = constant(graph, name + "/kernel", kernel, dtype)
-    return self._frames.carry(made, dtype, self._frames.of(name))
+    return self._contexts.carry(made, dtype, self._contexts.frame(name))
 
   # Shifts.
 
@@ -189,7 +191,7 @@ class Edits:
     """Who asks for the shape of one node asks another of the same shape."""
     for reader in self._graph.readers(name):
       if asks_for_shape(self._graph, reader, name):
-        self._graph.redirect(TensorRef(name), ref, [reader])
+        self._graph.substitute({TensorRef(name): ref}, [reader])
 
   def _adding(self, like, x, vector, rank, axis):
     """Op, inputs and attributes of x + vector, for a node of this dtype."""
@@ -206,7 +208,7 @@ class Edits:
     bias = constant(self._graph, like.name + "/bias", array, dtype)
     return (
       op,
-      [x, self._frames.carry(bias, dtype, self._frames.of(like.name))],
+      [x, self._contexts.carry(bias, dtype, self._contexts.frame(like.name))],
       attrs,
     )
 
@@ -223,7 +225,7 @@ class Edits:
       readers = [r for r in graph.readers_of(ref)]
       op, inputs, attrs = self._adding(node, ref, vector, rank, axis)
       added = graph.add(op, name + "/shifted", inputs, attrs).name
-      graph.redirect(ref, TensorRef(added), readers)
+      graph.substitute({ref: TensorRef(added)}, readers)
       return added
     twin = graph.add(
       node.op, name + "/unshifted", graph.inputs(name), dict(node.attr)

@@ -15,7 +15,8 @@ from bnexport.batchnorm.folding import CannotFold
 from bnexport.batchnorm.forms import NORM_OPS, find_among
 from bnexport.batchnorm.norm import STORED
 from bnexport.graph import TensorRef
-from bnexport.graph.variables import Frames
+from bnexport.graph.contexts import Contexts
+from bnexport.model import Model
 from bnexport.transforms.folding.channels import CARRIERS, Channels, width_of
 from bnexport.transforms.folding.edits import Edits, check_shift, dtype_name
 from bnexport.transforms.folding.linear import is_linear, linear, takes_shift
@@ -55,7 +56,7 @@ class FoldBatchNorms:
 
   name: ClassVar[str] = "fold_batch_norms"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return _Folding(model).run()
 
 
@@ -99,8 +100,8 @@ class _Folding:
     protected.update(model.initializers)
     self.runs = Runs(self.graph, self.steps, protected)
     self.dependence = Dependence(self.graph, self.order)
-    frames = Frames(self.graph, self.order)
-    self.edits = Edits(model, self.constants, frames, protected)
+    contexts = Contexts(self.graph, self.order)
+    self.edits = Edits(model, self.constants, contexts, protected)
     self.made = set()  # shifts behind linear ops
     self.told = []
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 import numpy as np
 
+from bnexport.analysis.shapes import STATED
 from bnexport.errors import TransformError, first_line
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
   DEFERRED,
   constant,
@@ -18,6 +20,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
+from bnexport.model import Model
 from bnexport.tf1 import op_def, session, tf1
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.tidying.names import protected
@@ -27,7 +30,6 @@ _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
 _HANDLES = frozenset(
   (tf1.resource.as_datatype_enum, tf1.variant.as_datatype_enum)
 )
-_STATED = "_output_shapes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ class FoldConstants:
   exclude_node: Tuple[str, ...] = ()
   max_constant_size_in_bytes: int = 10 << 20
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     folding = _Folding(model, self)
     if self.clear_output_shapes:
       _clear(model.graph)
@@ -76,7 +78,7 @@ class FoldConstants:
 
 def _clear(graph):
   for node in graph:
-    node.attr.pop(_STATED, None)
+    node.attr.pop(STATED, None)
 
 
 class _Folding:
@@ -110,7 +112,8 @@ class _Folding:
 
   def fold_shapes(self):
     """Turns shapes that TensorFlow infers whole into constants."""
-    asked = [name for name in self.order if self._can_fold_shape(name)]
+    contexts = Contexts(self.graph, self.order)
+    asked = [n for n in self.order if self._can_fold_shape(n, contexts)]
     if not asked:
       return
     StateShapes().apply(self.model)
@@ -124,30 +127,15 @@ class _Folding:
         self.waits[name] = self.graph.control_inputs(name)
         self._write(name, [dtype(value) for value in values])
 
-  def _can_fold_shape(self, name):
+  def _can_fold_shape(self, name, contexts):
     node = self.graph.node(name)
     return (
       node.op in _SHAPES
       and node.op not in self.options.exclude_op
       and name not in self.kept
       # A constant would run in all branches.
-      and name not in self._conditional()
+      and not contexts.is_inside(TensorRef(name))
     )
-
-  def _conditional(self):
-    """Nodes that a conditional may leave out or a loop repeat."""
-    if not hasattr(self, "_conditional_nodes"):
-      found = set()
-      for name in self.order:
-        op = self.graph.op(name)
-        if (
-          op in ops.SWITCHES
-          or op in ops.ENTERS
-          or any(ref.node in found for ref in self.graph.inputs(name))
-        ):
-          found.add(name)
-      self._conditional_nodes = found
-    return self._conditional_nodes
 
   # Constants.
 
@@ -218,14 +206,10 @@ class _Folding:
   def _hand_over(self, name):
     """Lets the readers of a copy read the constant."""
     source = self.graph.inputs(name)[0]
-    for reader in self.graph.readers(name):
-      self.graph.set_inputs(
-        reader,
-        [
-          source._replace(control=ref.control) if ref.node == name else ref
-          for ref in self.graph.inputs(reader)
-        ],
-      )
+    reads = self.graph.reads(name)
+    self.graph.substitute(
+      {ref: source._replace(control=ref.control) for ref in reads}
+    )
     self.folded += 1
 
   # Computing.
@@ -260,7 +244,7 @@ class _Folding:
       if DEFERRED in node.attr:
         value = self.model.array(name)
         node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
-      for key in ("_class", _STATED, DEFERRED):
+      for key in ("_class", STATED, DEFERRED):
         node.attr.pop(key, None)
     imported = tf1.Graph()
     try:
@@ -346,7 +330,7 @@ class _Folding:
       if readers:
         label = f"{name}/folded_{index}"
         made = constant(graph, label, value, dtype, waits)
-        graph.redirect(ref, made, readers)
+        graph.substitute({ref: made}, readers)
 
 
 def _measure(op, shape):

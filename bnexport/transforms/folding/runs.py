@@ -132,15 +132,15 @@ class Runs:
     Raises:
       CannotFold: it does no such thing, or a number is not finite.
     """
+
+    def vector(array):
+      return None if array is None else per_channel(array, rank, axis, width)
+
     total = Affine(np.ones(width), np.zeros(width))
     for name in run.names:
-      step = self._steps.affine(name, rank)
-      vectors = [
-        None if array is None else per_channel(array, rank, axis, width)
-        for array in step
-      ]
+      scale, shift, spread = map(vector, self._steps.affine(name, rank))
       with np.errstate(all="ignore"):
-        total = total.then(Affine(*vectors))
+        total = total.then(Affine(scale, shift, spread))
     check_finite(total)
     return total
 

@@ -55,9 +55,9 @@ class Steps:
     node, op = self._graph.node(name), self._graph.op(name)
     if op in _UNARY:
       return Affine(-_ONE if op == "Neg" else _ONE, _ZERO)
-    values = self._values(node)
-    if op in NORM_OPS:
-      return op_form(op).affine(node, values, rank)
+    values, form = self._values(node), op_form(op)
+    if form is not None:
+      return form.affine(node, values, rank)
     (c,) = values
     if op == "Mul":
       return Affine(c, _ZERO)

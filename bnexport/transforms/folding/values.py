@@ -5,40 +5,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.graph import TensorRef, ops
+from bnexport.analysis import arithmetic
+from bnexport.graph import TensorRef
 from bnexport.graph.nodes import static_shape
+from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import tf1
 
-_FUNCTIONS = {
-  "Abs": np.abs,
-  "Add": np.add,
-  "AddV2": np.add,
-  "Div": np.divide,
-  "Inv": np.reciprocal,
-  "Maximum": np.maximum,
-  "Minimum": np.minimum,
-  "Mul": np.multiply,
-  "Neg": np.negative,
-  "OnesLike": np.ones_like,
-  "Pow": np.power,
-  "RealDiv": np.divide,
-  "Reciprocal": np.reciprocal,
-  "Relu": lambda a: np.maximum(a, 0.0),
-  "Rsqrt": lambda a: 1.0 / np.sqrt(a),
-  "Sqrt": np.sqrt,
-  "Square": np.square,
-  "SquaredDifference": lambda a, b: np.square(a - b),
-  "Sub": np.subtract,
-  "ZerosLike": np.zeros_like,
-}
-_REDUCTIONS = {"Max": np.max, "Mean": np.mean, "Min": np.min, "Sum": np.sum}
-_SAME = ops.IDENTITIES | ops.ENTERS
+_ELEMENTWISE = arithmetic.select(
+  "Abs Add AddV2 Div Inv Maximum Minimum Mul Neg OnesLike Pow RealDiv "
+  "Reciprocal Relu Rsqrt Sqrt Square SquaredDifference Sub ZerosLike"
+)
+_REDUCTIONS = arithmetic.select("Max Mean Min Sum")
+# They compute nothing.
+_ARRANGING = arithmetic.select(
+  "ConcatV2 ExpandDims Fill Reshape Squeeze Transpose"
+)
 _EXPRESSIONS = (
-  frozenset(_FUNCTIONS)
-  | frozenset(_REDUCTIONS)
-  | ops.RESHAPES
-  | _SAME
-  | {"Cast", "ConcatV2", "Fill", "Transpose"}
+  _ELEMENTWISE | _REDUCTIONS | _ARRANGING | CONSTANT_COPIES | {"Cast"}
 )
 # Values of so many elements are kept; kernels are computed when needed.
 _LARGEST_KEPT = 1 << 16
@@ -73,8 +56,7 @@ class Constants:
 
   def shape(self, ref):
     """Shape of a constant tensor as a tuple, or None."""
-    while self._graph.op(ref.node) in _SAME:
-      ref = self._graph.data_inputs(ref.node)[0]
+    ref = origin_of(self._graph, ref, CONSTANT_COPIES)
     if self._graph.op(ref.node) == "Const":
       return static_shape(self._graph, ref)
     value = self.value(ref)
@@ -93,8 +75,7 @@ class Constants:
       return self._values[ref.node]
     if depth > _DEEPEST:
       return None
-    with np.errstate(all="ignore"):
-      value = self._compute(ref, depth)
+    value = self._compute(ref, depth)
     if value is not None and value.size <= _LARGEST_KEPT:
       self._values[ref.node] = value
     return value
@@ -112,47 +93,20 @@ class Constants:
     ]
     if any(value is None for value in values):
       return None
-    if node.op in _FUNCTIONS:
-      if any(value.dtype.kind != "f" for value in values):
-        return None  # ints round and overflow
-      return np.asarray(_FUNCTIONS[node.op](*values))
-    if node.op in _REDUCTIONS:
-      return _reduced(node, *values)
-    return _arranged(node, values)
+    if node.op in CONSTANT_COPIES:
+      return values[0]
+    if node.op == "Cast":
+      wanted = tf1.as_dtype(node.attr["DstT"].type)
+      return values[0].astype(np.float64) if wanted.is_floating else None
+    operands = values if node.op in _ELEMENTWISE else values[:1]
+    if node.op not in _ARRANGING and any(v.dtype.kind != "f" for v in operands):
+      return None  # ints round and overflow
+    if node.op in _REDUCTIONS and not values[0].size:
+      return None
+    return np.asarray(arithmetic.compute(node, values))
 
 
 def _widened(value):
   if value.dtype.kind == "f" or value.dtype.name == "bfloat16":
     return value.astype(np.float64)
   return value if value.dtype.kind in "iu" else None
-
-
-def _reduced(node, value, axes):
-  if value.dtype.kind != "f" or not value.size:
-    return None
-  keep = "keep_dims" in node.attr and node.attr["keep_dims"].b
-  axes = tuple(int(axis) for axis in axes.reshape(-1))
-  return np.asarray(_REDUCTIONS[node.op](value, axis=axes, keepdims=keep))
-
-
-def _arranged(node, values):
-  """What an op gives that computes nothing, or None."""
-  value = values[0]
-  if node.op in _SAME:
-    return value
-  if node.op == "Cast":
-    wanted = tf1.as_dtype(node.attr["DstT"].type)
-    return value.astype(np.float64) if wanted.is_floating else None
-  if node.op == "Reshape":
-    return value.reshape([int(size) for size in values[1].reshape(-1)])
-  if node.op == "ExpandDims":
-    return np.expand_dims(value, int(values[1].reshape(-1)[0]))
-  if node.op == "Squeeze":
-    axes = tuple(node.attr["squeeze_dims"].list.i)
-    return np.squeeze(value, axes or None)
-  if node.op == "Fill":
-    return np.full([int(size) for size in value.reshape(-1)], values[1])
-  if node.op == "Transpose":
-    return np.transpose(value, [int(axis) for axis in values[1].reshape(-1)])
-  assert node.op == "ConcatV2", node.op
-  return np.concatenate(values[:-1], int(values[-1].reshape(-1)[0]))

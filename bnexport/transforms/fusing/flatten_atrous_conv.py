@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple, Tuple
+from typing import ClassVar, List, NamedTuple, Tuple
 
 import numpy as np
 
 from bnexport.analysis.shapes import data_format
-from bnexport.graph import TensorRef
+from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   DEFERRED,
   constant,
   constant_value,
   tensor_attr,
-  type_attr,
 )
+from bnexport.graph.origins import holder_of
+from bnexport.model import Model
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.fusing.shape_arithmetic import value_of
-from bnexport.transforms.uses import Surroundings, constant_node, controls
+from bnexport.transforms.uses import Uses, controls
 
 _AXES = frozenset((1, 2, 3))
 _LARGE = 1 << 10  # a size of an image that no padding exceeds
@@ -84,24 +86,24 @@ class FlattenAtrousConv:
 
   name: ClassVar[str] = "flatten_atrous_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told = model.graph, []
-    around = Surroundings(model)
+    uses = Uses(model)
     for name in graph.names():
       if name not in graph or graph.op(name) != "BatchToSpaceND":
         continue
       try:
-        found = _find(graph, around, name)
+        found = _find(graph, uses, name)
       except _Obstacle as reason:
         told.append(f"left atrous convolution '{name}' as it is: {reason}")
         continue
       if found is not None:
-        _flatten(model, around, found)
+        _flatten(model, uses, found)
         told.append(f"flattened atrous convolution '{name}'")
     return told
 
 
-def _find(graph, around, name):
+def _find(graph, uses, name):
   """The atrous convolution that ends in `name`; None where there is none.
 
   Raises:
@@ -116,12 +118,12 @@ def _find(graph, around, name):
     return None
   x, block, paddings = graph.data_inputs(split.node)
   node = graph.node(conv)
-  if not around.is_inner(conv, name):
+  if not uses.is_inner(conv, name):
     raise _Obstacle(f"'{conv}' is read elsewhere or is an end of the model")
   for key in ("strides", "dilations"):
     if key in node.attr and any(i != 1 for i in node.attr[key].list.i):
       raise _Obstacle(f"'{conv}' has {key} of its own")
-  filter_node = constant_node(graph, weights)
+  filter_node = holder_of(graph, weights, ("Const",), ops.IDENTITIES)
   if filter_node is None:
     raise _Obstacle(f"its filter '{weights.node}' is no constant")
   axes = (2, 3) if data_format(node) == b"NCHW" else (1, 2)
@@ -201,18 +203,18 @@ def _same(total):
   return total // 2, total - total // 2
 
 
-def _flatten(model, around, found):
+def _flatten(model, uses, found):
   graph, node = model.graph, model.graph.node(found.conv)
   spans = [
     (size - 1) * rate
     for size, rate in zip(_taps(graph, found.filter), found.rates)
   ]
-  weights = _spread_filter(model, around, found)
+  weights = _spread_filter(model, uses, found)
   x, padding = found.x, b"VALID"
   if found.pads == tuple(map(_same, spans)):
     padding = b"SAME"
   elif np.any(found.pads):
-    x = _pad(graph, around, found, node.attr["T"])
+    x = _pad(graph, uses, found, node.attr["T"])
   attrs = {key: node.attr[key] for key in _KEPT if key in node.attr}
   attrs["padding"] = tf1.AttrValue(s=padding)
   old = graph.data_inputs(found.name)
@@ -220,10 +222,10 @@ def _flatten(model, around, found):
   waits = controls(graph, found.name, found.conv, split)
   graph.become(found.name, node.op, [x, weights] + waits, attrs)
   graph.node(found.name).device = node.device
-  around.remove_unread(ref.node for ref in old)
+  uses.remove_unread(ref.node for ref in old)
 
 
-def _spread_filter(model, around, found):
+def _spread_filter(model, uses, found):
   """The filter with rate - 1 zeros between its taps, as a Const."""
   graph, values = model.graph, model.array(found.filter)
   height, width = found.rates
@@ -233,7 +235,7 @@ def _spread_filter(model, around, found):
     values.dtype,
   )
   spread[::height, ::width] = values
-  if around.is_inner(found.filter, found.conv):
+  if uses.is_inner(found.filter, found.conv):
     node = graph.node(found.filter)
     node.attr["value"].CopyFrom(tensor_attr(spread))
     for key in (DEFERRED, "_output_shapes"):
@@ -243,13 +245,16 @@ def _spread_filter(model, around, found):
   return constant(graph, found.conv + "/spread_filter", spread, control=control)
 
 
-def _pad(graph, around, found, dtype):
+def _pad(graph, uses, found, dtype):
   """A Pad of what is convolved, with zeros."""
   rows = np.zeros((4, 2), np.int32)
   rows[list(found.axes)] = found.pads
-  name = found.name + "/Pad"
-  paddings = constant(
-    graph, name + "/paddings", rows, control=around.beside(found.x)
+  text = """
+    Pad/paddings = Const(^beside) {value=$rows}
+    Pad = Pad(x, Pad/paddings) {T=$T}
+  """
+  beside = uses.beside(found.x)
+  made = Emitter(graph).emit(
+    found.name, text, x=found.x, beside=beside, rows=rows, T=dtype
   )
-  attrs = {"T": dtype, "Tpaddings": type_attr(tf1.int32)}
-  return TensorRef(graph.add("Pad", name, [found.x, paddings], attrs).name)
+  return made["Pad"]

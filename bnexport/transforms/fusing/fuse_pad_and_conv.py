@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
+from bnexport.model import Model
 from bnexport.transforms.fusing.fused_convolution import fuse, mirror_paddings
 
 
@@ -29,13 +30,13 @@ class FusePadAndConv:
 
   name: ClassVar[str] = "fuse_pad_and_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
 
-    def inputs(around, chain):
+    def inputs(uses, chain):
       conv, pad = chain
       image, weights = graph.data_inputs(pad)[0], graph.data_inputs(conv)[1]
-      return [image, mirror_paddings(graph, around, conv, pad), weights]
+      return [image, mirror_paddings(graph, uses, conv, pad), weights]
 
     def attrs(chain):
       return {"mode": graph.node(chain[1]).attr["mode"]}

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
 from bnexport.analysis.shapes import flag
 from bnexport.graph.nodes import bool_attr, constant
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.fusing.fused_convolution import fuse
 
@@ -36,17 +37,17 @@ class FuseResizeAndConv:
 
   name: ClassVar[str] = "fuse_resize_and_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
 
-    def inputs(around, chain):
+    def inputs(uses, chain):
       conv, resize = chain
       image, size = graph.data_inputs(resize)
       paddings = constant(
         graph,
         conv + "_dummy_paddings",
         np.zeros((4, 2), np.int32),
-        control=around.beside(image),
+        control=uses.beside(image),
       )
       return [image, size, paddings, graph.data_inputs(conv)[1]]
 

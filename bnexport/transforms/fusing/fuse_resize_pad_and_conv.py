@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.analysis.shapes import flag
 from bnexport.graph.nodes import bool_attr
+from bnexport.model import Model
 from bnexport.transforms.fusing.fused_convolution import fuse, mirror_paddings
 
 
@@ -32,13 +33,13 @@ class FuseResizePadAndConv:
 
   name: ClassVar[str] = "fuse_resize_pad_and_conv"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
 
-    def inputs(around, chain):
+    def inputs(uses, chain):
       conv, pad, resize = chain
       return graph.data_inputs(resize) + [
-        mirror_paddings(graph, around, conv, pad),
+        mirror_paddings(graph, uses, conv, pad),
         graph.data_inputs(conv)[1],
       ]
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.shapes import data_format, flag
-from bnexport.analysis.static_shapes import StaticShapes
+from bnexport.analysis.shapes import Shapes, data_format, flag
 from bnexport.graph.nodes import constant, constant_value
 from bnexport.tf1 import tf1
-from bnexport.transforms.uses import Surroundings, controls
+from bnexport.transforms.uses import Uses, controls
 
 _DTYPES = (tf1.float16, tf1.float32, tf1.float64)
 
@@ -28,7 +27,7 @@ def fuse(model, pattern, op, inputs, attrs, what):
     model: is edited.
     pattern: ops from the convolution up through first inputs.
     op: the op that takes the convolution's place and name.
-    inputs: from a Surroundings and the chain's names to the inputs of `op`.
+    inputs: from a Uses and the chain's names to the inputs of `op`.
     attrs: from the chain's names to attributes of `op`, without those that
       every convolution has.
     what: the chain in words, for the report.
@@ -37,14 +36,14 @@ def fuse(model, pattern, op, inputs, attrs, what):
     What was done and what was left alone, a line each.
   """
   graph, told = model.graph, []
-  around, shapes = Surroundings(model), StaticShapes(graph)
+  uses, shapes = Uses(model), Shapes(graph)
   for node in graph:
     if node.name not in graph:
       continue
     chain = _chain(graph, node.name, pattern)
     if chain is None:
       continue
-    reason = _obstacle(graph, around, chain) or _of_batch(
+    reason = _obstacle(graph, uses, chain) or _of_batch(
       shapes.of(graph.data_inputs(chain[-1])[0])
     )
     if reason:
@@ -58,13 +57,13 @@ def fuse(model, pattern, op, inputs, attrs, what):
     }
     new_attrs.update(attrs(chain))
     waits = controls(graph, *chain)
-    graph.become(conv, op, list(inputs(around, chain)) + waits, new_attrs)
-    around.remove_unread(absorbed)
+    graph.become(conv, op, list(inputs(uses, chain)) + waits, new_attrs)
+    uses.remove_unread(absorbed)
     told.append(f"fused {what} '{conv}' into one {op}")
   return told
 
 
-def mirror_paddings(graph, around, conv, pad):
+def mirror_paddings(graph, uses, conv, pad):
   """The paddings of a MirrorPad as an int32 tensor."""
   paddings = graph.data_inputs(pad)[1]
   value = constant_value(graph, paddings)
@@ -74,7 +73,7 @@ def mirror_paddings(graph, around, conv, pad):
     graph,
     conv + "/paddings",
     value.astype(np.int32),
-    control=around.beside(paddings),
+    control=uses.beside(paddings),
   )
 
 
@@ -90,14 +89,14 @@ def _chain(graph, name, pattern):
   return chain
 
 
-def _obstacle(graph, around, chain):
+def _obstacle(graph, uses, chain):
   """Why a fused op would not answer what the chain does; None if it does."""
   reason = _of_convolution(graph.node(chain[0]))
   for reader, name in zip(chain, chain[1:]):
     node = graph.node(name)
     # The filter may be the padded tensor as well.
     reads = sum(ref.node == name for ref in graph.inputs(reader))
-    if not around.is_inner(name, reader) or reads > 1:
+    if not uses.is_inner(name, reader) or reads > 1:
       reason = reason or f"'{name}' is read elsewhere or is an end of the model"
     elif node.op == "MirrorPad":
       reason = reason or _of_padding(graph, node)

@@ -5,21 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.shapes import flag
+from bnexport.analysis import arithmetic
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value
 
-_FUNCTIONS = {
-  "Add": np.add,
-  "AddV2": np.add,
-  "Sub": np.subtract,
-  "Mul": np.multiply,
-  "FloorDiv": np.floor_divide,
-  "FloorMod": np.mod,
-  "Maximum": np.maximum,
-  "Minimum": np.minimum,
-  "Reshape": np.reshape,
-}
+_COMPUTED = arithmetic.select(
+  "Add AddV2 Cast ConcatV2 FloorDiv FloorMod Maximum Minimum Mul Pack Reshape "
+  "StridedSlice Sub"
+)
 
 
 def value_of(graph, ref, tensor, shape):
@@ -48,11 +41,7 @@ def value_of(graph, ref, tensor, shape):
 
 
 def _is_arithmetic(op):
-  return (
-    op in _FUNCTIONS
-    or op in ops.IDENTITIES
-    or op in ("Cast", "Pack", "ConcatV2", "StridedSlice")
-  )
+  return op in _COMPUTED or op in ops.IDENTITIES
 
 
 def _compute(graph, node, args):
@@ -61,32 +50,4 @@ def _compute(graph, node, args):
     return value if value is not None and value.dtype.kind == "i" else None
   if not _is_arithmetic(node.op) or any(arg is None for arg in args):
     return None
-  if node.op in _FUNCTIONS:
-    return _FUNCTIONS[node.op](*args)
-  if node.op == "Pack":
-    return np.stack(args, axis=flag(node, "axis"))
-  if node.op == "ConcatV2":
-    return np.concatenate(args[:-1], axis=int(args[-1]))
-  if node.op == "StridedSlice":
-    return _strided_slice(node, *args)
-  return args[0]
-
-
-def _strided_slice(node, array, begin, end, strides):
-  if flag(node, "ellipsis_mask") or flag(node, "new_axis_mask"):
-    return None
-
-  def bit(key, axis):
-    return flag(node, key) >> axis & 1
-
-  index = tuple(
-    int(begin[i])
-    if bit("shrink_axis_mask", i)
-    else slice(
-      None if bit("begin_mask", i) else int(begin[i]),
-      None if bit("end_mask", i) else int(end[i]),
-      int(strides[i]),
-    )
-    for i in range(len(strides))
-  )
-  return array[index]
+  return arithmetic.compute(node, args) if node.op in _COMPUTED else args[0]

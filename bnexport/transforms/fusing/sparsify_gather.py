@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
 from bnexport.analysis.shapes import flag
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import constant, constant_value, type_attr
+from bnexport.graph.nodes import constant_value
+from bnexport.graph.origins import holder_of
+from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint, Values
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
-from bnexport.transforms.uses import Surroundings
+from bnexport.transforms.uses import Uses
 
 _GATHERS = ("Gather", "GatherV2")
 _REF_VARIABLES = ("Variable", "VariableV2")
@@ -58,7 +61,7 @@ class SparsifyGather:
   input_checkpoint: str = ""
   group_init_node: str = "group_deps"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     values = model.values
     if self.input_checkpoint:
@@ -70,7 +73,7 @@ class SparsifyGather:
         f"the graph has a node of that name, and it is {graph.op(group)}",
         "give another group_init_node",
       )
-    tables, told, around = _Tables(model, values), [], Surroundings(model)
+    tables, told, uses = _Tables(model, values), [], Uses(model)
     for node in graph:
       if node.op not in _GATHERS:
         continue
@@ -85,7 +88,7 @@ class SparsifyGather:
         continue
       old = [ref.node for ref in graph.data_inputs(node.name)]
       _look_up(graph, node, table)
-      around.remove_unread(old)
+      uses.remove_unread(old)
       told.append(f"'{node.name}' looks '{weights}' up in a table")
     tables.group(group)
     return told
@@ -93,12 +96,8 @@ class SparsifyGather:
 
 def _weights(graph, node):
   """Name of the Const or variable that a Gather reads, or None."""
-  ref = graph.data_inputs(node.name)[0]
-  while graph.op(ref.node) in ops.IDENTITIES:
-    ref = graph.data_inputs(ref.node)[0]
-  if graph.op(ref.node) in ("Const",) + _REF_VARIABLES:
-    return ref.node
-  return None
+  ref, kinds = graph.data_inputs(node.name)[0], ("Const",) + _REF_VARIABLES
+  return holder_of(graph, ref, kinds, ops.IDENTITIES)
 
 
 def _check_axis(graph, node):
@@ -122,7 +121,7 @@ class _Tables:
     self._fillers = []
 
   def of(self, weights):
-    """Name of the HashTable that holds `weights`; it is made at need.
+    """The HashTable that holds `weights`; it is made at need.
 
     Raises:
       _Obstacle: they can't be in one.
@@ -159,23 +158,17 @@ class _Tables:
     (keys,) = np.nonzero(np.abs(array.astype(np.float64)) >= _THRESHOLD)
     if not len(keys):  # nothing fills a table with nothing
       keys, array = np.zeros(1, np.int64), np.zeros(1, np.float32)
-    keys = keys.astype(np.int64)
-    indices = constant(graph, weights + "/indices", keys)
-    values = constant(graph, weights + "/values", array[keys])
-    key, value = type_attr(tf1.int64), type_attr(tf1.float32)
-    table = graph.add(
-      "HashTable",
-      weights + "/HashTable",
-      attrs={"key_dtype": key, "value_dtype": value},
+    text = """
+      indices = Const() {value=$keys}
+      values = Const() {value=$values}
+      HashTable = HashTable() {key_dtype=int64, value_dtype=float}
+      InitializeTable = InitializeTable(HashTable, indices, values)
+    """
+    made = Emitter(graph).emit(
+      weights, text, keys=keys.astype(np.int64), values=array[keys]
     )
-    filler = graph.add(
-      "InitializeTable",
-      weights + "/InitializeTable",
-      [table.name, indices, values],
-      {"Tkey": key, "Tval": value},
-    )
-    self._fillers.append(filler.name)
-    return table.name
+    self._fillers.append(made["InitializeTable"].node)
+    return made["HashTable"]
 
   def group(self, name):
     """Lets the node `name` fill all tables, and the model keep it."""
@@ -194,19 +187,16 @@ class _Tables:
 
 def _look_up(graph, node, table):
   """Makes a Gather the ExpandDims of what a table gives for its indices."""
-  name = node.name
-  ids = graph.data_inputs(name)[1]
-  dtype = tf1.as_dtype(node.attr["Tindices"].type)
-  if dtype != tf1.int64:
-    attrs = {"SrcT": type_attr(dtype), "DstT": type_attr(tf1.int64)}
-    ids = TensorRef(graph.add("Cast", name + "/Cast", [ids], attrs).name)
-  zero = constant(graph, name + "/Const", np.float32(0))
-  found = graph.add(
-    "LookupTableFind",
-    name + "/LookupTableFind",
-    [table, ids, zero] + graph.control_inputs(name),
-    {"Tin": type_attr(tf1.int64), "Tout": type_attr(tf1.float32)},
-  )
-  last = constant(graph, name + "/ExpandDims/Const", np.int32(-1))
-  attrs = {"T": type_attr(tf1.float32), "Tdim": type_attr(tf1.int32)}
-  graph.become(name, "ExpandDims", [found.name, last], attrs)
+  ids, emitter = graph.data_inputs(node.name)[1], Emitter(graph)
+  if node.attr["Tindices"].type != tf1.int64.as_datatype_enum:
+    text = "Cast = Cast(ids) {SrcT=$T, DstT=int64}"
+    made = emitter.emit(node.name, text, ids=ids, T=node.attr["Tindices"])
+    ids = made["Cast"]
+  text = """
+    Const = Const() {value=<float 0>}
+    LookupTableFind = LookupTableFind(table, ids, Const, ^waits)
+      {Tin=int64, Tout=float}
+    ExpandDims/Const = Const() {value=<int32 -1>}
+    y = ExpandDims(LookupTableFind, ExpandDims/Const)
+  """
+  emitter.become(node.name, text, table=table, ids=ids)

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import ClassVar, Mapping, Tuple
+from typing import ClassVar, List, Mapping, Tuple
 
 import numpy as np
 
-from bnexport.analysis.partial_evaluation import Evaluation, Exceptions
+from bnexport.analysis.partial_evaluation import (
+  PartialEvaluation,
+  ScopedEvaluation,
+)
 from bnexport.analysis.phase import (
   find_constants,
   find_leaves,
@@ -21,6 +24,7 @@ from bnexport.analysis.phase import (
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant, in_scope, tensor_attr, type_attr
+from bnexport.model import Model
 
 # So many undecided switches at once are tried in all combinations.
 _MOST_JOINT = 6
@@ -54,12 +58,12 @@ class Decide:
   values: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return _Phase(model, self.values, self.keep).decide()
 
 
 def at_inference(model):
-  """The Evaluation of a graph at inference; the graph stays as it is.
+  """The PartialEvaluation of a graph at inference; the graph stays as it is.
 
   Raises:
     TransformError: what means inference can't be told.
@@ -105,23 +109,22 @@ class _Phase:
     if self.keep:
       self._refuse_unknown_scopes()
     self.evaluation()
-    exceptions = None
+    scoped = None
     if self.keep:
       opposite = {
         name: np.bool_(not value) if isinstance(value, np.bool_) else value
         for name, value in self.known.items()
       }
-      exceptions = Exceptions(self.graph, self.order, opposite, self.keep)
-    _rewrite(
-      self.model, Evaluation(self.graph, self.order, self.known, exceptions)
-    )
-    self.model.decided.update(self.known)
+      scoped = ScopedEvaluation(self.graph, self.order, opposite, self.keep)
+    evaluation = PartialEvaluation(self.graph, self.order, self.known, scoped)
+    _rewrite(self.model, evaluation)
+    self.model.decisions.values.update(self.known)
     return self.told
 
   def evaluation(self):
-    """Decides; returns the Evaluation that follows from it."""
+    """Decides; returns the PartialEvaluation that follows from it."""
     self._use_defaults(self._choose())
-    return Evaluation(self.graph, self.order, self.known)
+    return PartialEvaluation(self.graph, self.order, self.known)
 
   def _refuse_unknown_scopes(self):
     for scope in self.keep:
@@ -137,7 +140,7 @@ class _Phase:
   def _choose(self):
     """Decides leaf after leaf; returns the evaluation that follows."""
     while True:
-      evaluation = Evaluation(self.graph, self.order, self.known)
+      evaluation = PartialEvaluation(self.graph, self.order, self.known)
       leaves = find_leaves(self.model, evaluation)
       if not any([self._choose_one(leaf) for leaf in leaves]):
         break
@@ -150,7 +153,7 @@ class _Phase:
 
   def marks(self, assignment):
     """What training leaves behind under an assignment: (training, random)."""
-    evaluation = Evaluation(
+    evaluation = PartialEvaluation(
       self.graph, self.order, dict(self.known, **assignment)
     )
     needed = evaluation.needed(self.model.outputs)
@@ -257,12 +260,15 @@ def _rewrite(model, evaluation):
   """Writes what an evaluation found into the graph."""
   graph = model.graph
   needed = evaluation.needed(model.outputs)
-  made = {}
+  contexts, made = evaluation.contexts, {}  # before the graph is edited
   for name in needed:
     refs = []
     for ref in evaluation.inputs(name):
       if not ref.control and evaluation.folded_value(ref) is not None:
-        ref = _constant(model, evaluation, ref, made)
+        if ref not in made:
+          value = evaluation.folded_value(ref)
+          made[ref] = _constant(model, ref, value, contexts.is_inside(ref))
+        ref = made[ref]
       refs.append(ref)
     if refs != graph.inputs(name):
       graph.set_inputs(name, refs)
@@ -278,24 +284,16 @@ def _rewrite(model, evaluation):
       _become_identity(model, output, target)
 
 
-def _constant(model, evaluation, ref, made):
+def _constant(model, ref, value, is_inside):
   """A Const in the place of a tensor whose value is decided."""
-  if ref not in made:
-    graph, name = model.graph, ref.node
-    dtype = model.dtype(ref)
-    value = evaluation.folded_value(ref)
-    if name in evaluation.conditional:
-      # It has to stay in its branch or loop: it waits for what it replaces.
-      made[ref] = constant(
-        graph, name + "/decided", value, dtype, [TensorRef(name, 0, True)]
-      )
-    elif graph.op(name) in ops.PLACEHOLDERS:
-      attrs = {"dtype": type_attr(dtype), "value": tensor_attr(value, dtype)}
-      graph.become(name, "Const", (), attrs)
-      made[ref] = ref
-    else:
-      made[ref] = constant(graph, name + "/decided", value, dtype)
-  return made[ref]
+  graph, name, dtype = model.graph, ref.node, model.dtype(ref)
+  if graph.op(name) in ops.PLACEHOLDERS and not is_inside:
+    attrs = {"dtype": type_attr(dtype), "value": tensor_attr(value, dtype)}
+    graph.become(name, "Const", (), attrs)
+    return ref
+  # In a branch or a loop it has to stay there: it waits for what it replaces.
+  control = [TensorRef(name, 0, True)] if is_inside else ()
+  return constant(graph, name + "/decided", value, dtype, control)
 
 
 def _become_identity(model, output, target):

@@ -58,6 +58,6 @@ def freeze(model, denylist=()):
       first_line(error),
       "pass --engine=stream",
     ) from error
-  model.graph = Graph(converted, copy=False)
+  model.graph = Graph(converted)
   model.graph.versions.CopyFrom(graph.versions)
   return [f"froze {len(frozen)} variables in a session"]

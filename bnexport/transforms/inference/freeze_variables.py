@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import variable_dtype
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 # A protobuf of this many bytes or more can't be read.
@@ -47,7 +48,7 @@ class FreezeVariables:
   denylist: Tuple[str, ...] = ()
   are_averages_computed: bool = False
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     variables = [
       name
@@ -62,6 +63,7 @@ class FreezeVariables:
     given = [name for name in variables if name not in later]
     refuse_unusable(model, given)
     for name in given:
+      assert model.values is not None  # see refuse_unusable
       if _is_large(model, name):
         _defer(model, name)
       else:
@@ -91,7 +93,7 @@ def _is_lost_average(model, name):
   """Whether a moving average of known shape has no value."""
   shape = static_shape(model.graph, TensorRef(name))
   return (
-    name in model.averages
+    name in model.decisions.averages
     and shape is not None
     and -1 not in shape
     and (
@@ -149,7 +151,7 @@ def refuse_unusable(model, variables, is_frozen=True):
 def _refuse_missing(model, missing):
   checkpoint = model.values.checkpoint
   more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-  averages = [name for name in missing if name in model.averages]
+  averages = [name for name in missing if name in model.decisions.averages]
   if averages:
     raise SourceError(
       f"freeze moving average '{averages[0]}'",

@@ -10,18 +10,22 @@ the function library. It is what TensorFlow does to a graph before it runs it
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Dict, List, NamedTuple, Set, Tuple
+
+import numpy as np
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import (
   Signatures,
+  arg_dtypes,
   called_ops,
-  constant,
   functions_of,
-  int_attr,
+  tensor_attr,
   type_attr,
 )
+from bnexport.model import Model
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 _IFS = ("If", "StatelessIf")
@@ -43,7 +47,7 @@ class InlineFunctions:
 
   name: ClassVar[str] = "inline_functions"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     if not graph.library:
       return []
@@ -62,17 +66,31 @@ class InlineFunctions:
     return inliner.changes
 
 
+class _Side(NamedTuple):
+  """The operands of one branch of a conditional.
+
+  Attributes:
+    args: TensorRefs.
+    pivots: control inputs that hold a node in the branch.
+  """
+
+  args: List[TensorRef]
+  pivots: List[TensorRef]
+
+
 class _Inliner:
   """Inlines calls of one graph; nested ones as they appear."""
 
   def __init__(self, graph: Graph, signatures: Signatures, outputs):
     self.graph = graph
     self.signatures = signatures
-    self.outputs = {}
+    self.emitter = Emitter(graph, signatures)
+    self.outputs: Dict[str, Set[int]] = {}
     for ref in outputs:
       self.outputs.setdefault(ref.node, set()).add(ref.index)
-    self.changes = []
-    self._added = []  # calls may be among the nodes of the body just added
+    self.changes: List[str] = []
+    # Nodes of the bodies just added, which may be calls, by their functions.
+    self._added: List[Tuple[str, str]] = []
 
   def inline(self, name, stack):
     """Replaces the node `name` where it is a call; `stack`: its callers."""
@@ -80,8 +98,7 @@ class _Inliner:
     call = self._kind(node)
     if call is None:
       return
-    functions = [f for f in functions_of(node) if f in self.graph.library]
-    for function in functions:
+    for function in functions_of(node):
       if function in stack:
         raise GraphError(
           f"inline function '{function}'",
@@ -92,8 +109,8 @@ class _Inliner:
     self._replace(node, call(node))
     self.changes.append(f"inlined {node.op} '{name}'")
     added, self._added = self._added, outer
-    for inner in added:
-      self.inline(inner, stack + tuple(functions))
+    for inner, function in added:
+      self.inline(inner, stack + (function,))
 
   def _kind(self, node):
     if node.op in self.graph.library or node.op in ops.CALLS:
@@ -107,33 +124,20 @@ class _Inliner:
   def _replace(self, node, outputs):
     """Lets the readers of a call read what its functions return."""
     name, graph = node.name, self.graph
-    for i, ref in enumerate(outputs):
-      graph.redirect(TensorRef(name, i), ref)
-    context = [ref.node for ref in outputs] or [
-      ref.node for ref in graph.control_inputs(name)
-    ]
-    for reader in graph.readers_of(TensorRef(name, 0, True)):
-      kept = [
-        r for r in graph.inputs(reader) if not (r.control and r.node == name)
-      ]
-      graph.set_inputs(reader, kept + [TensorRef(c, 0, True) for c in context])
+    waits = [TensorRef(ref.node, 0, True) for ref in outputs]
+    taken = {TensorRef(name, i): ref for i, ref in enumerate(outputs)}
+    taken[TensorRef(name, 0, True)] = waits or graph.control_inputs(name)
+    graph.substitute(taken)
     graph.remove([name])
     if name in self.outputs and outputs:
       self._hand_on(name, outputs)
 
   def _hand_on(self, name, refs):
     """Adds a node of a call's name that gives what the call gave."""
-    dtypes = [self._dtype(ref) for ref in refs]
     if self.outputs[name] == {0}:
-      attrs = {"T": type_attr(dtypes[0])}
-      self.graph.add("Identity", name, refs[:1], attrs)
-      return
-    attrs = {"T": tf1.AttrValue(list=tf1.AttrValue.ListValue(type=dtypes))}
-    self.graph.add("IdentityN", name, refs, attrs)
-
-  def _dtype(self, ref):
-    node = self.graph.node(ref.node)
-    return self.signatures.output_dtypes(node)[ref.index]
+      self.emitter.add("Identity", name, refs[:1])
+    else:
+      self.emitter.add("IdentityN", name, refs)
 
   # The four kinds of call; each returns the refs its outputs become.
 
@@ -145,141 +149,119 @@ class _Inliner:
     pivots = self.graph.control_inputs(node.name)
     if args:
       dtype = self._function(function).signature.input_arg[0].type
-      pivots = pivots + [self._identity(node, "pivot", args[0], dtype)]
+      made = self.emitter.emit(
+        node.name, "pivot = Identity(x) {T=$T}", x=args[0], T=type_attr(dtype)
+      )
+      pivots = pivots + [made["pivot"]]
     return self._body(function, node.name, node.attr, args, pivots)
 
   def _if(self, node):
-    pred, *args = self.graph.data_inputs(node.name)
+    name = node.name
+    pred, *args = self.graph.data_inputs(name)
     pred = self._bool(node, pred, node.attr["Tcond"].type)
-    branches = [node.attr["else_branch"].func, node.attr["then_branch"].func]
-    prefix = node.name
-    on_false, on_true, pivot_f, pivot_t = self._switch(
-      prefix, pred, args, node.attr["Tin"].list.type
+    on_false, on_true = self._sides(
+      name, pred, args, node.attr["Tin"].list.type
     )
     results = [
-      self._body(func.name, f"{prefix}/{label}", func.attr, taken, [pivot])
-      for func, label, taken, pivot in (
-        (branches[0], "else", on_false, pivot_f),
-        (branches[1], "then", on_true, pivot_t),
+      self._body(func.name, f"{name}/{label}", func.attr, *side)
+      for func, label, side in (
+        (node.attr["else_branch"].func, "else", on_false),
+        (node.attr["then_branch"].func, "then", on_true),
       )
     ]
-    return self._merge(
-      prefix, results[0], results[1], node.attr["Tout"].list.type
-    )
+    return self._merged(name, *results, node.attr["Tout"].list.type)
 
   def _case(self, node):
     """A Case is a chain of conditionals; out of range means the last."""
     index, *args = self.graph.data_inputs(node.name)
-    functions = list(node.attr["branches"].list.func)
-    dtypes = node.attr["Tin"].list.type
-    return self._case_from(
-      node,
-      0,
-      index,
-      functions,
-      args,
-      dtypes,
-      self.graph.control_inputs(node.name),
-    )
+    waits = self.graph.control_inputs(node.name)
+    return self._case_from(node, 0, index, args, waits)
 
-  def _case_from(self, node, number, index, functions, args, dtypes, pivots):
+  def _case_from(self, node, number, index, args, waits):
+    """Inlines the branches of a Case from a number on; returns its results.
+
+    Args:
+      node: the Case.
+      number: of the first branch in question.
+      index: the branch that is asked for.
+      args: what the branches take.
+      waits: control inputs that hold what is added where the index is.
+    """
     prefix = f"{node.name}/branch_{number}"
+    functions = node.attr["branches"].list.func
+    func = functions[number]
     if number == len(functions) - 1:
-      return self._body(
-        functions[number].name, prefix, functions[number].attr, args, pivots
-      )
-    graph = self.graph
-    number_ref = constant(graph, prefix + "/index", number, tf1.int32, pivots)
-    pred = TensorRef(
-      graph.add(
-        "Equal",
-        prefix + "/pred",
-        [index, number_ref],
-        {"T": type_attr(tf1.int32.as_datatype_enum)},
-      ).name
-    )
-    on_false, on_true, pivot_f, pivot_t = self._switch(
-      prefix, pred, [index] + args, [tf1.int32.as_datatype_enum, *dtypes]
-    )
-    taken = self._body(
-      functions[number].name,
+      return self._body(func.name, prefix, func.attr, args, waits)
+    pred = self.emitter.emit(
       prefix,
-      functions[number].attr,
-      on_true[1:],
-      [pivot_t],
+      """
+      index = Const(^waits) {value=$number}
+      pred = Equal(asked, index)
+      """,
+      asked=index,
+      waits=waits,
+      number=np.int32(number),
+    )["pred"]
+    dtypes = [tf1.int32.as_datatype_enum, *node.attr["Tin"].list.type]
+    on_false, on_true = self._sides(prefix, pred, [index, *args], dtypes)
+    taken = self._body(
+      func.name, prefix, func.attr, on_true.args[1:], on_true.pivots
     )
     rest = self._case_from(
-      node, number + 1, on_false[0], functions, on_false[1:], dtypes, [pivot_f]
+      node, number + 1, on_false.args[0], on_false.args[1:], on_false.pivots
     )
-    return self._merge(prefix, rest, taken, node.attr["Tout"].list.type)
+    return self._merged(prefix, rest, taken, node.attr["Tout"].list.type)
 
   def _while(self, node):
-    graph, prefix = self.graph, node.name
-    dtypes = list(node.attr["T"].list.type)
-    args = graph.data_inputs(node.name)
+    name, args = node.name, self.graph.data_inputs(node.name)
     cond, body = node.attr["cond"].func, node.attr["body"].func
-    constant_args = self._loop_invariants(body.name)
-    frame = {
-      "frame_name": tf1.AttrValue(s=(prefix + "/while_context").encode()),
-      "parallel_iterations": int_attr(node.attr["parallel_iterations"].i or 10),
-    }
-    enters, merges = [], []
-    for i, (arg, dtype) in enumerate(zip(args, dtypes)):
-      attrs = dict(
-        frame,
-        T=type_attr(dtype),
-        is_constant=tf1.AttrValue(b=i in constant_args),
-      )
-      enters.append(
-        TensorRef(graph.add("Enter", f"{prefix}/Enter_{i}", [arg], attrs).name)
-      )
-      merges.append(enters[i])
-      if i not in constant_args:
-        # The second input is the NextIteration, which is made last.
-        merges[i] = TensorRef(
-          graph.add(
-            "Merge",
-            f"{prefix}/Merge_{i}",
-            [enters[i], enters[i]],
-            {"T": type_attr(dtype), "N": int_attr(2)},
-          ).name
-        )
-    varying = [i for i in range(len(args)) if i not in constant_args]
-    pred = self._body(
-      cond.name, prefix + "/cond", cond.attr, merges, [merges[varying[0]]]
-    )[0]
-    loop = TensorRef(graph.add("LoopCond", prefix + "/LoopCond", [pred]).name)
-    inside, results = list(merges), list(args)
+    invariant = self._loop_invariants(body.name)
+    values = [
+      self._enter(node, i, arg, i in invariant) for i, arg in enumerate(args)
+    ]
+    varying = [i for i in range(len(args)) if i not in invariant]
+    pivots = [values[varying[0]]]
+    pred = self._body(cond.name, name + "/cond", cond.attr, values, pivots)[0]
+    loop = self.emitter.emit(name, "LoopCond = LoopCond(pred)", pred=pred)
+    inside, results = list(values), list(args)
     for i in varying:
-      attrs = {"T": type_attr(dtypes[i])}
-      switch = graph.add(
-        "Switch", f"{prefix}/Switch_{i}", [merges[i], loop], attrs
-      ).name
-      inside[i] = TensorRef(
-        graph.add(
-          "Identity",
-          f"{prefix}/Identity_{i}",
-          [TensorRef(switch, 1)],
-          attrs,
-        ).name
+      text = f"""
+        Switch_{i} = Switch(value, loop)
+        Identity_{i} = Identity(Switch_{i}:1)
+        Exit_{i} = Exit(Switch_{i})
+      """
+      made = self.emitter.emit(
+        name, text, value=values[i], loop=loop["LoopCond"]
       )
-      results[i] = TensorRef(
-        graph.add(
-          "Exit", f"{prefix}/Exit_{i}", [TensorRef(switch, 0)], attrs
-        ).name
-      )
-    returned = self._body(
-      body.name, prefix + "/body", body.attr, inside, [inside[varying[0]]]
-    )
+      inside[i], results[i] = made[f"Identity_{i}"], made[f"Exit_{i}"]
+    pivots = [inside[varying[0]]]
+    returned = self._body(body.name, name + "/body", body.attr, inside, pivots)
     for i in varying:
-      following = graph.add(
-        "NextIteration",
-        f"{prefix}/NextIteration_{i}",
-        [returned[i]],
-        {"T": type_attr(dtypes[i])},
-      )
-      graph.set_input(merges[i].node, 1, TensorRef(following.name))
+      text = f"NextIteration_{i} = NextIteration(value) {{T=$T}}"
+      dtype = type_attr(node.attr["T"].list.type[i])
+      made = self.emitter.emit(name, text, value=returned[i], T=dtype)
+      self.graph.set_input(values[i].node, 1, made[f"NextIteration_{i}"])
     return results
+
+  def _enter(self, node, i, arg, is_constant):
+    """The value of a loop's argument in its frame, in all its turns."""
+    text = f"""
+      Enter_{i} = Enter(arg) {{T=$T, frame_name=$frame,
+        is_constant=$is_constant, parallel_iterations=$parallel}}
+    """
+    if not is_constant:
+      # The second input is the NextIteration, which is made last.
+      text += f"Merge_{i} = Merge(Enter_{i}, Enter_{i})"
+    made = self.emitter.emit(
+      node.name,
+      text,
+      arg=arg,
+      T=type_attr(node.attr["T"].list.type[i]),
+      frame=f"{node.name}/while_context".encode(),
+      is_constant=is_constant,
+      parallel=node.attr["parallel_iterations"].i or 10,
+    )
+    return made[f"Enter_{i}" if is_constant else f"Merge_{i}"]
 
   def _loop_invariants(self, function):
     """Positions of the arguments that a loop's body hands on as they are."""
@@ -295,70 +277,52 @@ class _Inliner:
 
   # Parts of conditionals.
 
-  def _switch(self, prefix, pred, args, dtypes):
-    graph = self.graph
-    boolean = {"T": type_attr(tf1.bool.as_datatype_enum)}
-    switch = graph.add("Switch", prefix + "/Switch", [pred, pred], boolean).name
-    pivot_f, pivot_t = (
-      TensorRef(
-        graph.add(
-          "Identity",
-          f"{prefix}/{label}",
-          [TensorRef(switch, side)],
-          boolean,
-        ).name
+  def _sides(self, prefix, pred, args, dtypes):
+    """Adds the Switches of a conditional; returns both sides, false first."""
+    pivots = self.emitter.emit(
+      prefix,
+      """
+      Switch = Switch(pred, pred) {T=bool}
+      switch_f = Identity(Switch)
+      switch_t = Identity(Switch:1)
+      """,
+      pred=pred,
+    )
+    switches = []
+    for i, (arg, dtype) in enumerate(zip(args, dtypes), start=1):
+      text = f"Switch_{i} = Switch(arg, pred) {{T=$T}}"
+      made = self.emitter.emit(
+        prefix, text, arg=arg, pred=pred, T=type_attr(dtype)
       )
-      for side, label in ((0, "switch_f"), (1, "switch_t"))
-    )
-    switches = [
-      graph.add(
-        "Switch",
-        f"{prefix}/Switch_{i + 1}",
-        [arg, pred],
-        {"T": type_attr(dtype)},
-      ).name
-      for i, (arg, dtype) in enumerate(zip(args, dtypes))
-    ]
-    return (
-      [TensorRef(s, 0) for s in switches],
-      [TensorRef(s, 1) for s in switches],
-      pivot_f,
-      pivot_t,
-    )
-
-  def _merge(self, prefix, on_false, on_true, dtypes):
+      switches.append(made[f"Switch_{i}"])
     return [
-      TensorRef(
-        self.graph.add(
-          "Merge",
-          f"{prefix}/Merge_{i}",
-          [a, b],
-          {"T": type_attr(dtype), "N": int_attr(2)},
-        ).name
+      _Side(
+        [ref._replace(index=index) for ref in switches],
+        [pivots[label]._replace(control=True)],
       )
-      for i, (a, b, dtype) in enumerate(zip(on_false, on_true, dtypes))
+      for index, label in enumerate(("switch_f", "switch_t"))
     ]
+
+  def _merged(self, prefix, on_false, on_true, dtypes):
+    """Adds the Merges of a conditional; returns its results."""
+    merges = []
+    for i, (a, b, dtype) in enumerate(zip(on_false, on_true, dtypes)):
+      text = f"Merge_{i} = Merge(a, b) {{T=$T}}"
+      made = self.emitter.emit(prefix, text, a=a, b=b, T=type_attr(dtype))
+      merges.append(made[f"Merge_{i}"])
+    return merges
 
   def _bool(self, node, pred, dtype):
     """A predicate of another dtype is true where it is not zero."""
     if not dtype or dtype == tf1.bool.as_datatype_enum:
       return pred
     empty = b"" if dtype == tf1.string.as_datatype_enum else 0
-    zero = constant(self.graph, node.name + "/zero", empty, dtype)
-    return TensorRef(
-      self.graph.add(
-        "NotEqual", node.name + "/pred", [pred, zero], {"T": type_attr(dtype)}
-      ).name
-    )
-
-  def _identity(self, node, label, ref, dtype):
-    return TensorRef(
-      self.graph.add(
-        "Identity", f"{node.name}/{label}", [ref], {"T": type_attr(dtype)}
-      ).name,
-      0,
-      True,
-    )
+    text = """
+      zero = Const(^value) {value=$zero}
+      pred = NotEqual(value, zero)
+    """
+    zero = tensor_attr(empty, dtype)
+    return self.emitter.emit(node.name, text, value=pred, zero=zero)["pred"]
 
   # Function bodies.
 
@@ -390,7 +354,7 @@ class _Inliner:
     for body_node in fdef.node_def:
       node = self.graph.add(body_node.op, f"{prefix}/{body_node.name}")
       names[body_node.name] = node.name
-      self._added.append(node.name)
+      self._added.append((node.name, function))
       for key, value in body_node.attr.items():
         if key == "_class":
           continue  # names that hold inside the function only
@@ -419,16 +383,11 @@ class _Inliner:
   def _name_outputs(self, name, node, refs):
     """Maps `node:output:index` of a function body to flat outputs."""
     if node.op in self.graph.library:
-      args = self.graph.library[node.op].signature.output_arg
+      signature = self.graph.library[node.op].signature
     else:
-      args = self.signatures[node.op].output_arg
+      signature = self.signatures[node.op]
     flat = 0
-    for arg in args:
-      count = 1
-      if arg.type_list_attr:
-        count = len(node.attr[arg.type_list_attr].list.type)
-      elif arg.number_attr:
-        count = node.attr[arg.number_attr].i
-      for i in range(count):
+    for arg in signature.output_arg:
+      for i in range(len(arg_dtypes(node, signature, arg))):
         refs[f"{name}:{arg.name}:{i}"] = TensorRef(node.name, flat)
         flat += 1

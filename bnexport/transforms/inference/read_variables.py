@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
+
+import numpy as np
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import constant, int_attr, type_attr
+from bnexport.graph.nodes import int_attr, type_attr
 from bnexport.graph.variables import read, variable_dtype, variable_of
+from bnexport.model import Model
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 _PLAIN = {
@@ -21,14 +25,19 @@ _PLAIN = {
   "RefNextIteration": "NextIteration",
 }
 _CARRIERS = frozenset(_PLAIN) | frozenset(_PLAIN.values())
-_HANDLE_READS = frozenset(
-  (
-    "ReadVariableOp",
-    "ResourceGather",
-    "ResourceGatherNd",
-    "VariableShape",
-  )
-)
+# What gives of a variable's value what the op gives of its handle.
+_BY_VALUE = {
+  "ReadVariableOp": "result = Identity(value, ^waits) {T=$T}",
+  "ResourceGather": """
+    axis = Const(^indices) {value=$batch_dims}
+    result = GatherV2(value, indices, axis, ^waits)
+      {Tparams=$T, Tindices=$Tindices}
+  """,
+  "ResourceGatherNd": """
+    result = GatherNd(value, indices, ^waits) {Tparams=$T, Tindices=$Tindices}
+  """,
+  "VariableShape": "result = Shape(value, ^waits) {T=$T, out_type=$out_type}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +53,7 @@ class ReadVariables:
 
   name: ClassVar[str] = "read_variables"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     for name in model.graph.topological(model.needed(control=True)):
       _make_plain(model.graph, model.graph.node(name))
     return []
@@ -72,7 +81,7 @@ def _make_plain(graph, node):
     node.op = _PLAIN.get(node.op, node.op)
     return
   source = graph.node(data[0].node)
-  if source.op == "VarHandleOp" or node.op in _HANDLE_READS:
+  if source.op == "VarHandleOp" or node.op in _BY_VALUE:
     _read_handle(graph, node, data)
 
 
@@ -83,7 +92,7 @@ def _read_handle(graph, node, data):
     return  # a table or another resource
   if node.op == "ReadVariableOp" and data[0].node == variable:
     return
-  if node.op not in _HANDLE_READS:
+  if node.op not in _BY_VALUE:
     raise TransformError(
       f"freeze variable '{variable}'",
       f"op '{node.op}' of node '{node.name}' uses its handle and has no form "
@@ -93,34 +102,15 @@ def _read_handle(graph, node, data):
   value = data[0]
   if value.node == variable and graph.op(variable) == "VarHandleOp":
     value = read(graph, variable)
-  dtype = type_attr(variable_dtype(graph, variable))
-  rest = data[1:]
-  if node.op == "ReadVariableOp":
-    op, attrs = "Identity", {"T": dtype}
-  elif node.op == "ResourceGather":
-    attrs = {
-      "Tparams": dtype,
-      "Tindices": node.attr["Tindices"],
-      "Taxis": type_attr(tf1.int32),
-    }
-    if node.attr["batch_dims"].i:
-      attrs["batch_dims"] = int_attr(node.attr["batch_dims"].i)
-    axis = node.attr["batch_dims"].i
-    op = "GatherV2"
-    rest.append(
-      constant(
-        graph,
-        node.name + "/axis",
-        axis,
-        tf1.int32,
-        [TensorRef(rest[0].node, 0, True)],
-      )
-    )
-  elif node.op == "ResourceGatherNd":
-    op = "GatherNd"
-    attrs = {"Tparams": dtype, "Tindices": node.attr["Tindices"]}
-  else:
-    op = "Shape"
-    attrs = {"T": dtype, "out_type": node.attr["out_type"]}
-  inputs = [value] + rest + graph.control_inputs(node.name)
-  graph.become(node.name, op, inputs, attrs)
+  batch_dims = node.attr["batch_dims"].i if "batch_dims" in node.attr else 0
+  Emitter(graph).become(
+    node.name,
+    _BY_VALUE[node.op],
+    value=value,
+    indices=data[1:],
+    T=type_attr(variable_dtype(graph, variable)),
+    Tindices=node.attr.get("Tindices"),
+    out_type=node.attr.get("out_type"),
+    batch_dims=np.int32(batch_dims),
+    result={"batch_dims": int_attr(batch_dims)} if batch_dims else None,
+  )

@@ -4,37 +4,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
+from bnexport.analysis import arithmetic
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.graph.origins import STORED_VIEWS, origin_of
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 # A keep probability is told from any other scalar by trying two values.
 _TRIALS = (0.25, 0.5)
-_SCALAR = {
-  "Add": np.add,
-  "AddV2": np.add,
-  "Sub": np.subtract,
-  "Mul": np.multiply,
-  "RealDiv": np.divide,
-  "Div": np.divide,
-  "Neg": np.negative,
-  "Reciprocal": lambda a: 1 / a,
-  "Inv": lambda a: 1 / a,
-  "Maximum": np.maximum,
-  "Minimum": np.minimum,
-}
-_SAME = (
-  ops.IDENTITIES
-  | ops.ENTERS
-  | ops.RESHAPES
-  | ops.RESOURCE_READS
-  | {
-    "Cast",
-  }
+_SCALAR = arithmetic.select(
+  "Add AddV2 Div Inv Maximum Minimum Mul Neg RealDiv Reciprocal Sub"
 )
 
 
@@ -53,7 +37,7 @@ class RemoveDropout:
 
   name: ClassVar[str] = "remove_dropout"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told = model.graph, []
     order = graph.topological(model.needed())
     needed = set(order)
@@ -63,7 +47,7 @@ class RemoveDropout:
       if found is None:
         continue
       x, dropped = found
-      graph.redirect(TensorRef(dropped), x)
+      graph.substitute({TensorRef(dropped): x})
       if dropped in outputs:
         attrs = {"T": graph.node(dropped).attr["T"]}
         graph.become(dropped, "Identity", [x], attrs)
@@ -157,15 +141,14 @@ def _number(graph, ref, trial, depth=0):
       return None
     return trial
   refs = graph.data_inputs(ref.node)
-  if node.op in _SAME:
+  if node.op in STORED_VIEWS:
     return _number(graph, refs[0], trial, depth + 1)
   if node.op not in _SCALAR:
     return None
   values = [_number(graph, r, trial, depth + 1) for r in refs]
   if any(value is None for value in values):
     return None
-  with np.errstate(all="ignore"):
-    return float(_SCALAR[node.op](*values))
+  return float(arithmetic.compute(node, values))
 
 
 class _Mask:
@@ -174,10 +157,7 @@ class _Mask:
   @staticmethod
   def of(graph, ref):
     """Returns a function from a trial rate to the probability, or None."""
-    node = graph.node(ref.node)
-    while node.op in _SAME:
-      ref = graph.data_inputs(node.name)[0]
-      node = graph.node(ref.node)
+    node = graph.node(origin_of(graph, ref, STORED_VIEWS).node)
     if node.op == "Floor":
       return _Mask._floor(graph, graph.data_inputs(node.name)[0])
     if node.op in ("GreaterEqual", "Greater", "Less", "LessEqual"):
@@ -212,9 +192,7 @@ class _Mask:
 
 def _is_uniform(graph, ref):
   """Whether a tensor is uniform in [0, 1), as tf.random_uniform spells it."""
-  node = graph.node(ref.node)
-  while node.op in _SAME:
-    node = graph.node(graph.data_inputs(node.name)[0].node)
+  node = graph.node(origin_of(graph, ref, STORED_VIEWS).node)
   if node.op in (
     "RandomUniform",
     "StatelessRandomUniform",

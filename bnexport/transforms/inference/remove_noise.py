@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.analysis.dependence import DATA, Dependence
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.model import Model
 
 _MEANS = {
   "RandomStandardNormal": 0.0,
@@ -31,8 +32,9 @@ class RemoveNoise:
 
   name: ClassVar[str] = "remove_noise"
 
-  def apply(self, model):
-    graph, told = model.graph, []
+  def apply(self, model: Model) -> List[str]:
+    graph = model.graph
+    told: List[str] = []
     order = graph.topological(model.needed())
     if not any(ops.is_random(graph.op(name)) for name in order):
       return told
@@ -48,7 +50,7 @@ class RemoveNoise:
           and _mean(graph, noise) == 0
           and _mean(graph, x) is None
         ):
-          graph.redirect(TensorRef(name), x)
+          graph.substitute({TensorRef(name): x})
           told.append(f"removed noise '{noise}' from '{x}'")
           break
     model.warnings.extend(

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +24,10 @@ class RemoveSideEffects:
 
   name: ClassVar[str] = "remove_side_effects"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
-    conditional = _conditional(model)
+    order = graph.topological(model.needed(control=True))
+    contexts = Contexts(graph, order)
     seen = dict.fromkeys(model.needed())
     stack = list(seen)
     dropped = 0
@@ -32,7 +35,7 @@ class RemoveSideEffects:
       name = stack.pop()
       control = graph.control_inputs(name)
       data = graph.data_inputs(name)
-      kept = [] if data else _pivots(graph, control, conditional)
+      kept = [] if data else _pivots(graph, control, contexts)
       if control != kept:
         dropped += len(set(control) - set(kept))
         graph.set_inputs(name, data + kept)
@@ -47,27 +50,11 @@ class RemoveSideEffects:
     ]
 
 
-def _conditional(model):
-  """Nodes that a conditional may leave out or a loop repeat."""
-  graph = model.graph
-  needed = model.needed(control=True)
-  found = set()
-  for name in graph.topological(needed):
-    op = graph.op(name)
-    if (
-      op in ops.SWITCHES
-      or op in ops.ENTERS
-      or any(ref.node in found for ref in graph.inputs(name))
-    ):
-      found.add(name)
-  return found
-
-
-def _pivots(graph, control, conditional):
+def _pivots(graph, control, contexts):
   """The conditional nodes to wait for: never an update or a check itself."""
   pivots, stack, seen = [], list(control), set()
   for ref in stack:
-    if ref in seen or ref.node not in conditional:
+    if ref in seen or not contexts.is_inside(ref):
       continue
     seen.add(ref)
     op = graph.op(ref.node)

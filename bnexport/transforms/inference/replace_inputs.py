@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
-from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import static_shape, type_attr
-from bnexport.mending.mending import read_dtype
+from bnexport.graph.nodes import static_shape
+from bnexport.graph.placeholders import (
+  cut_dtype,
+  placeholder_attrs,
+  placeholder_name,
+)
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 
@@ -27,7 +31,7 @@ class ReplaceInputs:
 
   name: ClassVar[str] = "replace_inputs"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     told = []
     inputs = []
     for ref in model.inputs + _defaults_from_data(model):
@@ -59,64 +63,30 @@ def _defaults_from_data(model):
   )
 
 
-def _dtype(model, ref):
-  """DataType enum of a tensor; its readers tell it where its op is unknown.
-
-  Raises:
-    TransformError: nobody knows them either.
-  """
-  graph, signatures = model.graph, model.signatures
-  node = graph.node(ref.node)
-  if node.op in signatures:
-    return signatures.output_dtypes(node)[ref.index]
-  for name in graph.readers_of(ref):
-    reader = graph.node(name)
-    if reader.op in signatures:
-      return read_dtype(reader, ref, signatures)
-  raise TransformError(
-    f"cut at '{ref}'",
-    f"TensorFlow knows neither its op '{node.op}' nor one that reads it, so "
-    "nothing tells its dtype",
-    "cut behind it",
-  )
+def _attrs(model, ref):
+  """Attributes of the placeholder that a tensor becomes."""
+  dtype = cut_dtype(model.graph, ref, model.signatures)
+  shape = static_shape(model.graph, ref)
+  if shape:
+    shape = (None,) + tuple(None if s < 0 else s for s in shape[1:])
+  return placeholder_attrs(dtype, tf1.TensorShape(shape))
 
 
 def _replace(model, ref):
-  graph = model.graph
-  node = graph.node(ref.node)
-  dtype = _dtype(model, ref)
-  shape = static_shape(graph, ref)
-  if shape:
-    shape = (None,) + tuple(None if s < 0 else s for s in shape[1:])
-  attrs = {
-    "dtype": type_attr(dtype),
-    "shape": tf1.AttrValue(shape=tf1.TensorShape(shape).as_proto()),
-  }
+  graph, attrs = model.graph, _attrs(model, ref)
   if ref.index:
-    name = f"{ref.node}_{ref.index}"
-    new = TensorRef(graph.add("Placeholder", name, (), attrs).name)
-    graph.redirect(ref, new)
+    made = graph.add("Placeholder", placeholder_name(ref), (), attrs)
+    new = TensorRef(made.name)
+    graph.substitute({ref: new})
     return new
   # The name goes to the placeholder; what else the node gives keeps it alive.
-  old = node.name
-  readers = graph.readers_of(ref)
-  others = [
-    r
-    for r in graph.readers(old)
-    if r not in readers
-    or any(other.node == old and other != ref for other in graph.inputs(r))
-  ]
+  node = graph.node(ref.node)
+  others = [other for other in graph.reads(node.name) if other != ref]
   if others:
-    rest = graph.add(node.op, old + "/uncut", graph.inputs(old), node.attr)
-    for reader in others:
-      graph.set_inputs(
-        reader,
-        [
-          TensorRef(rest.name, other.index, other.control)
-          if other.node == old and other != ref
-          else other
-          for other in graph.inputs(reader)
-        ],
-      )
-  graph.become(old, "Placeholder", (), attrs)
+    inputs = graph.inputs(node.name)
+    rest = graph.add(node.op, node.name + "/uncut", inputs, node.attr)
+    graph.substitute(
+      {other: other._replace(node=rest.name) for other in others}
+    )
+  graph.become(node.name, "Placeholder", (), attrs)
   return ref

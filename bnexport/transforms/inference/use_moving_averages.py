@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
-from bnexport.graph import ops
+from bnexport.graph import Graph, ops
 from bnexport.graph.variables import variable_of
+from bnexport.model import Model
+from bnexport.model.checkpoint import Values
 
 _SHADOW = "/ExponentialMovingAverage"
 
@@ -33,20 +35,8 @@ class UseMovingAverages:
 
   name: ClassVar[str] = "use_moving_averages"
 
-  def apply(self, model):
-    shadows = _shadows(model.graph)
-    used = 0
-    # All of them: which moving statistics are needed is not known yet.
-    for name in model.graph.names():
-      if model.graph.op(name) not in ops.VARIABLES:
-        continue
-      saved = model.values.find(shadows.get(name, name + _SHADOW))
-      if saved is None and name in model.values:
-        own = model.values.find(name).key + _SHADOW
-        saved = model.values.find(own)
-      if saved is not None:
-        model.values.prefer(name, saved)
-        used += 1
+  def apply(self, model: Model) -> List[str]:
+    used = 0 if model.values is None else _use(model.graph, model.values)
     if not used:
       raise TransformError(
         "use moving averages",
@@ -54,6 +44,23 @@ class UseMovingAverages:
         "leave --moving_averages out",
       )
     return [f"{used} variables have the values of their moving averages"]
+
+
+def _use(graph: Graph, values: Values) -> int:
+  """Takes values from shadows where there are some; returns how many."""
+  shadows, used = _shadows(graph), 0
+  # All of them: which moving statistics are needed is not known yet.
+  for name in graph.names():
+    if graph.op(name) not in ops.VARIABLES:
+      continue
+    saved = values.find(shadows.get(name, name + _SHADOW))
+    own = values.find(name) if saved is None else None
+    if own is not None:
+      saved = values.find(own.key + _SHADOW)
+    if saved is not None:
+      values.prefer(name, saved)
+      used += 1
+  return used
 
 
 def _shadows(graph):

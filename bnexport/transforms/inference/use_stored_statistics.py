@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 import numpy as np
 
@@ -17,20 +17,22 @@ from bnexport.analysis.dependence import (
   uses_batch,
 )
 from bnexport.batchnorm.averages import Averages
-from bnexport.batchnorm.fixed_points import source_of
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.reshaping import shape_for
 from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
   constant,
   in_scope,
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import Frames, read, variable_dtype
-from bnexport.tf1 import tf1
+from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.variables import read, variable_dtype
+from bnexport.model import Model
+from bnexport.text import Emitter
 
 _KEEP = "--keep_batch_statistics=%s"
 
@@ -59,7 +61,7 @@ class UseStoredStatistics:
   name: ClassVar[str] = "use_stored_statistics"
   keep: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return _Replacement(model, self.keep).run()
 
 
@@ -69,12 +71,13 @@ class _Replacement:
   def __init__(self, model, keep):
     self.model = model
     self.graph = model.graph
+    self.emitter = Emitter(model.graph, model.signatures)
     self.keep = keep
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
-    self.averages = Averages(self.graph, self.needed)
+    self.averages = Averages.read(self.graph, self.needed)
     self.shared = SharedNorms(self.graph, self.averages)
-    self.frames = Frames(self.graph, self.order)
+    self.contexts = Contexts(self.graph, self.order)
     self.sources = {}  # of what was replaced, with a name for messages
     self.told = []
 
@@ -82,7 +85,9 @@ class _Replacement:
     self._ops()
     self._spelled_out()
     self._remove_noise()
-    self.model.averages = frozenset(a.variable for a in self.averages.all)
+    self.model.decisions.averages = frozenset(
+      a.variable for a in self.averages.all
+    )
     self._look_at_rest()
     return self.told
 
@@ -135,14 +140,14 @@ class _Replacement:
   def _use(self, node, form, stored):
     """Makes an op use stored averages instead of the batch's statistics."""
     x = form.input(self.graph, node.name, "x")
-    self.sources[source_of(self.graph, x)] = node.name
-    frame = self.frames.of(node.name)
+    self.sources[origin_of(self.graph, x, VIEWS)] = node.name
+    frame = self.contexts.frame(node.name)
     for which, variable, ref in stored:
       if ref != form.input(self.graph, node.name, which):
         dtype = variable_dtype(self.graph, variable)
-        ref = self.frames.carry(ref, dtype, frame)
+        ref = self.contexts.carry(ref, dtype, frame)
         self.graph.set_input(node.name, form.slot(which), ref)
-      self.model.stored[form.output(node.name, which)] = variable
+      self.model.decisions.stored[form.output(node.name, which)] = variable
       self.told.append(
         f"norm '{node.name}' uses '{variable}' for its batch {which}"
       )
@@ -209,8 +214,8 @@ class _Replacement:
           "Identity",
           "ReadVariableOp",
         ):
-          self.model.settled[TensorRef(reader)] = ref
-          self.graph.redirect(TensorRef(reader), ref, self.needed)
+          self.model.decisions.corrections[TensorRef(reader)] = ref
+          self.graph.substitute({TensorRef(reader): ref}, self.needed)
 
   def _replace(self, ref, variable):
     graph = self.graph
@@ -218,31 +223,21 @@ class _Replacement:
     dtype = variable_dtype(graph, variable)
     shape = shape_for(self.model, ref, variable)
     if shape is not None:
-      base = f"{ref.node}/stored"
-      size = constant(graph, base + "/shape", np.array(shape, np.int32))
-      value = TensorRef(
-        graph.add(
-          "Reshape",
-          base,
-          [value, size],
-          {"T": type_attr(dtype), "Tshape": type_attr(tf1.int32)},
-        ).name
-      )
-    wanted = self.model.signatures.output_dtypes(graph.node(ref.node))[
-      ref.index
-    ]
+      text = """
+        stored/shape = Const() {value=$shape}
+        stored = Reshape(value, stored/shape)
+      """
+      shape = np.array(shape, np.int32)
+      made = self.emitter.emit(ref.node, text, value=value, shape=shape)
+      value = made["stored"]
+    wanted = self.model.dtype(ref).as_datatype_enum
     if wanted != dtype:
-      value = TensorRef(
-        graph.add(
-          "Cast",
-          f"{ref.node}/cast",
-          [value],
-          {"SrcT": type_attr(dtype), "DstT": type_attr(wanted)},
-        ).name
-      )
-    value = self.frames.carry(value, wanted, self.frames.of(ref.node))
-    graph.redirect(ref, value, self.needed)
-    self.model.stored[ref] = variable
+      text, to = "cast = Cast(value) {DstT=$to}", type_attr(wanted)
+      value = self.emitter.emit(ref.node, text, value=value, to=to)["cast"]
+    frame = self.contexts.frame(ref.node)
+    value = self.contexts.carry(value, wanted, frame)
+    graph.substitute({ref: value}, self.needed)
+    self.model.decisions.stored[ref] = variable
     self.told.append(
       f"stored '{variable}' takes the place of batch statistic '{ref}'"
     )
@@ -281,7 +276,7 @@ class _Replacement:
       neutral = np.array(1 if combined == "Mul" else 0)
       value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
     self.graph.set_input(name, slot, value)
-    self.model.is_noise_removed = True
+    self.model.decisions.is_noise_removed = True
     self.told.append(f"removed the random adjustment '{ref.node}'")
 
   # Choosing an average.
@@ -315,13 +310,15 @@ class _Replacement:
       node = self.graph.node(name)
       if uses_batch(node):
         x = op_form(node.op).input(self.graph, name, "x")
-        kept[source_of(self.graph, x)] = name
+        kept[origin_of(self.graph, x, VIEWS)] = name
       elif reduces_batch(self.graph, node) and any(
         dependence(r) == DATA for r in self.graph.data_inputs(name)
       ):
         self._look_at_statistic(name, kept)
     asked = [name for name in kept.values() if self._is_kept(name)]
-    self.model.unaveraged = tuple(n for n in kept.values() if n not in asked)
+    self.model.decisions.unaveraged = tuple(
+      n for n in kept.values() if n not in asked
+    )
     for name in asked:
       self.model.warnings.append(
         f"norm '{name}' keeps computing its own statistics: as asked"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.graph import ops
 from bnexport.graph.nodes import type_attr
@@ -14,6 +14,7 @@ from bnexport.graph.variables import (
   variable_dtype,
   variable_of,
 )
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class UseWrittenValues:
 
   name: ClassVar[str] = "use_written_values"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     return [_become_written(model, name) for name in _updated_reads(model)]
 
 
@@ -92,7 +93,7 @@ def _become_written(model, name):
   before, value = graph.data_inputs(update)[:2]
   variable = variable_of(graph, before)
   dtype = variable_dtype(graph, variable)
-  if variable in model.averages:
+  if variable in model.decisions.averages:
     become, inputs = "Identity", [_value(graph, before)]
   elif op in ops.ASSIGN:
     become, inputs = "Identity", [value]
@@ -101,7 +102,7 @@ def _become_written(model, name):
     inputs = [_value(graph, before), value]
   inputs += graph.control_inputs(name)
   graph.become(name, become, inputs, {"T": type_attr(dtype)})
-  if variable in model.averages:
+  if variable in model.decisions.averages:
     return f"'{name}' is the stored average '{variable}'"
   return f"'{name}' is the value that the update of '{variable}' would write"
 

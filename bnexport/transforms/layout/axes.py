@@ -10,8 +10,7 @@ import numpy as np
 
 from bnexport.analysis.shapes import REDUCTIONS, flag, slice_parts, squeezed
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import constant_value, type_attr
-from bnexport.tf1 import tf1
+from bnexport.graph.nodes import constant_value
 from bnexport.transforms.layout.views import (
   RANKS,
   keeps_order,
@@ -244,19 +243,19 @@ def _shape(conversion, node):
   """The shape as it was, as readers count on its order, from its twin's."""
   (x,) = conversion.graph.data_inputs(node.name)
   rank = conversion.rank[x]
-  twin = TensorRef(
-    conversion.add(
-      "Shape", node.name + "/NHWC", conversion.inputs(node), dict(node.attr)
-    ).name
+  twin = conversion.add(
+    "Shape", node.name + "/NHWC", conversion.inputs(node), dict(node.attr)
   )
-  rows = conversion.vector(x, node.name + "/NCHW/indices", to_first(rank))
-  dtype = conversion.dtype(twin)
-  node.op = "Gather"
-  node.attr.clear()
-  node.attr["Tparams"].CopyFrom(type_attr(dtype))
-  node.attr["Tindices"].CopyFrom(type_attr(tf1.int32))
+  text = """
+    NCHW/indices = Const(^beside) {value=$order}
+    result = Gather(sizes, NCHW/indices, ^waits)
+  """
+  order = np.int32(to_first(rank))
+  conversion.emitter.become(
+    node.name, text, sizes=twin, beside=conversion.beside(x), order=order
+  )
   conversion.sizes_stand_for(TensorRef(node.name), to_last(rank), twin)
-  return conversion.settle(node, [twin, rows])
+  return True
 
 
 def _whole(conversion, node):

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import called_functions
+from bnexport.model import Model
 from bnexport.transforms.layout import rules
 from bnexport.transforms.layout.views import Twins
 
@@ -37,7 +38,7 @@ class ConvertLayout:
   name: ClassVar[str] = "convert_layout"
   data_format: str = "NHWC"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     if self.data_format != "NHWC":
       raise TransformError(
         f"convert the layout to '{self.data_format}'",
@@ -136,7 +137,7 @@ class _Conversion(Twins):
         if reader not in members and reader not in self.added
       ]
       if strangers:
-        self.graph.redirect(ref, self.channels_first(ref), strangers)
+        self.graph.substitute({ref: self.channels_first(ref)}, strangers)
 
   def _restore_outputs(self):
     last_index = {}
@@ -153,39 +154,27 @@ class _Conversion(Twins):
       self.channels_first(TensorRef(name, index))
       for index in range(last_index + 1)
     ]
-    dtypes = [self.dtype(view) for view in views]
     twin = self.add(
       node.op, name + "/NHWC", graph.inputs(name), dict(node.attr)
-    ).name
-    for reader in graph.readers(name):
-      graph.set_inputs(
-        reader,
-        [
-          ref._replace(node=twin)
-          if ref.node == name and not ref.control
-          else ref
-          for ref in graph.inputs(reader)
-        ],
-      )
-    node.attr.clear()
+    ).node
+    graph.substitute(
+      {
+        ref: ref._replace(node=twin)
+        for ref in graph.reads(name)
+        if not ref.control
+      }
+    )
     if last_index:
       # A Transpose has one output, and this name several.
-      node.op = "IdentityN"
-      node.attr["T"].list.type.extend(dtypes)
-      graph.set_inputs(
-        name,
-        [
-          view._replace(node=twin) if view.node == name else view
-          for view in views
-        ],
-      )
+      views = [
+        view._replace(node=twin) if view.node == name else view
+        for view in views
+      ]
+      self.emitter.become(name, "result = IdentityN(views)", views=views)
       return
     view = graph.node(views[0].node)
-    node.op = view.op
-    for key, value in view.attr.items():
-      node.attr[key].CopyFrom(value)
-    graph.set_inputs(name, graph.inputs(view.name))
-    graph.redirect(views[0], TensorRef(name))
+    graph.become(name, view.op, view.input, view.attr)
+    graph.substitute({views[0]: TensorRef(name)})
     graph.remove([view.name])
 
 

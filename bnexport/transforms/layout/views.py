@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnexport.analysis.shapes import Shapes
+from bnexport.analysis.shape_rules import DerivedShapes
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import constant, constant_value, type_attr
-from bnexport.graph.variables import Frames
+from bnexport.graph.contexts import Contexts
+from bnexport.graph.nodes import constant, constant_value
+from bnexport.graph.origins import viewed
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 # A batch of rows, of images, of volumes: where there are spatial axes.
@@ -42,6 +44,7 @@ class Twins:
   Attributes:
     model: what is converted.
     graph: its graph, edited in place.
+    emitter: adds nodes to the graph.
     order: the nodes that the outputs need, inputs first.
     shapes: of the tensors as they were.
     fed: names of nodes whose tensors are fed: those stay what they are.
@@ -55,15 +58,16 @@ class Twins:
   def __init__(self, model):
     self.model = model
     self.graph = model.graph
+    self.emitter = Emitter(model.graph, model.signatures)
     self.order = self.graph.topological(model.needed(control=True))
-    self.shapes = Shapes(self.graph, self.order)
+    self.shapes = DerivedShapes(self.graph, self.order)
     self.fed = {ref.node for ref in model.inputs}
     self.rank = {}
     self.turned = {}
     self.loops = set()
     self.rewritten = set()
     self.added = set()
-    self._frames = Frames(self.graph, self.order)
+    self._contexts = Contexts(self.graph, self.order)
     self._last = {}
     self._first = {}
     self._gathered = {}
@@ -75,7 +79,7 @@ class Twins:
     if ref not in self._last:
       shape = self.shapes.of(ref) or (-1,) * rank
       self._last[ref] = self._moved(
-        ref, to_last(rank), shape, "/NHWC" if rank < 5 else "/NDHWC", ref.node
+        ref, to_last(rank), shape, "NHWC" if rank < 5 else "NDHWC", ref
       )
     return self._last[ref]
 
@@ -90,8 +94,8 @@ class Twins:
         ref,
         to_first(rank),
         [shape[axis] for axis in to_last(rank)],
-        "/NCHW" if rank < 5 else "/NCDHW",
-        ref.node,
+        "NCHW" if rank < 5 else "NCDHW",
+        ref,
       )
     return self._first[ref]
 
@@ -122,9 +126,9 @@ class Twins:
       if len(shape) == rank - 1:
         # [C, 1, 1]: the batch is left to broadcasting.
         perm = tuple(range(1, rank - 1)) + (0,)
-        self._last[key] = self._moved(plain, perm, shape, "/HWC", ref.node)
+        self._last[key] = self._moved(plain, perm, shape, "HWC", ref)
       else:
-        self._last[key] = self._with_channels(plain, ref.node)
+        self._last[key] = self._with_channels(plain, ref)
     return self._last[key]
 
   def gathered(self, ref, order):
@@ -145,42 +149,49 @@ class Twins:
     node = self.graph.node(ref.node)
     parts = self.graph.data_inputs(ref.node)
     if node.op == "Pack" and len(parts) == len(order):
-      return TensorRef(
-        self.add(
-          "Pack", name, [parts[axis] for axis in order], dict(node.attr)
-        ).name
+      return self.add(
+        "Pack", name, [parts[axis] for axis in order], dict(node.attr)
       )
-    rows = self.vector(ref, name + "/indices", order)
-    attrs = {
-      "Tparams": type_attr(self.dtype(ref)),
-      "Tindices": type_attr(tf1.int32),
-    }
-    return TensorRef(self.add("Gather", name, [ref, rows], attrs).name)
+    text = """
+      NHWC/indices = Const(^beside) {value=$order}
+      NHWC = Gather(x, NHWC/indices)
+    """
+    made = self.emit(
+      ref.node, text, x=ref, beside=self.beside(ref), order=np.int32(order)
+    )
+    return made["NHWC"]
 
   # Making.
 
   def dtype(self, ref):
     """DataType enum of a tensor."""
-    return self.model.signatures.output_dtypes(self.graph.node(ref.node))[
-      ref.index
-    ]
+    return self.model.dtype(ref).as_datatype_enum
 
   def output_count(self, node):
     return len(self.model.signatures.output_dtypes(node))
 
   def add(self, op, name, inputs, attrs):
     """Adds a node that reads what the refs name by now."""
-    node = self.graph.add(op, name, inputs, attrs)
-    node.attr.pop("_output_shapes", None)
-    self.added.add(node.name)
-    return node
+    made = self.emitter.add(op, name, inputs, attrs)
+    self.graph.node(made.node).attr.pop("_output_shapes", None)
+    self.added.add(made.node)
+    return made
+
+  def emit(self, scope, notation, **bindings):
+    """Adds nodes that read what the refs name by now; see Emitter.emit."""
+    made = self.emitter.emit(scope, notation, **bindings)
+    self.added.update(ref.node for ref in made.values())
+    return made
+
+  def beside(self, ref):
+    """Control inputs that put a constant into the frame of a tensor."""
+    in_loop = self._contexts.frame(ref.node)
+    return [TensorRef(ref.node, 0, True)] if in_loop else []
 
   def vector(self, beside, name, values, dtype=tf1.int32):
     """A Const in the frame of another tensor."""
-    control = ()
-    if self._frames.of(beside.node):
-      control = [TensorRef(beside.node, 0, True)]
-    return constant(self.graph, name, np.asarray(values), dtype, control)
+    values, control = np.asarray(values), self.beside(beside)
+    return constant(self.graph, name, values, dtype, control)
 
   def follow(self, node, inputs, rank, outputs=(0,)):
     """Sets a node's data inputs; these outputs of it are channels last."""
@@ -214,44 +225,51 @@ class Twins:
     if plain != refs:
       self.graph.set_inputs(node.name, plain)
 
-  def _moved(self, ref, perm, shape, suffix, beside):
-    """Moves axes: in a constant, by a Reshape where that does, or for real."""
-    name = ref.node + suffix
-    folded = self._folded(ref, perm, name)
+  def _moved(self, ref, perm, shape, label, beside):
+    """Moves axes: in a constant, by a Reshape where that does, or for real.
+
+    Args:
+      ref: the tensor.
+      perm: how they are moved.
+      shape: of the tensor.
+      label: what the result is called below the tensor's node.
+      beside: a tensor of the same frame that was there before.
+    """
+    folded = self._folded(ref, perm, f"{ref.node}/{label}")
     if folded is not None:
       return folded
+    op, argument, value = "Transpose", "perm", perm
     if keeps_order(shape, perm) and list(shape).count(-1) <= 1:
       op, argument, value = "Reshape", "shape", [shape[a] for a in perm]
-    else:
-      op, argument, value = "Transpose", "perm", perm
-    how = self.vector(TensorRef(beside), name + "/" + argument, value)
-    attrs = {
-      "T": type_attr(self.dtype(ref)),
-      "T" + argument: type_attr(tf1.int32),
-    }
-    return TensorRef(self.add(op, name, [ref, how], attrs).name)
+    text = f"""
+      {label}/{argument} = Const(^beside) {{value=$value}}
+      {label} = {op}(x, {label}/{argument})
+    """
+    made = self.emit(
+      ref.node, text, x=ref, beside=self.beside(beside), value=np.int32(value)
+    )
+    return made[label]
 
   def _folded(self, ref, perm, name):
     """The constant with its axes moved; None where `ref` is not constant."""
-    controls, source = [], ref.node
-    while self.graph.op(source) == "Identity":
-      controls.extend(self.graph.control_inputs(source))
-      source = self.graph.data_inputs(source)[0].node
-    if self.graph.op(source) != "Const":
+    views = [view.node for view in viewed(self.graph, ref, ("Identity",))]
+    source = self.graph.node(views[-1])
+    if source.op != "Const":
       return None
     value = constant_value(self.graph, ref, _LARGEST_FOLDED)
     if value is None:
       return None
     # They place a constant in a branch or a frame.
-    controls.extend(self.graph.control_inputs(source))
-    dtype = self.graph.node(source).attr["dtype"].type
+    controls = [r for view in views for r in self.graph.control_inputs(view)]
+    dtype = source.attr["dtype"].type
     return constant(
       self.graph, name, np.transpose(value, perm), dtype, controls
     )
 
   def _with_channels(self, ref, beside):
     """A tensor of spatial axes only, with an axis for the channels added."""
-    name = ref.node + "/HWC"
-    axis = self.vector(TensorRef(beside), name + "/dim", -1)
-    attrs = {"T": type_attr(self.dtype(ref)), "Tdim": type_attr(tf1.int32)}
-    return TensorRef(self.add("ExpandDims", name, [ref, axis], attrs).name)
+    text = """
+      HWC/dim = Const(^beside) {value=<int32 -1>}
+      HWC = ExpandDims(x, HWC/dim)
+    """
+    return self.emit(ref.node, text, x=ref, beside=self.beside(beside))["HWC"]

@@ -39,7 +39,7 @@ def obstacle(graph, node):
   return None
 
 
-def hoist(graph, around):
+def hoist(graph, uses):
   """Moves fake quantizations up to the op whose 32 bits they could cut.
 
   Between the two stand only ops that are read by nobody else and commute with
@@ -52,7 +52,7 @@ def hoist(graph, around):
   for node in graph:
     if node.op != OP or obstacle(graph, node):
       continue
-    chain = _chain(graph, around, node.name)
+    chain = _chain(graph, uses, node.name)
     if chain:
       _move(graph, node.name, chain)
       told.append(
@@ -61,14 +61,17 @@ def hoist(graph, around):
   return told
 
 
-def _chain(graph, around, name):
-  """Nodes to move over, the nearest first; empty where it is of no use."""
+def _chain(graph, uses, name):
+  """Nodes to move over, the nearest first; empty where it is of no use.
+
+  Each may be read by the next one alone, which an `origin_of` does not ask.
+  """
   chain, reader = [], name
   while True:
     above = graph.data_inputs(reader)[0].node
     if graph.op(above) in WIDE:
       return chain
-    if graph.op(above) not in _MONOTONE or not around.is_inner(above, reader):
+    if graph.op(above) not in _MONOTONE or not uses.is_inner(above, reader):
       return []
     chain.append(above)
     reader = above

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import re
-from typing import ClassVar, Dict, List
+from typing import ClassVar, Dict, List, Tuple
 
 import numpy as np
 
 from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
-from bnexport.transforms.uses import Surroundings
+from bnexport.transforms.uses import Uses
 
 # What insert_logging(op=RequantizationRange, show_name=true,
 # message="__requant_min_max:") prints, among whatever else is in the log.
@@ -58,24 +58,24 @@ class FreezeRequantizationRanges:
   min_percentile: float = 5.0
   max_percentile: float = 5.0
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told = model.graph, []
     measured = _read_log(self.min_max_log_file)
     for name in measured:
       _check(graph, name)
-    ends, around = protected(model), Surroundings(model)
+    ends, uses = protected(model), Uses(model)
     for name, (lows, highs) in measured.items():
       if name in ends:
         told.append(f"left range '{name}' as it is: it is an output")
       elif name in graph:
         low = _percentile(lows, _share(self.min_percentile))
         high = _percentile(highs, 1 - _share(self.max_percentile))
-        _freeze(graph, around, name, low, high)
+        _freeze(graph, uses, name, low, high)
         told.append(f"froze range '{name}' to [{low:g}, {high:g}]")
     return told
 
 
-def _read_log(path) -> Dict[str, List]:
+def _read_log(path: str) -> Dict[str, Tuple[List[float], List[float]]]:
   """Minima and maxima by node, in the order of the log.
 
   Raises:
@@ -90,11 +90,13 @@ def _read_log(path) -> Dict[str, List]:
       str(error.message).split("\n")[0],
       "give the file the log was written to",
     ) from error
-  measured = collections.OrderedDict()
+  measured: Dict[str, Tuple[List[float], List[float]]] = {}
   for line in lines:
     found = _RECORD.search(line)
-    ends = found and [_number(found[end]) for end in ("min", "max")]
-    if ends and np.isfinite(ends).all():
+    if found is None:
+      continue
+    ends = [_number(found[end]) for end in ("min", "max")]
+    if np.isfinite(ends).all():
       lows, highs = measured.setdefault(found["name"], ([], []))
       lows.append(ends[0])
       highs.append(ends[1])
@@ -141,12 +143,16 @@ def _percentile(values, fraction):
   return np.float32(sorted(values)[min(max(index, 0), len(values) - 1)])
 
 
-def _freeze(graph, around, name, low, high):
+def _freeze(graph, uses, name, low, high):
   control = graph.control_inputs(name)
-  control += around.beside(graph.data_inputs(name)[0])
+  control += uses.beside(graph.data_inputs(name)[0])
   low = constant(graph, name + "/frozen_min", low, control=control)
   high = constant(graph, name + "/frozen_max", high, control=control)
-  graph.redirect(TensorRef(name, 0), low)
-  graph.redirect(TensorRef(name, 1), high)
-  graph.redirect(TensorRef(name, 0, control=True), low._replace(control=True))
-  around.remove_unread([name])
+  graph.substitute(
+    {
+      TensorRef(name, 0): low,
+      TensorRef(name, 1): high,
+      TensorRef(name, 0, control=True): low._replace(control=True),
+    }
+  )
+  uses.remove_unread([name])

@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import ClassVar, NamedTuple, Optional, Tuple
+from typing import ClassVar, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bnexport.analysis.shapes import flag
-from bnexport.analysis.static_shapes import StaticShapes
+from bnexport.analysis.shapes import Shapes, flag
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
-from bnexport.graph.nodes import bool_attr, constant, type_attr
+from bnexport.graph.nodes import constant, type_attr
+from bnexport.model import Model
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 from bnexport.transforms.quantizing import fake_quantization
 from bnexport.transforms.quantizing.quantized_ops import RULES
-from bnexport.transforms.uses import Surroundings
+from bnexport.transforms.uses import Uses
 
 _FLOAT = tf1.float32.as_datatype_enum
 
@@ -77,13 +78,13 @@ class QuantizeNodes:
   fallback_max: Optional[float] = None
   ignore_op: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     inputs = self._range("input")
     fallback = self._range("fallback")
     work = _Quantizer(model, fallback, frozenset(self.ignore_op))
     if inputs:
       work.quantize_placeholders(*inputs)
-    work.told += fake_quantization.hoist(model.graph, work.around)
+    work.told += fake_quantization.hoist(model.graph, work.uses)
     return work.run()
 
   def _range(self, what):
@@ -115,12 +116,13 @@ class _Quantizer:
 
   def __init__(self, model, fallback, ignored):
     self.told = []
-    self.around = Surroundings(model)
+    self.uses = Uses(model)
     self._model = model
     self._graph = model.graph
+    self._emitter = Emitter(model.graph, model.signatures)
     self._fallback = fallback
     self._ignored = ignored
-    self._shapes = StaticShapes(model.graph)
+    self._shapes = Shapes(model.graph)
     self._known = {}  # eight-bit forms of float tensors
     self._wide = {}  # 32-bit results, by what they are as float
     self._floats = []  # nodes that may turn out to be read by nobody
@@ -138,18 +140,21 @@ class _Quantizer:
         self.told.append(f"left input '{name}' float: it is an output")
         continue
       readers = graph.readers(name)
-      prefix = name + "_eightbit/"
-      eight_bit = _EightBit(
-        TensorRef(name),
-        constant(graph, prefix + "min", np.float32(low)),
-        constant(graph, prefix + "max", np.float32(high)),
-      )
+      text = """
+        min = Const() {value=$low}
+        max = Const() {value=$high}
+        dequantize = Dequantize(x, min, max) {T=quint8, mode=MIN_FIRST}
+      """
+      as_float = self._emitter.emit(
+        f"{name}_eightbit",
+        text,
+        x=name,
+        low=np.float32(low),
+        high=np.float32(high),
+      )["dequantize"]
       node.attr["dtype"].CopyFrom(type_attr(tf1.quint8))
-      as_float = graph.add(
-        "Dequantize", prefix + "dequantize", eight_bit, _dequantize_attrs()
-      ).name
-      graph.redirect(TensorRef(name), TensorRef(as_float), readers)
-      self._floats.append(as_float)
+      graph.substitute({TensorRef(name): as_float}, readers)
+      self._floats.append(as_float.node)
       self.told.append(
         f"input '{name}' takes quint8: 0 is {low:g} and 255 is {high:g}"
       )
@@ -165,7 +170,7 @@ class _Quantizer:
         if node.attr["T"].type == _FLOAT:
           reason = RULES[node.op].obstacle(graph, node, self._shapes.of)
           self._convert(node, reason, self._replace)
-    self.around.remove_unread(self._floats)
+    self.uses.remove_unread(self._floats)
     if self._count:
       self.told.append(
         "quantized %s"
@@ -200,16 +205,13 @@ class _Quantizer:
     if rule.plain is not None:
       values.insert(rule.plain, refs[rule.plain])
     attrs = {key: node.attr[key] for key in rule.attrs if key in node.attr}
-    attrs.update(dict.fromkeys(rule.types, type_attr(tf1.quint8)))
     if rule.result:
       attrs[rule.result] = type_attr(tf1.qint32)
     inputs = values + ranges + graph.control_inputs(name)
-    main = graph.add(rule.op, name + "/eightbit", inputs, attrs).name
+    main = self._emitter.add(rule.op, name + "/eightbit", inputs, attrs).node
     result = _EightBit.outputs(main)
     if rule.result:
-      result = self._requantize(
-        main + "/requantize", result, *self._range_of(main, refs[0])
-      )
+      result = self._requantize(main, result, *self._range_of(main, refs[0]))
       if not self._fallback:
         self._wide[TensorRef(name)] = main
     self._finish(name, result)
@@ -218,51 +220,38 @@ class _Quantizer:
     """Two tensors: the range that a 32-bit result is cut to."""
     graph = self._graph
     if self._fallback:
-      control = self.around.beside(beside)
+      control = self.uses.beside(beside)
       return [
         constant(graph, f"{main}/fallback_{end}", value, control=control)
         for end, value in zip(("min", "max"), np.float32(self._fallback))
       ]
-    node = graph.add(
-      "RequantizationRange",
-      main + "/requant_range",
-      _EightBit.outputs(main),
-      {"Tinput": type_attr(tf1.qint32)},
-    )
-    return TensorRef(node.name), TensorRef(node.name, 1)
+    wide = _EightBit.outputs(main)
+    text = "requant_range = RequantizationRange(wide)"
+    low = self._emitter.emit(main, text, wide=list(wide))["requant_range"]
+    return low, low._replace(index=1)
 
-  def _requantize(self, name, wide, low, high):
-    node = self._graph.add(
-      "Requantize",
-      name,
-      list(wide) + [low, high],
-      {"Tinput": type_attr(tf1.qint32), "out_type": type_attr(tf1.quint8)},
-    )
-    return _EightBit.outputs(node.name)
+  def _requantize(self, scope, wide, low, high):
+    text = "requantize = Requantize(wide, low, high) {out_type=quint8}"
+    made = self._emitter.emit(scope, text, wide=list(wide), low=low, high=high)
+    return _EightBit.outputs(made["requantize"].node)
 
   def _requantize_fake(self, node):
     """Cuts 32 bits to the range of a fake quantization."""
-    graph, name = self._graph, node.name
-    x, low, high = graph.data_inputs(name)
+    name, scope = node.name, node.name + "_eightbit"
+    x, low, high = self._graph.data_inputs(name)
     if x in self._wide:
       wide = self._wide[x]
     else:
-      wide = graph.add(
-        "QuantizeV2",
-        name + "_eightbit/quantize",
-        [x, low, high] + graph.control_inputs(name),
-        _quantize_attrs(tf1.qint32),
-      ).name
-    result = self._requantize(
-      name + "_eightbit/requantize", _EightBit.outputs(wide), low, high
-    )
+      text = "quantize = QuantizeV2(inputs) {T=qint32, mode=MIN_FIRST}"
+      inputs = self._graph.inputs(name)
+      made = self._emitter.emit(scope, text, inputs=inputs)
+      wide = made["quantize"].node
+    result = self._requantize(scope, _EightBit.outputs(wide), low, high)
     self._finish(name, result)
 
   def _finish(self, name, result):
-    waits = self._graph.control_inputs(name)
-    self._graph.become(
-      name, "Dequantize", list(result) + waits, _dequantize_attrs()
-    )
+    text = "result = Dequantize(eight_bit, ^waits) {T=quint8, mode=MIN_FIRST}"
+    self._emitter.become(name, text, eight_bit=list(result))
     self._known[TensorRef(name)] = result
     self._floats.append(name)
 
@@ -281,48 +270,22 @@ class _Quantizer:
 
   def _quantize(self, ref, reader):
     """Quantizes a tensor in the range it has when the graph runs."""
-    graph, control = self._graph, self.around.beside(ref)
     port = f"__port__{ref.index}" if ref.index else ""
-    prefix = f"{reader}_eightbit/{ref.node}{port}/"
-    float_attr, int_attr = type_attr(tf1.float32), type_attr(tf1.int32)
-    flat = graph.add(
-      "Reshape",
-      prefix + "reshape",
-      [
-        ref,
-        constant(
-          graph, prefix + "reshape_dims", np.int32([-1]), control=control
-        ),
-      ],
-      {"T": float_attr, "Tshape": int_attr},
+    text = """
+      reshape_dims = Const(^beside) {value=<int32 [1] -1>}
+      reshape = Reshape(x, reshape_dims)
+      reduction_dims = Const(^beside) {value=<int32 [1] 0>}
+      min = Min(reshape, reduction_dims) {keep_dims=false}
+      max = Max(reshape, reduction_dims) {keep_dims=false}
+      quantize = QuantizeV2(x, min, max) {T=quint8, mode=MIN_FIRST}
+    """
+    made = self._emitter.emit(
+      f"{reader}_eightbit/{ref.node}{port}",
+      text,
+      x=ref,
+      beside=self.uses.beside(ref),
     )
-    axes = constant(
-      graph, prefix + "reduction_dims", np.int32([0]), control=control
-    )
-    ends = [
-      graph.add(
-        op,
-        prefix + op.lower(),
-        [flat.name, axes],
-        {"T": float_attr, "Tidx": int_attr, "keep_dims": bool_attr(False)},
-      ).name
-      for op in ("Min", "Max")
-    ]
-    quantized = graph.add(
-      "QuantizeV2",
-      prefix + "quantize",
-      [ref] + ends,
-      _quantize_attrs(tf1.quint8),
-    )
-    return _EightBit.outputs(quantized.name)
-
-
-def _quantize_attrs(dtype):
-  return {"T": type_attr(dtype), "mode": tf1.AttrValue(s=b"MIN_FIRST")}
-
-
-def _dequantize_attrs():
-  return _quantize_attrs(tf1.quint8)
+    return _EightBit.outputs(made["quantize"].node)
 
 
 def _is_eight_bit(node):

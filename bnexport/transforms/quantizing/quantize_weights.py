@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
 from bnexport.graph.nodes import constant, type_attr
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.quantizing.round_weights import (
   has_finite_range,
@@ -47,7 +48,7 @@ class QuantizeWeights:
   name: ClassVar[str] = "quantize_weights"
   minimum_size: int = 1024
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph, told, count = model.graph, [], 0
     for node, values in large_constants(model, self.minimum_size):
       if _is_range(graph, node.name):

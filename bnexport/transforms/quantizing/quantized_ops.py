@@ -21,7 +21,6 @@ class Rule(NamedTuple):
 
   Attributes:
     op: the quantized op.
-    types: its attributes for the types of inputs, which are quint8.
     result: its attribute for the type of its result; a qint32 where there is
       one, and quint8 where there is none.
     attrs: attributes that both ops have.
@@ -31,7 +30,6 @@ class Rule(NamedTuple):
   """
 
   op: str
-  types: Tuple[str, ...]
   result: str = ""
   attrs: Tuple[str, ...] = ()
   plain: Optional[int] = None
@@ -59,7 +57,7 @@ def _of_convolution(graph, node, shape_of):
   if not reason and strides[1] != strides[2]:
     return "its strides over height and width differ"
   x, filters = map(shape_of, graph.data_inputs(node.name))
-  if x and filters and None not in (x[3], filters[2]) and x[3] != filters[2]:
+  if x and filters and -1 not in (x[3], filters[2]) and x[3] != filters[2]:
     return "it is a grouped convolution"
   return reason
 
@@ -80,7 +78,7 @@ def _of_broadcast(graph, node, shape_of):
     return "shapes of its inputs are unknown"
   if not _is_repeated(*shapes):
     return "%s and %s may not broadcast in eight bits" % tuple(
-      "[%s]" % ",".join("?" if s is None else str(s) for s in shape)
+      "[%s]" % ",".join("?" if s < 0 else str(s) for s in shape)
       for shape in shapes
     )
   return None
@@ -94,7 +92,7 @@ def _is_repeated(a, b):
   )
   # A size that is open on both sides may be 1 on one of them; in front of
   # known ones, that is a vector still.
-  if rank > 1 and pairs[-1] == (None, None):
+  if rank > 1 and pairs[-1] == (-1, -1):
     return False
   while pairs and pairs[-1][0] == pairs[-1][1]:
     pairs.pop()
@@ -125,41 +123,31 @@ def _of_resizing(graph, node, shape_of):
   return None
 
 
-_BINARY = {"types": ("T1", "T2"), "result": "Toutput"}
-_ADD = Rule("QuantizedAdd", obstacle=_of_broadcast, **_BINARY)
-_CONCAT = Rule("QuantizedConcat", ("T",), "", ("N",), 0, _of_concat)
 _POOL = ("ksize", "strides", "padding")
+_CORNERS = ("align_corners", "half_pixel_centers")
+_ADD = Rule("QuantizedAdd", "Toutput", obstacle=_of_broadcast)
+_CONCAT = Rule("QuantizedConcat", plain=0, obstacle=_of_concat)
 RULES = {
   "Add": _ADD,
   "AddV2": _ADD,
-  "AvgPool": Rule("QuantizedAvgPool", ("T",), "", _POOL, None, _of_windows),
-  "BiasAdd": Rule(
-    "QuantizedBiasAdd", ("T1", "T2"), "out_type", obstacle=_of_bias
-  ),
+  "AvgPool": Rule("QuantizedAvgPool", attrs=_POOL, obstacle=_of_windows),
+  "BiasAdd": Rule("QuantizedBiasAdd", "out_type", obstacle=_of_bias),
   "Concat": _CONCAT,
   "ConcatV2": _CONCAT,
   "Conv2D": Rule(
     "QuantizedConv2D",
-    ("Tinput", "Tfilter"),
     "out_type",
     ("strides", "padding"),
     obstacle=_of_convolution,
   ),
-  "MatMul": Rule(
-    "QuantizedMatMul", attrs=("transpose_a", "transpose_b"), **_BINARY
-  ),
-  "MaxPool": Rule("QuantizedMaxPool", ("T",), "", _POOL, None, _of_windows),
-  "Mul": Rule("QuantizedMul", obstacle=_of_broadcast, **_BINARY),
-  "Relu": Rule("QuantizedRelu", ("Tinput",)),
-  "Relu6": Rule("QuantizedRelu6", ("Tinput",)),
-  "Reshape": Rule("QuantizedReshape", ("T",), "", ("Tshape",), 1, _of_reshape),
+  "MatMul": Rule("QuantizedMatMul", "Toutput", ("transpose_a", "transpose_b")),
+  "MaxPool": Rule("QuantizedMaxPool", attrs=_POOL, obstacle=_of_windows),
+  "Mul": Rule("QuantizedMul", "Toutput", obstacle=_of_broadcast),
+  "Relu": Rule("QuantizedRelu"),
+  "Relu6": Rule("QuantizedRelu6"),
+  "Reshape": Rule("QuantizedReshape", plain=1, obstacle=_of_reshape),
   "ResizeBilinear": Rule(
-    "QuantizedResizeBilinear",
-    ("T",),
-    "",
-    ("align_corners", "half_pixel_centers"),
-    1,
-    _of_resizing,
+    "QuantizedResizeBilinear", attrs=_CORNERS, plain=1, obstacle=_of_resizing
   ),
 }
 # Their result has 32 bits, and its range is found before it has 8.

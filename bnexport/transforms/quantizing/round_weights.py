@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 import numpy as np
 
 from bnexport.errors import TransformError
 from bnexport.graph.nodes import DEFERRED, element_count, tensor_attr
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 # Smaller ones are no weights but parameters of an op, and save nothing.
@@ -45,7 +46,7 @@ class RoundWeights:
   name: ClassVar[str] = "round_weights"
   num_steps: int = 256
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     if self.num_steps < 1:
       raise TransformError(
         "round weights",

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, FrozenSet, Tuple
+from typing import ClassVar, FrozenSet, List, Tuple
 
 from bnexport.analysis.dependence import STATISTIC, uses_batch
-from bnexport.analysis.origins import is_chosen, parameter_of
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import find, op_form
 from bnexport.batchnorm.norm import BATCH
 from bnexport.batchnorm.pairing import Pairing, squeezed
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import bool_attr, in_scope, static_shape, type_attr
+from bnexport.graph import ops
+from bnexport.graph.nodes import in_scope, static_shape, type_attr
+from bnexport.graph.origins import LOOP_VIEWS, is_chosen, origin_of
+from bnexport.model import Model
 from bnexport.model.checkpoint import Saved
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 
@@ -45,15 +47,15 @@ class RestoreUpdates:
   name: ClassVar[str] = "restore_updates"
   keep: Tuple[str, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     told = [
       _into_training_mode(node)
       for node in model.graph
       if _has_no_statistics(model.graph, node)
     ]
-    if model.values.checkpoint is None:
+    if model.values is None or model.values.checkpoint is None:
       return told
-    averages = Averages(model.graph, model.needed())
+    averages = Averages.read(model.graph, model.needed())
     found = {}
     pairing = Pairing(model.values.checkpoint.shapes, set(model.graph.names()))
     for norm in find(model.graph, model.outputs):
@@ -165,7 +167,7 @@ def _restore(model, norm, pair):
 
 def _parameter(graph, ref):
   """Squeezed shape of a variable or constant, and the names it has."""
-  ref = parameter_of(graph, ref)
+  ref = origin_of(graph, ref, LOOP_VIEWS)
   op = graph.op(ref.node)
   if op == "ConcatV2":  # a partitioned variable
     parts = [_parameter(graph, r) for r in graph.data_inputs(ref.node)[:-1]]
@@ -187,16 +189,10 @@ def _add_update(model, ref, key):
   dtype = type_attr(model.dtype(ref))
   if key not in graph:
     shape = tf1.TensorShape(model.values.checkpoint.shapes[key]).as_proto()
-    graph.add(
-      "VariableV2",
-      key,
-      (),
-      {"dtype": dtype, "shape": tf1.AttrValue(shape=shape)},
-    )
+    attrs = {"dtype": dtype, "shape": tf1.AttrValue(shape=shape)}
+    graph.add("VariableV2", key, (), attrs)
     model.values.prefer(key, Saved(key, ""))
-  graph.add(
-    "Assign",
-    key + "/AssignMovingAvg",
-    [TensorRef(key), ref],
-    {"T": dtype, "validate_shape": bool_attr(False)},
+  text = (
+    "AssignMovingAvg = Assign(variable, statistic) {T=$T, validate_shape=false}"
   )
+  Emitter(graph).emit(key, text, variable=key, statistic=ref, T=dtype)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
-from bnexport.analysis.static_shapes import STATED, inferred
+from bnexport.analysis.shapes import STATED, inferred
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class StateShapes:
 
   name: ClassVar[str] = "state_shapes"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     if any(STATED in node.attr for node in graph):
       return []

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import FLOATS, static_shape, type_attr
 from bnexport.graph.variables import become_resource, constant_of
 from bnexport.mending.faults import clashes
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 
 # What renaming makes of updates, so that a frozen graph imports.
@@ -42,7 +43,7 @@ class ThawVariables:
 
   name: ClassVar[str] = "thaw_variables"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     told = []
     for node in graph:

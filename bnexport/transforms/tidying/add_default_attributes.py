@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
-from bnexport.transforms.bodies import every_node
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class AddDefaultAttributes:
 
   name: ClassVar[str] = "add_default_attributes"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     added, unknown = 0, set()
-    for node, _ in every_node(model.graph):
+    for node, _ in model.graph.every_node():
       if node.op in model.graph.library:
         continue
       if node.op not in model.signatures:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
-from bnexport.transforms.bodies import every_node
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,8 @@ class RemoveDevice:
 
   name: ClassVar[str] = "remove_device"
 
-  def apply(self, model):
-    placed = [node for node, _ in every_node(model.graph) if node.device]
+  def apply(self, model: Model) -> List[str]:
+    placed = [node for node, _ in model.graph.every_node() if node.device]
     for node in placed:
       node.device = ""
     return [f"cleared the device of {len(placed)} nodes"] if placed else []
@@ -43,10 +43,10 @@ class SetDevice:
   device: str = ""
   if_default: bool = False
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     changed = [
       node
-      for node, _ in every_node(model.graph)
+      for node, _ in model.graph.every_node()
       if node.device != self.device and not (self.if_default and node.device)
     ]
     for node in changed:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import int_attr, type_attr
+from bnexport.graph.nodes import int_attr
 from bnexport.mending.faults import gives_reference
+from bnexport.model import Model
+from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
 _SUFFIX = "__print__"
@@ -47,7 +49,7 @@ class InsertLogging:
   first_n: int = -1
   summarize: int = 1024
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     chosen = [node for node in graph if self._is_chosen(graph, node)]
     printed = sum(self._print(model, node) for node in chosen)
@@ -67,16 +69,15 @@ class InsertLogging:
   def _print(self, model, node):
     """Puts a Print behind one node; returns whether it did."""
     graph, out = model.graph, TensorRef(node.name)
-    read = {
-      ref.index
-      for reader in graph.readers(node.name)
-      for ref in graph.inputs(reader)
-      if ref.node == node.name and not ref.control
-    }
-    if 0 not in read:
+    reads = graph.reads(node.name)
+    if out not in reads:
       return False
     dtypes = model.signatures.output_dtypes(node)
-    read = sorted(i for i in read if _is_value(model, node, dtypes, i))
+    read = [
+      ref.index
+      for ref in reads
+      if not ref.control and _is_value(model, node, dtypes, ref.index)
+    ]
     if 0 not in read:
       return False
     message = self.message
@@ -84,22 +85,18 @@ class InsertLogging:
       message = f";{node.name + _SUFFIX};{message}"
     if self.show_op:
       message = f";{node.op};{message}"
-    types = tf1.AttrValue()
-    types.list.type.extend(dtypes[i] for i in read)
     readers = graph.readers_of(out)
-    made = graph.add(
+    made = Emitter(graph, model.signatures).add(
       "Print",
       node.name + _SUFFIX,
       [out] + [TensorRef(node.name, i) for i in read],
       {
-        "T": type_attr(dtypes[0]),
-        "U": types,
         "message": tf1.AttrValue(s=message.encode()),
         "first_n": int_attr(self.first_n),
         "summarize": int_attr(self.summarize),
       },
     )
-    graph.redirect(out, TensorRef(made.name), readers)
+    graph.substitute({out: made}, readers)
     return True
 
 

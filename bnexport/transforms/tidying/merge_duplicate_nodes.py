@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import ClassVar
+from typing import Any, ClassVar, Dict, List
 
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import ops
 from bnexport.graph.nodes import functions_of
+from bnexport.model import Model
 from bnexport.transforms.tidying.names import protected
 
 
@@ -26,8 +27,9 @@ class MergeDuplicateNodes:
 
   name: ClassVar[str] = "merge_duplicate_nodes"
 
-  def apply(self, model):
-    graph, first, merged = model.graph, {}, 0
+  def apply(self, model: Model) -> List[str]:
+    graph, merged = model.graph, 0
+    first: Dict[Any, str] = {}
     kept = protected(model)
     for name in graph.topological():
       node = graph.node(name)
@@ -36,7 +38,9 @@ class MergeDuplicateNodes:
       # Inputs come first in this order, so theirs are merged already.
       other = first.setdefault(_key(node), name)
       if other != name:
-        _replace(graph, name, other)
+        reads = graph.reads(name)
+        graph.substitute({ref: ref._replace(node=other) for ref in reads})
+        graph.remove([name])
         merged += 1
     return [f"merged {merged} nodes with equal ones"] if merged else []
 
@@ -57,16 +61,3 @@ def _key(node):
   # It tells where the node was made.
   nameless.ClearField("experimental_debug_info")
   return hashlib.sha256(nameless.SerializeToString(deterministic=True)).digest()
-
-
-def _replace(graph, name, other):
-  """Makes whoever reads a node read another one instead, and removes it."""
-  for reader in graph.readers(name):
-    graph.set_inputs(
-      reader,
-      [
-        TensorRef(other, ref.index, ref.control) if ref.node == name else ref
-        for ref in graph.inputs(reader)
-      ],
-    )
-  graph.remove([name])

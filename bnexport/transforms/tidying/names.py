@@ -6,10 +6,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import ops
+from bnexport.model import Model
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # What TensorFlow takes for a name.
@@ -38,7 +39,7 @@ class RenameNode:
   old_node_name: str
   new_node_name: str
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     old, new = self.old_node_name, self.new_node_name
     model.graph.node(old)
     if old == new:
@@ -67,7 +68,7 @@ class ObfuscateNames:
 
   name: ClassVar[str] = "obfuscate_names"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     graph = model.graph
     kept = protected(model)
     kept.update(node.name for node in graph if node.op in ops.VARIABLES)
@@ -109,8 +110,12 @@ def rename(model, names):
   model.inputs = tuple(_renamed(ref, names) for ref in model.inputs)
   model.outputs = tuple(_renamed(ref, names) for ref in model.outputs)
   model.initializers = tuple(names.get(n, n) for n in model.initializers)
-  model.averages = frozenset(names.get(n, n) for n in model.averages)
-  model.unaveraged = tuple(names.get(n, n) for n in model.unaveraged)
+  model.decisions.averages = frozenset(
+    names.get(n, n) for n in model.decisions.averages
+  )
+  model.decisions.unaveraged = tuple(
+    names.get(n, n) for n in model.decisions.unaveraged
+  )
   for old, saved in keys.items():
     if saved is not None:
       model.values.prefer(names[old], saved)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.variables import is_reference, variable_of
+from bnexport.model import Model
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 
 
@@ -30,7 +31,7 @@ class RemoveControlDependencies:
 
   name: ClassVar[str] = "remove_control_dependencies"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     _refuse_ordered_reads(model)
     graph = model.graph
     everything = tuple(

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Tuple
+from typing import ClassVar, List, Tuple
 
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import arg_dtypes
+from bnexport.graph import ops
 from bnexport.mending.faults import gives_reference
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
 
@@ -46,7 +46,7 @@ class RemoveNodes:
   op: Tuple[str, ...]
   max_inputs: int = 1
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     for op in self.op:
       if op in ops.CONTROL_FLOW:
         raise TransformError(
@@ -125,8 +125,7 @@ def _source(text, sources):
 def _refuse_cast(model, node):
   if node.op not in model.signatures:
     return
-  signature = model.signatures[node.op]
-  taken = [t for a in signature.input_arg for t in arg_dtypes(node, a)]
+  taken = model.signatures.input_dtypes(node)
   given = model.signatures.output_dtypes(node)
   if not given or taken[0] != given[0]:
     raise TransformError(
@@ -144,16 +143,12 @@ def _reason_to_stay(model, name):
   """Why a node can't go, or None."""
   graph = model.graph
   source = graph.data_inputs(name)[0]
-  reads = {
-    (ref, reader)
-    for reader in graph.readers(name)
-    for ref in graph.inputs(reader)
-    if ref.node == name
-  }
-  if any(ref.index for ref, _ in reads):
+  reads = graph.reads(name)
+  if any(ref.index for ref in reads):
     return "not only its first output is read"
-  is_awaited = any(ref.control for ref, _ in reads)
-  if is_awaited and graph.op(source.node) in ops.SWITCHES:
+  if (
+    any(ref.control for ref in reads) and graph.op(source.node) in ops.SWITCHES
+  ):
     return "nodes that wait for it run in that branch only"
   before = graph.node(source.node)
   if before.op in ops.VARIABLES or (
@@ -162,7 +157,7 @@ def _reason_to_stay(model, name):
   ):
     return f"it reads variable '{source.node}'"
   if graph.control_inputs(name) and any(
-    graph.op(reader) in ops.MERGES for _, reader in reads
+    graph.op(reader) in ops.MERGES for reader in graph.readers(name)
   ):
     return "a Merge, which waits for one input only, would wait for all of its"
   return None
@@ -171,14 +166,10 @@ def _reason_to_stay(model, name):
 def _splice(graph, name):
   """Takes a node out between its first input and its readers."""
   source, waits = graph.data_inputs(name)[0], graph.control_inputs(name)
-  for reader in graph.readers(name):
-    refs = []
-    for ref in graph.inputs(reader):
-      if ref.node != name:
-        refs.append(ref)
-      elif ref.control:
-        refs.extend([TensorRef(source.node, 0, True)] + waits)
-      else:
-        refs.extend([source] + waits)
-    graph.set_inputs(reader, refs)
+  graph.substitute(
+    {
+      ref: [source._replace(control=ref.control), *waits]
+      for ref in graph.reads(name)
+    }
+  )
   graph.remove([name])

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
+from bnexport.model import Model
 from bnexport.text import dumps
 from bnexport.tf1 import tf1
-from bnexport.transforms.bodies import every_node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RenameAttribute:
   new_attribute_name: str
   op_name: str = "*"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     old, new = self.old_attribute_name, self.new_attribute_name
     if old == new:
       return []
@@ -75,7 +75,7 @@ class RemoveAttribute:
   attribute_name: str
   op_name: str = "*"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     key = self.attribute_name
     found = list(_having(model.graph, key, self.op_name))
     warnings = []
@@ -100,7 +100,7 @@ class RemoveAttribute:
 
 def _having(graph, key, op):
   """Nodes of an op that have an attribute, with their places."""
-  for node, place in every_node(graph):
+  for node, place in graph.every_node():
     if key in node.attr and op in ("*", node.op):
       yield node, place
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
 
 from bnexport.errors import TransformError
 from bnexport.mending.faults import slots_of
-from bnexport.transforms.bodies import every_node
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,12 @@ class RenameOp:
   old_op_name: str
   new_op_name: str
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     if self.old_op_name == self.new_op_name:
       return []
     found = [
       (node, place)
-      for node, place in every_node(model.graph)
+      for node, place in model.graph.every_node()
       if node.op == self.old_op_name
     ]
     if not found:

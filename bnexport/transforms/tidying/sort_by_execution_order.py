@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, List
+
+from bnexport.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,6 @@ class SortByExecutionOrder:
 
   name: ClassVar[str] = "sort_by_execution_order"
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     model.graph.topological()
     return []

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Optional, Tuple
+from typing import ClassVar, List, Optional, Tuple
 
 from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import called_functions, type_attr
+from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms import spec
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
@@ -47,7 +48,7 @@ class StripUnusedNodes:
   type_for_name: Tuple[tf1.DType, ...] = ()
   shape_for_name: Tuple[Shape, ...] = ()
 
-  def apply(self, model):
+  def apply(self, model: Model) -> List[str]:
     self._refuse_unpaired(model)
     told = self._cut(model)
     graph = model.graph

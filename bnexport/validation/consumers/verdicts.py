@@ -15,6 +15,7 @@ import numpy as np
 from bnexport.errors import SourceError
 from bnexport.exporting import workers
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.origins import viewed
 from bnexport.proof.differences import Difference, difference
 from bnexport.validation import consumers
 
@@ -86,11 +87,8 @@ def ask(names, model, graph_def, runner, batches, progress):
 
 def _names(graph, ref):
   """The names that a tensor goes by where copies and biases are merged."""
-  names = [f"{ref.node}:{ref.index}"]
-  while graph.op(ref.node) in ops.IDENTITIES | {"BiasAdd"}:
-    ref = graph.data_inputs(ref.node)[0]
-    names.append(f"{ref.node}:{ref.index}")
-  return names
+  merged = ops.IDENTITIES | {"BiasAdd"}
+  return [f"{r.node}:{r.index}" for r in viewed(graph, ref, merged)]
 
 
 def _answer(question):

@@ -48,7 +48,7 @@ def test_side_without_training_is_taken(kind):
   model, told = decided(PHASES[kind] + NORMS % "p")
   assert norm_before(model) == "f"
   assert spelled(model.graph, "f") == "FusedBatchNorm(x, g, z, g, g)"
-  assert len(told) == len(model.decided) == 1
+  assert len(told) == len(model.decisions.values) == 1
 
 
 def test_what_the_code_states_stays():
@@ -62,7 +62,7 @@ def test_side_does_not_depend_on_its_place():
   swapped = swapped.replace("Norm(o, ", "Norm(s:1, ")
   model, _ = decided(PHASES["bool"] + swapped % "p")
   assert norm_before(model) == "f"
-  assert list(model.decided.values()) == [True]
+  assert list(model.decisions.values.values()) == [True]
 
 
 def test_two_phases_of_one_predicate_are_decided_together():
@@ -72,7 +72,7 @@ def test_two_phases_of_one_predicate_are_decided_together():
   """
   model, told = decided(either + NORMS % "p")
   assert norm_before(model) == "f"
-  assert model.decided == {"a": False, "b": False} and len(told) == 2
+  assert model.decisions.values == {"a": False, "b": False} and len(told) == 2
 
 
 def test_phase_that_scales_is_folded():
@@ -114,7 +114,7 @@ def test_stated_value_is_taken(value, taken):
 
 def test_choice_that_is_an_input_stays():
   model, told = decided(CHOICE % PHASES["bool"], inputs=["x", "p"])
-  assert norm_before(model) == "m" and not told and not model.decided
+  assert norm_before(model) == "m" and not told and not model.decisions.values
 
 
 def test_choice_about_data_stays():

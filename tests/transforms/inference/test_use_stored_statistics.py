@@ -48,8 +48,8 @@ def test_fused_norm_reads_its_averages():
     spelled(model.graph, "n") == "FusedBatchNorm(x, g, b, mm/read, mv/read)"
   )
   assert not is_training(model)
-  assert model.averages == {"mm", "mv"}
-  assert model.unaveraged == () and model.warnings == []
+  assert model.decisions.averages == {"mm", "mv"}
+  assert model.decisions.unaveraged == () and model.warnings == []
 
 
 def test_averages_are_told_by_what_tracks_them_and_not_by_names():
@@ -69,7 +69,9 @@ def test_statistics_that_are_spelled_out_are_replaced_where_they_are_used():
   model = applied(BASE, SPELLED_OUT, UPDATES % ("mean", "variance"))
   assert spelled(model.graph, "c") == "Sub(x, mm/read)"
   assert spelled(model.graph, "v") == "AddV2(mv/read, e)"
-  stored = {str(ref): variable for ref, variable in model.stored.items()}
+  stored = {
+    str(ref): variable for ref, variable in model.decisions.stored.items()
+  }
   assert stored == {"mean": "mm", "variance": "mv"}
 
 
@@ -86,12 +88,15 @@ def test_shape_of_a_kept_statistic_is_made():
 def test_norm_without_averages_stays_and_is_said():
   model = applied(BASE, FUSED)
   assert is_training(model)
-  assert model.unaveraged == ("n",) and model.averages == frozenset()
+  assert (
+    model.decisions.unaveraged == ("n",)
+    and model.decisions.averages == frozenset()
+  )
 
 
 def test_norm_that_is_kept_stays_and_is_no_doubt():
   model = applied(BASE, FUSED, UPDATES % ("n:1", "n:2"), keep=("n",))
-  assert is_training(model) and model.unaveraged == ()
+  assert is_training(model) and model.decisions.unaveraged == ()
   assert model.warnings == [
     "norm 'n' keeps computing its own statistics: as asked"
   ]
@@ -135,4 +140,4 @@ def test_mean_over_the_batch_that_is_no_norm_stays():
     "  y = Mean(x, zero)"
   )
   assert spelled(model.graph, "y") == "Mean(x, zero)"
-  assert model.unaveraged == ()
+  assert model.decisions.unaveraged == ()

@@ -16,7 +16,7 @@ H = """
 
 def applied(statements, averages=(), saved=None):
   model = model_of(statements, saved=saved)
-  model.averages = frozenset(averages)
+  model.decisions.averages = frozenset(averages)
   told = UseWrittenValues().apply(model)
   model.graph.lint()
   return model, told

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ops compute, in NumPy: one table for all that evaluate parts of graphs.
+
+Each of them trusts some ops, which it selects by name, and gives arrays or
+NumPy scalars. NumPy's numbers are TensorFlow's up to rounding; what NumPy
+divides by zero is an infinity or a NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+import numpy as np
+
+from bnexport.analysis.shapes import flag, slice_parts, squeezed
+from bnexport.tf1 import tf1
+
+
+def _divide_no_nan(a, b):
+  quotient = np.divide(a, b)
+  return np.where(np.equal(b, 0), np.zeros_like(quotient), quotient)
+
+
+# Of the operands alone, which broadcast. Up to NumPy 1, a number of Python's
+# beside a scalar would widen it.
+_ELEMENTWISE = {
+  "Abs": np.abs,
+  "Add": np.add,
+  "AddN": lambda *operands: functools.reduce(np.add, operands),
+  "AddV2": np.add,
+  "Div": np.divide,  # of floats: TensorFlow's quotient of ints is an int
+  "DivNoNan": _divide_no_nan,
+  "Equal": operator.eq,  # of strings as well, as NotEqual
+  "Exp": np.exp,
+  "Floor": np.floor,
+  "FloorDiv": np.floor_divide,
+  "FloorMod": np.mod,
+  "Greater": np.greater,
+  "GreaterEqual": np.greater_equal,
+  "Inv": np.reciprocal,
+  "Less": np.less,
+  "LessEqual": np.less_equal,
+  "Log": np.log,
+  "LogicalAnd": np.logical_and,
+  "LogicalNot": np.logical_not,
+  "LogicalOr": np.logical_or,
+  "Maximum": np.maximum,
+  "Minimum": np.minimum,
+  "Mul": np.multiply,
+  "Neg": np.negative,
+  "NotEqual": operator.ne,
+  "OnesLike": np.ones_like,
+  "Pow": np.power,
+  "RealDiv": np.divide,
+  "Reciprocal": np.reciprocal,
+  "Relu": lambda value: np.maximum(value, np.zeros_like(value)),
+  "Rsqrt": lambda value: np.reciprocal(np.sqrt(value)),
+  "Sqrt": np.sqrt,
+  "Square": np.square,
+  "SquaredDifference": lambda a, b: np.square(a - b),
+  "Sub": np.subtract,
+  "ZerosLike": np.zeros_like,
+}
+REDUCTIONS = {"Max": np.max, "Mean": np.mean, "Min": np.min, "Sum": np.sum}
+
+
+def _ints(array):
+  return tuple(int(element) for element in np.reshape(array, -1))
+
+
+def _cast(node, value):
+  dtype = tf1.as_dtype(node.attr["DstT"].type).as_numpy_dtype
+  return np.asarray(value).astype(dtype)
+
+
+def _reduce(node, value, axes):
+  reduce = REDUCTIONS[node.op]
+  return reduce(value, axis=_ints(axes), keepdims=bool(flag(node, "keep_dims")))
+
+
+def _strided_slice(node, value, *vectors):
+  index = [
+    np.newaxis
+    if part.begin is None
+    else int(part.begin)
+    if part.is_index
+    else slice(
+      None if part.is_open_begin else int(part.begin),
+      None if part.is_open_end else int(part.end),
+      int(part.stride),
+    )
+    for part in slice_parts(node, vectors, np.ndim(value))
+  ]
+  return value[tuple(index)]
+
+
+# Of the NodeDef and the operands.
+_BY_ATTRIBUTES = {
+  "Cast": _cast,
+  "ConcatV2": lambda node, *operands: np.concatenate(
+    operands[:-1], *_ints(operands[-1])
+  ),
+  "ExpandDims": lambda node, value, axis: np.expand_dims(value, *_ints(axis)),
+  "Fill": lambda node, sizes, value: np.full(_ints(sizes), value),
+  "Pack": lambda node, *operands: np.stack(operands, axis=flag(node, "axis")),
+  "Reshape": lambda node, value, shape: np.reshape(value, _ints(shape)),
+  "Squeeze": lambda node, value: np.squeeze(
+    value, tuple(squeezed(node, np.shape(value)))
+  ),
+  "StridedSlice": _strided_slice,
+  "Transpose": lambda node, value, order: np.transpose(value, _ints(order)),
+  **dict.fromkeys(REDUCTIONS, _reduce),
+}
+
+
+def select(names):
+  """The ops that a text names, as a frozenset; `compute` knows all of them."""
+  selected = frozenset(names.split())
+  unknown = selected - set(_ELEMENTWISE) - set(_BY_ATTRIBUTES)
+  assert not unknown, unknown
+  return selected
+
+
+def compute(node, operands):
+  """What a node's first output holds.
+
+  Args:
+    node: a NodeDef whose op was selected.
+    operands: arrays or NumPy scalars, one for each data input.
+
+  Returns:
+    An array, or a NumPy scalar where that has no axes.
+  """
+  with np.errstate(all="ignore"):
+    if node.op in _ELEMENTWISE:
+      found = _ELEMENTWISE[node.op](*operands)
+    else:
+      found = _BY_ATTRIBUTES[node.op](node, *operands)
+  return np.asarray(found)[()]

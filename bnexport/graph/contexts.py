@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The while loops and the conditionals that nodes run in.
+
+As TF1 writes them: a conditional is Switches and Merges, a loop an Enter, a
+Merge, a Switch whose predicate is a LoopCond, a NextIteration and an Exit.
+"""
+
+from __future__ import annotations
+
+from typing import (
+  Callable,
+  Dict,
+  FrozenSet,
+  Iterable,
+  List,
+  Optional,
+  Tuple,
+)
+
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import AnyType, bool_attr, type_attr
+from bnexport.tf1 import tf1
+
+# Frame names of while loops, from the outermost in.
+Frame = Tuple[bytes, ...]
+
+_HANDED_ON = ops.IDENTITIES | ops.SWITCHES
+
+
+class Contexts:
+  """The loops around each node, and the sides of conditionals that it is on.
+
+  A side is a pair: the name of the node that computes the predicate, outside
+  of the conditionals that it is read in, and True or False.
+  """
+
+  def __init__(
+    self,
+    graph: Graph,
+    order: Iterable[str],
+    inputs: Optional[Callable[[str], List[TensorRef]]] = None,
+  ):
+    """Sweeps over the nodes once.
+
+    Args:
+      graph: stays as it is.
+      order: names of nodes, inputs first; others count as in no context.
+      inputs: gives the inputs of a node by its name, where the graph is to be
+        read with others than its own, as where predicates are decided.
+    """
+    self._graph = graph
+    self._inputs = inputs or graph.inputs
+    self._frames: Dict[str, Frame] = {}
+    self._enters: Dict[Frame, tf1.NodeDef] = {}  # the first Enter of each frame
+    # Sides are sets of bits, two for each predicate: a nest of conditionals
+    # has as many different sets as it has sides.
+    self._sides: Dict[str, int] = {}
+    self._predicates: Dict[str, int] = {}  # their numbers by name
+    self._names: List[str] = []
+    # The nodes outside of conditionals that compute predicates.
+    self._roots: Dict[str, str] = {}
+    for name in order:
+      self._visit(graph.node(name))
+
+  def frame(self, name: str) -> Frame:
+    """Frame names from the outermost in; () outside of all loops."""
+    return self._frames.get(name, ())
+
+  def sides(self, ref: TensorRef) -> FrozenSet[Tuple[str, bool]]:
+    """The sides on which a tensor has a value, as a frozenset.
+
+    Outputs of a Switch are on its sides; the node itself, which a control
+    input names, is not.
+    """
+    bits, found = self._bits(ref), []
+    while bits:
+      number = (bits & -bits).bit_length() - 1
+      found.append((self._names[number // 2], bool(number % 2)))
+      bits &= bits - 1
+    return frozenset(found)
+
+  def is_inside(self, ref: TensorRef) -> bool:
+    """Tells whether a run may leave a tensor out, or compute it repeatedly."""
+    return bool(self.frame(ref.node) or self._bits(ref))
+
+  def are_opposite(self, a: str, b: str) -> bool:
+    """Tells whether a conditional runs either node `a` or node `b`."""
+    others = self.sides(TensorRef(b))
+    sides = self.sides(TensorRef(a))
+    return any((name, not side) in others for name, side in sides)
+
+  def carry(self, ref: TensorRef, dtype: AnyType, frame: Frame) -> TensorRef:
+    """Brings a tensor from outside of all loops into a frame, by new Enters."""
+    for depth in range(1, len(frame) + 1):
+      like = self._enters[frame[:depth]]
+      attrs = {
+        key: like.attr[key]
+        for key in ("frame_name", "parallel_iterations")
+        if key in like.attr
+      }
+      attrs["T"] = type_attr(dtype)
+      attrs["is_constant"] = bool_attr(True)
+      ref = TensorRef(
+        self._graph.add("Enter", ref.node + "/Enter", [ref], attrs).name
+      )
+    return ref
+
+  def _visit(self, node: tf1.NodeDef) -> None:
+    # A NextIteration comes after the Merge that it leads to.
+    refs = [r for r in self._inputs(node.name) if r.node in self._frames]
+    frame = max((self._frames[r.node] for r in refs), key=len, default=())
+    if node.op in ops.ENTERS:
+      frame += (node.attr["frame_name"].s,)
+      self._enters.setdefault(frame, node)
+    elif node.op in ops.EXITS:
+      frame = frame[:-1]
+    self._frames[node.name] = frame
+    bits = 0
+    joined: Optional[int] = None
+    for ref in refs:
+      if node.op in ops.MERGES and not ref.control:
+        joined = self._bits(ref) & (-1 if joined is None else joined)
+      else:
+        bits |= self._bits(ref)
+    self._sides[node.name] = bits | (joined or 0)
+    if node.op in _HANDED_ON:
+      first = self._graph.data_inputs(node.name)[:1]
+      self._roots.update((node.name, self._root(ref)) for ref in first)
+
+  def _root(self, ref: TensorRef) -> str:
+    """Name of the node outside of conditionals that computes a tensor.
+
+    That is its `origin`, remembered from node to node: in a nest of
+    conditionals each Switch would walk through all those around it.
+    """
+    return self._roots.get(ref.node, ref.node)
+
+  def _bits(self, ref: TensorRef) -> int:
+    bits = self._sides.get(ref.node, 0)
+    if ref.control or self._graph.op(ref.node) not in ops.SWITCHES:
+      return bits
+    root = self._root(self._graph.data_inputs(ref.node)[1])
+    if self._graph.op(root) == "LoopCond":
+      return bits
+    if root not in self._predicates:
+      self._predicates[root] = len(self._names)
+      self._names.append(root)
+    return bits | 1 << 2 * self._predicates[root] + bool(ref.index)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the steps of an export decided about a graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, FrozenSet, Tuple
+
+from bnexport.graph import TensorRef
+
+
+@dataclasses.dataclass
+class Decisions:
+  """Facts that one transform finds and later ones, and the proof, go by.
+
+  Attributes:
+    values: values given to placeholders and flags, by node name.
+    stored: variables by the batch statistic whose place they took.
+    corrections: statistics by the tensor that corrected towards them in
+      training, as renorm does.
+    averages: variables that are moving averages of batch statistics.
+    unaveraged: norms that compute their own statistics, and nobody said so.
+    is_noise_removed: whether random scales and offsets of norms were taken
+      out.
+  """
+
+  values: Dict[str, object] = dataclasses.field(default_factory=dict)
+  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
+  corrections: Dict[TensorRef, TensorRef] = dataclasses.field(
+    default_factory=dict
+  )
+  averages: FrozenSet[str] = frozenset()
+  unaveraged: Tuple[str, ...] = ()
+  is_noise_removed: bool = False

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The five commands as one: `python -m bnexport COMMAND`, and `bnexport`."""
+
+import shutil
+
+import pytest
+from judges.commands import COMMANDS, assert_refused, run_process
+
+from bnexport import __main__ as main
+
+CASE = "layers_dense_literal"
+
+
+@pytest.fixture
+def case(cases):
+  return cases(CASE)
+
+
+def test_all_commands_are_there():
+  assert set(main.COMMANDS) == set(COMMANDS)
+
+
+def test_help_lists_the_commands():
+  result = run_process("-m", "bnexport", "--help")
+  assert result.status == 0, result.err
+  for name, module in COMMANDS.items():
+    assert f"  {name:9}  {module.__doc__.splitlines()[0]}\n" in result.out
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help_is_that_of_the_command(name, flag):
+  own = run_process("-m", f"bnexport.{name}", flag)
+  assert COMMANDS[name].__doc__.splitlines()[0] in own.out
+  assert "--checkpoint" in own.out
+  assert run_process("-m", "bnexport", name, flag) == own
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    ((), "no command is named; the commands are freeze, inspect, repair, "),
+    (("freze", "--output_node=y"), "'freze': there is no such command; did "),
+    (("freze",), "did you mean 'freeze'?"),
+    (("--output_node=y",), "the commands are freeze, "),
+    (("freeze",), "no output is named"),
+  ],
+)
+def test_refusals(arguments, words):
+  assert_refused(run_process("-m", "bnexport", *arguments), words)
+
+
+def test_flags_are_those_of_the_command():
+  result = run_process("-m", "bnexport", "transform", "--explain=BN101")
+  assert result.status == 1
+  assert "Unknown command line flag 'explain'" in result.err
+
+
+def test_freezes_one(case, prefix):
+  arguments = f"--checkpoint={prefix}", f"--output_node={case.output}"
+  result = run_process("-m", "bnexport", "freeze", *arguments)
+  assert result.status == 0, result.err
+  assert "largest difference" in result.out
+
+
+def test_freezes_several_in_processes(case, prefix, tmp_path):
+  other = tmp_path / "other"
+  shutil.copytree(prefix[: -len("/model.ckpt")], str(other))
+  arguments = (
+    f"--checkpoint={prefix},{other}/model.ckpt",
+    f"--output_node={case.output}",
+  )
+  result = run_process("-m", "bnexport", "freeze", *arguments)
+  assert result.status == 0, result.err
+  assert result.out.count("ok ") == 2, result.out
