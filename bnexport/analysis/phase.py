@@ -109,9 +109,20 @@ def _leaf(model, name, constants):
   candidates = _candidates(dtype, constants)
   if node.op == "Const" and dtype != tf1.bool:
     return None
-  if len(candidates) < 2:
+  if len(candidates) < 2 or _is_index(model.graph, node):
     return None
   return Leaf(name, candidates, _default(model, node), node.op)
+
+
+def _is_index(graph, node):
+  """Whether a placeholder's value says which rows of a table to take.
+
+  Such as the ids of tokens, of which one is padding and compared with a
+  constant.
+  """
+  return node.op in ops.PLACEHOLDERS and any(
+    graph.op(reader) in ops.LOOKUPS for reader in graph.readers(node.name)
+  )
 
 
 def _default(model, node):

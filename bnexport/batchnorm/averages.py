@@ -69,6 +69,10 @@ def is_taken_of_data(
   )
 
 
+# Factors are the same up to rounding.
+_SAME_RATIO = 1e-6
+# What a size of unknown value is taken for.
+_ROWS = 2.0
 # Rows of the batches that statistics are told apart by.
 _PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
 
@@ -187,10 +191,19 @@ class Averages:
 
   def of(self, ref: TensorRef) -> List[Average]:
     """Averages of a statistic, or else of an equal one elsewhere."""
-    found = list(self._by_statistic.get(ref, ()))
+    found = list(self._by_statistic.get(ref, ())) or self._own(ref)
     for signature in self._signatures(ref) if not found else ():
       found += self._by_signature.get(signature, ())
     return list({a.variable: a for a in found}.values())
+
+  def _own(self, ref: TensorRef) -> List[Average]:
+    """Averages of a view of a statistic, such as its Squeeze."""
+    source = origin_of(self._graph, ref, VIEWS)
+    return [
+      average
+      for average in self.all
+      if origin_of(self._graph, average.statistic, VIEWS) == source
+    ]
 
   def variables(self, found: Iterable[Average]) -> List[str]:
     """What averages of one statistic come down to: one variable, if told.
@@ -249,9 +262,11 @@ class Averages:
     given: Mapping[TensorRef, float],
     rows: Optional[np.ndarray],
     sources: Set[TensorRef],
+    unknown: Optional[float] = None,
   ) -> Reader:
+    more = {} if unknown is None else {"unknown": unknown}
     return Reader(
-      self._graph, self.dependence, self._updates, given, rows, sources
+      self._graph, self.dependence, self._updates, given, rows, sources, **more
     )
 
   def _written(self, update: str) -> int:
@@ -296,20 +311,49 @@ class Averages:
   def _settles_at(
     self, variable: str, update: str, statistic: TensorRef
   ) -> Optional[Set[str]]:
-    """Helpers of the update, where its fixed point is the statistic."""
+    """Helpers of the update, where its fixed point is the statistic.
+
+    Bessel's correction n / (n - 1) is the only factor that there may be: a
+    statistic times another number is another statistic.
+    """
+    ratio, helpers = self._ratio(variable, update, statistic, None)
+    if ratio is None:
+      return None
+    if abs(ratio - 1) > _SAME_RATIO:
+      # Where n is not known, it is taken for a number of rows.
+      ratio, _ = self._ratio(variable, update, statistic, _ROWS)
+      if ratio is None or not _is_bessels(ratio):
+        return None
+    return helpers - {variable}
+
+  def _ratio(
+    self,
+    variable: str,
+    update: str,
+    statistic: TensorRef,
+    unknown: Optional[float],
+  ) -> Tuple[Optional[float], Set[str]]:
+    """The fixed point over the statistic, if that is constant; the helpers."""
     ratios: List[float] = []
     helpers: Set[str] = set()
     for probe in (0.7, 2.3):
-      reader = self._reader({statistic: probe}, None, set())
+      reader = self._reader({statistic: probe}, None, set(), unknown)
       value = reader.fixed_point(variable, update)
       if value is None or not np.isfinite(value) or value == 0:
-        return None
+        return None, helpers
       ratios.append(value / probe)
       helpers |= reader.variables
-    # A constant factor is Bessel's correction.
-    if abs(ratios[0] - ratios[1]) > 1e-6 * abs(ratios[0]):
-      return None
-    return helpers - {variable}
+    if abs(ratios[0] - ratios[1]) > _SAME_RATIO * abs(ratios[0]):
+      return None, helpers
+    return ratios[0], helpers
+
+
+def _is_bessels(ratio: float) -> bool:
+  """Whether a factor is n / (n - 1) for a whole number n of at least 2."""
+  if not 1 < ratio <= 2 + _SAME_RATIO:
+    return False
+  n = ratio / (ratio - 1)
+  return abs(n - round(n)) <= 1e-3 * n
 
 
 def _updates(graph: Graph) -> Dict[str, List[str]]:

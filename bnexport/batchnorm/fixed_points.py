@@ -44,7 +44,9 @@ class Reader:
     variables: updated variables that were met.
   """
 
-  def __init__(self, graph, dependence, updates, given, rows, sources):
+  def __init__(
+    self, graph, dependence, updates, given, rows, sources, unknown=_UNKNOWN
+  ):
     """Prepares one computation.
 
     Args:
@@ -54,7 +56,9 @@ class Reader:
       given: values by TensorRef.
       rows: what a data tensor holds, or None where none may be met.
       sources: collects the data tensors that were met.
+      unknown: what scalars of unknown value, such as a decay, are taken for.
     """
+    self._unknown = unknown
     self._graph = graph
     self._dependence = dependence
     self._updates = updates
@@ -110,7 +114,7 @@ class Reader:
     if op == "Const":
       value = constant_value(self._graph, ref)
       value = None if value is None else uniform_value(value)
-      return _UNKNOWN if value is None else float(value)
+      return self._unknown if value is None else float(value)
     if op in ops.VARIABLES:
       return self._variable(ref.node)
     if op in ops.UPDATES:
@@ -134,7 +138,7 @@ class Reader:
       values = [self.value(r) for r in refs]
       known = all(v is not None for v in values)
       return arithmetic.compute(node, values) if known else None
-    return _UNKNOWN if level == FREE else None
+    return self._unknown if level == FREE else None
 
   def _variable(self, name):
     if name in self._trial:
@@ -142,7 +146,7 @@ class Reader:
     updates = self._updates.get(name)
     if updates:
       return self.fixed_point(name, updates[0])
-    return _UNKNOWN
+    return self._unknown
 
   def _strongest(self, refs):
     """What training takes where a conditional offers two values."""

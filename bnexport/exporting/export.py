@@ -7,7 +7,7 @@ import copy
 import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
-from bnexport.analysis.flow import is_setting
+from bnexport.analysis.flow import Flow, is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.batchnorm.norm import BATCH, STORED, BatchNorm
@@ -198,6 +198,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   made = _finish(model, options, reference, progress)
   if original is not None:
     _refuse_lost_inputs(original, model)
+    _refuse_partial_writes(original, model)
     made.original = original
   if is_frozen:
     if not model.has_training_graph:
@@ -304,6 +305,25 @@ def _reference(original, model, options):
   if model.own_run is not None and not model.decisions.stored:
     reference = model.own_run.beside(traced)
   return reference
+
+
+def _refuse_partial_writes(original, model):
+  """Where rows of a variable are written, a norm may have its averages there.
+
+  Nothing follows such writes; those of sparse gradients are none of these.
+  """
+  if not model.decisions.unaveraged:
+    return
+  flow = Flow(original.graph)
+  for node in original.graph:
+    if ops.PARTIAL_WRITES.match(node.op) and node.name not in flow.gradients:
+      norm = model.decisions.unaveraged[0]
+      raise TransformError(
+        f"export norm '{norm}'",
+        f"it computes its own statistics, and '{node.name}' ({node.op}) writes "
+        "rows of a variable, which may be its averages",
+        f"pass --keep_batch_statistics={norm} if it means to use the batch",
+      )
 
 
 def _refuse_lost_inputs(original, model):

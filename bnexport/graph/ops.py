@@ -60,6 +60,23 @@ MUTABLE_TABLES = frozenset(
   )
 )
 
+# What takes rows by their number, or marks them.
+LOOKUPS = frozenset(
+  (
+    "Gather",
+    "GatherV2",
+    "GatherNd",
+    "OneHot",
+    "ResourceGather",
+    "ResourceGatherNd",
+  )
+)
+# Writes of parts of a variable, which no transform follows.
+PARTIAL_WRITES = re.compile(
+  r"(Resource)?(Scatter(Nd)?(Update|Add|Sub|Mul|Div|Min|Max)"
+  r"|StridedSliceAssign)$"
+)
+
 FUSED_NORMS = frozenset(
   (
     "FusedBatchNorm",

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from bnexport.errors import SourceError, first_line, nearest
-from bnexport.graph import Graph, ops
+from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value
 from bnexport.graph.origins import holder_of
 from bnexport.tf1 import ObjectGraph, session, tf1
@@ -189,6 +189,7 @@ class Values:
     checkpoint: Optional[Checkpoint],
     graph: Graph,
     held: Optional[Mapping[str, tf1.TensorProto]] = None,
+    saver: Optional[str] = None,
   ):
     """Takes the keys from the graph's Savers.
 
@@ -196,10 +197,11 @@ class Values:
       checkpoint: a Checkpoint, or None.
       graph: the Graph with the variables and, perhaps, Savers.
       held: TensorProtos by variable, which a frozen graph holds; or None.
+      saver: the tensor that the MetaGraph's own Saver saves with, or None.
     """
     self.checkpoint = checkpoint
     self._held = dict(held or {})
-    self._saved = saver_keys(graph)
+    self._saved = saver_keys(graph, saver)
     self._shared = {
       node.name: node.attr["shared_name"].s.decode()
       for node in graph
@@ -278,16 +280,26 @@ def slice_shape(slice_spec: str) -> Tuple[int, ...]:
   return tuple(sizes)
 
 
-def saver_keys(graph: Graph) -> Dict[str, List[Saved]]:
+def saver_keys(
+  graph: Graph, own: Optional[str] = None
+) -> Dict[str, List[Saved]]:
   """Keys under which the graph's Savers save each variable.
+
+  Args:
+    graph: holds the Savers.
+    own: what the MetaGraph's own Saver saves with, its `save_tensor_name`. The
+      graph may hold others, such as one that warm-starts a part from another
+      model's names; they count for variables that its own does not save.
 
   Returns:
     A dict from variable node to a list of Saved, in the order found.
   """
   keys: Dict[str, List[Saved]] = {}
-  for node in graph:
-    if node.op not in ops.SAVES:
-      continue
+  behind: Mapping[str, None] = {}
+  if own is not None and TensorRef.parse(own).node in graph:
+    behind = graph.ancestors([TensorRef.parse(own).node])
+  saves = [node for node in graph if node.op in ops.SAVES]
+  for node in sorted(saves, key=lambda node: node.name not in behind):
     refs = graph.data_inputs(node.name)
     names = constant_value(graph, refs[1], largest=1 << 20)
     first, slices = 2, None

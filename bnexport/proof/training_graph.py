@@ -198,15 +198,19 @@ class TrainingGraph(Run):
 
   def _use_averages(self, original):
     """Norms that are ops read the averages; spelled out ones are fed them."""
-    graph = original.graph
+    graph, needed = original.graph, original.needed()
     for old, new in self._settled.items():
-      graph.substitute({old: new}, original.needed())
+      graph.substitute({old: new}, needed)
     for ref, variable in self._stored.items():
       form = op_form(graph.op(ref.node))
       if form is not None:
         form.to_inference(graph.node(ref.node))
         slot = form.slot(form.outputs[ref.index])
-        graph.set_input(ref.node, slot, read(graph, variable))
+        stored = read(graph, variable)
+        graph.set_input(ref.node, slot, stored)
+        # What an op hands out then is no statistic of the batch, nor the
+        # stored one.
+        graph.substitute({ref: stored}, needed)
 
   def _phase(self, value):
     """A decided value, or what it is in training."""

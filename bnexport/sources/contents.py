@@ -26,6 +26,7 @@ class Contents:
     inputs: names of the tensors to feed; none for all placeholders.
     label: what an overview calls it, where the graph alone does not tell.
     checkpoint: the checkpoint with the variables, or None.
+    saver: the tensor that the MetaGraph's own Saver saves with, or None.
     held: TensorProtos by variable, of what the source itself holds.
     input_keys: what a signature calls inputs, by node name.
     output_keys: what it calls the outputs, in their order.
@@ -45,6 +46,7 @@ class Contents:
   inputs: Tuple[str, ...] = ()
   label: Optional[str] = None
   checkpoint: Optional[Checkpoint] = None
+  saver: Optional[str] = None
   held: Mapping[str, tf1.TensorProto] = dataclasses.field(default_factory=dict)
   input_keys: Dict[str, str] = dataclasses.field(default_factory=dict)
   output_keys: Tuple[str, ...] = ()

@@ -54,6 +54,7 @@ def read(request) -> Contents:
 def _complete(contents, training):
   """Gives a graph back what only its training graph holds."""
   meta = read_meta_graph(training)
+  contents.saver = meta.saver_def.save_tensor_name or None
   contents.signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
   done = complete(contents.graph_def, meta.graph_def, contents.signatures)
   contents.held, contents.has_training_graph = done.held, done.is_used

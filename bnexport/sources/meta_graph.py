@@ -30,6 +30,7 @@ def read(request) -> Contents:
     request.outputs,
     request.inputs,
     checkpoint=saved_in(request.checkpoint),
+    saver=meta.saver_def.save_tensor_name or None,
   )
 
 

@@ -76,7 +76,7 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   flags = request.flags
   model = Model(
     graph=graph,
-    values=Values(contents.checkpoint, graph, contents.held),
+    values=Values(contents.checkpoint, graph, contents.held, contents.saver),
     inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
     outputs=find_tensors(
       graph, contents.signatures, contents.outputs, flags[0]

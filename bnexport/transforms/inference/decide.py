@@ -89,6 +89,15 @@ def training_constants(model):
   return found
 
 
+def _is_counted(value):
+  """Whether a variable's value is a number, such as a step, and no flag.
+
+  A phase that is kept in a variable is a bool; a checkpoint has the training
+  value of it. A number means what it says.
+  """
+  return value is not None and np.asarray(value).dtype.kind in "iuf"
+
+
 class _Phase:
   """The choice for one model."""
 
@@ -164,6 +173,9 @@ class _Phase:
   def _choose_one(self, leaf):
     if leaf.name in self.known:
       return False
+    if leaf.op in ops.VARIABLES and _is_counted(leaf.default):
+      self._decide(leaf, leaf.default, "it is the checkpoint's value")
+      return True
     marks = [self.marks({leaf.name: c})[0] for c in leaf.candidates]
     if leaf.op == "Const":
       # What the code states is changed only to leave training.

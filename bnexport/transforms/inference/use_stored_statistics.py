@@ -83,6 +83,7 @@ class _Replacement:
 
   def run(self):
     self._ops()
+    self._recognise()
     self._spelled_out()
     self._remove_noise()
     self.model.decisions.averages = frozenset(
@@ -90,6 +91,18 @@ class _Replacement:
     )
     self._look_at_rest()
     return self.told
+
+  def _recognise(self):
+    """Notes what each reduction is of, while all statistics are the batch's.
+
+    Once a norm's mean is the stored one, the mean of (x - mean)^2 is no
+    variance any more.
+    """
+    self.signatures = {
+      name: self.averages.signature(TensorRef(name))
+      for name in self.order
+      if reduces_batch(self.graph, self.graph.node(name))
+    }
 
   def _is_kept(self, name):
     return any(in_scope(name, scope) for scope in self.keep)
@@ -147,7 +160,11 @@ class _Replacement:
         dtype = variable_dtype(self.graph, variable)
         ref = self.contexts.carry(ref, dtype, frame)
         self.graph.set_input(node.name, form.slot(which), ref)
-      self.model.decisions.stored[form.output(node.name, which)] = variable
+      output = form.output(node.name, which)
+      self.model.decisions.stored[output] = variable
+      # Quantization-aware training folds norms by what they hand out.
+      readers = [n for n in self.graph.readers_of(output) if n in self.needed]
+      self.graph.substitute({output: ref}, readers)
       self.told.append(
         f"norm '{node.name}' uses '{variable}' for its batch {which}"
       )
@@ -325,7 +342,9 @@ class _Replacement:
       )
 
   def _look_at_statistic(self, name, kept):
-    signature = self.averages.signature(TensorRef(name))
+    signature = self.signatures.get(name)
+    if signature is None:
+      signature = self.averages.signature(TensorRef(name))
     if signature is None:
       return
     source = signature[0]
