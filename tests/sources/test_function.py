@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from judges.commands import run_process
+from judges.commands import run_forked
 
 _MADE = """
 import numpy as np, tensorflow as tf
@@ -46,7 +46,7 @@ truth = net.serve(tf.constant(x)).numpy()
   ["net.train", "net.serve.get_concrete_function(tf.TensorSpec([None, 4]))"],
 )
 def test_function_is_exported(source):
-  result = run_process(
+  result = run_forked(
     "-c",
     _MADE
     + f"""
@@ -66,7 +66,7 @@ assert made.norms[0].statistics == "stored"
 
 
 def test_function_without_a_signature():
-  result = run_process(
+  result = run_forked(
     "-c",
     _MADE
     + """
