@@ -270,10 +270,17 @@ def _taken_apart(tree):
       and node.func.attr in _TAKES_APART
     ):
       for part in (p for arg in node.args for p in ast.walk(arg)):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-          words = [w for w in part.value.split(" ") if w.isalpha()]
-          if len(words) > 1 or part.value in (": ", "; "):
-            yield part.value
+        text = _string(part)
+        words = [w for w in text.split(" ") if w.isalpha()]
+        if len(words) > 1 or text in (": ", "; "):
+          yield text
+
+
+def _string(node):
+  """The string that a node is, or an empty one; Python 3.7 has ast.Str."""
+  kept = {"Constant": "value", "Str": "s"}.get(type(node).__name__)
+  value = getattr(node, kept) if kept else None
+  return value if isinstance(value, str) else ""
 
 
 def test_nobody_takes_our_own_messages_apart():

@@ -19,6 +19,9 @@ import subprocess
 import sys
 import traceback
 
+_ROOT = os.path.dirname(
+  os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
 _SERVER = []
 # A run that takes longer than these seconds is ended.
 _LONGEST = 300
@@ -38,6 +41,7 @@ def run(arguments, cwd=None, largest_file=None):
   if not _SERVER:
     process = subprocess.Popen(
       [sys.executable, os.path.abspath(__file__)],
+      env=dict(os.environ, PYTHONPATH=_ROOT),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       universal_newlines=True,

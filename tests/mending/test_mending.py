@@ -173,5 +173,5 @@ def test_placeholders_of_outputs_that_are_missing_have_their_number():
 )
 def test_missing_tensors_have_the_dtype_that_is_read(reader, slot, dtype):
   node = text.loads(X + reader).node[1]
-  found = mending.read_dtype(node, TensorRef.parse(slot), Signatures())
+  found = Signatures().read_dtype(node, TensorRef.parse(slot))
   assert found == dtype.as_datatype_enum

@@ -21,6 +21,7 @@ from judges.transforming import (
 from bnexport import text
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
+from bnexport.tf1 import tf1
 from bnexport.transforms import table
 
 CASES = (
@@ -73,7 +74,8 @@ _ZOO, _SMALL = frozenset(CASES), frozenset(SMALL)
 _ALL = _ZOO | _SMALL
 # Which models each transform changes. Of what is not listed it changes none.
 CHANGED = {
-  "add_default_attributes": _ZOO,
+  # TF 1.15 wrote them, and knows of no others.
+  "add_default_attributes": _ZOO if tf1.__version__ >= "2" else frozenset(),
   "backport": _ALL - {"functions", "waiting"},
   "backport_concatv2": {
     "layers_partitioned",
