@@ -193,4 +193,10 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
   is_fed = bool(model.decisions.stored) and not export.recalibrated
   if is_fed and proof.arrays is not None and not proof.stands_against:
     proof.fixed_point = fixed_point.examine(export, proof.arrays)
+  if is_fed and proof.is_joint and not export.keeps_batch:
+    proof.missing = (
+      "the reference was fed the stored averages, and its rows depend on each "
+      "other all the same; compare the export with the rebuilt model: "
+      "--model=FILE.py:FUNCTION"
+    )
   return proof

@@ -34,7 +34,9 @@ class Comparison:
 
   Attributes:
     reference: names what it was compared with; empty where that is nothing.
-    missing: why it was compared with nothing; empty where it was.
+    missing: why it is not proven by what it was compared with, or why that is
+      nothing; empty where neither is so.
+    is_joint: whether rows of the reference depend on each other too.
     differences: one for each output.
     batch: whether one row answers alone as it does within a batch; None
       where it was not looked at, with the reason in `notes`.
@@ -51,6 +53,7 @@ class Comparison:
 
   reference: str = ""
   missing: str = ""
+  is_joint: bool = False
   differences: List[Difference] = dataclasses.field(default_factory=list)
   batch: Optional[bool] = None
   repeats: Optional[bool] = None
@@ -67,7 +70,8 @@ class Comparison:
     """PROVEN, NOT_PROVEN or DIFFERS."""
     if self.stands_against:
       return DIFFERS
-    return PROVEN if self.is_run and self.differences else NOT_PROVEN
+    is_compared = self.is_run and self.differences and not self.missing
+    return PROVEN if is_compared else NOT_PROVEN
 
   @property
   def holds(self) -> bool:
@@ -320,8 +324,8 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
   except ComparisonError:
     return
   if all(d.holds for d in same):
-    proof.batch = None
+    proof.batch, proof.is_joint = None, True
     proof.notes.append(
-      "answers of a row depend on the rest of its batch, in "
-      "the model itself too"
+      "answers of a row depend on the rest of its batch, in the model itself "
+      "too"
     )

@@ -26,7 +26,9 @@ def made_up_feeds(graph_def, rows=_ROWS):
   rows; other open ones the same size each, another size in each try.
   """
   placeholders = [
-    n for n in graph_def.node if n.op in ops.PLACEHOLDERS and not n.input
+    n
+    for n in graph_def.node
+    if n.op in ops.PLACEHOLDERS and (not n.input or _is_data(n))
   ]
   is_open = any(_open_sizes(node) for node in placeholders)
   for size in _SIZES if is_open else (1,):
@@ -34,6 +36,14 @@ def made_up_feeds(graph_def, rows=_ROWS):
     yield {
       node.name: _made_up(node, rows, size, random) for node in placeholders
     }
+
+
+def _is_data(node):
+  """Whether a placeholder with a default takes rows, and is no rate or flag.
+
+  The default is often what an input pipeline delivers, and random.
+  """
+  return len(node.attr["shape"].shape.dim) > 1
 
 
 def _open_sizes(node):

@@ -116,8 +116,10 @@ def proof(said, after_outputs=()):
   """
   if said is None:
     return ["not looked for: --novalidate"]
-  what = said["compared_with"] or f"nothing: {said['compared_with_nothing']}"
-  lines = [said["verdict"], f"compared with {what}"]
+  why, what = said["not_proven_because"], said["compared_with"]
+  lines = [said["verdict"], f"compared with {what or f'nothing: {why}'}"]
+  if what and why:
+    lines.append(why)
   lines += map(difference, said["outputs"])
   if said["first_difference"] is not None and not after_outputs:
     lines += first_difference(said["first_difference"])

@@ -7,7 +7,7 @@ from judges import opening
 from judges.exporting import assert_close
 from judges.norms import graph_of
 
-from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.averages import Averages, _is_bessels
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
 from bnexport.graph import TensorRef
@@ -218,3 +218,13 @@ def test_two_averages_of_one_statistic():
   assert variables_of(averages, "m") == ["mm", "shadow"]
   renamed = (KEEP_MEAN + shadow + update).replace("shadow", "moving_mean")
   assert variables_of(averages_of(renamed), "m") == ["moving_mean"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 200])
+def test_bessels_correction_is_told(n):
+  assert _is_bessels(n / (n - 1))
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.5, 1.0, 1.37, 2.5, 10.0])
+def test_other_factors_are_no_correction(factor):
+  assert not _is_bessels(factor)

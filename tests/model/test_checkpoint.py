@@ -229,3 +229,15 @@ def test_variables_of_two_savers_have_two_keys():
   )
   found = saver_keys(Graph(text.loads(VARIABLES + SAVER + second)))
   assert [saved.key for saved in found["v"]] == ["key/v", "k2/v"]
+
+
+def test_the_own_savers_keys_go_first():
+  """Another one may warm-start a part from another model's names."""
+  second = (
+    SAVER.replace("key/", "k2/")
+    .replace(" =", "2 =")
+    .replace("(prefix, names, slices,", "(prefix2, names2, slices2,")
+  )
+  graph = Graph(text.loads(VARIABLES + SAVER + second))
+  found = saver_keys(graph, own="save2:0")
+  assert [saved.key for saved in found["v"]] == ["k2/v", "key/v"]

@@ -28,6 +28,8 @@ from bnexport.model import Model
 
 # So many undecided switches at once are tried in all combinations.
 _MOST_JOINT = 6
+# Why a variable has a value.
+_SAVED = "its value in the checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +176,7 @@ class _Phase:
     if leaf.name in self.known:
       return False
     if leaf.op in ops.VARIABLES and _is_counted(leaf.default):
-      self._decide(leaf, leaf.default, "it is the checkpoint's value")
+      self._decide(leaf, leaf.default, _SAVED)
       return True
     marks = [self.marks({leaf.name: c})[0] for c in leaf.candidates]
     if leaf.op == "Const":
@@ -258,11 +260,7 @@ class _Phase:
     """Predicates of variables have the value that the checkpoint holds."""
     for leaf in find_leaves(self.model, evaluation):
       if leaf.op in ops.VARIABLES and leaf.default is not None:
-        self.known[leaf.name] = leaf.default
-        self.told.append(
-          f"decided '{leaf.name}' = {value_text(leaf.default)}, its value in "
-          "the checkpoint"
-        )
+        self._decide(leaf, leaf.default, _SAVED)
 
 
 # Rewriting.

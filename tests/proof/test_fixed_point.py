@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixed point of the updates: right exports pass it, wrong ones do not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bnexport.proof.fixed_point import _is_settled, _solved, examine
+from bnexport.text import Emitter
+
+CASES = [
+  "contrib_dense_phase",
+  "contrib_fused_inplace_phase",
+  "layers_fused_literal",
+]
+
+
+def feeds_of(case):
+  return {case.input: case.x}
+
+
+def planted(export, right, wrong):
+  """The export with one tensor in the place of another."""
+  graph = export.unfolded.clone()
+  graph.substitute({right: wrong}, graph.readers_of(right))
+  return dataclasses.replace(export, unfolded=graph)
+
+
+def is_found(export, feeds):
+  found = examine(export, feeds)
+  assert not found.why_not
+  return not found.holds
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_right_exports_answer_as_training_does(cases, exports, name):
+  export = exports(name)
+  found = examine(export, feeds_of(cases(name)))
+  assert found.holds and not found.why_not
+  assert len(found.differences) == len(export.model.outputs)
+  assert len(found.averages) == 2 * len(export.norms)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_average_in_another_ones_place_is_found(cases, exports, name):
+  """Whatever is stored in them: what tells is what they settle at."""
+  export, feeds = exports(name), feeds_of(cases(name))
+  for norm in export.norms:
+    assert is_found(planted(export, norm.mean, norm.variance), feeds)
+  array = export.before_folding().model.array
+  for one, other in zip(export.norms, export.norms[1:]):
+    if array(one.moving_mean).shape == array(other.moving_mean).shape:
+      assert is_found(planted(export, one.variance, other.variance), feeds)
+
+
+@pytest.mark.parametrize("op", ["Neg", "Sqrt", "Square"])
+def test_a_statistic_that_is_computed_wrongly_is_found(cases, exports, op):
+  export, feeds = exports(CASES[0]), feeds_of(cases(CASES[0]))
+  graph, right = export.unfolded.clone(), export.norms[0].mean
+  readers = graph.readers_of(right)
+  made = Emitter(graph).emit("fault", f"wrong = {op}(right)", right=right)
+  graph.substitute({right: made["wrong"]}, readers)
+  assert is_found(dataclasses.replace(export, unfolded=graph), feeds)
+
+
+@pytest.mark.parametrize(
+  "update, slope, value",
+  [
+    (lambda v: 0.9 * v + 0.1 * 2.5, 0.9, 2.5),
+    (lambda v: 0 * v + 2.5, 0.0, 2.5),  # replaced at once
+    (lambda v: v, 1.0, 7.0),  # stays
+    (lambda v: v + 1, 1.0, 1e6),  # counts
+  ],
+)
+def test_two_runs_tell_where_an_update_settles(update, slope, value):
+  low, high = np.float32([7, 7]), np.float32([14, 14])
+  found, solved = _solved(low, update(low), high, update(high))
+  np.testing.assert_allclose(found, slope, atol=1e-6)
+  np.testing.assert_allclose(solved, value, rtol=1e-5)
+  assert _is_settled(np.float32(update(solved)), solved, found)
+
+
+def test_what_goes_on_is_not_settled():
+  slope = np.float64([0.999])
+  assert not _is_settled(np.float32([1.0]), np.float32([1.001]), slope)
