@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Dict, List, Optional
 
 import numpy as np
@@ -13,7 +14,9 @@ from bnexport.graph import Graph, ops
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.divergence import Parting, part
 from bnexport.proof.feeding import (
+  RANGES,
   first_that_runs,
+  is_alive,
   made_up_feeds,
   refuse_other_names,
   row_counts,
@@ -131,6 +134,12 @@ def prove(
       proof.is_made_up = True
     if answers is None:
       return proof
+    if not is_alive(feeds, answers):
+      proof.missing = "every row that was fed has the same answer"
+      proof.notes.append(
+        "what lies before dead or saturated activations is not seen; pass real "
+        "rows with --feeds=FILE.npz"
+      )
     random = [n.name for n in graph_def.node if ops.is_random(n.op)]
     if random and not _repeats(runner, feeds, answers):
       _note_feeds(proof, feeds)
@@ -150,22 +159,26 @@ def prove(
 
 def _made_up(graph_def, runner, reference, proof):
   """Feeds that the graph and its reference run on, and the graph's answers."""
-  found = None, None
-  for rows in row_counts(runner.graph, _graph_of(reference)):
+  found = []
+  counts = row_counts(runner.graph, _graph_of(reference))
+  for largest, rows in itertools.product(RANGES, counts):
+    if largest is not None and not found:
+      break  # what no shape fits, no values will
     tried = Comparison()
     feeds, answers = first_that_runs(
-      runner, made_up_feeds(graph_def, rows), tried
+      runner, made_up_feeds(graph_def, rows, largest), tried
     )
     if feeds is None:
-      found_none = tried
       continue
-    if found[0] is None:
-      found = feeds, answers
-    if reference is None or _runs(reference, feeds):
+    runs = reference is None or _runs(reference, feeds)
+    if runs and is_alive(feeds, answers):
       return feeds, answers
-  if found[0] is None:
-    proof.missing, proof.notes = found_none.missing, found_none.notes
-  return found
+    found.append((not runs, feeds, answers))
+  if not found:
+    proof.missing, proof.notes = tried.missing, tried.notes
+    return None, None
+  _, feeds, answers = min(found, key=lambda one: one[0])
+  return feeds, answers
 
 
 def _graph_of(reference):

@@ -11,6 +11,8 @@ from bnexport.graph.nodes import constant_value
 from bnexport.tf1 import tf1
 
 _ROWS = 4
+# What floats are made up from: none is normal, others go up to a pixel's.
+RANGES = (None, 255.0)
 _MOST_ROWS = 1024
 # So many numbers of rows are tried.
 _MOST_TRIED = 8
@@ -19,11 +21,12 @@ _MOST_TRIED = 8
 _SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
 
 
-def made_up_feeds(graph_def, rows=_ROWS):
+def made_up_feeds(graph_def, rows=_ROWS, largest=None):
   """Yields feeds to try: random values in the placeholders' shapes.
 
   Feeds are dicts of arrays by node name. Open first dimensions get `rows`
-  rows; other open ones the same size each, another size in each try.
+  rows; other open ones the same size each, another size in each try. Floats
+  are normal, or lie evenly between 0 and `largest`.
   """
   placeholders = [
     n
@@ -34,7 +37,8 @@ def made_up_feeds(graph_def, rows=_ROWS):
   for size in _SIZES if is_open else (1,):
     random = np.random.RandomState(7)
     yield {
-      node.name: _made_up(node, rows, size, random) for node in placeholders
+      node.name: _made_up(node, rows, size, largest, random)
+      for node in placeholders
     }
 
 
@@ -51,7 +55,7 @@ def _open_sizes(node):
   return shape.unknown_rank or any(d.size < 0 for d in shape.dim[1:])
 
 
-def _made_up(node, rows, size, random):
+def _made_up(node, rows, size, largest, random):
   shape = node.attr["shape"].shape
   sizes = [d.size for d in shape.dim]
   if shape.unknown_rank or "shape" not in node.attr:
@@ -63,7 +67,11 @@ def _made_up(node, rows, size, random):
   ]
   dtype = tf1.as_dtype(node.attr["dtype"].type)
   if dtype.is_floating or dtype.is_complex:
-    values = random.randn(*sizes) if sizes else np.float64(1.0)
+    values = np.float64(1.0)
+    if sizes and largest is None:
+      values = random.randn(*sizes)
+    elif sizes:
+      values = random.rand(*sizes) * largest
     return np.asarray(values).astype(dtype.as_numpy_dtype)
   if dtype == tf1.bool:
     return random.rand(*sizes) > 0.5
@@ -117,6 +125,29 @@ def first_that_runs(runner, tried, proof):
     f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
   )
   return None, None
+
+
+def is_alive(feeds, answers):
+  """Whether answers depend on what is fed, as far as rows can tell.
+
+  Behind dead ReLUs and saturated sigmoids every row gets the same answer, and
+  whatever is wrong before them is not seen.
+  """
+  fed = [v for v in feeds.values() if np.ndim(v)]
+  rows = {len(v) for v in fed}
+  if all(_is_alike(v) for v in fed):
+    return True
+  alike = [
+    _is_alike(answer)
+    for answer in map(np.asarray, answers)
+    if np.ndim(answer) and answer.dtype.kind == "f" and {len(answer)} == rows
+  ]
+  return not alike or not all(alike)
+
+
+def _is_alike(array):
+  """Whether all rows are the same."""
+  return bool(np.all(array == array[:1]))
 
 
 def row_counts(*graphs):

@@ -7,7 +7,7 @@ import pytest
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
 from bnexport.proof import feeding
-from bnexport.proof.comparison import prove
+from bnexport.proof.comparison import NOT_PROVEN, prove
 from bnexport.proof.differences import difference, tolerance
 from bnexport.proof.runs import ImportedGraph, Run
 from bnexport.tf1 import tf1
@@ -343,3 +343,40 @@ def test_made_up_feeds_repeat():
   ]
   assert one.tolist() == two.tolist()
   assert np.ptp(one) > 0.1
+
+
+def dead(x):
+  """Nothing but zeros for values near 0, as a network of pixels may be."""
+  return tf1.nn.relu(x / 255.0 - 0.2)
+
+
+def test_made_up_feeds_look_for_an_answer_that_is_alive():
+  graph_def = graph_of(dead)
+  alike = Answers(
+    lambda x: np.maximum(x / np.float32(255) - np.float32(0.2), 0)
+  )
+  proof = prove(graph_def, OUTPUT, alike)
+  assert proof.holds and proof.arrays["x"].max() > 200
+
+
+def test_answers_that_are_all_the_same_prove_nothing():
+  graph_def = graph_of(dead)
+  zero = Answers(lambda x: np.zeros_like(x))
+  feeds = {"x": np.random.RandomState(1).randn(4, 3).astype(np.float32)}
+  proof = prove(graph_def, OUTPUT, zero, feeds)
+  assert all(d.holds for d in proof.differences)
+  assert proof.verdict == NOT_PROVEN
+  assert "the same answer" in proof.missing
+
+
+@pytest.mark.parametrize(
+  "answer, alive",
+  [
+    (np.float32([[1, 2], [1, 2]]), False),
+    (np.float32([[1, 2], [1, 3]]), True),
+    (np.int32([1, 1]), True),  # a class may be all rows'
+    (np.float32([1, 1, 1]), True),  # no rows
+  ],
+)
+def test_is_alive(answer, alive):
+  assert feeding.is_alive({"x": np.eye(2, 3)}, [answer]) == alive

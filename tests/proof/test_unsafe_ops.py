@@ -62,6 +62,7 @@ def test_what_an_answer_waits_for_is_not_run(capsys, tmp_path):
 
 
 def test_what_an_answer_needs_is_not_proven(capsys, tmp_path):
+  (tmp_path / "reached").write_text("one file is counted")
   result = repair(capsys, tmp_path, LOOKS)
   assert result.status == 2, result
   assert "NOT PROVEN" in result.out

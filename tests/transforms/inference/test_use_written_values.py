@@ -5,6 +5,7 @@ import pytest
 from judges.transforming import answers as run
 from judges.transforming import checkpoint, model_of, spelled
 
+from bnexport.errors import TransformError
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 
 V = "v = VariableV2() {shape=[2]}   d = Const() {value=<float [2] 1 2>}"
@@ -107,3 +108,30 @@ def test_update_that_needs_another_update():
 def test_update_beside_the_outputs_has_no_part():
   model, told = applied(V + "u = AssignAdd(v, d)   y = Neg(v, ^u)")
   assert told == [] and model.graph.op("u") == "AssignAdd"
+
+
+@pytest.mark.parametrize("start", [V, H])
+def test_writes_in_a_row_are_followed(start, tmp_path):
+  """The second starts from what the first wrote, not from what is stored."""
+  add, assign, name = "AssignAdd", "Assign", "v"
+  read = "r = Identity(v, ^b)"
+  if start is H:
+    add, assign, name = "AssignAddVariableOp", "AssignVariableOp", "h"
+    read = "r = ReadVariableOp(h, ^b) {dtype=float}"
+  statements = f"""{start}   two = Const() {{value=<float [2] 2 2>}}
+    a = {assign}({name}, d)   b = {add}({name}, two, ^a)   {read}   y = Neg(r)
+  """
+  saved = checkpoint(tmp_path, {name: [50, 70]})
+  (before,) = run(model_of(statements, saved=saved))
+  model, _ = applied(statements, saved=saved)
+  (after,) = run(model)
+  assert after.tolist() == before.tolist() == [-3, -4]
+
+
+def test_writes_in_no_order_are_refused():
+  with pytest.raises(TransformError, match="'a' and 'b' both write 'v'"):
+    applied(
+      V
+      + "a = Assign(v, d)   b = AssignAdd(v, d)   r = Identity(v, ^a, ^b)"
+      + "   y = Neg(r)"
+    )
