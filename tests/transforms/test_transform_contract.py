@@ -234,6 +234,8 @@ def test_every_transform_changes_something():
     for name, lines in LINES.items()
     if not changing & set(lines) and name not in OWN
   }
+  if tf1.__version__ < "2":
+    left -= {"add_default_attributes"}  # see CHANGED
   assert left == set(CHANGES_NOTHING)
   assert set(OWN) <= set(table.TRANSFORMS)
 
