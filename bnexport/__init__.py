@@ -176,8 +176,8 @@ def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
     target_tf: the version of TensorFlow that is to read it, such as "1.4".
 
   Returns:
-    Findings, in the order of the catalogue; a Finding's `fix` is a command
-    that clears it.
+    Findings, in the order of the catalogue; `fix` is the Fix that clears one,
+    and `fix.command()` the command that does it.
   """
   from bnexport import checks
   from bnexport.checks.subject import Subject

@@ -27,6 +27,17 @@ def finite(value):
   return value
 
 
+def finding(found):
+  """A Finding; its fix as the command that it is."""
+  return {
+    "code": found.code,
+    "severity": found.severity,
+    "node": found.node,
+    "message": found.message,
+    "fix": found.fix.command(),
+  }
+
+
 # An export.
 
 
