@@ -6,12 +6,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, List, Mapping, Tuple
 
+from bnexport.calibration import calibration
 from bnexport.model.request import Request
 
 FREEZE = "freeze"
 REPAIR = "repair"
-# `Fix.recalibrate` for norms whose averages calibration finds broken itself.
-BROKEN = ("broken",)
+# `Fix.recalibrate` for norms that calibration finds broken itself.
+BROKEN = (calibration.BROKEN,)
 # A user makes the file.
 _DATA = "calibration.npz"
 
@@ -67,7 +68,7 @@ class Fix:
     which norms.
     """
     asked = options.recalibrate
-    if options.calibration_data is None or BROKEN[0] not in asked:
+    if options.calibration_data is None or calibration.BROKEN not in asked:
       return options
     both = tuple(dict.fromkeys((*asked, *self.recalibrate)))
     return dataclasses.replace(options, recalibrate=both)

@@ -27,10 +27,15 @@ from bnexport.batchnorm.norm import BatchNorm
 from bnexport.checks.fix import FREEZE, REPAIR, Fix
 from bnexport.errors import Error, GraphError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import Signatures, constant_value, op_histogram
+from bnexport.graph.nodes import (
+  DEFERRED,
+  Signatures,
+  constant_value,
+  op_histogram,
+)
 from bnexport.mending import faults, mending
 from bnexport.mending.faults import Fault
-from bnexport.model import Model
+from bnexport.model import Model, stream
 from bnexport.model.checkpoint import Values
 from bnexport.model.request import Request
 from bnexport.sources.contents import Contents
@@ -264,6 +269,30 @@ class Subject:
     named = tuple(map(str, outputs or self._named))
     verb = REPAIR if is_repair else FREEZE
     return Fix(verb, self.request, named, **changes)
+
+
+def subject_of(
+  model: Model, request: Request, target_tf: Optional[str] = None
+) -> Subject:
+  """The Subject of a Model, which stays as it is.
+
+  Args:
+    model: the Model.
+    request: the Request that names its files.
+    target_tf: a version of TensorFlow, or None.
+  """
+  graph_def = model.graph.to_graph_def()
+  for node in graph_def.node:
+    if DEFERRED in node.attr:
+      node.CopyFrom(stream.whole(model, node.name))
+  contents = Contents(
+    graph_def,
+    model.signatures,
+    model.origin,
+    tuple(map(str, model.outputs)),
+    checkpoint=None if model.values is None else model.values.checkpoint,
+  )
+  return Subject(contents, request, target_tf, model.values)
 
 
 def _devices(graph_def: tf1.GraphDef) -> Dict[str, List[str]]:

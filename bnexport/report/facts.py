@@ -41,7 +41,7 @@ def finding(found):
 # An export.
 
 
-def export_facts(export, proof, path, evidence=None):
+def export_facts(export, proof, path, evidence=None, outcome=None):
   """Everything a report says of an export, as one object of plain values.
 
   Args:
@@ -50,6 +50,7 @@ def export_facts(export, proof, path, evidence=None):
     path: the file that was written.
     evidence: an evidence.Evidence. Without it, what takes runs is left out:
       `layers`, `training_and_inference`, and norms' `before` and `values`.
+    outcome: of the findings about a graph that was repaired, or None.
   """
   graph = export.model.graph
   said = {
@@ -72,6 +73,7 @@ def export_facts(export, proof, path, evidence=None):
       if getattr(change, "transform", "") not in _OF_SINGLE_NORMS
     ],
     "warnings": list(export.model.warnings),
+    "findings": outcome and _outcome(outcome),
     "proof": _proof(proof),
   }
   if evidence is not None:
@@ -83,6 +85,13 @@ def export_facts(export, proof, path, evidence=None):
     said["layers"] = _walk(evidence.layers)
     said["training_and_inference"] = _walk(evidence.training)
   return said
+
+
+def _outcome(outcome):
+  return {
+    "cleared": list(map(finding, outcome.cleared)),
+    "left": list(map(finding, outcome.left)),
+  }
 
 
 def _in_order(export):
