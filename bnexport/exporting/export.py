@@ -204,11 +204,10 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
     _refuse_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
-  if is_frozen:
-    if not model.has_training_graph:
-      refuse_lost(model, made.norms, options.keep_batch_statistics)
-    if not is_mended:
-      _settle_unchanged(made, options)
+  if is_frozen and not model.has_training_graph:
+    refuse_lost(model, made.norms, options.keep_batch_statistics)
+  if is_frozen and not is_mended:
+    _settle_unchanged(made, options)
   return made
 
 

@@ -77,14 +77,18 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
     "proof": _proof(proof),
   }
   if evidence is not None:
-    recalibrated = {one.name: str(one) for one in export.recalibrated}
-    for norm in said["batch_norms"]:
-      norm.update(_before(norm, evidence))
-      norm["recalibrated"] = recalibrated.get(norm["name"])
-      norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
-    said["layers"] = _walk(evidence.layers)
-    said["training_and_inference"] = _walk(evidence.training)
+    _add_evidence(said, export, evidence)
   return said
+
+
+def _add_evidence(said, export, evidence):
+  recalibrated = {one.name: str(one) for one in export.recalibrated}
+  for norm in said["batch_norms"]:
+    norm.update(_before(norm, evidence))
+    norm["recalibrated"] = recalibrated.get(norm["name"])
+    norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
+  said["layers"] = _walk(evidence.layers)
+  said["training_and_inference"] = _walk(evidence.training)
 
 
 def _outcome(outcome):
