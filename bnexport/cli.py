@@ -402,9 +402,6 @@ def options():
   population = None
   if CALIBRATION_DATA.value is not None:
     population = data.read_data(CALIBRATION_DATA.value)
-  chosen = RECALIBRATE.value
-  if chosen in (["all"], ["broken"]):
-    chosen = chosen[0]
   return Options(
     settings=settings(),
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
@@ -418,7 +415,7 @@ def options():
     keep_variables=bool(SAVED_MODEL_OUT.value),
     target_tf=TARGET_TF.value,
     calibration_data=population,
-    recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
+    recalibrate=tuple(RECALIBRATE.value),
     allow_unsafe_ops=ALLOW_UNSAFE_OPS.value,
   )
 
@@ -487,15 +484,21 @@ def delivery(path, is_said=True, **more):
   )
 
 
-def report(export, delivered):
-  """Prints and writes the report of what was written; returns the status."""
+def report(export, delivered, outcome=None):
+  """Prints and writes the report of what was written; returns the status.
+
+  Args:
+    export: the Export.
+    delivered: what became of it, a Delivered.
+    outcome: of the findings about a graph that was repaired, or None.
+  """
   from bnexport import report
 
   path, proof = delivered.path, delivered.proof
-  print(report.text(export, proof, path))
+  print(report.text(export, proof, path, outcome))
   if REPORT.value is not None:
     progress("looking tensor by tensor, for the report")
-    report.write(REPORT.value, export, proof, path)
+    report.write(REPORT.value, export, proof, path, outcome)
   for warning in export.model.warnings:
     warn(warning)
   for doubt in doubts_of(proof):

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.batchnorm.norm import BATCH, STORED, BatchNorm
-from bnexport.calibration.calibration import Recalibrated, recalibrate
+from bnexport.calibration.calibration import BROKEN, Recalibrated, recalibrate
 from bnexport.calibration.data import CalibrationData
 from bnexport.errors import (
   ComparisonError,
@@ -57,8 +57,8 @@ class Options:
   """What a user may ask of an export; see the flags of the same names.
 
   `engine` is "session", "stream", or "auto": the session where the model is
-  rebuilt from code, the stream elsewhere. `recalibrate` is "all", "broken", or
-  names and scopes of norms; it counts where `calibration_data` is given.
+  rebuilt from code, the stream elsewhere. `recalibrate` has "all", "broken",
+  and names and scopes of norms; it counts where `calibration_data` is given.
   """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -73,8 +73,12 @@ class Options:
   transforms: str = ""
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
-  recalibrate: Union[str, Tuple[str, ...]] = "broken"
+  recalibrate: Tuple[str, ...] = (BROKEN,)
   allow_unsafe_ops: bool = False
+
+  def __post_init__(self):
+    if isinstance(self.recalibrate, str):  # a single one
+      object.__setattr__(self, "recalibrate", (self.recalibrate,))
 
 
 @dataclasses.dataclass
@@ -200,11 +204,10 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
     _refuse_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
-  if is_frozen:
-    if not model.has_training_graph:
-      refuse_lost(model, made.norms, options.keep_batch_statistics)
-    if not is_mended:
-      _settle_unchanged(made, options)
+  if is_frozen and not model.has_training_graph:
+    refuse_lost(model, made.norms, options.keep_batch_statistics)
+  if is_frozen and not is_mended:
+    _settle_unchanged(made, options)
   return made
 
 

@@ -128,13 +128,7 @@ def validate(
     outputs=[str(ref) for ref in model.outputs],
     norms=find(model.graph, model.outputs),
   )
-  found.proof.is_made_up = feeds is None
-  if feeds is None:
-    batches = [_made_up(model, runner, samples or _ROWS)]
-  else:
-    feeding.refuse_other_names(_placeholders(model.graph), feeds)
-    batches = _cut(model, feeds, found.proof)
-  found.batches = batches
+  found.batches = _batches(found.proof, model, runner, feeds, samples)
   running = reference and reference.running
   found.is_compared = running is not None
   if running is not None:
@@ -145,26 +139,31 @@ def validate(
     runner,
     model.outputs,
     running,
-    batches[0],
-    feeding.run_given(runner, batches[0]),
+    found.batches[0],
+    feeding.run_given(runner, found.batches[0]),
     keeps_batch or (reference is not None and reference.keeps_batch),
     is_strict=True,
   )
   if running is not None:
-    if not found.proof.differences:
-      raise ComparisonError(
-        f"compare with {running.what}",
-        found.proof.missing,
-        "give both graphs the same inputs",
-      )
-    apart = _compare(found, runner, running, batches)
-    if apart is not None:
-      progress("looking for the first tensor that differs")
-      found.parting = _part(found, runner, running, apart)
+    _hold_against(found, runner, running, progress)
   if feeds is not None:
     progress("statistics of the data")
-    _look_at_statistics(found, model, runner, batches)
+    _look_at_statistics(found, model, runner, found.batches)
   return found
+
+
+def _hold_against(found, runner, running, progress):
+  """Compares all batches with the reference, and looks where they part."""
+  if not found.proof.differences:
+    raise ComparisonError(
+      f"compare with {running.what}",
+      found.proof.missing,
+      "give both graphs the same inputs",
+    )
+  apart = _compare(found, runner, running, found.batches)
+  if apart is not None:
+    progress("looking for the first tensor that differs")
+    found.parting = _part(found, runner, running, apart)
 
 
 def _open(running):
@@ -179,6 +178,15 @@ def _open(running):
 
 
 # What is fed.
+
+
+def _batches(proof, model, runner, feeds, samples):
+  """Feeds, each a dict of arrays by input name: the user's, or made up."""
+  proof.is_made_up = feeds is None
+  if feeds is None:
+    return [_made_up(model, runner, samples or _ROWS)]
+  feeding.refuse_other_names(_placeholders(model.graph), feeds)
+  return _cut(model, feeds, proof)
 
 
 def _made_up(model, runner, rows):
