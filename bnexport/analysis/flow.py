@@ -58,6 +58,11 @@ def is_sink(op):
   return op in ops.UPDATES or _SINK.search(op) is not None
 
 
+def is_product(op):
+  """Whether an op is one that weights are applied with."""
+  return _PRODUCTS.search(op) is not None
+
+
 class Flow:
   """Data, weights and gradients, followed through a graph once.
 
