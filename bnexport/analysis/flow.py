@@ -51,6 +51,7 @@ _SCALINGS = frozenset(("Mul", "Add", "AddV2", "Sub", "RealDiv"))
 # The bit of random numbers: no data, and no weights either.
 _NOISE = 1
 _COMPARISONS = frozenset(("Equal", "NotEqual"))
+_ORDERINGS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
 
 
 def is_sink(op):
@@ -252,7 +253,7 @@ def _is_rate(graph, node):
     if not _GRADIENT_SCOPE.search(reader)
   ]
   return bool(readers) and all(
-    graph.op(reader) in _SCALINGS | {"Switch", "Identity", "Less", "Greater"}
+    graph.op(reader) in _SCALINGS | _ORDERINGS | {"Switch", "Identity"}
     for reader in readers
   )
 
