@@ -63,6 +63,7 @@ class Options:
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
+  keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
@@ -191,7 +192,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   is_rebuilt = model.request is not None and model.request.kind == "model"
   original = None if is_rebuilt else _decided(model, options)
   if is_rebuilt:
-    _run(model, [Decide(options.settings)])
+    _run(model, [Decide(options.settings), RemoveDropout()])
   _run(model, _tidying(options))
   progress("reading the variables")
   _freeze(model, options, is_rebuilt)
@@ -273,15 +274,18 @@ def _decided(model, options):
   original = copy.copy(model)
   original.graph = model.graph.clone()
   keep = options.keep_batch_statistics
-  _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
+  steps = [
+    Decide(options.settings, keep),
+    RemoveNoise(options.keep_random),
+    UseStoredStatistics(keep),
+  ]
+  _run(model, steps)
   return original
 
 
 def _tidying(options):
   """The steps after which nothing but inference is left."""
   steps = [
-    RemoveDropout(),
-    RemoveNoise(),
     UseWrittenValues(),
     RemoveSideEffects(),
     ReadVariables(),
@@ -396,6 +400,7 @@ def _finish(model, options, reference, progress):
         name,
       )
     )
+  _name_random(model)
   norms = find(model.graph, model.outputs)
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
@@ -417,6 +422,19 @@ def _finish(model, options, reference, progress):
   if done:
     made.reference = _before_folding(made)
   return made
+
+
+def _name_random(model):
+  """Says what is random in the exported graph."""
+  for name in model.graph.topological(model.needed()):
+    if ops.is_random(model.graph.op(name)):
+      model.warnings.append(
+        Doubt(
+          f"'{name}' draws random numbers in the exported graph, as a sampler "
+          f"or a generator's code does; --input_node={name} feeds them instead",
+          name,
+        )
+      )
 
 
 def _before_folding(made):
