@@ -43,6 +43,7 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -270,7 +271,14 @@ def _decided(model, options):
   original = copy.copy(model)
   original.graph = model.graph.clone()
   keep = options.keep_batch_statistics
-  _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
+  _run(
+    model,
+    [
+      Decide(options.settings, keep),
+      UseStoredRanges(),
+      UseStoredStatistics(keep),
+    ],
+  )
   return original
 
 
