@@ -74,6 +74,13 @@ def find_constants(model, order):
   return [leaf for leaf in leaves if leaf is not None]
 
 
+def leaves_of(graph, predicate):
+  """Names of what a predicate is computed from."""
+  found = {}
+  _walk(graph, predicate, found, ())
+  return list(found)
+
+
 def _walk(graph, ref, found, inputs):
   """Collects the leaves of a predicate with what they are compared to."""
   stack, seen = [(ref, ())], set()

@@ -43,6 +43,7 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -277,6 +278,7 @@ def _decided(model, options):
   steps = [
     Decide(options.settings, keep),
     RemoveNoise(options.keep_random),
+    UseStoredRanges(),
     UseStoredStatistics(keep),
   ]
   _run(model, steps)

@@ -37,6 +37,7 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -124,6 +125,7 @@ _OWN = (
   StateShapes,
   ThawVariables,
   UseMovingAverages,
+  UseStoredRanges,
   UseStoredStatistics,
   UseWrittenValues,
 )
