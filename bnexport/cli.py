@@ -261,6 +261,14 @@ def status_of(
     return main()
   except Error as error:
     return fail(error)
+  except MemoryError:
+    return fail(
+      Error(
+        "finish",
+        "it takes more memory than there is",
+        "cut large parts away with --input_node, or run it where there is more",
+      )
+    )
   except KeyboardInterrupt:
     return fail(
       Error(

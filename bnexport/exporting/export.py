@@ -22,6 +22,7 @@ from bnexport.errors import (
 from bnexport.exporting import delivery
 from bnexport.exporting.mend import is_same, mend, refuse_lost
 from bnexport.graph import Graph, ops
+from bnexport.mending.mending import set_aside
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.stream import to_graph_def
@@ -238,6 +239,11 @@ def _open_for_export(model, options):
       ref for ref in model.inputs if not _is_phase(model.graph, ref)
     )
   _refuse_unknown_variables(model, options.denylist)
+  if not is_code:
+    model.history += changes_by(
+      "mend",
+      set_aside(model.graph, model.signatures, model.outputs, model.inputs),
+    )
   _run(model, [ReplaceInputs(), InlineFunctions()])
   if is_code:
     return
