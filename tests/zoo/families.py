@@ -22,6 +22,7 @@ FAMILIES = (
   "towers",
   "networks",
   "networks_other",
+  "answers",
   "refused",
 )
 
