@@ -24,6 +24,7 @@ FAMILIES = (
   "networks",
   "networks_other",
   "quantized",
+  "answers",
   "refused",
 )
 
