@@ -23,7 +23,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import assignment, read, variable_of
-from bnexport.proof import noise
+from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
@@ -83,6 +83,16 @@ class TrainingGraph(Run):
       feeds.update(self._averages(feeds))
       self._restore()
       return self._session.run([tensor_name(ref) for ref in refs], feeds)
+
+  def tracked(self, graph):
+    known = self._averages_kept | set(self._stored.values())
+    found = tracking.tracked(self._original.graph, graph, known)
+    for ref in list(found.tensors):
+      if any(in_scope(ref.node, scope) for scope in self._keep):
+        del found.tensors[ref]
+    if self._keep:
+      found.unread.clear()  # the averages of what was kept
+    return found
 
   def close(self):
     if self._session is not None:
