@@ -112,6 +112,12 @@ KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
 )
+KEEP_RANDOM = flags.DEFINE_list(
+  "keep_random",
+  [],
+  "Random ops, or their scopes, that are part of the model at inference, such "
+  "as a sampler.",
+)
 FOLD_BATCH_NORMS = flags.DEFINE_bool(
   "fold_batch_norms",
   True,
@@ -255,6 +261,14 @@ def status_of(
     return main()
   except Error as error:
     return fail(error)
+  except MemoryError:
+    return fail(
+      Error(
+        "finish",
+        "it takes more memory than there is",
+        "cut large parts away with --input_node, or run it where there is more",
+      )
+    )
   except KeyboardInterrupt:
     return fail(
       Error(
@@ -405,6 +419,7 @@ def options():
   return Options(
     settings=settings(),
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
+    keep_random=tuple(KEEP_RANDOM.value),
     moving_averages=MOVING_AVERAGES.value,
     data_format=DATA_FORMAT.value,
     denylist=tuple(DENYLIST.value),

@@ -22,6 +22,7 @@ from bnexport.errors import (
 from bnexport.exporting import delivery
 from bnexport.exporting.mend import is_same, mend, refuse_lost
 from bnexport.graph import Graph, ops
+from bnexport.mending.mending import set_aside
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.stream import to_graph_def
@@ -43,6 +44,7 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -63,6 +65,7 @@ class Options:
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
+  keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
@@ -191,7 +194,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   is_rebuilt = model.request is not None and model.request.kind == "model"
   original = None if is_rebuilt else _decided(model, options)
   if is_rebuilt:
-    _run(model, [Decide(options.settings)])
+    _run(model, [Decide(options.settings), RemoveDropout()])
   _run(model, _tidying(options))
   progress("reading the variables")
   _freeze(model, options, is_rebuilt)
@@ -236,6 +239,11 @@ def _open_for_export(model, options):
       ref for ref in model.inputs if not _is_phase(model.graph, ref)
     )
   _refuse_unknown_variables(model, options.denylist)
+  if not is_code:
+    model.history += changes_by(
+      "mend",
+      set_aside(model.graph, model.signatures, model.outputs, model.inputs),
+    )
   _run(model, [ReplaceInputs(), InlineFunctions()])
   if is_code:
     return
@@ -273,15 +281,19 @@ def _decided(model, options):
   original = copy.copy(model)
   original.graph = model.graph.clone()
   keep = options.keep_batch_statistics
-  _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
+  steps = [
+    Decide(options.settings, keep),
+    RemoveNoise(options.keep_random),
+    UseStoredRanges(),
+    UseStoredStatistics(keep),
+  ]
+  _run(model, steps)
   return original
 
 
 def _tidying(options):
   """The steps after which nothing but inference is left."""
   steps = [
-    RemoveDropout(),
-    RemoveNoise(),
     UseWrittenValues(),
     RemoveSideEffects(),
     ReadVariables(),
@@ -319,7 +331,7 @@ def _refuse_partial_writes(original, model):
     return
   flow = Flow(original.graph)
   for node in original.graph:
-    if ops.PARTIAL_WRITES.match(node.op) and node.name not in flow.gradients:
+    if node.op in ops.PARTIAL_UPDATES and node.name not in flow.gradients:
       norm = model.decisions.unaveraged[0]
       raise TransformError(
         f"export norm '{norm}'",
@@ -396,6 +408,7 @@ def _finish(model, options, reference, progress):
         name,
       )
     )
+  _name_random(model)
   norms = find(model.graph, model.outputs)
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
@@ -417,6 +430,19 @@ def _finish(model, options, reference, progress):
   if done:
     made.reference = _before_folding(made)
   return made
+
+
+def _name_random(model):
+  """Says what is random in the exported graph."""
+  for name in model.graph.topological(model.needed()):
+    if ops.is_random(model.graph.op(name)):
+      model.warnings.append(
+        Doubt(
+          f"'{name}' draws random numbers in the exported graph, as a sampler "
+          f"or a generator's code does; --input_node={name} feeds them instead",
+          name,
+        )
+      )
 
 
 def _before_folding(made):

@@ -13,6 +13,7 @@ from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value
 from bnexport.graph.origins import holder_of
+from bnexport.graph.tensors import array_of
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
@@ -270,7 +271,7 @@ class Values:
         nearest(variable, self.checkpoint.shapes),
       )
     if saved.slice_spec == _IN_FILE:
-      return tf1.make_ndarray(self._held[saved.key])
+      return array_of(self._held[saved.key])
     assert self.checkpoint is not None  # it is where `find` has found it
     return self.checkpoint.read(*saved)
 

@@ -23,6 +23,7 @@ from bnexport.proof.feeding import (
   run_given,
 )
 from bnexport.proof.fixed_point import FixedPoint
+from bnexport.proof.rounding import measured
 from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import op_def
@@ -238,13 +239,14 @@ def examine(
       "real ones with --feeds=FILE.npz"
     )
   proof.repeats = _repeats(runner, feeds, answers)
-  _compare_with(reference, outputs, feeds, answers, proof, runner.rounding)
+  rounding = measured(runner, feeds, answers)
+  _compare_with(reference, runner, outputs, feeds, answers, proof, rounding)
   if keeps_batch:
     proof.notes.append(
       "rows were not looked at alone: norms keep their batch statistics"
     )
   else:
-    _look_at_rows(runner, reference, feeds, answers, proof, is_strict)
+    _look_at_rows(runner, reference, feeds, answers, proof, is_strict, rounding)
 
 
 def _repeats(runner, feeds, answers):
@@ -285,7 +287,7 @@ def import_only(graph_def):
   )
 
 
-def _compare_with(reference, outputs, feeds, answers, proof, rounding):
+def _compare_with(reference, runner, outputs, feeds, answers, proof, rounding):
   if reference is None:
     proof.missing = "there is no reference"
     return
@@ -296,12 +298,14 @@ def _compare_with(reference, outputs, feeds, answers, proof, rounding):
     return
   proof.reference = reference.what
   proof.differences = [
-    difference(str(o), a, b, rounding)
-    for o, a, b in zip(outputs, answers, expected)
+    difference(str(o), a, b, runner.rounding, moved)
+    for o, a, b, moved in zip(outputs, answers, expected, rounding)
   ]
 
 
-def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
+def _look_at_rows(
+  runner, reference, feeds, answers, proof, is_strict, rounding
+):
   """One row alone has to answer as it does within the batch."""
   rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
   if len(rows) != 1 or rows == {1}:
@@ -321,7 +325,11 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
       "rows were not looked at alone: the graph fixes the size of its batch"
     )
     return
-  apart = [difference("row", alone[i], answers[i][:1]) for i in by_row]
+  least = runner.rounding
+  apart = [
+    difference("row", alone[i], answers[i][:1], least, rounding[i])
+    for i in by_row
+  ]
   proof.batch = all(d.holds for d in apart)
   if proof.batch or not proof.differences:
     if not proof.batch and not is_strict:
@@ -330,7 +338,7 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
     return
   try:
     same = [
-      difference("row", alone[i], value)
+      difference("row", alone[i], value, least, rounding[i])
       for i, value in enumerate(reference.run(row))
       if i in by_row
     ]

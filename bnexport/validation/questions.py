@@ -17,6 +17,7 @@ from bnexport.proof import comparison, feeding
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.differences import difference, tolerance
 from bnexport.proof.divergence import Parting, part
+from bnexport.proof.rounding import measured
 from bnexport.tf1 import tf1
 from bnexport.validation.consumers.verdicts import Verdict
 from bnexport.validation.data_statistics import (
@@ -251,8 +252,11 @@ def _compare(found, runner, running, batches):
   apart = None
   for feeds in batches:
     answers, expected = runner.run(feeds), running.run(feeds)
-    for name, value, other in zip(found.outputs, answers, expected):
-      one = difference(name, value, other, runner.rounding)
+    rounding = measured(runner, feeds, answers)
+    for name, value, other, moved in zip(
+      found.outputs, answers, expected, rounding
+    ):
+      one = difference(name, value, other, runner.rounding, moved)
       if one.largest - one.limit > worst[name].largest - worst[name].limit:
         worst[name] = one
       if not one.holds and apart is None:
