@@ -8,8 +8,8 @@ import os
 
 import numpy as np
 
-from bnexport.errors import SourceError, first_line
-from bnexport.exporting.writing import part_of, refuse_existing
+from bnexport.errors import SourceError
+from bnexport.exporting.writing import refuse_existing, whole
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import static_shape, tensor_attr
 from bnexport.graph.variables import become_resource, own_read
@@ -49,7 +49,6 @@ def written(model, path):
       entries are not in the graph. Nothing is left then.
     GraphError: TensorFlow does not take the graph.
   """
-  part = part_of(path, os.getpid())
   names = _saved_variables(model)
   refuse_mutable(
     model.graph,
@@ -58,7 +57,7 @@ def written(model, path):
     "pass --signature=NAME of one that does not read it",
   )
   refuse_unusable(model, names, is_frozen=False)
-  try:
+  with whole(path, is_served=True) as part:
     tf1.gfile.MakeDirs(os.path.join(part, "variables"))
     prefix = os.path.join(part, "variables", "variables")
     if names:
@@ -70,18 +69,6 @@ def written(model, path):
     with tf1.gfile.GFile(os.path.join(part, "saved_model.pb"), "wb") as f:
       f.write(proto.SerializeToString(deterministic=True))
     yield meta, prefix
-    if tf1.gfile.Exists(path):
-      tf1.gfile.DeleteRecursively(path)
-    tf1.gfile.Rename(part, path)
-  except (tf1.errors.OpError, OSError) as error:
-    raise SourceError(
-      f"write SavedModel '{path}'",
-      first_line(error),
-      "free space or give another path",
-    ) from error
-  finally:
-    if tf1.gfile.Exists(part):
-      tf1.gfile.DeleteRecursively(part)
 
 
 def refuse_directory(path, overwrite):

@@ -67,6 +67,39 @@ def part_of(path, process):
 
 
 @contextlib.contextmanager
+def whole(path, is_served=False):
+  """Gives what is written its name when the block has ended well.
+
+  Args:
+    path: the file, or a SavedModel's directory; replaced where it exists.
+    is_served: whether it is a SavedModel.
+
+  Yields:
+    The path to write to, beside it.
+
+  Raises:
+    SourceError: it can't be written. Nothing is left then, and what was at
+      `path` stays.
+  """
+  part = part_of(path, os.getpid())
+  try:
+    yield part
+    if is_served and tf1.gfile.Exists(path):
+      tf1.gfile.DeleteRecursively(path)
+    tf1.gfile.Rename(part, path, overwrite=True)
+  except (tf1.errors.OpError, OSError) as error:
+    raise SourceError(
+      f"write {'SavedModel ' if is_served else ''}'{path}'",
+      first_line(error),
+      "free space or give another path",
+    ) from error
+  finally:
+    if tf1.gfile.Exists(part):
+      remove = tf1.gfile.DeleteRecursively if is_served else tf1.gfile.Remove
+      remove(part)
+
+
+@contextlib.contextmanager
 def whole_file(path, data):
   """Writes beside `path`; puts the file there when the block has ended well.
 
@@ -78,26 +111,14 @@ def whole_file(path, data):
     The path of the finished file before it gets its name.
 
   Raises:
-    SourceError: it can't be written. Nothing is left then, and what was at
-      `path` stays.
+    SourceError: see `whole`.
   """
-  part = part_of(path, os.getpid())
-  try:
+  with whole(path) as part:
     with tf1.gfile.GFile(part, "wb") as f:
       for piece in data:
         for start in range(0, len(piece), _AT_ONCE):
           f.write(bytes(piece[start : start + _AT_ONCE]))
     yield part
-    tf1.gfile.Rename(part, path, overwrite=True)
-  except (tf1.errors.OpError, OSError) as error:
-    raise SourceError(
-      f"write '{path}'",
-      first_line(error),
-      "free space or give another path",
-    ) from error
-  finally:
-    if tf1.gfile.Exists(part):
-      tf1.gfile.Remove(part)
 
 
 def serialize(model, as_text):
