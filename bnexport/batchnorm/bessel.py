@@ -55,11 +55,12 @@ def taken_back(
       continue
     for name in graph.readers_of(ref) if len(stack) < _MOST else ():
       if name in needed and graph.op(name) in VIEWS | _FACTORS:
-        values = tuple(
+        computed = [
           _computed(graph, TensorRef(name), {ref: factor}, rows * channels)
           for factor, rows in zip(factors, _TRIALS)
-        )
-        if None not in values:
+        ]
+        values = tuple(value for value in computed if value is not None)
+        if len(values) == len(factors):
           stack.append((TensorRef(name), values))
   return found
 
@@ -93,12 +94,13 @@ def _computed(
   inputs = graph.data_inputs(ref.node)
   if node.op == "Const":
     value = constant_value(graph, ref)
-    value = None if value is None else uniform_value(value)
-    return None if value is None else float(value)
+    uniform = None if value is None else uniform_value(value)
+    return None if uniform is None else float(uniform)
   if node.op == "Size":
     shape = static_shape(graph, inputs[0])
-    is_open = shape is None or min(shape, default=0) < 0
-    return size if is_open else float(np.prod(shape))
+    if shape is None or min(shape, default=0) < 0:
+      return size
+    return float(np.prod(shape))
   if not depth or node.op not in VIEWS | _COUNTS:
     return None
   if node.op in VIEWS:

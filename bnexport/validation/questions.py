@@ -10,7 +10,7 @@ import numpy as np
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED, BatchNorm
-from bnexport.errors import FEED, ComparisonError, SourceError
+from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
 from bnexport.proof import comparison, feeding
@@ -194,17 +194,15 @@ def _made_up(model, runner, rows):
   """Feeds that the graph runs on."""
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
-  proof = Comparison()
-  feeds, _ = feeding.first_that_runs(
-    runner, feeding.made_up_feeds(_placeholders(fed), rows), proof
+  tried = feeding.made_up_feeds(
+    _placeholders(fed), rows, bounds=feeding.bounds_of(model.graph)
   )
-  if feeds is None:
+  try:
+    return feeding.first_that_runs(runner, tried)[0]
+  except ComparisonError as error:
     raise ComparisonError(
-      f"run '{model.origin}' on made-up input",
-      proof.notes[-1],
-      FEED,
-    )
-  return feeds
+      f"run '{model.origin}' on made-up input", error.fact, error.step
+    ) from error
 
 
 def _placeholders(nodes):
