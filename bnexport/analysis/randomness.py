@@ -23,7 +23,7 @@ UNIFORMS = frozenset(
     "StatefulUniform",
   )
 )
-_SYMMETRIC = frozenset(
+SYMMETRIC = frozenset(
   (
     "RandomStandardNormal",
     "StatefulStandardNormal",
@@ -37,7 +37,7 @@ _SYMMETRIC = frozenset(
   )
 )
 # What a random op gives on average.
-MEANS = {**dict.fromkeys(UNIFORMS, 0.5), **dict.fromkeys(_SYMMETRIC, 0.0)}
+MEANS = {**dict.fromkeys(UNIFORMS, 0.5), **dict.fromkeys(SYMMETRIC, 0.0)}
 COMPARISONS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
 ROUNDINGS = frozenset(("Ceil", "Floor", "Round"))
 # Of one uniform number each: what these make of it has few values.
@@ -181,7 +181,9 @@ class Randomness:
     # Shapes and seeds of draws are no part of their distribution.
     if not (node.op in ops.SHAPES or node.op in LIKES or node.op in MEANS):
       refs = self._graph.data_inputs(node.name)
-      if node.op in ops.MERGES:
+      if node.op in ops.SWITCHES:
+        refs = refs[:1]  # which branch is taken shows in its Merge
+      elif node.op in ops.MERGES:
         refs = refs + self.predicates(node)
       for ref in refs:
         draws |= self.draws(ref)

@@ -14,6 +14,7 @@ FAMILIES = (
   "loops",
   "keras_norms",
   "dropouts",
+  "noises",
   "decoys",
   "kept",
   "states",

@@ -67,9 +67,15 @@ class RemoveNoise:
   keep: Tuple[str, ...] = ()
 
   def apply(self, model: Model) -> List[str]:
-    if not any(ops.is_random(model.graph.op(n)) for n in model.needed()):
+    if not draws(model):
       return []
     return _Removal(model, self.keep).run()
+
+
+def draws(model):
+  """Whether anything random has a part in a model's outputs."""
+  needed = model.needed(control=True)
+  return any(ops.is_random(model.graph.op(name)) for name in needed)
 
 
 def use_identities(model, keep=(), is_wanted=lambda found: True):
@@ -84,9 +90,10 @@ def use_identities(model, keep=(), is_wanted=lambda found: True):
   randomness = randomness_of(model, keep)
   identities = Identities(model, randomness)
   outputs = {ref.node for ref in model.outputs}
+  needed = model.needed()
   for name in randomness.order:
     randomness.visit(graph.node(name))  # the noise before it may be gone
-    found = identities.of(name)
+    found = identities.of(name) if name in needed else None
     if found is None or not is_wanted(found):
       continue
     graph.substitute({TensorRef(name): found.tensor})
@@ -102,11 +109,14 @@ def use_identities(model, keep=(), is_wanted=lambda found: True):
 
 
 def randomness_of(model, keep=()):
-  """The Randomness of the nodes that a model's outputs need."""
+  """The Randomness of the nodes that a model's outputs need.
+
+  A constant in a branch shows by what it waits for which draw it hangs on.
+  """
   graph = model.graph
   return Randomness(
     graph,
-    graph.topological(model.needed()),
+    graph.topological(model.needed(control=True)),
     lambda name: any(in_scope(name, scope) for scope in keep),
   )
 
@@ -133,7 +143,7 @@ class _Removal:
   def _look(self):
     """Looks at the graph as it is now."""
     self.randomness = randomness_of(self.model, self.keep)
-    self.needed = set(self.randomness.order)
+    self.needed = self.model.needed()
     self.identities = Identities(self.model, self.randomness)
     self.means = Means(self.model, self.randomness)
 
@@ -171,12 +181,10 @@ class _Removal:
     """Turns conditionals that a draw decides into what they are on average."""
     predicates = {}
     for name in self.randomness.order:
-      node = self.graph.node(name)
-      if node.op not in ops.MERGES or not self.randomness.is_noisy(
-        TensorRef(name)
-      ):
+      node, ref = self.graph.node(name), TensorRef(name)
+      if node.op not in ops.MERGES or not self.randomness.is_noisy(ref):
         continue
-      found = self.means.choice_of(node)
+      found = self.means.choice_of(node) if name in self.needed else None
       if found is None or not self.randomness.is_noise(found[0]):
         continue
       predicates[found[0]] = None
@@ -192,6 +200,7 @@ class _Removal:
     chance = self.means.of(predicate, keeps_shape=False)
     if chance is None:
       self._refuse(predicate, ref.node, "its mean is not known")
+    self._refuse_fed(chance, ref.node)
     a, b = (None if self._is_zero(side) else side for side in (a, b))
     self.told.append(f"choice '{ref}' counts as its mean")
     self._doubt(self.told[-1], predicate)
@@ -251,6 +260,8 @@ class _Removal:
     for name in self.randomness.order:
       if not self.randomness.is_data(TensorRef(name)):
         continue
+      if name not in self.needed:
+        continue
       refs = self.graph.data_inputs(name)
       if self.graph.op(name) in SELECTS and self.randomness.is_noise(refs[0]):
         self._select(name, refs)
@@ -288,6 +299,7 @@ class _Removal:
       self._refuse(
         ref, name, f"it changes '{data[0]}', which is input, on average as well"
       )
+    self._refuse_fed(mean, name)
     self.graph.set_input(name, slot, mean)
     self.told.append(f"'{ref}' counts as its mean in '{name}'")
     self._doubt(self.told[-1], ref)
@@ -297,8 +309,9 @@ class _Removal:
     needed = self.graph.ancestors([ref.node], control=False)
     return any(
       is_product(self.graph.op(name))
-      and any(map(self.randomness.is_noise, self.graph.data_inputs(name)[:1]))
-      for name in needed
+      and any(map(self.randomness.is_noise, refs[:1]))
+      and not any(map(self.randomness.is_noise, refs[1:]))
+      for name, refs in ((n, self.graph.data_inputs(n)) for n in needed)
     )
 
   def _shows_shape(self, name, slot):
@@ -332,6 +345,18 @@ class _Removal:
       f"pass --set={name}=VALUE to give it a value, or --keep_random={name} "
       "where the model draws it at inference, too",
     )
+
+  def _refuse_fed(self, mean, entry):
+    """Raises where a mean is that of a rate which is fed."""
+    for name in self.graph.ancestors([mean.node], control=False):
+      if self.graph.op(name) in ("Placeholder", "PlaceholderV2") and (
+        self.randomness.is_free(TensorRef(name))
+      ):
+        raise TransformError(
+          f"tell what '{name}' means at inference",
+          f"'{entry}' is scaled by the chances that it gives",
+          f"pass --set={name}=VALUE",
+        )
 
   def _decider(self, ref):
     """The tensor whose value decides: of x and 1 - x the first."""
