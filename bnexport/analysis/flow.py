@@ -196,7 +196,7 @@ class Flow:
       data = fed = 0
     self._data[name] = data
     if not data and (
-      _holds_weights(node) or any(ref.node in self._weights for ref in refs)
+      holds_weights(node) or any(ref.node in self._weights for ref in refs)
     ):
       self._weights.add(name)
     else:
@@ -262,7 +262,7 @@ def _is_call(graph, op):
   return _CALLS.search(op) is not None or op in graph.library
 
 
-def _holds_weights(node):
+def holds_weights(node):
   if node.op in ops.VARIABLES:
     return node.attr["dtype"].type in FLOATS
   if node.op == "Const" and node.attr["dtype"].type in FLOATS:

@@ -188,6 +188,7 @@ def _exported(export, values, feeds):
       node = graph.node(name)
       node.attr.pop(DEFERRED, None)
       node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
+  _round_nothing(graph)
   with ImportedGraph(
     to_graph_def(model), model.outputs, model.initializers
   ) as run:
@@ -220,7 +221,8 @@ class _Training:
     )
     self._by_data = _reached(graph, original)
     self._updates = _updates(graph, original, self._by_data)
-    _divide_by_rows(graph)
+    _divide_by_rows(graph, original.needed())
+    _round_nothing(graph)
     roots = [ref.node for ref in original.outputs]
     roots += [u for us in self._updates.values() for u in us]
     graph.keep(graph.ancestors(roots + list(original.initializers)))
@@ -427,7 +429,8 @@ def _updates(graph, original, by_data):
 
   The weights stay: what gradients are part of is no update of an average.
   Initialisers and restores carry no data. A counter moves by itself; it
-  matters where an average's update reads it.
+  matters where an average's update reads it. What the outputs read from an
+  update, such as the range of weights that are quantized, settles as well.
 
   Raises:
     ComparisonError: one variable is updated several times in a run, so that
@@ -445,9 +448,10 @@ def _updates(graph, original, by_data):
       found.setdefault(variable, []).append(node.name)
   carrying = [u for us in found.values() for u in us if u in by_data]
   behind = graph.ancestors(carrying, control=False)
+  needed = original.needed() if carrying else ()
   chosen = {}
   for variable, updates in found.items():
-    own = [u for u in updates if u in by_data]
+    own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
     if not own and variable in behind:
       own = [
         u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
@@ -463,6 +467,14 @@ def _updates(graph, original, by_data):
         f"'{variable}' is updated several times in a run",
       )
   return chosen
+
+
+def _is_read(graph, update, needed):
+  """Whether the outputs need what an update writes."""
+  return update in needed or any(
+    reader in needed and graph.op(reader) in ops.RESOURCE_READS
+    for reader in graph.readers(update)
+  )
 
 
 def _stop_waiting(graph, names, gradients):
@@ -507,14 +519,34 @@ _BIASED = """
 """
 
 
-def _divide_by_rows(graph):
-  """Makes fused norms hand out the variance that they normalise with."""
+# A FakeQuant op without its rounding, which turns the last bit of x into a
+# whole step.
+_CLIPPED = """
+  below = Minimum(x, high)
+  y = Maximum(below, low)
+"""
+
+
+def _round_nothing(graph):
+  """Lets FakeQuant ops clip, and no more, in a graph that is compared so."""
+  emitter = Emitter(graph)
+  for node in list(graph):
+    if node.op in ops.FAKE_QUANTS:
+      x, low, high = graph.data_inputs(node.name)
+      emitter.become(node.name, _CLIPPED, x=x, low=low, high=high)
+
+
+def _divide_by_rows(graph, needed):
+  """Lets updates store the variance that fused norms normalise with.
+
+  What the outputs need of a variance handed out is theirs to correct.
+  """
   emitter = Emitter(graph)
   for node in graph:
     if node.op not in ops.FUSED_NORMS or not node.attr["is_training"].b:
       continue
     variance = TensorRef(node.name, 2)
-    readers = graph.readers_of(variance)
+    readers = [n for n in graph.readers_of(variance) if n not in needed]
     if readers:
       x, mean = graph.inputs(node.name)[0], TensorRef(node.name, 1)
       made = emitter.emit(node.name, _BIASED, x=x, mean=mean, variance=variance)

@@ -17,6 +17,7 @@ from bnexport.analysis.dependence import (
   uses_batch,
 )
 from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.bessel import taken_back
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.reshaping import shape_for
 from bnexport.batchnorm.shared_norms import SharedNorms
@@ -158,15 +159,26 @@ class _Replacement:
         dtype = variable_dtype(self.graph, variable)
         ref = self.contexts.carry(ref, dtype, frame)
         self.graph.set_input(node.name, form.slot(which), ref)
-      output = form.output(node.name, which)
-      self.model.decisions.stored[output] = variable
       # Quantization-aware training folds norms by what they hand out.
-      readers = [n for n in self.graph.readers_of(output) if n in self.needed]
-      self.graph.substitute({output: ref}, readers)
+      for output in self._handed_out(node, form, which, x, variable):
+        self.model.decisions.stored[output] = variable
+        readers = [n for n in self.graph.readers_of(output) if n in self.needed]
+        self.graph.substitute({output: ref}, readers)
       self.told.append(
         f"norm '{node.name}' uses '{variable}' for its batch {which}"
       )
     form.to_inference(node)
+
+  def _handed_out(self, node, form, which, x, variable):
+    """The tensors that are a statistic of an op, those behind it first."""
+    output = form.output(node.name, which)
+    if which != "variance" or not form.ddof:
+      return [output]
+    channels = int(np.prod(static_shape(self.graph, TensorRef(variable)) or 1))
+    return [
+      *taken_back(self.graph, output, x, channels, self.needed),
+      output,
+    ]
 
   def _is_fed_average(self, ref):
     return (
