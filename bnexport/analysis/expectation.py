@@ -48,6 +48,8 @@ _EVEN_OPS = frozenset(("Abs", "Cos", "Cosh", "Square"))
 _EVEN, _ODD = 0, 1
 # Constants and variables of more elements are no parameters of a distribution.
 _LARGEST = 4096
+# A vector of open size has so many rates.
+_ITEMS = 64
 # A distribution has no longer formula.
 _DEEPEST = 60
 # What a step of a number that is uniform between a and a + 1 gives, less a.
@@ -169,9 +171,10 @@ class Expectation:
     random = np.random.RandomState(
       [self._trial, *bytearray(node.name.encode())]
     )
+    shape = [_ITEMS if size < 0 else size for size in shape]
     if dtype.is_integer:
-      return np.float64(random.randint(1, 9, [max(s, 1) for s in shape]))
-    return random.uniform(0.15, 0.85, [max(s, 1) for s in shape])
+      return np.float64(random.randint(1, 9, shape))
+    return random.uniform(0.15, 0.85, shape)
 
   def _operands(self, refs):
     found = [self.of(ref) for ref in refs]
@@ -346,6 +349,8 @@ def _parity(graph, randomness, ref, source, depth):
   if depth > _DEEPEST:
     return None
   op, refs = graph.op(ref.node), graph.data_inputs(ref.node)
+  if op in _BILINEAR and not all(map(randomness.draws, refs)):
+    return None  # weights make a code of it
   if op in SUMS:
     refs = [r for r in refs if not _is_zero(graph, r)]
   found = [_parity(graph, randomness, r, source, depth + 1) for r in refs]

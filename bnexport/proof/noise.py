@@ -24,7 +24,6 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   constant,
   constant_value,
-  in_scope,
   type_attr,
 )
 from bnexport.proof.noise_source import NoiseSource
@@ -50,7 +49,7 @@ def expect(original, decided, keep=(), moments=()):
   Args:
     original: a Model; its graph is edited.
     decided: values by name that placeholders and variables have in the run.
-    keep: scopes of random ops that are part of the model.
+    keep: names of random ops that are part of the model.
     moments: tensors with noise that keeps mean 0 and variance 1, and the
       tensors without; whether it does is tried with normal numbers.
 
@@ -124,11 +123,7 @@ class _Noise:
     known = {name: np.ravel(value)[0] for name, value in known.items()}
     live = PartialEvaluation(self._graph, order, known).needed(original.outputs)
     self._order = [name for name in order if name in live]
-    self._random = Randomness(
-      self._graph,
-      self._order,
-      lambda name: any(in_scope(name, scope) for scope in keep),
-    )
+    self._random = Randomness(self._graph, self._order, frozenset(keep))
 
   def expect_all(self):
     """Lets whatever reads noise beside data read the mean."""

@@ -226,7 +226,7 @@ def _const(value, dtype):
 def _halves(node):
   """As a run of the training graph feeds what nobody feeds."""
   shape = node.attr["shape"].shape
-  return np.full([max(dim.size, 1) for dim in shape.dim], 0.5)
+  return np.full([dim.size if dim.size > 0 else 64 for dim in shape.dim], 0.5)
 
 
 def _unknown(ref):
