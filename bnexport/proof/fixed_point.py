@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from typing import Dict, List
 
 import numpy as np
@@ -25,7 +26,8 @@ from bnexport.graph.nodes import (
   static_shape,
   tensor_attr,
 )
-from bnexport.graph.variables import assignment, variable_of
+from bnexport.graph.variables import assignment
+from bnexport.graph.writes import are_apart, write_of, written_variable
 from bnexport.model.stream import to_graph_def
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
@@ -440,7 +442,7 @@ def _updates(graph, original, by_data):
   for node in graph:
     if node.op not in ops.UPDATES or node.name in flow.gradients:
       continue
-    variable = variable_of(graph, graph.inputs(node.name)[0])
+    variable = written_variable(graph, node.name)
     if variable is None or variable not in original.values:
       continue
     if tf1.as_dtype(graph.node(variable).attr["dtype"].type).is_floating:
@@ -459,7 +461,10 @@ def _updates(graph, original, by_data):
   _stop_waiting(graph, behind, flow.gradients)
   for variable, updates in chosen.items():
     depth = max(len(flow.contexts.frame(u)) for u in updates)
-    if len(updates) > 1 or depth:
+    parts = [write_of(graph, update).part for update in updates]
+    if depth or not all(
+      are_apart(graph, a, b) for a, b in itertools.combinations(parts, 2)
+    ):
       raise ComparisonError(
         "settle the averages",
         f"'{variable}' is updated several times in a run",
