@@ -35,7 +35,7 @@ from bnexport.analysis.sizes import Sizes
 from bnexport.batchnorm.fixed_points import KNOWN, Reader
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
-from bnexport.batchnorm.stored import Stored
+from bnexport.batchnorm.stored import Step, Stored
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import write_of, written_variable
@@ -213,9 +213,37 @@ class Averages:
     if not found:
       for signature in self._signatures(ref):
         found = found + self._by_signature.get(signature, [])
+    found = found or self._of_two(ref)
     least = min((len(a.stored.steps) for a in found), default=0)
     found = [a for a in found if len(a.stored.steps) == least]
     return list({a.stored: a for a in found}.values())
+
+  def _of_two(self, ref: TensorRef) -> List[Average]:
+    """Averages by which E[x^2] less the mean's square is the variance."""
+    found = []
+    for source, *values in self._signatures(ref):
+      for op, kind, other in (
+        ("Sub", "variance", "squares"),
+        ("Add", "squares", "variance"),
+      ):
+        if (source, *values) not in self.signatures_of(source, kind):
+          continue
+        means = self.stored(self._known(source, "mean"))
+        for average in self._known(source, other):
+          for mean in means:
+            step = Step(op, mean.then(Step("Square")))
+            stored = average.stored.then(step)
+            found.append(
+              dataclasses.replace(average, statistic=ref, stored=stored)
+            )
+    return found
+
+  def _known(self, x: TensorRef, which: str) -> List[Average]:
+    """Averages of "mean", "variance" or "squares" of x, wherever they are."""
+    found: List[Average] = []
+    for signature in self.signatures_of(x, which):
+      found += self._by_signature.get(signature, [])
+    return found
 
   def _own(self, ref: TensorRef) -> List[Average]:
     """Averages of a view of a statistic, such as its Squeeze."""
@@ -266,10 +294,12 @@ class Averages:
     return (next(iter(sources)),) + tuple(values)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:
-    """Signatures that `which` ("mean" or "variance") of x may have."""
+    """Signatures that "mean", "variance" or "squares", E[x^2], may have."""
     source = origin_of(self._graph, x, VIEWS)
-    if which == "mean":
-      return [(source,) + tuple(round(float(p.mean()), 6) for p in _PROBES)]
+    if which != "variance":
+      power = 1 if which == "mean" else 2
+      means = [float((probe**power).mean()) for probe in _PROBES]
+      return [(source,) + tuple(round(mean, 6) for mean in means)]
     return [
       (source,) + tuple(round(float(p.var(ddof=d)), 6) for p in _PROBES)
       for d in (0, 1)
@@ -316,7 +346,7 @@ class Averages:
     known, others = self._candidates(update)
     found: List[Average] = []
     for candidate in known + others:
-      is_blend = self._reads(candidate, variable)
+      is_blend = self._is_blend(candidate)
       if is_blend and (found or candidate in others):
         continue
       helpers = self._settles_at(
@@ -360,11 +390,11 @@ class Averages:
         stack.extend(graph.data_inputs(ref.node))
     return needed + roots, others[:_MOST_OTHERS]
 
-  def _reads(self, ref: TensorRef, variable: str) -> bool:
-    """Whether a statistic was computed of a variable, and not by way of x."""
+  def _is_blend(self, ref: TensorRef) -> bool:
+    """Whether stored averages are part of a statistic, not by way of x."""
     stack, seen = [ref], {ref}
     for ref in stack:
-      if ref.node == variable:
+      if ref.node in self._updates:
         return True
       if self.dependence(ref) == DATA:
         continue

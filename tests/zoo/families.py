@@ -23,6 +23,8 @@ FAMILIES = (
   "networks",
   "networks_other",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 
