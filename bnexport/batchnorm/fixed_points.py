@@ -49,7 +49,7 @@ KNOWN = (
   | ops.MERGES
   | ops.UPDATES
   | NORM_OPS
-  | {"Mean", "Sum", "Select", "SelectV2"}
+  | {"Mean", "Pack", "Sum", "Select", "SelectV2"}
 )
 
 
@@ -184,7 +184,7 @@ class Reader:
       value = None if value is None else uniform_value(value)
       if value is not None:
         return float(value)
-    if op in _SAME:
+    if op in _SAME or (op == "Pack" and len(refs) == 1):
       return self.value(refs[0])
     if op in ops.MERGES:
       return self._strongest(refs)

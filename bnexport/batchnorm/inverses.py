@@ -67,7 +67,7 @@ def inverses(
     yield ref, steps
     node, refs = graph.node(ref.node), graph.data_inputs(ref.node)
     undone: Optional[Tuple[Step, ...]] = None
-    if node.op in _SAME:
+    if node.op in _SAME or (node.op == "Pack" and len(refs) == 1):
       undone = ()
     elif node.op == "Square" or (node.op == "Mul" and refs[0] == refs[1]):
       if _is_positive(graph, refs[0]):

@@ -23,7 +23,13 @@ from bnexport.analysis.phase import (
 )
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import constant, in_scope, tensor_attr, type_attr
+from bnexport.graph.nodes import (
+  constant,
+  in_scope,
+  static_shape,
+  tensor_attr,
+  type_attr,
+)
 from bnexport.model import Model
 
 # So many undecided switches at once are tried in all combinations.
@@ -129,8 +135,18 @@ class _Phase:
       scoped = ScopedEvaluation(self.graph, self.order, opposite, self.keep)
     evaluation = PartialEvaluation(self.graph, self.order, self.known, scoped)
     _rewrite(self.model, evaluation)
+    self._settle_elsewhere()
     self.model.decisions.values.update(self.known)
     return self.told
+
+  def _settle_elsewhere(self):
+    """Stated values also hold where only averages are updated, as of a row."""
+    for name, value in self.known.items():
+      ref = TensorRef(name)
+      shape = static_shape(self.graph, ref) or ()
+      if self.graph.op(name) in ops.PLACEHOLDERS and -1 not in shape:
+        value = np.broadcast_to(np.asarray(value), shape)
+        _constant(self.model, ref, value, False)
 
   def evaluation(self):
     """Decides; returns the PartialEvaluation that follows from it."""
