@@ -94,6 +94,12 @@ FUSED_NORMS = frozenset(
   )
 )
 
+# Ops that quantize within a range and give floats again; training learns, or
+# averages, the range.
+FAKE_QUANTS = frozenset(
+  ("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
+)
+
 SWITCHES = frozenset(("Switch", "RefSwitch"))
 MERGES = frozenset(("Merge", "RefMerge"))
 ENTERS = frozenset(("Enter", "RefEnter"))

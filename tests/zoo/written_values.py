@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variables that are written in part, in a row or by sums, and read again."""
 
-import numpy as np
 import tensorflow as tf
 
 from tests.zoo import backbones
@@ -61,7 +60,9 @@ def _assign_slice(table, t, new):
 
 def _assign_wide_slice(table, t, new):
   old = table[t : t + 1, :]
-  return tf.assign(table[t : t + 1, :], old * 0.9 + 0.1 * tf.expand_dims(new, 0))
+  return tf.assign(
+    table[t : t + 1, :], old * 0.9 + 0.1 * tf.expand_dims(new, 0)
+  )
 
 
 def _resource_sub_row(table, t, new):
@@ -308,7 +309,9 @@ def chained_updates(script):
 # Sums and counts.
 
 
-def sums(means, squares=False, rows=lambda h: tf.cast(tf.shape(h)[0], tf.float32)):
+def sums(
+  means, squares=False, rows=lambda h: tf.cast(tf.shape(h)[0], tf.float32)
+):
   """Sums over all batches, divided by a count at inference.
 
   Args:
@@ -676,7 +679,9 @@ RECIPES = (
   ),
   recipe("written_sums_of_squares", sums(True, True), **_SUMS),
   recipe("written_masked", masked(), **_PLAIN),
-  recipe("written_masked_lengths", masked([6, 3, 4, 2, 5, 6]), joint=True, **_PLAIN),
+  recipe(
+    "written_masked_lengths", masked([6, 3, 4, 2, 5, 6]), joint=True, **_PLAIN
+  ),
   recipe("written_weighted", weighted, **_MV),
   recipe("written_divided_sums", divided_sums, **_MV),
   recipe("written_fixed_count", fixed_count, joint=True, **_MV),
