@@ -27,6 +27,8 @@ FAMILIES = (
   "quantized",
   "answers",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 
