@@ -256,7 +256,13 @@ def _is_call(graph, op):
   return _CALLS.search(op) is not None or op in graph.library
 
 
+def is_product(op):
+  """Whether an op applies weights to data, as convolutions do."""
+  return _PRODUCTS.search(op) is not None
+
+
 def holds_weights(node):
+  """Whether a node is a variable or a constant of more than one float."""
   if node.op in ops.VARIABLES:
     return node.attr["dtype"].type in FLOATS
   if node.op == "Const" and node.attr["dtype"].type in FLOATS:
