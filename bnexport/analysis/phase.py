@@ -95,6 +95,11 @@ def _leaves(model, names, inputs):
   ]
 
 
+def leaves_of(graph, predicate):
+  """Names of what a predicate is computed from."""
+  return list(_walk(graph, predicate, ()))
+
+
 def _walk(graph, ref, inputs):
   """The leaves of a predicate, with what they are compared to."""
   stack, seen, found = [(ref, ())], set(), {}

@@ -13,6 +13,7 @@ from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value
 from bnexport.graph.origins import holder_of
+from bnexport.graph.tensors import array_of
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
@@ -48,10 +49,7 @@ def find_prefix(path: str) -> str:
     return prefix  # a checkpoint of format V1 is one file of that name
   if tf1.gfile.Glob(prefix + "-?????-of-?????"):
     return prefix  # V1 in several shards
-  folder = os.path.dirname(prefix) or "."
-  there = prefixes_in(folder) if tf1.gfile.IsDirectory(folder) else []
-  if not os.path.dirname(prefix):
-    there = [os.path.basename(name) for name in there]
+  there = prefixes_in(os.path.dirname(prefix))
   raise SourceError(
     f"read checkpoint '{path}'",
     f"there is no '{prefix}.index'",
@@ -61,9 +59,11 @@ def find_prefix(path: str) -> str:
 
 def prefixes_in(folder: str) -> List[str]:
   """Prefixes of the checkpoints whose files are in a directory, sorted."""
-  names = tf1.gfile.ListDirectory(folder)
-  found = {_SUFFIX.sub("", name) for name in names if _SUFFIX.search(name)}
-  return [os.path.join(folder, name) for name in sorted(found)]
+  if not tf1.gfile.IsDirectory(folder or "."):
+    return []
+  names = tf1.gfile.ListDirectory(folder or ".")
+  ends = filter(_SUFFIX.search, names)
+  return sorted({os.path.join(folder, _SUFFIX.sub("", n)) for n in ends})
 
 
 def _latest(folder: str) -> str:
@@ -297,7 +297,7 @@ class Values:
         nearest(variable, self.checkpoint.shapes),
       )
     if saved.slice_spec == _IN_FILE:
-      return tf1.make_ndarray(self._held[saved.key])
+      return array_of(self._held[saved.key])
     assert self.checkpoint is not None  # it is where `find` has found it
     return self.checkpoint.read(*saved)
 

@@ -23,6 +23,8 @@ FAMILIES = (
   "towers",
   "networks",
   "networks_other",
+  "quantized",
+  "answers",
   "refused",
 )
 

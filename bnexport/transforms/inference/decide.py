@@ -29,6 +29,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.model import Model
+from bnexport.transforms.inference.delayed_quantization import refuse_not_begun
 from bnexport.transforms.inference.training import Training, computations
 
 # So many undecided switches at once are tried in all combinations.
@@ -131,6 +132,7 @@ class _Phase:
       self.graph.ancestors(ref.node for ref in model.outputs)
     )
     self.known = {}
+    self.counted = []  # variables that the checkpoint decided
     self.told = []
     self._training = None
     for name, text in stated.items():
@@ -156,7 +158,9 @@ class _Phase:
   def evaluation(self):
     """Decides; returns the PartialEvaluation that follows from it."""
     self._use_defaults(self._choose())
-    return PartialEvaluation(self.graph, self.order, self.known)
+    evaluation = PartialEvaluation(self.graph, self.order, self.known)
+    refuse_not_begun(self.graph, self.order, evaluation, self.counted)
+    return evaluation
 
   def _refuse_unknown_scopes(self):
     for scope in self.keep:
@@ -298,6 +302,8 @@ class _Phase:
 
   def _decide(self, leaf, value, reason):
     self.known[leaf.name] = value
+    if reason == _SAVED:
+      self.counted.append(leaf.name)
     self.told.append(f"decided '{leaf.name}' = {value_text(value)}: {reason}")
 
   def _use_defaults(self, evaluation):

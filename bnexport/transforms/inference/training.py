@@ -46,7 +46,7 @@ class Training:
       if is_taken_of_data(model.graph, averages.dependence, average.statistic):
         found = self._stored.setdefault(average.statistic.node, set())
         found.add(average.variable)
-    self._is_updated = bool(averages.all)
+    self._is_whole = model.has_training_graph
     for name in model.needed():
       self._look_for_averages(averages, name)
     self._averaged = weight_averages(model.graph)
@@ -162,10 +162,10 @@ class Training:
   def _is_weight(self, name):
     """Whether a variable or constant is no average that was frozen.
 
-    Where nothing updates averages, only what multiplies data is none.
+    Where the training graph is lost, only what multiplies data is none.
     """
     graph = self._graph
-    if self._is_updated and graph.op(name) != "Const":
+    if self._is_whole and graph.op(name) != "Const":
       return True
     stack, seen = [name], {name}
     while stack:
