@@ -416,21 +416,29 @@ def named_outputs() -> List[str]:
   return [name for name in OUTPUT_NODE.value if name]
 
 
-def outputs() -> List[str]:
+def outputs(likely: Callable[[], Sequence[str]] = tuple) -> List[str]:
   """The --output_node flag.
+
+  Args:
+    likely: finds names to offer where the flag names none.
 
   Raises:
     SourceError: it names none.
   """
   names = named_outputs()
-  if not names:
-    raise SourceError(
-      "export",
-      "no output is named",
+  if names:
+    return names
+  found = list(likely())
+  if not found:
+    step = (
       "pass --output_node=NAME; python -m bnexport.inspect lists the likely "
-      "ones",
+      "ones"
     )
-  return names
+  else:
+    step = f"pass --output_node={found[0]}"
+    if found[1:]:
+      step += f", or what else is likely: {', '.join(found[1:4])}"
+  raise SourceError("export", "no output is named", step)
 
 
 def inputs() -> List[str]:

@@ -20,7 +20,12 @@ from bnexport.errors import (
   nearest,
 )
 from bnexport.exporting import delivery
-from bnexport.exporting.mend import is_same, mend, refuse_lost
+from bnexport.exporting.mend import (
+  is_same,
+  mend,
+  refuse_frozen,
+  refuse_lost,
+)
 from bnexport.graph import Graph, ops
 from bnexport.mending.mending import set_aside
 from bnexport.model import Model
@@ -211,6 +216,8 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
     reference = _reference(original, model, options)
   made = _finish(model, options, reference, progress)
   if original is not None:
+    if not is_frozen and not _has_variables(original.graph):
+      refuse_frozen(model, made.norms, options.keep_batch_statistics)
     _refuse_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
@@ -219,6 +226,10 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   if is_frozen and not is_mended:
     _settle_unchanged(made, options)
   return made
+
+
+def _has_variables(graph):
+  return any(node.op in ops.VARIABLES for node in graph)
 
 
 def _settle_unchanged(made, options):
@@ -532,8 +543,10 @@ def _settle_inputs(model):
     if ops.is_data_source(node.op) and node.op not in ops.PLACEHOLDERS
   ]
   if sources:
+    read = sorted(model.graph.reads(sources[0]))
+    tensors = ",".join(f"{ref.node}:{ref.index}" for ref in read)
     raise TransformError(
       "export a graph that reads its input by itself",
       f"'{sources[0]}' is a {model.graph.op(sources[0])}",
-      f"pass --input_node={sources[0]} to feed it instead",
+      f"pass --input_node={tensors} to feed it instead",
     )

@@ -42,37 +42,63 @@ def find_prefix(path: str) -> str:
   if tf1.gfile.Exists(prefix + ".index"):
     return prefix
   if tf1.gfile.IsDirectory(path):
-    latest = tf1.train.latest_checkpoint(path)
-    if latest is None:
-      raise SourceError(
-        f"read checkpoint '{path}'",
-        "the directory's `checkpoint` file names none",
-        "give the prefix of one",
-      )
-    return latest
+    return _latest(path)
   if tf1.gfile.Exists(prefix) and prefix == path:
     if os.path.basename(path) == "checkpoint":
       return find_prefix(os.path.dirname(path) or ".")
     return prefix  # a checkpoint of format V1 is one file of that name
   if tf1.gfile.Glob(prefix + "-?????-of-?????"):
     return prefix  # V1 in several shards
+  there = prefixes_in(os.path.dirname(prefix))
   raise SourceError(
     f"read checkpoint '{path}'",
     f"there is no '{prefix}.index'",
-    nearest(
-      prefix, _beside(prefix), "give the prefix that Saver.save returned"
-    ),
+    nearest(prefix, there, "give the prefix that Saver.save returned"),
   )
 
 
-def _beside(prefix: str) -> List[str]:
-  """Prefixes of the checkpoints in a prefix's directory, sorted."""
-  folder = os.path.dirname(prefix)
+def prefixes_in(folder: str) -> List[str]:
+  """Prefixes of the checkpoints whose files are in a directory, sorted."""
   if not tf1.gfile.IsDirectory(folder or "."):
     return []
   names = tf1.gfile.ListDirectory(folder or ".")
   ends = filter(_SUFFIX.search, names)
   return sorted({os.path.join(folder, _SUFFIX.sub("", n)) for n in ends})
+
+
+def _latest(folder: str) -> str:
+  """The latest checkpoint of a directory, by its `checkpoint` file.
+
+  That file names the checkpoint by a path which may be that of another
+  machine. Where nothing is named, the only checkpoint there is the one.
+  """
+  there = prefixes_in(folder)
+  try:
+    state = tf1.train.get_checkpoint_state(folder)
+  except tf1.errors.OpError as error:  # it is unsound
+    raise SourceError(
+      f"read checkpoint '{folder}'",
+      first_line(error),
+      _one_of(there),
+    ) from error
+  named = state.model_checkpoint_path if state is not None else ""
+  if named:
+    moved = os.path.join(folder, os.path.basename(named))
+    for prefix in (named, moved):
+      if prefix in there or tf1.gfile.Glob(prefix + "*"):
+        return find_prefix(prefix)
+  elif len(there) == 1:
+    return there[0]
+  fact = "it has no `checkpoint` file that names the latest"
+  if named:
+    fact = f"its `checkpoint` file names '{named}', which is not there"
+  raise SourceError(f"read checkpoint '{folder}'", fact, _one_of(there))
+
+
+def _one_of(prefixes: List[str]) -> str:
+  if not prefixes:
+    return "give the prefix that Saver.save returned"
+  return f"give the prefix of one, such as '{prefixes[-1]}'"
 
 
 class Checkpoint:

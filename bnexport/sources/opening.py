@@ -11,7 +11,7 @@ from bnexport.errors import SourceError
 from bnexport.graph import Graph
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
-from bnexport.model.checkpoint import Values, find_prefix
+from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
 from bnexport.sources import (
@@ -162,7 +162,9 @@ def is_saved_model(path):
 def is_checkpoint(path):
   """Whether a path names a checkpoint rather than a graph."""
   if tf1.gfile.IsDirectory(path):
-    return tf1.gfile.Exists(os.path.join(path, "checkpoint"))
+    return tf1.gfile.Exists(os.path.join(path, "checkpoint")) or bool(
+      prefixes_in(path)
+    )
   return path.endswith(_PARTS_OF_A_CHECKPOINT) or any(
     tf1.gfile.Exists(path + suffix) for suffix in _PARTS_OF_A_CHECKPOINT
   )
