@@ -16,6 +16,7 @@ from bnexport.batchnorm.forms import NORM_OPS, op_form
 from bnexport.errors import FEED, ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   constant,
   in_scope,
@@ -161,9 +162,8 @@ class TrainingGraph(Run):
     graph_def = original.graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = tf1.Graph()
+    imported = import_graph(graph_def)
     with imported.as_default():
-      tf1.import_graph_def(graph_def, name="")
       self._session = session(imported)
       self._assigns = list(self._loaders(imported, original))
       self._restore()
