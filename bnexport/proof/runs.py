@@ -17,6 +17,7 @@ import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
 from bnexport.proof.tracking import Tracked
@@ -118,11 +119,9 @@ class ImportedGraph(Run):
     self.outputs = [str(ref) for ref in outputs]
     self.settings = settings or {}
     self._graph = None
-    self._imported = tf1.Graph()
     self._graph_def = graph_def
     try:
-      with self._imported.as_default():
-        tf1.import_graph_def(graph_def, name="")
+      self._imported = import_graph(graph_def)
       self._session = session(self._imported)
       if restore is not None:
         restore(self._session)

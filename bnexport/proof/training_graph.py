@@ -17,13 +17,14 @@ from bnexport.batchnorm.stored import StoredValues
 from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   constant,
   in_scope,
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import assignment, read
+from bnexport.graph.variables import assignment
 from bnexport.graph.writes import written_variable
 from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
@@ -197,9 +198,8 @@ class TrainingGraph(Run):
     graph_def = original.graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = tf1.Graph()
+    imported = import_graph(graph_def)
     with imported.as_default():
-      tf1.import_graph_def(graph_def, name="")
       self._session = session(imported)
       self._assigns = list(self._loaders(imported, original))
       self._restore()
