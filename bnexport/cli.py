@@ -7,8 +7,10 @@ Importing it does not import TensorFlow, so `--help` answers at once.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import threading
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from absl import app, flags
@@ -18,6 +20,9 @@ from bnexport.errors import Error, SourceError
 DONE = 0
 NOT_PROVEN = 2
 REFUSED = 3
+
+# Seconds that an interrupted command takes at most to clear up.
+_LONGEST_ENDING = 10.0
 
 CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
@@ -164,8 +169,24 @@ SAVED_MODEL_OUT = flags.DEFINE_string(
 VALIDATE = flags.DEFINE_bool(
   "validate",
   True,
-  "Import the written graph again and prove it. Above 512 MB of weights it is "
-  "only imported where the flag is not given.",
+  "Import the written graph again and prove it: --validate is --proof=full, "
+  "--validate=false is --proof=none.",
+)
+PROOF = flags.DEFINE_enum(
+  "proof",
+  "auto",
+  ["auto", "full", "quick", "none"],
+  "How much to do to prove the written graph. quick: import it again and "
+  "compare it with a reference. full: also solve for the fixed point of the "
+  "training graph's updates. none: nothing. auto: full up to 128 MiB of "
+  "weights, quick up to 512, above that only import it.",
+)
+PROOF_TIMEOUT = flags.DEFINE_float(
+  "proof_timeout",
+  300.0,
+  "Seconds that the runs of the proof take at most; what has not been proven "
+  "by then is NOT PROVEN.",
+  lower_bound=0.001,
 )
 FEEDS = flags.DEFINE_string(
   "feeds",
@@ -234,9 +255,34 @@ WHOLE = (SAVED_MODEL, KERAS, HUB_MODULE)
 
 def run(main: Callable[[], Optional[int]]) -> None:
   """Runs a command's main as the process; see `status_of`."""
-  # So that an ended process clears up behind itself, as after Ctrl-C.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
-  app.run(lambda argv: status_of(main, argv))
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, _interrupt)
+  try:
+    app.run(lambda argv: status_of(main, argv))
+  except KeyboardInterrupt:
+    sys.exit(_interrupted())
+
+
+def _interrupt(number, frame):
+  """Ends the process as Ctrl-C does; its clearing up is not interrupted."""
+  for again in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(again, signal.SIG_IGN)
+  # What is interrupted may swallow it, as what runs in a callback does.
+  ending = threading.Timer(_LONGEST_ENDING, lambda: os._exit(_interrupted()))
+  ending.daemon = True
+  ending.start()
+  raise KeyboardInterrupt
+
+
+def _interrupted():
+  """Takes away what is half done, and says so; returns the status."""
+  # Without that module nothing was begun, and importing it takes seconds.
+  writing = sys.modules.get("bnexport.exporting.writing")
+  if writing is not None:
+    writing.remove_parts()
+  return fail(
+    Error("finish", "interrupted", "nothing was written, run it again")
+  )
 
 
 def status_of(
@@ -256,13 +302,7 @@ def status_of(
   except Error as error:
     return fail(error)
   except KeyboardInterrupt:
-    return fail(
-      Error(
-        "finish",
-        "interrupted",
-        "nothing was written, run it again",
-      )
-    )
+    return _interrupted()
 
 
 def fail(error: Error) -> int:
@@ -333,6 +373,24 @@ def feeds() -> Optional[Dict[str, Any]]:
   from bnexport.sources import arrays
 
   return arrays.read(FEEDS.value, "feeds")
+
+
+def proof() -> str:
+  """How much is to be proven: --proof, or --validate as another word for it.
+
+  Raises:
+    SourceError: the two say different things.
+  """
+  if not flags.FLAGS["validate"].present:
+    return PROOF.value
+  said = "full" if VALIDATE.value else "none"
+  if flags.FLAGS["proof"].present and PROOF.value != said:
+    raise SourceError(
+      f"take --proof={PROOF.value}",
+      f"--validate={str(VALIDATE.value).lower()} means --proof={said}",
+      "pass one",
+    )
+  return said
 
 
 def _without_port(name: str) -> str:
@@ -480,8 +538,8 @@ def delivery(path, is_said=True, **more):
     path,
     as_text=AS_TEXT.value,
     overwrite=OVERWRITE.value,
-    is_proven=VALIDATE.value,
-    is_forced=flags.FLAGS["validate"].present,
+    proof=proof(),
+    proof_timeout=PROOF_TIMEOUT.value,
     **({"progress": progress} if is_said else {}),
     **more,
   )

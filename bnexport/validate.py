@@ -112,6 +112,7 @@ def _refuse_flags():
 
 def _validate(feeds, stated):
   from bnexport import sources
+  from bnexport.tf1 import time_limit
   from bnexport.validation import opening, questions
   from bnexport.validation.consumers import verdicts
 
@@ -133,15 +134,16 @@ def _validate(feeds, stated):
   except ComparisonError as error:
     raise opening.NotImported(error.what, error.fact, error.step) from error
   try:
-    found = questions.validate(
-      model,
-      runner,
-      reference,
-      feeds,
-      _SAMPLES.value,
-      bool(cli.KEEP_BATCH_STATISTICS.value),
-      cli.progress,
-    )
+    with time_limit(cli.PROOF_TIMEOUT.value):
+      found = questions.validate(
+        model,
+        runner,
+        reference,
+        feeds,
+        _SAMPLES.value,
+        bool(cli.KEEP_BATCH_STATISTICS.value),
+        cli.progress,
+      )
     if _ASKED.value:
       found.verdicts = verdicts.ask(
         _ASKED.value,

@@ -128,17 +128,24 @@ class Export:
     """The inference graph, without shapes that the rewriting made stale."""
     return to_graph_def(self.model)
 
-  def prove(self, feeds=None) -> Comparison:
+  def prove(
+    self, feeds=None, proof=delivery.FULL, seconds=delivery.PROOF_TIMEOUT
+  ) -> Comparison:
     """Imports the graph and compares its answers with the reference's.
 
     Args:
       feeds: arrays by input name; made up where it is None.
+      proof: "full"; "quick" for no fixed point of the updates; "auto" for
+        what its size allows.
+      seconds: how long the runs take at most.
 
     Raises:
       ComparisonError: TensorFlow does not import the graph, or feeds do not
         fit it.
     """
-    return delivery.prove(self, self.to_graph_def, feeds)
+    return delivery.prove(
+      self, self.to_graph_def, feeds, effort=proof, seconds=seconds
+    )
 
   def write(self, path, **how) -> delivery.Delivered:
     """Writes the graph whole or not at all, proven before it gets its name.
@@ -147,7 +154,7 @@ class Export:
       path: a file for a GraphDef, or a SavedModel's directory where the
         variables were kept.
       **how: fields of delivery.Delivery, such as `as_text`, `overwrite`,
-        `feeds` and `is_proven`.
+        `feeds` and `proof`.
 
     Returns:
       The path and the Comparison.

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional
 
 import numpy as np
 
-from bnexport.errors import FEED, ComparisonError, first_line
+from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
@@ -217,6 +217,7 @@ def run_session(running, refs, feeds, what="run the graph"):
 
   Raises:
     ComparisonError: TensorFlow can't run it.
+    OutOfTime: the limit of time ended it.
   """
   try:
     return running.run(
@@ -224,7 +225,17 @@ def run_session(running, refs, feeds, what="run the graph"):
       {tensor_name(ref): value for ref, value in feeds.items()},
     )
   except TF_ERRORS as error:
-    raise ComparisonError(what, first_line(error), FEED) from error
+    raise failure(what, error) from error
+
+
+def failure(what, error) -> Error:
+  """The Error that says why TensorFlow can't run something."""
+  if isinstance(error, tf1.errors.DeadlineExceededError):
+    return OutOfTime(
+      what, first_line(error), "pass --proof_timeout=SECONDS for more"
+    )
+  fact = error.fact if isinstance(error, Error) else first_line(error)
+  return ComparisonError(what, fact, FEED)
 
 
 def tensor_name(ref):

@@ -13,7 +13,7 @@ import copy
 import numpy as np
 
 from bnexport.batchnorm.forms import NORM_OPS, op_form
-from bnexport.errors import FEED, ComparisonError, Error, first_line
+from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
@@ -24,7 +24,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.variables import assignment, read, variable_of
 from bnexport.proof.channels_last import run_channels_last
-from bnexport.proof.runs import TF_ERRORS, Run, tensor_name
+from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
@@ -99,10 +99,10 @@ class TrainingGraph(Run):
   def _run_errors(self):
     try:
       yield
-    except ComparisonError:
+    except (ComparisonError, OutOfTime):
       raise
     except (Error, *TF_ERRORS) as error:
-      raise ComparisonError(_WHAT, first_line(error), FEED) from error
+      raise failure(_WHAT, error) from error
 
   def _open(self):
     original = copy.copy(self._original)

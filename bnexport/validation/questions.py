@@ -10,14 +10,14 @@ import numpy as np
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED, BatchNorm
-from bnexport.errors import FEED, ComparisonError, SourceError
+from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
 from bnexport.proof import comparison, feeding
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.differences import difference, tolerance
+from bnexport.proof.differences import tolerance
 from bnexport.proof.divergence import Parting, part
-from bnexport.proof.rounding import measured
+from bnexport.proof.rounding import compared
 from bnexport.tf1 import tf1
 from bnexport.validation.consumers.verdicts import Verdict
 from bnexport.validation.data_statistics import (
@@ -186,17 +186,15 @@ def _made_up(model, runner, rows):
   """Feeds that the graph runs on."""
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
-  proof = Comparison()
-  feeds, _ = feeding.first_that_runs(
-    runner, feeding.made_up_feeds(_placeholders(fed), rows), proof
+  tried = feeding.made_up_feeds(
+    _placeholders(fed), rows, bounds=feeding.bounds_of(model.graph)
   )
-  if feeds is None:
+  try:
+    return feeding.first_that_runs(runner, tried)[0]
+  except ComparisonError as error:
     raise ComparisonError(
-      f"run '{model.origin}' on made-up input",
-      proof.notes[-1],
-      FEED,
-    )
-  return feeds
+      f"run '{model.origin}' on made-up input", error.fact, error.step
+    ) from error
 
 
 def _placeholders(nodes):
@@ -244,11 +242,9 @@ def _compare(found, runner, running, batches):
   apart = None
   for feeds in batches:
     answers, expected = runner.run(feeds), running.run(feeds)
-    rounding = measured(runner, feeds, answers)
-    for name, value, other, moved in zip(
-      found.outputs, answers, expected, rounding
-    ):
-      one = difference(name, value, other, runner.rounding, moved)
+    differences = compared(runner, found.outputs, feeds, answers, expected)
+    for one, value, other in zip(differences, answers, expected):
+      name = one.output
       if one.largest - one.limit > worst[name].largest - worst[name].limit:
         worst[name] = one
       if not one.holds and apart is None:
