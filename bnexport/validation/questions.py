@@ -158,6 +158,11 @@ def validate(
         found.proof.missing,
         "give both graphs the same inputs",
       )
+    if reference.lost and not found.proof.missing:
+      found.proof.missing = (
+        f"the reference does not have '{reference.lost[0]}', an end of the "
+        "graph; name the outputs that count with --output_node"
+      )
     apart = _compare(found, runner, running, batches)
     if apart is not None:
       progress("looking for the first tensor that differs")
