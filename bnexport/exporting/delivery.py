@@ -15,6 +15,7 @@ from bnexport.proof import comparison, fixed_point
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.fixed_point import FixedPoint
 from bnexport.proof.runs import ImportedGraph, restore_variables
+from bnexport.proof.sensitivity import Sensitivity
 from bnexport.sources import files
 from bnexport.tf1 import tf1, time_limit
 
@@ -213,6 +214,7 @@ def prove(
       restore,
       model.is_trusted,
       seconds * _PATIENCE,
+      functools.partial(Sensitivity, export),
     )
     if model.decisions.stored and not export.recalibrated:
       _beside_fed_averages(export, proof, effort, size)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Dict, List, Optional
 
@@ -12,7 +13,13 @@ from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.graph import Graph, ops
 from bnexport.proof import behind, feeding
 from bnexport.proof.differences import Difference, difference
-from bnexport.proof.divergence import Parting, part
+from bnexport.proof.divergence import (
+  Parting,
+  depend_on,
+  matched,
+  part,
+  walk,
+)
 from bnexport.proof.fixed_point import FixedPoint
 from bnexport.proof.rounding import compared
 from bnexport.proof.runs import ImportedGraph
@@ -45,6 +52,9 @@ class Comparison:
     fixed_point: the FixedPoint of the training graph's updates, or None where
       it was not asked for.
     parting: where the graph parts from its reference; None where it does not.
+    blind: stored statistics that no answer depends on, as texts.
+    statistics: how many stored statistics were looked at for that.
+    further: how many feeds more were compared for their sake.
     notes: what else to know, a line each.
   """
 
@@ -60,6 +70,9 @@ class Comparison:
   is_run: bool = True
   fixed_point: Optional[FixedPoint] = None
   parting: Optional[Parting] = None
+  blind: List[str] = dataclasses.field(default_factory=list)
+  statistics: int = 0
+  further: int = 0
   notes: List[str] = dataclasses.field(default_factory=list)
 
   @property
@@ -96,6 +109,7 @@ def prove(
   restore=None,
   is_trusted=False,
   patience=_PATIENCE,
+  sensitivity=None,
 ):
   """Imports a graph again and compares what it answers.
 
@@ -109,6 +123,8 @@ def prove(
     restore: gives a session's variables their values, or None.
     is_trusted: whether to run it also where ops reach out of the graph.
     patience: seconds that made-up feeds may take before others are tried.
+    sensitivity: makes a sensitivity.Sensitivity of the graph, given the names
+      of what is compared; None where no norm's statistics are looked for.
 
   Raises:
     ComparisonError: the exported graph can't be imported.
@@ -152,8 +168,12 @@ def prove(
     examine(proof, runner, outputs, reference, feeds, answers, keeps_batch)
     if not is_steady:
       proof.repeats = False
+    if proof.is_made_up and proof.verdict == PROVEN:
+      _look_wider(proof, runner, reference, outputs)
+    if sensitivity is not None and proof.verdict == PROVEN:
+      _reach(proof, runner, reference, outputs, sensitivity)
     if not all(d.holds for d in proof.differences):
-      proof.parting = _parting(runner, reference, feeds)
+      proof.parting = _parting(runner, reference, proof.arrays)
   except OutOfTime as error:
     proof.missing = error.fact
     proof.notes.append(error.step)
@@ -210,6 +230,103 @@ def examine(
     )
   else:
     _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict)
+
+
+def _look_wider(proof, runner, reference, outputs):
+  """Compares on more rows: a unit that is dead in a few hides its weights."""
+  feeds = feeding.more_rows(proof.arrays, feeding.bounds_of(runner.graph))
+  more = feeds and _further(runner, reference, outputs, feeds)
+  if more:
+    proof.further += 1
+    _take(proof, more)
+
+
+def _reach(proof, runner, reference, outputs, sensitivity):
+  """Compares on further feeds until every stored statistic shows.
+
+  Where the answers differ on some of them, these are the proof's.
+  """
+  watched = None
+  try:
+    watched = sensitivity([one.output for one in proof.differences])
+    blind = watched.unseen(proof.arrays, watched.statistics)
+    blind = _try_others(proof, runner, reference, outputs, watched, blind)
+    if blind and not proof.stands_against:
+      # Two answers to one statistic may cancel, as in a distance.
+      watched.watch(_alike(runner, reference, proof.arrays, watched, blind))
+      blind = watched.unseen(proof.arrays, blind)
+  except ComparisonError as error:
+    proof.missing = f"the norms were not moved to see what shows: {error.fact}"
+    return
+  finally:
+    if watched is not None:
+      watched.close()
+  proof.statistics = len(watched.statistics)
+  proof.blind = [str(one) for one in blind]
+  if blind and not proof.missing:
+    proof.missing = (
+      f"no answer depends on {len(blind)} of {proof.statistics} stored "
+      f"statistics, such as the {blind[0]}"
+    )
+    proof.notes.append("pass rows that reach them with --feeds=FILE.npz")
+
+
+def _try_others(proof, runner, reference, outputs, watched, blind):
+  """Compares on other feeds; returns the Statistics that none of them shows."""
+  bounds = feeding.bounds_of(runner.graph)
+  for feeds in feeding.other_feeds(proof.arrays, bounds):
+    if not blind or proof.stands_against:
+      break
+    more = _further(runner, reference, outputs, feeds)
+    if more is None:
+      continue
+    proof.further += 1
+    _take(proof, more)
+    with contextlib.suppress(ComparisonError):
+      blind = watched.unseen(feeds, blind)
+  return blind
+
+
+def _alike(runner, reference, feeds, watched, blind):
+  """Names of inner tensors behind statistics that the reference has as well."""
+  try:
+    fed = depend_on(runner.graph, feeds)
+    names = {n for n in matched(runner.graph, reference.graph) if n in fed}
+    found = watched.readers(blind, names)
+    return [
+      one.output for one in walk(runner, reference, feeds, found) if one.holds
+    ]
+  except ComparisonError:
+    return []
+
+
+def _further(runner, reference, outputs, feeds):
+  """A Comparison on other feeds; None where these tell nothing."""
+  try:
+    answers = runner.run(feeds)
+    more = Comparison(arrays=feeds)
+    _compare_with(runner, reference, outputs, feeds, answers, more)
+  except ComparisonError:
+    return None
+  is_told = more.differences and not more.missing
+  return more if is_told and feeding.are_finite(answers) else None
+
+
+def _take(proof, more):
+  """Takes over what a Comparison on other feeds says, where that is worse."""
+  found = {one.output: one for one in more.differences}
+  if all(one.holds for one in more.differences):
+    proof.differences = [
+      max(one, found.get(one.output, one), key=_in_limits)
+      for one in proof.differences
+    ]
+    return
+  proof.differences = more.differences
+  _note_feeds(proof, more.arrays)
+
+
+def _in_limits(one):
+  return one.largest / one.limit if one.limit else one.largest
 
 
 def _repeats(runner, feeds, answers):

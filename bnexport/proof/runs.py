@@ -75,6 +75,7 @@ class ImportedGraph(Run):
 
   Attributes:
     settings: what is fed where feeds say nothing, by node name.
+    imported: TensorFlow's graph.
   """
 
   def __init__(
@@ -103,12 +104,12 @@ class ImportedGraph(Run):
     self.outputs = [str(ref) for ref in outputs]
     self.settings = settings or {}
     self._graph = None
-    self._imported = tf1.Graph()
+    self.imported = tf1.Graph()
     self._graph_def = graph_def
     try:
-      with self._imported.as_default():
+      with self.imported.as_default():
         tf1.import_graph_def(graph_def, name="")
-      self._session = session(self._imported)
+      self._session = session(self.imported)
       if restore is not None:
         restore(self._session)
       if initializers:
@@ -131,7 +132,7 @@ class ImportedGraph(Run):
     """NumPy dtype of the coarsest numbers the graph computes with."""
     dtypes = {
       output.dtype.base_dtype
-      for operation in self._imported.get_operations()
+      for operation in self.imported.get_operations()
       for output in operation.outputs
     }
     found = [
@@ -154,7 +155,7 @@ class ImportedGraph(Run):
   def _has(self, name):
     try:
       return (
-        self._imported.get_operation_by_name(TensorRef.parse(name).node)
+        self.imported.get_operation_by_name(TensorRef.parse(name).node)
         is not None
       )
     except KeyError:

@@ -275,5 +275,8 @@ def _proof(proof):
     "outputs": [_difference(d) for d in proof.differences],
     "one_row_answers_alone": proof.batch,
     "second_run_answers_the_same": proof.repeats,
+    "statistics_moved": proof.statistics,
+    "blind_to": list(proof.blind),
+    "further_feeds": proof.further,
     "notes": list(proof.notes),
   }
