@@ -12,6 +12,7 @@ import numpy as np
 from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.graph import Graph, ops
 from bnexport.proof import behind, feeding
+from bnexport.proof.alternatives import Alternative
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.divergence import (
   Parting,
@@ -55,6 +56,7 @@ class Comparison:
     blind: stored statistics that no answer depends on, as texts.
     statistics: how many stored statistics were looked at for that.
     further: how many feeds more were compared for their sake.
+    alternatives: what other decisions would have led to, each an Alternative.
     notes: what else to know, a line each.
   """
 
@@ -73,6 +75,7 @@ class Comparison:
   blind: List[str] = dataclasses.field(default_factory=list)
   statistics: int = 0
   further: int = 0
+  alternatives: List[Alternative] = dataclasses.field(default_factory=list)
   notes: List[str] = dataclasses.field(default_factory=list)
 
   @property

@@ -9,6 +9,7 @@ where no output moves by more than the tolerance, nothing was proven of them.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import time
@@ -177,7 +178,9 @@ class Sensitivity:
     step = variance
     if one.what == "mean":
       step = np.sqrt(np.maximum(variance, 0))
-    if step.shape != value.shape:
+    if step.size == value.size:
+      step = step.reshape(value.shape)
+    else:
       step = np.full(value.shape, np.median(step))
     sign = np.random.RandomState(5).choice([-1.0, 1.0], value.shape)
     if one.what == "variance":
@@ -274,16 +277,25 @@ def _fused(op, change, *_):
 def _statistics(graph, norms: List[BatchNorm]) -> List[Statistic]:
   """The stored statistics of norms that can be fed."""
   contexts = Contexts(graph, graph.topological())
+  norms = [norm for norm in norms if norm.statistics == STORED]
+  users = collections.Counter(
+    name for n in norms for name in (n.moving_mean, n.moving_variance)
+  )
   found = []
   for norm in norms:
-    if norm.statistics != STORED:
-      continue
-    variance = _feedable(graph, contexts, norm.variance, norm.moving_variance)
+    if contexts.is_inside(norm.variance):
+      variance = _stored(graph, norm.moving_variance)
+    else:
+      variance = norm.variance
     for what, ref, stored in (
       ("mean", norm.mean, norm.moving_mean),
       ("variance", norm.variance, norm.moving_variance),
     ):
-      ref = _feedable(graph, contexts, ref, stored)
+      # Renorm reads a mean twice, so that it cancels where it is moved once.
+      # What several norms share is moved for one of them.
+      is_inner = ref is None or contexts.is_inside(ref)
+      if is_inner or users[stored] == 1:
+        ref = _stored(graph, stored) or (None if is_inner else ref)
       if ref is not None and variance is not None:
         found.append(
           Statistic(norm.name, what, ref, variance, float(norm.epsilon))
@@ -291,8 +303,7 @@ def _statistics(graph, norms: List[BatchNorm]) -> List[Statistic]:
   return found
 
 
-def _feedable(graph, contexts, ref, stored):
-  """The tensor of a statistic, or the constant it comes from; or None."""
-  if ref is not None and not contexts.is_inside(ref):
-    return ref
-  return TensorRef(stored) if stored is not None and stored in graph else None
+def _stored(graph, name):
+  """The constant that a stored statistic has become; None where it is none."""
+  is_there = name is not None and name in graph and graph.op(name) == "Const"
+  return TensorRef(name) if is_there else None

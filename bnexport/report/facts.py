@@ -247,6 +247,17 @@ def _difference(d):
   }
 
 
+def _decision(one):
+  """An Alternative as plain values."""
+  return {
+    "decided": one.decided,
+    "other": one.other,
+    "apart": one.apart,
+    "matters": one.matters,
+    "not_tried_because": one.why_not,
+  }
+
+
 def _fixed_point(found):
   """A FixedPoint as plain values."""
   return {
@@ -278,5 +289,6 @@ def _proof(proof):
     "statistics_moved": proof.statistics,
     "blind_to": list(proof.blind),
     "further_feeds": proof.further,
+    "decisions": [_decision(one) for one in proof.alternatives],
     "notes": list(proof.notes),
   }

@@ -135,10 +135,24 @@ def proof(said, after_outputs=()):
       f"a second run answers {'the same' if same else 'DIFFERENTLY'}"
     )
   lines += _blindness(said)
+  lines += map(_decision, said["decisions"])
   if said["fed"]:
     fed = [f"{name} {shape}" for name, shape in said["fed"].items()]
     lines.append(f"fed: {', '.join(fed)}")
   return lines + said["notes"]
+
+
+def _decision(one):
+  """One decision, and what another one would have led to."""
+  if one["apart"] is None:
+    return (
+      f"decided: {one['decided']}; with {one['other']}: not known, "
+      f"{one['not_tried_because']}"
+    )
+  answers = "the same answers"
+  if one["matters"]:
+    answers = f"answers {one['apart']:.2g} apart"
+  return f"decided: {one['decided']}; with {one['other']}: {answers}"
 
 
 # Longer lists are cut.
