@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that are edited into right inference graphs."""
+"""Faults that are edited into right inference graphs.
+
+Each of FAULTS takes a right Graph, which it does not touch, and its BatchNorms
+with stored statistics, and yields a graph for each place where it can be.
+"""
 
 import numpy as np
 
@@ -12,18 +16,6 @@ _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv3D", "MatMul")
 _RELUS = ("Relu", "Relu6", "LeakyRelu", "Elu", "Selu")
 # Five per cent, as of statistics that another run had.
 _OFF = np.float32(1.05)
-
-
-def planted(graph, norms):
-  """Yields what a fault is, and a graph that has it, for each that can be.
-
-  Args:
-    graph: a right Graph with constants for its statistics; it is not touched.
-    norms: its BatchNorms with stored statistics.
-  """
-  for plant in FAULTS:
-    for place, edited in plant(graph, norms):
-      yield f"{plant.__name__[1:]} {place}", edited
 
 
 def _array(graph, ref):
@@ -48,53 +40,53 @@ def _set(graph, name, value):
 
 
 def _statistics(graph, norms):
-  """Yields each norm with the constants of its mean and variance."""
+  """Yields name and value of the constants of each norm's mean and variance."""
   for norm in norms:
     mean, variance = (
       _array(graph, ref) if ref is not None else (None, None)
       for ref in (norm.mean, norm.variance)
     )
     if mean[0] is not None and variance[0] is not None:
-      yield norm, mean, variance
+      yield mean, variance
 
 
-def _wrong_average(graph, norms):
+def wrong_average(graph, norms):
   found = list(_statistics(graph, norms))
-  for (norm, one, _), (_, other, _) in zip(found, found[1:] + found[:1]):
+  for (one, _), (other, _) in zip(found, found[1:] + found[:1]):
     if one[0] != other[0] and one[1].shape == other[1].shape:
-      yield norm.name, _set(graph, one[0], other[1])
+      yield _set(graph, one[0], other[1])
 
 
-def _swapped_averages(graph, norms):
-  for norm, mean, variance in _statistics(graph, norms):
+def swapped_averages(graph, norms):
+  for mean, variance in _statistics(graph, norms):
     if mean[1].shape == variance[1].shape:
       edited = _set(graph, mean[0], variance[1])
-      yield norm.name, _set(edited, variance[0], np.abs(mean[1]))
+      yield _set(edited, variance[0], np.abs(mean[1]))
 
 
-def _mean_off(graph, norms):
-  for norm, mean, _ in _statistics(graph, norms):
-    yield norm.name, _set(graph, mean[0], mean[1] * _OFF)
+def mean_off(graph, norms):
+  for mean, _ in _statistics(graph, norms):
+    yield _set(graph, mean[0], mean[1] * _OFF)
 
 
-def _variance_off(graph, norms):
-  for norm, _, variance in _statistics(graph, norms):
-    yield norm.name, _set(graph, variance[0], variance[1] * _OFF)
+def variance_off(graph, norms):
+  for _, variance in _statistics(graph, norms):
+    yield _set(graph, variance[0], variance[1] * _OFF)
 
 
-def _channels_shifted(graph, norms):
-  for norm, mean, variance in _statistics(graph, norms):
+def channels_shifted(graph, norms):
+  for mean, variance in _statistics(graph, norms):
     edited = _set(graph, mean[0], np.roll(mean[1], 1, -1))
-    yield norm.name, _set(edited, variance[0], np.roll(variance[1], 1, -1))
+    yield _set(edited, variance[0], np.roll(variance[1], 1, -1))
 
 
-def _wrong_epsilon(graph, norms):
+def wrong_epsilon(graph, norms):
   for norm in norms:
     wrong = 1e-5 if norm.epsilon > 1e-4 else 1e-3
     if op_form(graph.op(norm.name)) is not None:
       edited = graph.clone()
       edited.node(norm.name).attr["epsilon"].f = wrong
-      yield norm.name, edited
+      yield edited
       continue
     for name in graph.ancestors([norm.name], control=False):
       if graph.op(name) == "Const" and graph.readers(name):
@@ -102,61 +94,69 @@ def _wrong_epsilon(graph, norms):
         if np.ndim(value) == 0 and np.float32(value) == np.float32(
           norm.epsilon
         ):
-          yield norm.name, _set(graph, name, wrong)
+          yield _set(graph, name, wrong)
           break
 
 
-def _scale_dropped(graph, norms):
+def scale_dropped(graph, norms):
   for norm in norms:
     scale = norm.form.scale(graph, norm.name)
     name, value = (None, None) if scale is None else _array(graph, scale)
     if name is not None:
-      yield norm.name, _set(graph, name, np.ones_like(value))
+      yield _set(graph, name, np.ones_like(value))
 
 
-def _offset_dropped(graph, norms):
+def offset_dropped(graph, norms):
   for norm in norms:
     scale = norm.form.scale(graph, norm.name)
     for ref in norm.form.parameters(graph, norm.name):
       name, value = _array(graph, ref)
       if ref != scale and name is not None and value.dtype.kind == "f":
-        yield norm.name, _set(graph, name, np.zeros_like(value))
+        yield _set(graph, name, np.zeros_like(value))
 
 
-def _batch_statistic_left(graph, norms):
+def batch_statistic_left(graph, norms):
   for norm in norms:
-    form, edited = op_form(graph.op(norm.name)), graph.clone()
-    if form is not None and form.computes_statistics:
+    form = op_form(graph.op(norm.name))
+    if form is None:
+      yield from _with_mean_of_batch(graph, norm)
+    elif form.computes_statistics:
+      edited = graph.clone()
       form.to_training(edited.node(norm.name))
-      empty = Emitter(edited).emit(
-        "empty", "none = Const() {value=<float [0]>}"
-      )
+      text = "none = Const() {value=<float [0]>}"
+      empty = Emitter(edited).emit("empty", text)["none"]
       for which in ("mean", "variance"):
-        edited.set_input(norm.name, form.slot(which), empty["none"])
-      yield norm.name, edited
-    elif form is None and norm.x is not None and norm.mean is not None:
-      name, value = _array(graph, norm.mean)
-      shape = static_shape(graph, norm.x)
-      if name is None or not shape:
-        continue
-      varying = {
-        len(shape) - 1 - i for i, n in enumerate(value.shape[::-1]) if n > 1
-      }
-      axes = np.int32([i for i in range(len(shape)) if i not in varying])
-      made = Emitter(edited).emit(
-        "fault",
-        "axes = Const() {value=$axes}\nm = Mean(x, axes) {keep_dims=true}\n"
-        "shape = Const() {value=$shape}\nmean = Reshape(m, shape)",
-        x=norm.x,
-        axes=axes,
-        shape=np.int32(value.shape),
-      )
-      readers = graph.readers_of(TensorRef(name))
-      edited.substitute({TensorRef(name): made["mean"]}, readers)
-      yield norm.name, edited
+        edited.set_input(norm.name, form.slot(which), empty)
+      yield edited
 
 
-def _noise_left(graph, norms):
+def _with_mean_of_batch(graph, norm):
+  if norm.x is None or norm.mean is None:
+    return
+  name, value = _array(graph, norm.mean)
+  shape = static_shape(graph, norm.x)
+  if name is None or not shape:
+    return
+  edited, rank = graph.clone(), len(shape)
+  kept = {rank - 1 - i for i, n in enumerate(value.shape[::-1]) if n > 1}
+  made = Emitter(edited).emit(
+    "fault",
+    """
+    axes = Const() {value=$axes}
+    m = Mean(x, axes) {keep_dims=true}
+    shape = Const() {value=$shape}
+    mean = Reshape(m, shape)
+    """,
+    x=norm.x,
+    axes=np.int32([i for i in range(rank) if i not in kept]),
+    shape=np.int32(value.shape),
+  )
+  stored = TensorRef(name)
+  edited.substitute({stored: made["mean"]}, graph.readers_of(stored))
+  yield edited
+
+
+def noise_left(graph, norms):
   for norm in norms:
     edited, y = graph.clone(), TensorRef(norm.name)
     readers = edited.readers_of(y)
@@ -174,10 +174,10 @@ def _noise_left(graph, norms):
       y=y,
     )
     edited.substitute({y: made["noisy"]}, readers)
-    yield norm.name, edited
+    yield edited
 
 
-def _relu_dropped(graph, norms):
+def relu_dropped(graph, norms):
   for node in graph:
     if node.op in _RELUS:
       edited = graph.clone()
@@ -187,10 +187,10 @@ def _relu_dropped(graph, norms):
         [graph.inputs(node.name)[0]],
         {"T": node.attr["T"]},
       )
-      yield node.name, edited
+      yield edited
 
 
-def _one_weight(graph, norms):
+def one_weight(graph, norms):
   for node in graph:
     if node.op in _CONVOLUTIONS:
       name, value = _array(graph, graph.data_inputs(node.name)[1])
@@ -199,20 +199,20 @@ def _one_weight(graph, norms):
         wrong.flat[value.size // 2] += wrong.dtype.type(0.5) * np.std(
           value
         ).astype(value.dtype)
-        yield node.name, _set(graph, name, wrong)
+        yield _set(graph, name, wrong)
 
 
 FAULTS = (
-  _wrong_average,
-  _swapped_averages,
-  _mean_off,
-  _variance_off,
-  _channels_shifted,
-  _wrong_epsilon,
-  _scale_dropped,
-  _offset_dropped,
-  _batch_statistic_left,
-  _noise_left,
-  _relu_dropped,
-  _one_weight,
+  wrong_average,
+  swapped_averages,
+  mean_off,
+  variance_off,
+  channels_shifted,
+  wrong_epsilon,
+  scale_dropped,
+  offset_dropped,
+  batch_statistic_left,
+  noise_left,
+  relu_dropped,
+  one_weight,
 )
