@@ -91,6 +91,7 @@ class ImportedGraph(Run):
 
   Attributes:
     settings: what is fed where feeds say nothing, by node name.
+    imported: TensorFlow's graph.
   """
 
   def __init__(
@@ -121,8 +122,8 @@ class ImportedGraph(Run):
     self._graph = None
     self._graph_def = graph_def
     try:
-      self._imported = import_graph(graph_def)
-      self._session = session(self._imported)
+      self.imported = import_graph(graph_def)
+      self._session = session(self.imported)
       if restore is not None:
         restore(self._session)
       if initializers:
@@ -145,7 +146,7 @@ class ImportedGraph(Run):
     """NumPy dtype of the coarsest numbers the graph computes with."""
     dtypes = {
       output.dtype.base_dtype
-      for operation in self._imported.get_operations()
+      for operation in self.imported.get_operations()
       for output in operation.outputs
     }
     found = [
@@ -168,7 +169,7 @@ class ImportedGraph(Run):
   def _has(self, name):
     try:
       return (
-        self._imported.get_operation_by_name(TensorRef.parse(name).node)
+        self.imported.get_operation_by_name(TensorRef.parse(name).node)
         is not None
       )
     except KeyError:

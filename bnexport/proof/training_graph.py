@@ -49,7 +49,15 @@ class TrainingGraph(Run):
     "averages fed"
   )
 
-  def __init__(self, original, model, trains=False, keep=()):
+  def __init__(
+    self,
+    original,
+    model,
+    trains=False,
+    keep=(),
+    flipped=(),
+    has_noise=False,
+  ):
     """Prepares; nothing is imported before it is asked.
 
     Args:
@@ -61,12 +69,21 @@ class TrainingGraph(Run):
         and noise stay out all the same, so that it answers twice the same.
       keep: scopes of norms that mean to use the batch: the phase has its
         training value there.
+      flipped: names of decided bools that have the other value; norms have
+        their batch statistics then, as where it trains.
+      has_noise: whether dropout and noise stay in.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
-    self._original = original
-    self._trains = trains
-    self._decided = model.decisions.values
+    self._original, self._model = original, model
+    self._trains = trains or bool(flipped)
+    self._decided = {
+      name: np.logical_not(value)
+      if np.asarray(value).dtype == bool and (trains or name in flipped)
+      else value
+      for name, value in model.decisions.values.items()
+    }
+    self._has_noise = has_noise
     self._stored = model.decisions.stored
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
@@ -74,6 +91,16 @@ class TrainingGraph(Run):
     self._moments = model.decisions.moments
     self._keep = tuple(keep)
     self._session = None
+
+  def otherwise(self, flipped=(), has_noise=False):
+    """The same with other decisions; see `__init__`."""
+    return TrainingGraph(
+      self._original,
+      self._model,
+      keep=self._keep,
+      flipped=flipped,
+      has_noise=has_noise,
+    )
 
   @property
   def graph(self):
@@ -140,7 +167,7 @@ class TrainingGraph(Run):
     self._import(original)
     graph = original.graph
     self._settings = {
-      name + ":0": _shaped(graph, name, self._phase(value))
+      name + ":0": _shaped(graph, name, value)
       for name, value in self._decided.items()
       if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
     }
@@ -153,11 +180,12 @@ class TrainingGraph(Run):
   def _rewrite(self, original):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
-    phases = {name: self._phase(v) for name, v in self._decided.items()}
-    self._random = noise.expect(
-      original, phases, self._keep_random, self._moments
-    )
-    _keep_training(graph, self._keep, self._decided)
+    self._random = []
+    if not self._has_noise:
+      self._random = noise.expect(
+        original, self._decided, self._keep_random, self._moments
+      )
+    _keep_training(graph, self._keep, self._model.decisions.values)
     self._statistics = {}
     if not self._trains:
       self._use_averages(original)
@@ -258,12 +286,6 @@ class TrainingGraph(Run):
         # stored one.
         graph.substitute({ref: value}, needed)
 
-  def _phase(self, value):
-    """A decided value, or what it is in training."""
-    if self._trains and np.asarray(value).dtype == bool:
-      return not value
-    return value
-
   def _loaders(self, imported, original):
     """Yields operations that set the variables, with what they are fed."""
     for node in original.graph:
@@ -279,7 +301,7 @@ class TrainingGraph(Run):
 
   def _value(self, name):
     if name in self._decided:
-      return np.asarray(self._phase(self._decided[name]))
+      return np.asarray(self._decided[name])
     return self._original.values[name]
 
   def _averages(self, feeds):

@@ -202,7 +202,7 @@ def validation(said):
     )
   note = ""
   if said["outputs_are_guessed"]:
-    note = " (the likely one; --output_node names others)"
+    note = " (an end of it; --output_node names others)"
   lines = [f"{said['graph']}: {said['nodes']} nodes, imported again"]
   lines += [f"  output  {name}{note}" for name in said["outputs"]]
   lines += _validated_norms(said["batch_norms"])
