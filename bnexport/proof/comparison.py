@@ -22,6 +22,7 @@ from bnexport.proof.divergence import (
   walk,
 )
 from bnexport.proof.fixed_point import FixedPoint
+from bnexport.proof.rounding import measured
 from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import op_def
@@ -219,13 +220,14 @@ def examine(
       "real ones with --feeds=FILE.npz"
     )
   proof.repeats = _repeats(runner, feeds, answers)
-  _compare_with(runner, reference, outputs, feeds, answers, proof)
+  rounding = measured(runner, feeds, answers)
+  _compare_with(runner, reference, outputs, feeds, answers, proof, rounding)
   if keeps_batch:
     proof.notes.append(
       "rows were not looked at alone: norms keep their batch statistics"
     )
   else:
-    _look_at_rows(runner, reference, feeds, answers, proof, is_strict)
+    _look_at_rows(runner, reference, feeds, answers, proof, is_strict, rounding)
 
 
 def _reach(proof, runner, reference, outputs, sensitivity):
@@ -292,7 +294,8 @@ def _further(runner, reference, outputs, feeds):
   try:
     answers = runner.run(feeds)
     more = Comparison(arrays=feeds)
-    _compare_with(runner, reference, outputs, feeds, answers, more)
+    rounding = measured(runner, feeds, answers)
+    _compare_with(runner, reference, outputs, feeds, answers, more, rounding)
   except ComparisonError:
     return None
   is_told = more.differences and not more.missing
@@ -354,7 +357,7 @@ def import_only(graph_def):
   )
 
 
-def _compare_with(runner, reference, outputs, feeds, answers, proof):
+def _compare_with(runner, reference, outputs, feeds, answers, proof, rounding):
   if reference is None:
     proof.missing = "there is no reference"
     return
@@ -365,8 +368,8 @@ def _compare_with(runner, reference, outputs, feeds, answers, proof):
     return
   proof.reference = reference.what
   proof.differences = [
-    difference(str(o), a, b, runner.rounding)
-    for o, a, b in zip(outputs, answers, expected)
+    difference(str(o), a, b, runner.rounding, moved)
+    for o, a, b, moved in zip(outputs, answers, expected, rounding)
   ]
   _compare_behind(runner, reference, outputs, feeds, proof)
 
@@ -375,13 +378,15 @@ def _compare_behind(runner, reference, outputs, feeds, proof):
   """Compares the floats too that outputs of whole numbers come from."""
   found = behind.behind(runner, reference, outputs, feeds)
   if found.own:
-    pairs = zip(
-      found.own,
-      runner.fetch(found.own, feeds),
-      reference.fetch(found.other, feeds),
-    )
+    own = runner.fetch(found.own, feeds)
     proof.differences += [
-      difference(str(ref), a, b, runner.rounding) for ref, a, b in pairs
+      difference(str(ref), a, b, runner.rounding, moved)
+      for ref, a, b, moved in zip(
+        found.own,
+        own,
+        reference.fetch(found.other, feeds),
+        measured(runner, feeds, own, found.own),
+      )
     ]
   if found.hidden and not proof.missing:
     proof.missing = (
@@ -391,7 +396,9 @@ def _compare_behind(runner, reference, outputs, feeds, proof):
     proof.notes.append("name the floats behind it in --output_node too")
 
 
-def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
+def _look_at_rows(
+  runner, reference, feeds, answers, proof, is_strict, rounding
+):
   """One row alone has to answer as it does within the batch."""
   rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
   if len(rows) != 1 or rows == {1}:
@@ -411,7 +418,11 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
       "rows were not looked at alone: the graph fixes the size of its batch"
     )
     return
-  apart = [difference("row", alone[i], answers[i][:1]) for i in by_row]
+  least = runner.rounding
+  apart = [
+    difference("row", alone[i], answers[i][:1], least, rounding[i])
+    for i in by_row
+  ]
   proof.batch = all(d.holds for d in apart)
   if proof.batch or not proof.differences:
     if not proof.batch and not is_strict:
@@ -420,7 +431,7 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
     return
   try:
     same = [
-      difference("row", alone[i], value)
+      difference("row", alone[i], value, least, rounding[i])
       for i, value in enumerate(reference.run(row))
       if i in by_row
     ]

@@ -128,15 +128,24 @@ class ImportedGraph(Run):
     return self._graph
 
   @property
-  def rounding(self):
-    """Relative rounding of the coarsest numbers the graph computes with."""
+  def coarsest(self):
+    """NumPy dtype of the coarsest numbers the graph computes with."""
     dtypes = {
-      output.dtype
+      output.dtype.base_dtype
       for operation in self.imported.get_operations()
       for output in operation.outputs
     }
-    coarse = dtypes & {tf1.float16, tf1.bfloat16}
-    return max((tolerance(d.as_numpy_dtype) for d in coarse), default=0.0)
+    found = [
+      d.as_numpy_dtype
+      for d in (tf1.bfloat16, tf1.float16, tf1.float32)
+      if d in dtypes
+    ]
+    return np.dtype(found[0] if found else np.float64)
+
+  @property
+  def rounding(self):
+    """The most that rounding may be taken to do, relative to the answers."""
+    return tolerance(self.coarsest)
 
   def fetch(self, refs, feeds):
     # Its reference may need what it does not.
