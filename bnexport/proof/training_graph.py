@@ -55,7 +55,7 @@ class TrainingGraph(Run):
     model,
     trains=False,
     keep=(),
-    flipped=(),
+    other=None,
     has_noise=False,
   ):
     """Prepares; nothing is imported before it is asked.
@@ -69,20 +69,23 @@ class TrainingGraph(Run):
         and noise stay out all the same, so that it answers twice the same.
       keep: scopes of norms that mean to use the batch: the phase has its
         training value there.
-      flipped: names of decided bools that have the other value; norms have
-        their batch statistics then, as where it trains.
+      other: other values of placeholders and flags than were decided, by node
+        name. Where one was decided, norms have their batch statistics, as
+        where it trains.
       has_noise: whether dropout and noise stay in.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
     self._original, self._model = original, model
-    self._trains = trains or bool(flipped)
-    self._decided = {
-      name: np.logical_not(value)
-      if np.asarray(value).dtype == bool and (trains or name in flipped)
-      else value
-      for name, value in model.decisions.values.items()
-    }
+    decided = model.decisions.values
+    if trains:
+      other = {
+        name: np.logical_not(value)
+        for name, value in decided.items()
+        if np.asarray(value).dtype == bool
+      }
+    self._trains = trains or any(name in decided for name in other or ())
+    self._decided = {**decided, **(other or {})}
     self._has_noise = has_noise
     self._stored = model.decisions.stored
     self._settled = model.decisions.corrections
@@ -92,13 +95,13 @@ class TrainingGraph(Run):
     self._keep = tuple(keep)
     self._session = None
 
-  def otherwise(self, flipped=(), has_noise=False):
+  def otherwise(self, other=None, has_noise=False):
     """The same with other decisions; see `__init__`."""
     return TrainingGraph(
       self._original,
       self._model,
       keep=self._keep,
-      flipped=flipped,
+      other=other,
       has_noise=has_noise,
     )
 
