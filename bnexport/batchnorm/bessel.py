@@ -55,12 +55,13 @@ def taken_back(
       continue
     for name in graph.readers_of(ref) if len(stack) < _MOST else ():
       if name in needed and graph.op(name) in VIEWS | _FACTORS:
-        values = tuple(
+        numbers = [
           _computed(graph, TensorRef(name), {ref: factor}, rows * channels)
           for factor, rows in zip(factors, _TRIALS)
-        )
-        if None not in values:
-          stack.append((TensorRef(name), values))
+        ]
+        known = tuple(number for number in numbers if number is not None)
+        if len(known) == len(_TRIALS):
+          stack.append((TensorRef(name), known))
   return found
 
 
@@ -92,13 +93,14 @@ def _computed(
   node = graph.node(ref.node)
   inputs = graph.data_inputs(ref.node)
   if node.op == "Const":
-    value = constant_value(graph, ref)
-    value = None if value is None else uniform_value(value)
-    return None if value is None else float(value)
+    array = constant_value(graph, ref)
+    number = None if array is None else uniform_value(array)
+    return None if number is None else float(number)
   if node.op == "Size":
     shape = static_shape(graph, inputs[0])
-    is_open = shape is None or min(shape, default=0) < 0
-    return size if is_open else float(np.prod(shape))
+    if shape is None or min(shape, default=0) < 0:
+      return size
+    return float(np.prod(shape))
   if not depth or node.op not in VIEWS | _COUNTS:
     return None
   if node.op in VIEWS:

@@ -33,6 +33,9 @@ from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.remove_neutral_arithmetic import (
+  RemoveNeutralArithmetic,
+)
 from bnexport.transforms.inference import freeze_in_session
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
@@ -405,6 +408,9 @@ def _finish(model, options, reference, progress):
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
     unfolded = model.graph.clone()
+    if model.decisions.stored:
+      # A statistic of the batch over the stored one is 1 now.
+      _run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
     _run(model, [FoldBatchNorms()])
   if options.transforms:
     apply_specs(model, options.transforms, progress)

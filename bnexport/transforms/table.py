@@ -21,6 +21,9 @@ from bnexport.transforms.folding.fold_batch_norms import (
   FoldOldBatchNorms,
 )
 from bnexport.transforms.folding.fold_constants import FoldConstants
+from bnexport.transforms.folding.remove_neutral_arithmetic import (
+  RemoveNeutralArithmetic,
+)
 from bnexport.transforms.fusing.flatten_atrous_conv import FlattenAtrousConv
 from bnexport.transforms.fusing.fuse_pad_and_conv import FusePadAndConv
 from bnexport.transforms.fusing.fuse_resize_and_conv import FuseResizeAndConv
@@ -118,6 +121,7 @@ _OWN = (
   InlineFunctions,
   ReadVariables,
   RemoveDropout,
+  RemoveNeutralArithmetic,
   RemoveNoise,
   RemoveSideEffects,
   ReplaceInputs,

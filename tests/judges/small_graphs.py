@@ -153,6 +153,29 @@ OWN = {
     values={"mm": [1, -1], "mv": [4, 9]},
     same=_INFERENCE,
   ),
+  "use_stored_ranges": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      mn = VariableV2() {shape=[]}   lo = Const() {value=<float -9>}
+      mx = VariableV2() {shape=[]}   hi = Const() {value=<float 9>}
+      a = Assign(mn, lo)   b = Assign(mx, hi)
+      y = FakeQuantWithMinMaxVars(x, a, b)
+    """,
+    values={"mn": -1.0, "mx": 2.0},
+    same="""
+      x = Placeholder() {shape=[2,3]}
+      lo = Const() {value=<float -1>}   hi = Const() {value=<float 2>}
+      y = FakeQuantWithMinMaxVars(x, lo, hi)
+    """,
+  ),
+  "remove_neutral_arithmetic": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      v = Const() {value=<float [3] 4 5 6>}   o = Const() {value=<float [3] 0>}
+      s = RealDiv(v, v)   m = Mul(s, x)   a = Add(m, o)   y = Relu(a)
+    """,
+    same=_RELU,
+  ),
   "restore_updates": Small(
     """
       x = Placeholder() {shape=[2,3,3,2]}   none = Const() {value=<float [0]>}
