@@ -40,12 +40,14 @@ from bnexport.transforms.inference import freeze_in_session
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.leave_loops import LeaveLoops
 from bnexport.transforms.inference.read_variables import ReadVariables
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
@@ -237,7 +239,9 @@ def _open_for_export(model, options):
       ref for ref in model.inputs if not _is_phase(model.graph, ref)
     )
   _refuse_unknown_variables(model, options.denylist)
-  _run(model, [ReplaceInputs(), InlineFunctions()])
+  _run(
+    model, [ReplaceInputs(), InlineFunctions(), UseOneReplica(), LeaveLoops()]
+  )
   if is_code:
     return
   refuse_mutable(

@@ -32,7 +32,9 @@ UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB
 SAVES = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Calls of functions that are named in an attribute.
-CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+CALLS = frozenset(
+  ("PartitionedCall", "StatefulPartitionedCall", "TPUPartitionedCall")
+)
 
 # Ops that give lookup tables their entries.
 TABLE_INITIALIZERS = frozenset(

@@ -34,12 +34,14 @@ from bnexport.transforms.fusing.sparsify_gather import SparsifyGather
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.leave_loops import LeaveLoops
 from bnexport.transforms.inference.read_variables import ReadVariables
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
@@ -119,6 +121,7 @@ _OWN = (
   Decide,
   FreezeVariables,
   InlineFunctions,
+  LeaveLoops,
   ReadVariables,
   RemoveDropout,
   RemoveNeutralArithmetic,
@@ -129,6 +132,7 @@ _OWN = (
   StateShapes,
   ThawVariables,
   UseMovingAverages,
+  UseOneReplica,
   UseStoredRanges,
   UseStoredStatistics,
   UseWrittenValues,

@@ -153,6 +153,35 @@ OWN = {
     values={"mm": [1, -1], "mv": [4, 9]},
     same=_INFERENCE,
   ),
+  "leave_loops": Small(
+    """
+      x = Placeholder() {shape=[2,3]}   w = Const() {value=<float [3] 1 2 3>}
+      i = Const() {value=<int32 0>}   n = Const() {value=<int32 9>}
+      e = Enter(i) {frame_name="f"}   m = Merge(e, next)
+      c = Enter(n) {frame_name="f", is_constant=true}
+      less = Less(m, c)   loop = LoopCond(less)   s = Switch(m, loop)
+      one = Const(^m) {value=<int32 1>}   more = Add(s:1, one)
+      next = NextIteration(more)
+      k = Enter(w) {frame_name="f", is_constant=true}   y = Mul(x, k)
+    """,
+    same="""
+      x = Placeholder() {shape=[2,3]}   w = Const() {value=<float [3] 1 2 3>}
+      y = Mul(x, w)
+    """,
+  ),
+  "use_one_replica": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      r = TPUReplicatedInput(x) {T=float}
+      g = Const() {value=<int32 [1,2] 0 1>}
+      s = CrossReplicaSum(r, g) {T=float}
+      y = TPUReplicatedOutput(s) {T=float, num_replicas=2}
+    """,
+    same="""
+      x = Placeholder() {shape=[2,3]}   two = Const() {value=<float 2>}
+      y = Mul(x, two)
+    """,
+  ),
   "use_stored_ranges": Small(
     """
       x = Placeholder() {shape=[2,3]}
