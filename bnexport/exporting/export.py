@@ -54,6 +54,7 @@ from bnexport.transforms.inference.use_stored_statistics import (
 )
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 from bnexport.transforms.layout.convert_layout import ConvertLayout
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.table import apply_specs
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
@@ -240,7 +241,14 @@ def _open_for_export(model, options):
     )
   _refuse_unknown_variables(model, options.denylist)
   _run(
-    model, [ReplaceInputs(), InlineFunctions(), UseOneReplica(), LeaveLoops()]
+    model,
+    [
+      ReplaceInputs(),
+      InlineFunctions(),
+      SeparateLoops(),
+      UseOneReplica(),
+      LeaveLoops(),
+    ],
   )
   if is_code:
     return

@@ -55,6 +55,7 @@ from bnexport.transforms.quantizing.quantize_nodes import QuantizeNodes
 from bnexport.transforms.quantizing.quantize_weights import QuantizeWeights
 from bnexport.transforms.quantizing.round_weights import RoundWeights
 from bnexport.transforms.repair.restore_updates import RestoreUpdates
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 from bnexport.transforms.tidying.add_default_attributes import (
@@ -129,6 +130,7 @@ _OWN = (
   RemoveSideEffects,
   ReplaceInputs,
   RestoreUpdates,
+  SeparateLoops,
   StateShapes,
   ThawVariables,
   UseMovingAverages,

@@ -44,6 +44,7 @@ def _numbers(*shape):
 
 
 _RELU = "x = Placeholder() {shape=[2,3]}   y = Relu(x)"
+_X = "x = Placeholder() {shape=[2,3]}   y = Identity(x)"
 _NORM = """
   x = Placeholder() {shape=[2,3,3,2]}   none = Const() {value=<float [0]>}
   g = Const() {value=<float [2] 1.5 0.5>}   b = Const() {value=<float [2] 0 1>}
@@ -181,6 +182,22 @@ OWN = {
       x = Placeholder() {shape=[2,3]}   two = Const() {value=<float 2>}
       y = Mul(x, two)
     """,
+  ),
+  "separate_loops": Small(
+    """
+      x = Placeholder() {shape=[2,3]}   one = Const() {value=<float 1>}
+      o = Const() {value=<float 0>}
+      a = Enter(o) {frame_name="f"}     b = Merge(a, d)
+      l = Enter(one) {frame_name="f", is_constant=true}
+      k = Less(b, l)   p = LoopCond(k)   c = Switch(b, p)
+      u = Add(c:1, l)   d = NextIteration(u)   e = Exit(c)
+      g = Enter(e) {frame_name="f"}     h = Merge(g, j)
+      w = Enter(e) {frame_name="f", is_constant=true}
+      v = Less(h, w)   q = LoopCond(v)   i = Switch(h, q)
+      j = NextIteration(i:1)   z = Exit(i)
+      y = Mul(x, z)
+    """,
+    same=_X,
   ),
   "use_stored_ranges": Small(
     """
