@@ -23,6 +23,7 @@ FAMILIES = (
   "networks",
   "networks_other",
   "quantized",
+  "tpu_programs",
   "refused",
 )
 
