@@ -46,6 +46,10 @@ class ComparisonError(Error):
   """A graph can't be run, so nothing can be said about its answers."""
 
 
+class OutOfTime(Error):
+  """Runs were ended by a limit of time, so nothing can be said about them."""
+
+
 # The step where a graph does not run.
 FEED = "pass inputs that it runs on with --feeds=FILE.npz"
 # What TF 2 says ahead of the reason: where the node is and who made it.

@@ -43,6 +43,7 @@ _BESIDE_THE_GRAPH = (
   "overwrite",
   "resume",
   "jobs",
+  "proof_timeout",
 )
 
 

@@ -201,6 +201,8 @@ class PartialEvaluation:
     elif len(live) == 1 and len(data) > 1:
       self._alias[out] = data[live[0]]
       self._set_scalar(out._replace(index=1), np.int32(live[0]), True)
+    else:
+      self._packed(node, out, [data[i] for i in live])
 
   def _is_loop(self, ref):
     return self.graph.op(ref.node) in ("NextIteration", "RefNextIteration")
@@ -208,6 +210,10 @@ class PartialEvaluation:
   def _switch(self, node, out, data):
     predicate = self._predicate(node.name, data[1])
     if predicate is None:
+      for side in (out, out._replace(index=1)):
+        self._equal(side, data[0])
+        if side in self.uniform and data[0] in self._scalars:
+          self._scalars.add(side)
       return
     taken = int(bool(predicate))
     self._alias[out._replace(index=taken)] = data[0]

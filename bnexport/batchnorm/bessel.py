@@ -55,13 +55,13 @@ def taken_back(
       continue
     for name in graph.readers_of(ref) if len(stack) < _MOST else ():
       if name in needed and graph.op(name) in VIEWS | _FACTORS:
-        numbers = [
+        computed = [
           _computed(graph, TensorRef(name), {ref: factor}, rows * channels)
           for factor, rows in zip(factors, _TRIALS)
         ]
-        known = tuple(number for number in numbers if number is not None)
-        if len(known) == len(_TRIALS):
-          stack.append((TensorRef(name), known))
+        values = tuple(value for value in computed if value is not None)
+        if len(values) == len(factors):
+          stack.append((TensorRef(name), values))
   return found
 
 
@@ -93,9 +93,9 @@ def _computed(
   node = graph.node(ref.node)
   inputs = graph.data_inputs(ref.node)
   if node.op == "Const":
-    array = constant_value(graph, ref)
-    number = None if array is None else uniform_value(array)
-    return None if number is None else float(number)
+    value = constant_value(graph, ref)
+    uniform = None if value is None else uniform_value(value)
+    return None if uniform is None else float(uniform)
   if node.op == "Size":
     shape = static_shape(graph, inputs[0])
     if shape is None or min(shape, default=0) < 0:

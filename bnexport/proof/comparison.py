@@ -4,29 +4,23 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Dict, List, Optional
 
 import numpy as np
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.graph import Graph, ops
+from bnexport.proof import behind, feeding
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.divergence import Parting, part
-from bnexport.proof.feeding import (
-  RANGES,
-  first_that_runs,
-  is_alive,
-  made_up_feeds,
-  refuse_other_names,
-  row_counts,
-  run_given,
-)
 from bnexport.proof.fixed_point import FixedPoint
+from bnexport.proof.rounding import measured
 from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import op_def
 
+# Seconds that a run on made-up feeds may take before others are tried.
+_PATIENCE = 30.0
 # The verdicts, and there is no fourth.
 PROVEN, NOT_PROVEN, DIFFERS = "PROVEN", "NOT PROVEN", "DIFFERS"
 
@@ -101,6 +95,7 @@ def prove(
   keeps_batch=False,
   restore=None,
   is_trusted=False,
+  patience=_PATIENCE,
 ):
   """Imports a graph again and compares what it answers.
 
@@ -113,6 +108,7 @@ def prove(
     keeps_batch: whether norms use the batch on purpose.
     restore: gives a session's variables their values, or None.
     is_trusted: whether to run it also where ops reach out of the graph.
+    patience: seconds that made-up feeds may take before others are tried.
 
   Raises:
     ComparisonError: the exported graph can't be imported.
@@ -127,14 +123,16 @@ def prove(
   proof = Comparison()
   try:
     if feeds:
-      refuse_other_names(graph_def, feeds)
-      answers = run_given(runner, feeds)
+      feeding.refuse_other_names(graph_def, feeds)
+      answers = feeding.run_given(runner, feeds)
     else:
-      feeds, answers = _made_up(graph_def, runner, reference, proof)
+      feeds, answers = feeding.find(
+        graph_def, runner, reference, proof, patience
+      )
       proof.is_made_up = True
     if answers is None:
       return proof
-    if not is_alive(feeds, answers):
+    if not feeding.is_alive(feeds, answers):
       proof.missing = "every row that was fed has the same answer"
       proof.notes.append(
         "what lies before dead or saturated activations is not seen; pass real "
@@ -152,49 +150,12 @@ def prove(
     examine(proof, runner, outputs, reference, feeds, answers, keeps_batch)
     if not all(d.holds for d in proof.differences):
       proof.parting = _parting(runner, reference, feeds)
+  except OutOfTime as error:
+    proof.missing = error.fact
+    proof.notes.append(error.step)
   finally:
     runner.close()
   return proof
-
-
-def _made_up(graph_def, runner, reference, proof):
-  """Feeds that the graph and its reference run on, and the graph's answers."""
-  found = []
-  counts = row_counts(runner.graph, _graph_of(reference))
-  for largest, rows in itertools.product(RANGES, counts):
-    if largest is not None and not found:
-      break  # what no shape fits, no values will
-    tried = Comparison()
-    feeds, answers = first_that_runs(
-      runner, made_up_feeds(graph_def, rows, largest), tried
-    )
-    if feeds is None:
-      continue
-    runs = reference is None or _runs(reference, feeds)
-    if runs and is_alive(feeds, answers):
-      return feeds, answers
-    found.append((not runs, feeds, answers))
-  if not found:
-    proof.missing, proof.notes = tried.missing, tried.notes
-    return None, None
-  _, feeds, answers = min(found, key=lambda one: one[0])
-  return feeds, answers
-
-
-def _graph_of(reference):
-  """The Graph that a reference runs, or None."""
-  try:
-    return None if reference is None else reference.graph
-  except ComparisonError:
-    return None
-
-
-def _runs(reference, feeds):
-  try:
-    reference.run(feeds)
-  except ComparisonError:
-    return False
-  return True
 
 
 def _parting(runner, reference, feeds):
@@ -238,13 +199,14 @@ def examine(
       "real ones with --feeds=FILE.npz"
     )
   proof.repeats = _repeats(runner, feeds, answers)
-  _compare_with(reference, outputs, feeds, answers, proof, runner.rounding)
+  rounding = measured(runner, feeds, answers)
+  _compare_with(runner, reference, outputs, feeds, answers, proof, rounding)
   if keeps_batch:
     proof.notes.append(
       "rows were not looked at alone: norms keep their batch statistics"
     )
   else:
-    _look_at_rows(runner, reference, feeds, answers, proof, is_strict)
+    _look_at_rows(runner, reference, feeds, answers, proof, is_strict, rounding)
 
 
 def _repeats(runner, feeds, answers):
@@ -285,7 +247,7 @@ def import_only(graph_def):
   )
 
 
-def _compare_with(reference, outputs, feeds, answers, proof, rounding):
+def _compare_with(runner, reference, outputs, feeds, answers, proof, rounding):
   if reference is None:
     proof.missing = "there is no reference"
     return
@@ -296,12 +258,35 @@ def _compare_with(reference, outputs, feeds, answers, proof, rounding):
     return
   proof.reference = reference.what
   proof.differences = [
-    difference(str(o), a, b, rounding)
-    for o, a, b in zip(outputs, answers, expected)
+    difference(str(o), a, b, runner.rounding, moved)
+    for o, a, b, moved in zip(outputs, answers, expected, rounding)
   ]
+  _compare_behind(runner, reference, outputs, feeds, proof)
 
 
-def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
+def _compare_behind(runner, reference, outputs, feeds, proof):
+  """Compares the floats too that outputs of whole numbers come from."""
+  found = behind.behind(runner, reference, outputs, feeds)
+  if found.own:
+    pairs = zip(
+      found.own,
+      runner.fetch(found.own, feeds),
+      reference.fetch(found.other, feeds),
+    )
+    proof.differences += [
+      difference(str(ref), a, b, runner.rounding) for ref, a, b in pairs
+    ]
+  if found.hidden and not proof.missing:
+    proof.missing = (
+      f"'{found.hidden[0]}' is whole numbers, and the reference does not have "
+      "the floats behind it"
+    )
+    proof.notes.append("name the floats behind it in --output_node too")
+
+
+def _look_at_rows(
+  runner, reference, feeds, answers, proof, is_strict, rounding
+):
   """One row alone has to answer as it does within the batch."""
   rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
   if len(rows) != 1 or rows == {1}:
@@ -321,7 +306,11 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
       "rows were not looked at alone: the graph fixes the size of its batch"
     )
     return
-  apart = [difference("row", alone[i], answers[i][:1]) for i in by_row]
+  least = runner.rounding
+  apart = [
+    difference("row", alone[i], answers[i][:1], least, rounding[i])
+    for i in by_row
+  ]
   proof.batch = all(d.holds for d in apart)
   if proof.batch or not proof.differences:
     if not proof.batch and not is_strict:
@@ -330,7 +319,7 @@ def _look_at_rows(runner, reference, feeds, answers, proof, is_strict):
     return
   try:
     same = [
-      difference("row", alone[i], value)
+      difference("row", alone[i], value, least, rounding[i])
       for i, value in enumerate(reference.run(row))
       if i in by_row
     ]

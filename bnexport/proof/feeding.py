@@ -3,16 +3,38 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import FEED, ComparisonError, OutOfTime
 from bnexport.graph import ops
-from bnexport.graph.nodes import constant_value
-from bnexport.tf1 import tf1
+from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.tf1 import tf1, time_limit
 
 _ROWS = 4
-# What floats are made up from: none is normal, others go up to a pixel's.
-RANGES = (None, 255.0)
+# What floats are made up from: none is normal, others go up to a pixel's, or
+# are positive and small as a logarithm's.
+_RANGES = (None, 255.0, 1.0)
+# What keeps whole numbers what they are, elementwise or in another order.
+_CARRIES = (
+  ops.CARRIERS
+  | ops.RESHAPES
+  | ops.SWITCHES
+  | ops.MERGES
+  | frozenset(
+    (
+      "Cast",
+      "ConcatV2",
+      "Pack",
+      "Slice",
+      "Split",
+      "StridedSlice",
+      "Transpose",
+      "Unpack",
+    )
+  )
+)
 _MOST_ROWS = 1024
 # So many numbers of rows are tried.
 _MOST_TRIED = 8
@@ -21,12 +43,13 @@ _MOST_TRIED = 8
 _SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
 
 
-def made_up_feeds(graph_def, rows=_ROWS, largest=None):
+def made_up_feeds(graph_def, rows=_ROWS, largest=None, bounds=None):
   """Yields feeds to try: random values in the placeholders' shapes.
 
   Feeds are dicts of arrays by node name. Open first dimensions get `rows`
   rows; other open ones the same size each, another size in each try. Floats
-  are normal, or lie evenly between 0 and `largest`.
+  are normal, or lie evenly between 0 and `largest`; whole numbers lie below
+  their bounds, see `bounds_of`.
   """
   placeholders = [
     n
@@ -37,9 +60,108 @@ def made_up_feeds(graph_def, rows=_ROWS, largest=None):
   for size in _SIZES if is_open else (1,):
     random = np.random.RandomState(7)
     yield {
-      node.name: _made_up(node, rows, size, largest, random)
+      node.name: _made_up(node, rows, size, largest, bounds or {}, random)
       for node in placeholders
     }
+
+
+def bounds_of(graph):
+  """Whole numbers that placeholders take are below these, by node name.
+
+  What looks up rows of a table takes numbers of rows; bytes are all there are.
+  """
+  return {
+    node.name: bound
+    for node in graph
+    if node.op in ops.PLACEHOLDERS and _is_whole(node)
+    for bound in [_bound(graph, node)]
+    if bound
+  }
+
+
+def _is_whole(node):
+  return tf1.as_dtype(node.attr["dtype"].type).is_integer
+
+
+def _bound(graph, node):
+  """The rows of the smallest table that a placeholder is looked up in, or 0."""
+  stack, seen, sizes = [node.name], {node.name}, []
+  while stack:
+    name = stack.pop()
+    for reader in graph.readers(name):
+      op, refs = graph.op(reader), graph.data_inputs(reader)
+      if op in ops.LOOKUPS:
+        sizes.append(_rows_of(graph, op, refs, name))
+      elif op in _CARRIES and reader not in seen:
+        seen.add(reader)
+        stack.append(reader)
+  if not any(sizes) and tf1.as_dtype(node.attr["dtype"].type) == tf1.uint8:
+    return 256
+  return min(filter(None, sizes), default=0)
+
+
+def _rows_of(graph, op, refs, indices):
+  """How many rows a lookup chooses from; 0 where that is not told."""
+  if op == "OneHot":
+    depth = constant_value(graph, refs[1]) if refs[0].node == indices else None
+    return 0 if depth is None else int(depth)
+  if op not in ("Gather", "GatherV2") or refs[1].node != indices:
+    return 0
+  axis = constant_value(graph, refs[2]) if op == "GatherV2" else np.int32(0)
+  shape = _shape_of(graph, refs[0])
+  if axis is None or shape is None or len(shape) <= int(axis):
+    return 0
+  return max(0, shape[int(axis)])
+
+
+def _shape_of(graph, ref):
+  """The shape of a table, of its Const where no other is stated."""
+  found = static_shape(graph, ref)
+  while found is None and graph.op(ref.node) in ops.IDENTITIES:
+    ref = graph.data_inputs(ref.node)[0]
+    found = static_shape(graph, ref)
+  return found
+
+
+def other_feeds(feeds, bounds):
+  """Yields feeds of the same shapes for what some feeds do not reach.
+
+  Args:
+    feeds: arrays by node name, on which a graph runs.
+    bounds: see `bounds_of`.
+  """
+  random = np.random.RandomState(11)
+  for scale in (10.0, 0.1):
+    yield {name: _scaled(value, scale) for name, value in feeds.items()}
+  for largest, times in ((1.0, 1), (255.0, 1), (None, 8), (1.0, 8)):
+    yield {
+      name: _drawn_anew(value, bounds.get(name), largest, times, random)
+      for name, value in feeds.items()
+    }
+
+
+def _scaled(value, scale):
+  return (value * scale).astype(value.dtype) if _is_float(value) else value
+
+
+def _is_float(value):
+  return np.ndim(value) > 0 and np.asarray(value).dtype.kind == "f"
+
+
+def _drawn_anew(value, bound, largest, times, random):
+  """Other values like some, in so many times the rows."""
+  value = np.asarray(value)
+  if not value.ndim:
+    return value
+  shape = (len(value) * times, *value.shape[1:])
+  if _is_float(value):
+    drawn = random.randn(*shape) if largest is None else random.rand(*shape)
+    return (drawn * (largest or 1.0)).astype(value.dtype)
+  if value.dtype.kind in "iu":
+    # Without a bound they may be lengths, which go up to a size that is fed.
+    high = bound or max(int(np.max(value, initial=1)) + 1, shape[-1])
+    return random.randint(0, high, shape).astype(value.dtype)
+  return np.concatenate([value] * times)
 
 
 def _is_data(node):
@@ -55,7 +177,7 @@ def _open_sizes(node):
   return shape.unknown_rank or any(d.size < 0 for d in shape.dim[1:])
 
 
-def _made_up(node, rows, size, largest, random):
+def _made_up(node, rows, size, largest, bounds, random):
   shape = node.attr["shape"].shape
   sizes = [d.size for d in shape.dim]
   if shape.unknown_rank or "shape" not in node.attr:
@@ -77,7 +199,71 @@ def _made_up(node, rows, size, largest, random):
     return random.rand(*sizes) > 0.5
   if dtype == tf1.string:
     return np.full(sizes, b"", dtype=object)
-  return random.randint(0, 2, sizes).astype(dtype.as_numpy_dtype)
+  high = bounds.get(node.name, 2)
+  return random.randint(0, high, sizes).astype(dtype.as_numpy_dtype)
+
+
+def find(graph_def, runner, reference, proof, patience):
+  """Feeds that a graph and its reference run on, and the graph's answers.
+
+  Those are taken first whose answers depend on what is fed.
+
+  Args:
+    graph_def: the graph.
+    runner: a Run of it.
+    reference: a Run, or None.
+    proof: a Comparison; is told why nothing runs.
+    patience: seconds after which other values are tried.
+
+  Returns:
+    Feeds and a list of arrays, or two None.
+  """
+  found, said = [], None
+  counts = row_counts(runner.graph, _graph_of(reference))
+  bounds = bounds_of(runner.graph)
+  for largest, rows in itertools.product(_RANGES, counts):
+    if largest is not None and not found and not isinstance(said, OutOfTime):
+      break  # what no shape fits, no values will
+    tried = made_up_feeds(graph_def, rows, largest, bounds)
+    try:
+      with time_limit(patience):
+        feeds, answers = first_that_runs(runner, tried)
+        runs = reference is None or _runs(reference, feeds)
+    except ComparisonError as error:
+      said = said or error
+      continue
+    except OutOfTime as error:
+      said = error  # other values may end a loop
+      continue
+    rank = (not runs, not are_finite(answers), not is_alive(feeds, answers))
+    if not any(rank):
+      return feeds, answers
+    found.append((rank, feeds, answers))
+  if not found:
+    proof.missing = said.fact
+    if not isinstance(said, OutOfTime):
+      proof.missing = "no made-up input fits the graph"
+      proof.notes.append(f"not run: {said.fact}")
+    proof.notes.append(said.step)
+    return None, None
+  _, feeds, answers = min(found, key=lambda one: one[0])
+  return feeds, answers
+
+
+def _graph_of(reference):
+  """The Graph that a reference runs, or None."""
+  try:
+    return None if reference is None else reference.graph
+  except ComparisonError:
+    return None
+
+
+def _runs(reference, feeds):
+  try:
+    reference.run(feeds)
+  except ComparisonError:
+    return False
+  return True
 
 
 def run_given(runner, feeds):
@@ -106,13 +292,16 @@ def refuse_other_names(graph_def, feeds):
     )
 
 
-def first_that_runs(runner, tried, proof):
-  """The first feeds that a graph runs on, and its answers; or two None.
+def first_that_runs(runner, tried):
+  """The first feeds that a graph runs on, and its answers.
 
   Args:
     runner: a Run.
     tried: iterable of feeds.
-    proof: a Comparison; is told why nothing runs.
+
+  Raises:
+    ComparisonError: it runs on none of them.
+    OutOfTime: the limit of time ended a run.
   """
   said = None
   for feeds in tried:
@@ -120,11 +309,16 @@ def first_that_runs(runner, tried, proof):
       return feeds, runner.run(feeds)
     except ComparisonError as error:
       said = said or error.fact
-  proof.missing = "no made-up input fits the graph"
-  proof.notes.append(
-    f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
+  raise ComparisonError("run the graph on made-up input", said, FEED)
+
+
+def are_finite(answers):
+  """Whether floats among answers are all numbers."""
+  return all(
+    np.isfinite(a).all()
+    for a in map(np.asarray, answers)
+    if a.dtype.kind == "f"
   )
-  return None, None
 
 
 def is_alive(feeds, answers):

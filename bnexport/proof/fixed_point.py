@@ -27,14 +27,13 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.variables import assignment, variable_of
 from bnexport.model.stream import to_graph_def
+from bnexport.proof import noise
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
 from bnexport.proof.trust import unsafe_op
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 # Runs of the updates before they are said not to settle.
 _MOST_RUNS = 100
@@ -210,18 +209,16 @@ class _Training:
         "run the training graph",
         f"which value of '{other[0]}' means training is not known",
       )
-    if model.decisions.is_noise_removed:
-      raise ComparisonError(
-        "run the training graph", "its norms draw random numbers"
-      )
     original.warnings = []
     graph = original.graph = original.graph.clone()
-    for transform in (RemoveDropout(), RemoveNoise()):
-      transform.apply(original)
     self._original, self._graph = original, graph
     self._phases = {
       name: not value if trains else value for name, value in phases.items()
     }
+    decisions = model.decisions
+    noise.expect(
+      original, self._phases, decisions.random_kept, decisions.moments
+    )
     self._by_data = _reached(graph, original)
     self._updates = _updates(graph, original, self._by_data)
     _divide_by_rows(graph, original.needed())
@@ -292,7 +289,8 @@ class _Training:
           rows if i == 0 and size < 0 else max(size, 1)
           for i, size in enumerate(shape)
         ]
-        filled = np.full(sizes, b"" if dtype == tf1.string else 1)
+        value = 0.5 if dtype.is_floating else 1
+        filled = np.full(sizes, b"" if dtype == tf1.string else value)
         fed[name] = filled.astype(dtype.as_numpy_dtype)
     return {tensor_name(name): value for name, value in fed.items()}
 

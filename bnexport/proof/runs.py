@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterable, List, Mapping, Optional
 
 import numpy as np
 
-from bnexport.errors import FEED, ComparisonError, first_line
+from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
@@ -127,15 +127,24 @@ class ImportedGraph(Run):
     return self._graph
 
   @property
-  def rounding(self):
-    """Relative rounding of the coarsest numbers the graph computes with."""
+  def coarsest(self):
+    """NumPy dtype of the coarsest numbers the graph computes with."""
     dtypes = {
-      output.dtype
+      output.dtype.base_dtype
       for operation in self._imported.get_operations()
       for output in operation.outputs
     }
-    coarse = dtypes & {tf1.float16, tf1.bfloat16}
-    return max((tolerance(d.as_numpy_dtype) for d in coarse), default=0.0)
+    found = [
+      d.as_numpy_dtype
+      for d in (tf1.bfloat16, tf1.float16, tf1.float32)
+      if d in dtypes
+    ]
+    return np.dtype(found[0] if found else np.float64)
+
+  @property
+  def rounding(self):
+    """The most that rounding may be taken to do, relative to the answers."""
+    return tolerance(self.coarsest)
 
   def fetch(self, refs, feeds):
     # Its reference may need what it does not.
@@ -208,6 +217,7 @@ def run_session(running, refs, feeds, what="run the graph"):
 
   Raises:
     ComparisonError: TensorFlow can't run it.
+    OutOfTime: the limit of time ended it.
   """
   try:
     return running.run(
@@ -215,7 +225,17 @@ def run_session(running, refs, feeds, what="run the graph"):
       {tensor_name(ref): value for ref, value in feeds.items()},
     )
   except TF_ERRORS as error:
-    raise ComparisonError(what, first_line(error), FEED) from error
+    raise failure(what, error) from error
+
+
+def failure(what, error) -> Error:
+  """The Error that says why TensorFlow can't run something."""
+  if isinstance(error, tf1.errors.DeadlineExceededError):
+    return OutOfTime(
+      what, first_line(error), "pass --proof_timeout=SECONDS for more"
+    )
+  fact = error.fact if isinstance(error, Error) else first_line(error)
+  return ComparisonError(what, fact, FEED)
 
 
 def tensor_name(ref):

@@ -13,7 +13,7 @@ import copy
 import numpy as np
 
 from bnexport.batchnorm.forms import NORM_OPS, op_form
-from bnexport.errors import FEED, ComparisonError, Error, first_line
+from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
@@ -23,20 +23,13 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import assignment, read, variable_of
+from bnexport.proof import noise
 from bnexport.proof.channels_last import run_channels_last
-from bnexport.proof.runs import TF_ERRORS, Run, tensor_name
+from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 _WHAT = "run the training graph"
-# What random ops give on average.
-_EXPECTED = {
-  "RandomStandardNormal": 0.0,
-  "RandomUniform": 0.5,
-  "TruncatedNormal": 0.0,
-}
 
 
 class TrainingGraph(Run):
@@ -68,7 +61,8 @@ class TrainingGraph(Run):
     self._stored = model.decisions.stored
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
-    self._is_random = model.decisions.is_noise_removed
+    self._keep_random = model.decisions.random_kept
+    self._moments = model.decisions.moments
     self._keep = tuple(keep)
     self._session = None
 
@@ -99,10 +93,10 @@ class TrainingGraph(Run):
   def _run_errors(self):
     try:
       yield
-    except ComparisonError:
+    except (ComparisonError, OutOfTime):
       raise
     except (Error, *TF_ERRORS) as error:
-      raise ComparisonError(_WHAT, first_line(error), FEED) from error
+      raise failure(_WHAT, error) from error
 
   def _open(self):
     original = copy.copy(self._original)
@@ -126,10 +120,8 @@ class TrainingGraph(Run):
   def _rewrite(self, original):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
-    for transform in (RemoveDropout(), RemoveNoise()):
-      transform.apply(original)
-    if self._is_random:
-      _expect(graph, original.needed())
+    phases = {name: self._phase(v) for name, v in self._decided.items()}
+    noise.expect(original, phases, self._keep_random, self._moments)
     _keep_training(graph, self._keep, self._decided)
     self._statistics = {}
     if not self._trains:
@@ -192,7 +184,7 @@ class TrainingGraph(Run):
     graph.substitute({ref: TensorRef(made.name)}, readers)
 
   def _made_up(self, feeds):
-    """Ones for placeholders that are not fed, with as many rows as the data."""
+    """Values for placeholders that are not fed, with as many rows as data."""
     rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
     return {name: _filled(self._graph, name, rows) for name in self._unfed}
 
@@ -271,25 +263,6 @@ def _drop_updates(graph, averages):
       graph.set_inputs(reader, left)
 
 
-def _expect(graph, names):
-  """Makes what draws random numbers give their expectation.
-
-  It is asked for where an adjustment of norms was taken out, which is linear
-  in its random numbers.
-  """
-  for name in names:
-    node = graph.node(name)
-    mean = _EXPECTED.get(node.op)
-    if mean is None:
-      continue
-    value = constant(graph, name + "/expected", mean, node.attr["dtype"].type)
-    attrs = {
-      "T": type_attr(node.attr["dtype"].type),
-      "index_type": type_attr(node.attr["T"].type),
-    }
-    graph.become(name, "Fill", [graph.inputs(name)[0], value], attrs)
-
-
 def _keep_training(graph, scopes, decided):
   """Gives the phase its training value inside some scopes."""
   if not scopes:
@@ -320,4 +293,6 @@ def _shaped(graph, name, value, rows=1):
 def _filled(graph, name, rows):
   dtype = tf1.as_dtype(graph.node(name).attr["dtype"].type)
   value = b"" if dtype == tf1.string else 1
+  if dtype.is_floating:
+    value = 0.5  # it may be a rate of dropout: neither 0 nor 1 is one
   return _shaped(graph, name, value, rows).astype(dtype.as_numpy_dtype)

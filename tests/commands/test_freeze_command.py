@@ -269,6 +269,33 @@ def test_same_bytes_each_time(capsys, case, prefix, tmp_path):
   assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (["--proof=none"], "not looked for"),
+    (["--proof=quick"], "--proof=full looks for it"),
+    (["--proof=full"], "averages settled"),
+    (["--validate"], "averages settled"),
+    ([], "averages settled"),
+  ],
+)
+def test_how_much_is_proven(capsys, prefix, flags, said):
+  result = run(capsys, "--checkpoint=" + prefix, "--output_node=prob", *flags)
+  assert result.status == 0
+  assert said in result.out
+
+
+def test_two_words_about_the_proof_have_to_agree(capsys, prefix):
+  result = run(
+    capsys,
+    "--checkpoint=" + prefix,
+    "--output_node=prob",
+    "--proof=full",
+    "--validate=false",
+  )
+  assert_refused(result, "--proof=full", "--validate=false")
+
+
 def test_novalidate(capsys, case, prefix, monkeypatch):
   monkeypatch.setattr(comparison, "prove", None)
   result = assert_writes(

@@ -497,7 +497,7 @@ def test_ties_agree(capsys, write, tmp_path):
     "x = Placeholder() {shape=[?,2]}\n"
     "b = Const() {value=<float [2] 0 0>}\ny = Add(x, b)"
   )
-  one, other = write(source, "one.pb"), write(source.replace("0>", "1e-5>"))
+  one, other = write(source, "one.pb"), write(source.replace("0>", "1e-6>"))
   feeds = save(tmp_path / "x.npz", x=np.ones([4, 2], np.float32))
   result = run(
     capsys, "--graph=" + one, "--reference=" + other, "--feeds=" + feeds
@@ -516,7 +516,7 @@ def test_difference_in_the_last_rows_is_found(capsys, write, tmp_path):
     capsys, "--graph=" + one, "--reference=" + other, "--feeds=" + feeds
   )
   assert result.status == 2
-  assert "largest difference 1, limit 0.0006" in result.out
+  assert "largest difference 1, limit 3.6e-05" in result.out
   assert "'y' (Relu), by 1" in result.out
   assert "top-1 of y: the same in 150 of 150" in result.out
 

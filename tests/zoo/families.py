@@ -7,6 +7,7 @@ FAMILIES = (
   "contrib_norms",
   "layers_norms",
   "phases",
+  "phases_anywhere",
   "hand_averages",
   "hand_updates",
   "hand_formulas",
@@ -24,6 +25,7 @@ FAMILIES = (
   "networks_other",
   "quantized",
   "tpu_programs",
+  "answers",
   "refused",
 )
 
