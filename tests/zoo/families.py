@@ -25,6 +25,7 @@ FAMILIES = (
   "networks_other",
   "quantized",
   "tpu_programs",
+  "functions",
   "answers",
   "refused",
 )
