@@ -130,7 +130,7 @@ class TrainingGraph(Run):
       for ref, variable in self._stored.items():
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
-        if contexts.frame(ref.node):
+        if contexts.is_inside(ref):
           self._carry_average(original, contexts, ref, variable)
         else:
           self._statistics[ref] = variable
@@ -163,9 +163,9 @@ class TrainingGraph(Run):
         self._session.run(list(original.initializers))
 
   def _carry_average(self, original, contexts, ref, variable):
-    """Puts a stored average in the place of a statistic inside a loop.
+    """Puts a stored average in the place of a statistic in a loop or branch.
 
-    Nothing can be fed there; the shape is the statistic's own.
+    Nothing can be fed there, or has a value in every run; the shape is the statistic's own.
     """
     graph = original.graph
     dtype = original.signatures.output_dtypes(graph.node(ref.node))[ref.index]

@@ -235,19 +235,18 @@ def _recursive(script, depth):
     return functional_ops.If(n > 0, [h, n], more, done)[0]
 
   halved.add_to_graph(tf.get_default_graph())
-  h = tf.stop_gradient(again(h, depth))
+  h = tf.stop_gradient(again(h, depth()))
   h.set_shape([None, 6])
   h = tf.layers.batch_normalization(h, training=script.training, name="norm2")
   return _end(tf.nn.relu(h))
 
 
 def recursion(script):
-  return _recursive(script, tf.constant(4))
+  return _recursive(script, lambda: tf.constant(4))
 
 
 def recursion_by_data(script):
-  script.input([None, 7])
-  return _recursive(script, _by_data(script, 3) + 1)
+  return _recursive(script, lambda: _by_data(script, 3) + 1)
 
 
 def remote_call(script):
