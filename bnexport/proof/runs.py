@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Iterable, List, Mapping, Optional
+from typing import (
+  Callable,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+)
 
 import numpy as np
 
@@ -12,6 +19,7 @@ from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
+from bnexport.proof.tracking import Tracked
 from bnexport.tf1 import session, tf1
 
 # What TensorFlow raises of a graph or of feeds that it does not take.
@@ -58,6 +66,13 @@ class Run(abc.ABC):
   def run(self, feeds: Mapping[str, np.ndarray]) -> List[np.ndarray]:
     """Arrays of the outputs; see `fetch`."""
     return self.fetch(self.outputs, feeds)
+
+  def tracked(self, graph: Graph) -> Optional[Tracked]:
+    """What this one keeps of its batches, seen from an export's Graph.
+
+    None where it updates nothing.
+    """
+    return None
 
   @abc.abstractmethod
   def close(self) -> None:

@@ -23,7 +23,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import assignment, read, variable_of
-from bnexport.proof import noise
+from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
@@ -81,8 +81,32 @@ class TrainingGraph(Run):
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
+      names = [tensor_name(ref) for ref in refs]
       self._restore()
-      return self._session.run([tensor_name(ref) for ref in refs], feeds)
+      found = self._session.run(names, feeds)
+      if self._random:
+        self._restore()
+        self._refuse_random(found, self._session.run(names, feeds))
+      return found
+
+  def _refuse_random(self, found, again):
+    """Raises where noise that has no known mean shows in the answers."""
+    if not all(np.array_equal(a, b) for a, b in zip(found, again)):
+      raise ComparisonError(
+        _WHAT,
+        f"what '{self._random[0]}' is on average is not told by its values",
+        f"pass --set={self._random[0]}=VALUE",
+      )
+
+  def tracked(self, graph):
+    known = self._averages_kept | set(self._stored.values())
+    found = tracking.tracked(self._original.graph, graph, known)
+    for ref in list(found.tensors):
+      if any(in_scope(ref.node, scope) for scope in self._keep):
+        del found.tensors[ref]
+    if self._keep:
+      found.unread.clear()  # the averages of what was kept
+    return found
 
   def close(self):
     if self._session is not None:
@@ -121,7 +145,9 @@ class TrainingGraph(Run):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
     phases = {name: self._phase(v) for name, v in self._decided.items()}
-    noise.expect(original, phases, self._keep_random, self._moments)
+    self._random = noise.expect(
+      original, phases, self._keep_random, self._moments
+    )
     _keep_training(graph, self._keep, self._decided)
     self._statistics = {}
     if not self._trains:

@@ -15,6 +15,7 @@ FAMILIES = (
   "loops",
   "keras_norms",
   "dropouts",
+  "noises",
   "decoys",
   "kept",
   "states",
