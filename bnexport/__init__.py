@@ -176,23 +176,15 @@ def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
     target_tf: the version of TensorFlow that is to read it, such as "1.4".
 
   Returns:
-    Findings, in the order of the catalogue; a Finding's `fix` is a command
-    that clears it.
+    Findings, in the order of the catalogue; `fix` is the Fix that clears one,
+    and `fix.command()` the command that does it.
   """
   from bnexport import checks
-  from bnexport.checks.subject import Subject
+  from bnexport.checks.subject import subject_of
   from bnexport.model.request import Request
-  from bnexport.sources.contents import Contents
 
-  contents = Contents(
-    model.graph.to_graph_def(),
-    model.signatures,
-    model.origin,
-    tuple(map(str, model.outputs)),
-    checkpoint=None if model.values is None else model.values.checkpoint,
-  )
   request = model.request or Request("tf_graph", None)
-  return checks.run(Subject(contents, request, target_tf, model.values))
+  return checks.run(subject_of(model, request, target_tf))
 
 
 def apply(model: Model, *transforms: Union[str, Transform]) -> Model:

@@ -117,6 +117,12 @@ KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
 )
+KEEP_RANDOM = flags.DEFINE_list(
+  "keep_random",
+  [],
+  "Random ops, or their scopes, that are part of the model at inference, such "
+  "as a sampler.",
+)
 FOLD_BATCH_NORMS = flags.DEFINE_bool(
   "fold_batch_norms",
   True,
@@ -301,6 +307,14 @@ def status_of(
     return main()
   except Error as error:
     return fail(error)
+  except MemoryError:
+    return fail(
+      Error(
+        "finish",
+        "it takes more memory than there is",
+        "cut large parts away with --input_node, or run it where there is more",
+      )
+    )
   except KeyboardInterrupt:
     return _interrupted()
 
@@ -460,12 +474,10 @@ def options():
   population = None
   if CALIBRATION_DATA.value is not None:
     population = data.read_data(CALIBRATION_DATA.value)
-  chosen = RECALIBRATE.value
-  if chosen in (["all"], ["broken"]):
-    chosen = chosen[0]
   return Options(
     settings=settings(),
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
+    keep_random=tuple(KEEP_RANDOM.value),
     moving_averages=MOVING_AVERAGES.value,
     data_format=DATA_FORMAT.value,
     denylist=tuple(DENYLIST.value),
@@ -476,7 +488,7 @@ def options():
     keep_variables=bool(SAVED_MODEL_OUT.value),
     target_tf=TARGET_TF.value,
     calibration_data=population,
-    recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
+    recalibrate=tuple(RECALIBRATE.value),
     allow_unsafe_ops=ALLOW_UNSAFE_OPS.value,
   )
 
@@ -545,15 +557,21 @@ def delivery(path, is_said=True, **more):
   )
 
 
-def report(export, delivered):
-  """Prints and writes the report of what was written; returns the status."""
+def report(export, delivered, outcome=None):
+  """Prints and writes the report of what was written; returns the status.
+
+  Args:
+    export: the Export.
+    delivered: what became of it, a Delivered.
+    outcome: of the findings about a graph that was repaired, or None.
+  """
   from bnexport import report
 
   path, proof = delivered.path, delivered.proof
-  print(report.text(export, proof, path))
+  print(report.text(export, proof, path, outcome))
   if REPORT.value is not None:
     progress("looking tensor by tensor, for the report")
-    report.write(REPORT.value, export, proof, path)
+    report.write(REPORT.value, export, proof, path, outcome)
   for warning in export.model.warnings:
     warn(warning)
   for doubt in doubts_of(proof):

@@ -110,18 +110,28 @@ def _refuse_flags():
     )
 
 
-def _validate(feeds, stated):
+def _opened():
+  """The Model of the graph, its GraphDef, and whether outputs are guessed."""
   from bnexport import sources
+  from bnexport.validation import opening
+
+  cli.progress(f"reading {_GRAPH.value}")
+  named = dataclasses.replace(
+    sources.recognise(_GRAPH.value),
+    outputs=tuple(cli.named_outputs()),
+    **_served(),
+  )
+  model, graph_def, is_guessed = opening.open_graph(named)
+  opening.refuse_reaching_out(model, cli.ALLOW_UNSAFE_OPS.value)
+  return model, graph_def, is_guessed
+
+
+def _validate(feeds, stated):
   from bnexport.tf1 import time_limit
   from bnexport.validation import opening, questions
   from bnexport.validation.consumers import verdicts
 
-  cli.progress(f"reading {_GRAPH.value}")
-  named = sources.recognise(_GRAPH.value)
-  model, graph_def, is_guessed = opening.open_graph(
-    dataclasses.replace(named, outputs=tuple(cli.named_outputs()), **_served())
-  )
-  opening.refuse_reaching_out(model, cli.ALLOW_UNSAFE_OPS.value)
+  model, graph_def, is_guessed = _opened()
   if _ASKED.value:
     verdicts.refuse_variables(model)
   reference = _reference(model, stated, is_guessed)

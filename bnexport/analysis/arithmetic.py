@@ -29,6 +29,7 @@ _ELEMENTWISE = {
   "Add": np.add,
   "AddN": lambda *operands: functools.reduce(np.add, operands),
   "AddV2": np.add,
+  "Ceil": np.ceil,
   "Div": np.divide,  # of floats: TensorFlow's quotient of ints is an int
   "DivNoNan": _divide_no_nan,
   "Equal": operator.eq,  # of strings as well, as NotEqual
@@ -55,7 +56,9 @@ _ELEMENTWISE = {
   "RealDiv": np.divide,
   "Reciprocal": np.reciprocal,
   "Relu": lambda value: np.maximum(value, np.zeros_like(value)),
+  "Round": np.round,
   "Rsqrt": lambda value: np.reciprocal(np.sqrt(value)),
+  "Sigmoid": lambda value: np.reciprocal(1 + np.exp(-value)),
   "Sqrt": np.sqrt,
   "Square": np.square,
   "SquaredDifference": lambda a, b: np.square(a - b),

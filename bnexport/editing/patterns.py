@@ -32,6 +32,7 @@ from bnexport import text
 from bnexport.editing.selection import Names, members
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
+from bnexport.graph.tensors import array_of
 from bnexport.tf1 import op_def, tf1
 
 COMMUTATIVE = frozenset(
@@ -412,7 +413,7 @@ def _is_same(attr, wanted):
   if not attr.HasField("tensor"):
     return False
   # One value may be stored in several ways.
-  one, other = map(tf1.make_ndarray, (attr.tensor, wanted.tensor))
+  one, other = map(array_of, (attr.tensor, wanted.tensor))
   return (
     one.dtype == other.dtype
     and one.shape == other.shape

@@ -262,11 +262,7 @@ def splice(
   """
   read, handed = as_refs(inputs), as_refs(outputs)
   proto, is_open = _proto_of(piece)
-  nodes = {node.name: node for node in proto.node}
-  for old, new in list(read.items()):
-    if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
-      del nodes[old.node]
-      read[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  nodes = _without_inputs(proto, read)
   _refuse_missing(graph, nodes, read, handed)
   if isinstance(piece, Graph):
     for old, new in read.items():
@@ -287,6 +283,21 @@ def splice(
   replaced = [ref.node for ref in handed if _is_idle(graph, ref.node)]
   graph.remove(replaced)
   return _rename_back(graph, named, scope)
+
+
+def _without_inputs(
+  proto: tf1.GraphDef, read: Dict[TensorRef, TensorRef]
+) -> Dict[str, tf1.NodeDef]:
+  """The nodes to add: no placeholder of a tensor that is read.
+
+  Who waits for such a placeholder waits for what is read; `read` says so then.
+  """
+  nodes = {node.name: node for node in proto.node}
+  for old, new in list(read.items()):
+    if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
+      del nodes[old.node]
+      read[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  return nodes
 
 
 def _proto_of(piece: Piece) -> Tuple[tf1.GraphDef, bool]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.batchnorm.norm import BATCH, STORED, BatchNorm
-from bnexport.calibration.calibration import Recalibrated, recalibrate
+from bnexport.calibration.calibration import BROKEN, Recalibrated, recalibrate
 from bnexport.calibration.data import CalibrationData
 from bnexport.errors import (
   ComparisonError,
@@ -22,6 +22,7 @@ from bnexport.errors import (
 from bnexport.exporting import delivery
 from bnexport.exporting.mend import is_same, mend, refuse_lost
 from bnexport.graph import Graph, ops
+from bnexport.mending.mending import set_aside
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.stream import to_graph_def
@@ -43,6 +44,7 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -57,12 +59,13 @@ class Options:
   """What a user may ask of an export; see the flags of the same names.
 
   `engine` is "session", "stream", or "auto": the session where the model is
-  rebuilt from code, the stream elsewhere. `recalibrate` is "all", "broken", or
-  names and scopes of norms; it counts where `calibration_data` is given.
+  rebuilt from code, the stream elsewhere. `recalibrate` has "all", "broken",
+  and names and scopes of norms; it counts where `calibration_data` is given.
   """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
+  keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
@@ -73,8 +76,12 @@ class Options:
   transforms: str = ""
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
-  recalibrate: Union[str, Tuple[str, ...]] = "broken"
+  recalibrate: Tuple[str, ...] = (BROKEN,)
   allow_unsafe_ops: bool = False
+
+  def __post_init__(self):
+    if isinstance(self.recalibrate, str):  # a single one
+      object.__setattr__(self, "recalibrate", (self.recalibrate,))
 
 
 @dataclasses.dataclass
@@ -194,7 +201,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   is_rebuilt = model.request is not None and model.request.kind == "model"
   original = None if is_rebuilt else _decided(model, options)
   if is_rebuilt:
-    _run(model, [Decide(options.settings)])
+    _run(model, [Decide(options.settings), RemoveDropout()])
   _run(model, _tidying(options))
   progress("reading the variables")
   _freeze(model, options, is_rebuilt)
@@ -207,11 +214,10 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
     _refuse_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
-  if is_frozen:
-    if not model.has_training_graph:
-      refuse_lost(model, made.norms, options.keep_batch_statistics)
-    if not is_mended:
-      _settle_unchanged(made, options)
+  if is_frozen and not model.has_training_graph:
+    refuse_lost(model, made.norms, options.keep_batch_statistics)
+  if is_frozen and not is_mended:
+    _settle_unchanged(made, options)
   return made
 
 
@@ -240,6 +246,11 @@ def _open_for_export(model, options):
       ref for ref in model.inputs if not _is_phase(model.graph, ref)
     )
   _refuse_unknown_variables(model, options.denylist)
+  if not is_code:
+    model.history += changes_by(
+      "mend",
+      set_aside(model.graph, model.signatures, model.outputs, model.inputs),
+    )
   _run(model, [ReplaceInputs(), InlineFunctions()])
   if is_code:
     return
@@ -277,15 +288,19 @@ def _decided(model, options):
   original = copy.copy(model)
   original.graph = model.graph.clone()
   keep = options.keep_batch_statistics
-  _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
+  steps = [
+    Decide(options.settings, keep),
+    RemoveNoise(options.keep_random),
+    UseStoredRanges(),
+    UseStoredStatistics(keep),
+  ]
+  _run(model, steps)
   return original
 
 
 def _tidying(options):
   """The steps after which nothing but inference is left."""
   steps = [
-    RemoveDropout(),
-    RemoveNoise(),
     UseWrittenValues(),
     RemoveSideEffects(),
     ReadVariables(),
@@ -323,7 +338,7 @@ def _refuse_partial_writes(original, model):
     return
   flow = Flow(original.graph)
   for node in original.graph:
-    if ops.PARTIAL_WRITES.match(node.op) and node.name not in flow.gradients:
+    if node.op in ops.PARTIAL_UPDATES and node.name not in flow.gradients:
       norm = model.decisions.unaveraged[0]
       raise TransformError(
         f"export norm '{norm}'",
@@ -400,6 +415,7 @@ def _finish(model, options, reference, progress):
         name,
       )
     )
+  _name_random(model)
   norms = find(model.graph, model.outputs)
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
@@ -421,6 +437,19 @@ def _finish(model, options, reference, progress):
   if done:
     made.reference = _before_folding(made)
   return made
+
+
+def _name_random(model):
+  """Says what is random in the exported graph."""
+  for name in model.graph.topological(model.needed()):
+    if ops.is_random(model.graph.op(name)):
+      model.warnings.append(
+        Doubt(
+          f"'{name}' draws random numbers in the exported graph, as a sampler "
+          f"or a generator's code does; --input_node={name} feeds them instead",
+          name,
+        )
+      )
 
 
 def _before_folding(made):

@@ -22,6 +22,7 @@ import numpy as np
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
 from bnexport.graph.origins import CONSTANT_COPIES, origin_of
+from bnexport.graph.tensors import array_of, element_count
 from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
 
 # A tf.DType, or the DataType enum that protos have for it.
@@ -70,14 +71,6 @@ def identity(graph: Graph, name: str, ref: AnyRef, dtype: AnyType) -> TensorRef:
   return TensorRef(graph.add("Identity", name, [ref], attrs).name)
 
 
-def element_count(tensor: tf1.TensorProto) -> int:
-  """Number of elements a TensorProto declares, without decoding it."""
-  count = 1
-  for dim in tensor.tensor_shape.dim:
-    count *= dim.size
-  return count
-
-
 # On a Const whose value is not in the graph: the key of the model's `deferred`.
 DEFERRED = "_deferred"
 
@@ -119,7 +112,7 @@ def constant_value(
   tensor = node.attr["value"].tensor
   if element_count(tensor) > largest:
     return None
-  return tf1.make_ndarray(tensor)
+  return array_of(tensor)
 
 
 def static_shape(graph: Graph, ref: TensorRef) -> Optional[Tuple[int, ...]]:
@@ -241,9 +234,25 @@ def _attr(node: tf1.NodeDef, signature: OpDef, key: str) -> tf1.AttrValue:
   if key in node.attr:  # reading what is missing would add it
     return node.attr[key]
   for attr in signature.attr:
-    if attr.name == key:
+    if attr.name == key and attr.HasField("default_value"):
       return attr.default_value
-  return tf1.AttrValue()
+  raise GraphError(
+    f"tell the types of node '{node.name}'",
+    f"it lacks attribute '{key}', which its op {node.op} has to have",
+    "write the graph again, or cut it away with --input_node",
+  )
+
+
+def missing_attribute(node: tf1.NodeDef, op: OpDef) -> Optional[str]:
+  """Name of an attribute that a node has to state and does not, or None."""
+  for attr in op.attr:
+    if attr.HasField("default_value"):
+      continue
+    if attr.name not in node.attr or not node.attr[attr.name].WhichOneof(
+      "value"
+    ):
+      return attr.name
+  return None
 
 
 def uniform_value(array: Any) -> Optional[np.generic]:

@@ -22,7 +22,7 @@ class TensorRef(NamedTuple):
     if text.startswith("^"):
       return TensorRef(text[1:], 0, True)
     node, colon, index = text.rpartition(":")
-    if colon and index.isdigit():
+    if colon and index.isdigit() and index.isascii():
       return TensorRef(node, int(index))
     return TensorRef(text)
 

@@ -8,19 +8,37 @@ each with the node it is at. Nothing but the protos is looked at.
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import (
+  Dict,
+  Iterable,
+  Iterator,
+  List,
+  Optional,
+  Sequence,
+  Set,
+  Tuple,
+)
 
-from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import Signatures, arg_dtypes, functions_of
+from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import (
+  Signatures,
+  arg_dtypes,
+  functions_of,
+  missing_attribute,
+)
 from bnexport.tf1 import OpDef, tf1
 
 DUPLICATE = "duplicate"
 DANGLING = "dangling"
 ORDER = "order"
 ARITY = "arity"
+ATTRIBUTE = "attribute"
 PORT = "port"
 FUNCTION = "function"
 REFERENCE = "reference"
+# A node with one of these can't be used; the others are mended in place, or,
+# as clashes of references, by the transforms.
+UNUSABLE = (DANGLING, ARITY, ATTRIBUTE, PORT, FUNCTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +46,8 @@ class Fault:
   """One thing that keeps TensorFlow from importing a graph.
 
   Attributes:
-    kind: DUPLICATE, DANGLING, ORDER, ARITY, PORT, FUNCTION or REFERENCE.
+    kind: DUPLICATE, DANGLING, ORDER, ARITY, ATTRIBUTE, PORT, FUNCTION or
+      REFERENCE.
     node: name of the node it is at.
     subject: the input or the function that it is about, as written.
     fact: what is wrong, in words that follow the node's name.
@@ -48,23 +67,43 @@ def find(graph_def: tf1.GraphDef, signatures: Signatures) -> List[Fault]:
     signatures: OpDefs by name; nodes of unknown ops are looked at as far as
       can be without one.
   """
-  return list(_Reading(graph_def, signatures).faults())
+  library = {f.signature.name for f in graph_def.library.function}
+  return list(_Reading(graph_def.node, library, signatures).faults())
+
+
+def unusable(graph: Graph, signatures: Signatures) -> Dict[str, Fault]:
+  """Faults of nodes that can't be used as they are, by the node's name.
+
+  Args:
+    graph: a Graph, in which inputs exist.
+    signatures: OpDefs by name.
+  """
+  found: Dict[str, Fault] = {}
+  for fault in _Reading(list(graph), set(graph.library), signatures).faults():
+    if fault.kind in UNUSABLE:
+      found.setdefault(fault.node, fault)
+  return found
 
 
 class _Reading:
   """One pass over the nodes."""
 
-  def __init__(self, graph_def: tf1.GraphDef, signatures: Signatures):
-    self._graph_def = graph_def
+  def __init__(
+    self,
+    nodes: Iterable[tf1.NodeDef],
+    library: Set[str],
+    signatures: Signatures,
+  ):
+    self._all = nodes
+    self._library = library
     self._signatures = signatures
-    self._library = {f.signature.name for f in graph_def.library.function}
     self._nodes: Dict[str, tf1.NodeDef] = {}
-    for node in graph_def.node:
+    for node in nodes:
       self._nodes.setdefault(node.name, node)
 
   def faults(self) -> Iterator[Fault]:
     seen: Set[str] = set()
-    for node in self._graph_def.node:
+    for node in self._all:
       if node.name in seen:
         yield Fault(
           DUPLICATE, node.name, node.name, "has the name of another node"
@@ -108,9 +147,16 @@ class _Reading:
   def _outputs(self, name: str) -> float:
     """Number of a node's outputs; infinity where its op is unknown."""
     node = self._nodes[name]
-    if node.op not in self._signatures:
+    if not self._is_whole(node):
       return float("inf")
     return len(self._signatures.output_dtypes(node))
+
+  def _is_whole(self, node: tf1.NodeDef) -> bool:
+    """Whether a node says all that its op, which is known, asks for."""
+    return (
+      node.op in self._signatures
+      and missing_attribute(node, self._signatures[node.op]) is None
+    )
 
   def _functions(self, node: tf1.NodeDef) -> Iterator[Fault]:
     for name in functions_of(node)[1:]:
@@ -127,6 +173,15 @@ class _Reading:
   ) -> Iterator[Fault]:
     """Yields faults of a node's inputs: their number, and references."""
     if node.op not in self._signatures:
+      return
+    missing = missing_attribute(node, self._signatures[node.op])
+    if missing is not None:
+      yield Fault(
+        ATTRIBUTE,
+        node.name,
+        missing,
+        f"lacks attribute '{missing}', which its op {node.op} has to have",
+      )
       return
     slots = slots_of(node, self._signatures)
     if len(slots) != len(refs):
@@ -184,6 +239,8 @@ def clashes(
   for slot, (arg, dtype) in enumerate(slots_of(node, signatures)):
     source = sources[slot]
     if source is None or source.op not in signatures:
+      continue
+    if missing_attribute(source, signatures[source.op]) is not None:
       continue
     outputs = signatures.output_dtypes(source)
     index = refs[slot].index

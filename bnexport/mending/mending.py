@@ -6,16 +6,12 @@ from __future__ import annotations
 from typing import Collection, Dict, Iterable, List, Mapping, Optional
 
 from bnexport.errors import GraphError
-from bnexport.graph import TensorRef
+from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.placeholders import placeholder_attrs, placeholder_name
 from bnexport.mending import faults as faulty
 from bnexport.mending.faults import Fault
 from bnexport.tf1 import tf1
-
-# A node with one of these can't be used; the others are mended in place, or,
-# as clashes of references, by the transforms.
-_UNUSABLE = (faulty.DANGLING, faulty.ARITY, faulty.PORT, faulty.FUNCTION)
 
 
 def mend(
@@ -65,11 +61,64 @@ def mend(
       and _feed(graph_def, nodes, signatures, node, ref)
     ):
       told.append(f"'{node.name}' {fault.fact}; it is a placeholder now")
-    elif fault.kind in _UNUSABLE and node.name in fed:
+    elif fault.kind in faulty.UNUSABLE and node.name in fed:
       del node.input[:]  # what it was computed from is cut away
-    elif fault.kind in _UNUSABLE:
+    elif fault.kind in faulty.UNUSABLE:
       unusable.setdefault(node.name, fault)
   return told + _drop_unusable(graph_def, unusable, outputs, fed)
+
+
+def set_aside(
+  graph: Graph,
+  signatures: Signatures,
+  outputs: Iterable[TensorRef],
+  inputs: Collection[TensorRef],
+) -> List[str]:
+  """Removes nodes that can't be used from a Graph, and what reads them.
+
+  Args:
+    graph: is edited.
+    signatures: OpDefs by name.
+    outputs: TensorRefs that have to be kept.
+    inputs: TensorRefs that the user feeds; they need not be computed.
+
+  Returns:
+    What was done, a line each.
+
+  Raises:
+    GraphError: an output needs such a node.
+  """
+  found = faulty.unusable(graph, signatures)
+  fed = {ref.node for ref in inputs}
+  cause = {name: fault for name, fault in found.items() if name not in fed}
+  if not cause:
+    return []
+  stack = list(cause)
+  for name in stack:
+    for ref in graph.reads(name):
+      for reader in graph.readers_of(ref) if not ref.control else ():
+        if reader not in cause and reader not in fed:
+          cause[reader] = cause[name]
+          stack.append(reader)
+  for ref in outputs:
+    if ref.node in cause:
+      fault = cause[ref.node]
+      raise GraphError(
+        f"use output '{ref}'",
+        f"'{fault.node}', which it needs, {fault.fact}",
+        f"cut behind it with --input_node={fault.node}",
+      )
+  waits = {TensorRef(name, 0, True): () for name in cause}
+  graph.substitute(waits)
+  for name in [name for name in fed if name in graph]:
+    left = [ref for ref in graph.inputs(name) if ref.node not in cause]
+    graph.set_inputs(name, left)
+  graph.remove(cause)
+  return [
+    f"removed '{fault.node}', which {fault.fact}; no output needs it"
+    for name, fault in found.items()
+    if name not in fed
+  ]
 
 
 def missing(graph_def: tf1.GraphDef, inputs: Iterable[str]) -> Dict[str, str]:

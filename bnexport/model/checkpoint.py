@@ -13,6 +13,7 @@ from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value
 from bnexport.graph.origins import holder_of
+from bnexport.graph.tensors import array_of
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
@@ -55,19 +56,23 @@ def find_prefix(path: str) -> str:
     return prefix  # a checkpoint of format V1 is one file of that name
   if tf1.gfile.Glob(prefix + "-?????-of-?????"):
     return prefix  # V1 in several shards
-  folder = os.path.dirname(prefix) or "."
-  there: Set[str] = set()
-  if tf1.gfile.IsDirectory(folder):
-    there = {
-      os.path.join(os.path.dirname(prefix), _SUFFIX.sub("", name))
-      for name in tf1.gfile.ListDirectory(folder)
-      if _SUFFIX.search(name)
-    }
   raise SourceError(
     f"read checkpoint '{path}'",
     f"there is no '{prefix}.index'",
-    nearest(prefix, sorted(there), "give the prefix that Saver.save returned"),
+    nearest(
+      prefix, _beside(prefix), "give the prefix that Saver.save returned"
+    ),
   )
+
+
+def _beside(prefix: str) -> List[str]:
+  """Prefixes of the checkpoints in a prefix's directory, sorted."""
+  folder = os.path.dirname(prefix)
+  if not tf1.gfile.IsDirectory(folder or "."):
+    return []
+  names = tf1.gfile.ListDirectory(folder or ".")
+  ends = filter(_SUFFIX.search, names)
+  return sorted({os.path.join(folder, _SUFFIX.sub("", n)) for n in ends})
 
 
 class Checkpoint:
@@ -266,7 +271,7 @@ class Values:
         nearest(variable, self.checkpoint.shapes),
       )
     if saved.slice_spec == _IN_FILE:
-      return tf1.make_ndarray(self._held[saved.key])
+      return array_of(self._held[saved.key])
     assert self.checkpoint is not None  # it is where `find` has found it
     return self.checkpoint.read(*saved)
 

@@ -20,8 +20,9 @@ class Decisions:
       training, as renorm does.
     averages: variables that are moving averages of batch statistics.
     unaveraged: norms that compute their own statistics, and nobody said so.
-    is_noise_removed: whether random scales and offsets of norms were taken
-      out.
+    random_kept: scopes whose random ops are part of the model.
+    moments: tensors with noise that keeps mean 0 and variance 1, by name, and
+      the tensors without, which took their place.
   """
 
   values: Dict[str, object] = dataclasses.field(default_factory=dict)
@@ -31,4 +32,5 @@ class Decisions:
   )
   averages: FrozenSet[str] = frozenset()
   unaveraged: Tuple[str, ...] = ()
-  is_noise_removed: bool = False
+  random_kept: Tuple[str, ...] = ()
+  moments: Tuple[Tuple[str, TensorRef], ...] = ()

@@ -21,6 +21,7 @@ import numpy as np
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import DEFERRED, Signatures
+from bnexport.graph.tensors import array_of
 from bnexport.model.changes import Change
 from bnexport.model.checkpoint import Values
 from bnexport.model.decisions import Decisions
@@ -123,7 +124,7 @@ class Model:
     node = self.graph.node(name)
     if DEFERRED in node.attr:
       return self.deferred[node.attr[DEFERRED].s.decode()]()
-    return tf1.make_ndarray(node.attr["value"].tensor)
+    return array_of(node.attr["value"].tensor)
 
   def dtype(self, ref: TensorRef) -> tf1.DType:
     """The tf DType of a tensor."""

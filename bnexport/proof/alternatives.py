@@ -15,16 +15,14 @@ from typing import List, Optional
 import numpy as np
 
 from bnexport.errors import ComparisonError
-from bnexport.graph import TensorRef
-from bnexport.graph.nodes import static_shape
 from bnexport.proof.differences import difference
 from bnexport.proof.training_graph import TrainingGraph
 from bnexport.tf1 import tf1
 
 # So many decisions of a kind are tried.
 _MOST = 8
-# What an input that is gone was, and is not now.
-_VALUES = (1.0, 0.0, 0.5, 2.0)
+# Values of an input that is gone.
+_RATES, _COUNTS = (0.25, 0.75), (0, 2)
 _NOISE = ("remove_dropout", "remove_noise")
 
 
@@ -67,7 +65,7 @@ def examine(export, feeds) -> List[Alternative]:
   usual = plain.run(feeds)
   found = list(_phases(export, usual, feeds))
   found += _noise(export, usual, feeds)
-  found += _lost(export, plain, usual, feeds)
+  found += _lost(export, usual, feeds)
   return found
 
 
@@ -80,7 +78,7 @@ def _phases(export, usual, feeds):
       yield Alternative(decided, "another value", why_not="it was not tried")
       continue
     yield _tried(
-      export.reference.otherwise(flipped=[name]),
+      export.reference.otherwise({name: not value}),
       Alternative(decided, str(not value)),
       usual,
       feeds,
@@ -120,45 +118,29 @@ def _with(alternative, answers, usual):
   )
 
 
-def _lost(export, plain, usual, feeds):
+def _lost(export, usual, feeds):
   """What inputs do that the training graph has and the export does not."""
   left = set(export.model.placeholders()) | set(feeds)
-  gone = [
-    name
+  return [
+    _moved(export, name, usual, feeds)
     for name in export.original.placeholders()
     if name not in left and name not in export.model.decisions.values
-  ]
-  found = []
-  for name in gone[:_MOST]:
-    one = Alternative(f"'{name}' is no input", "one", lost=name)
-    if name in plain.graph:
-      one = _moved(one, plain, usual, feeds)
-    else:
-      one = dataclasses.replace(one, apart=0.0)
-    found.append(one)
-  return found
+  ][:_MOST]
 
 
-def _moved(one, plain, usual, feeds):
-  """The Alternative in which an input that is gone has other values."""
-  node = plain.graph.node(one.lost)
-  dtype = tf1.as_dtype(node.attr["dtype"].type)
+def _moved(export, name, usual, feeds):
+  """The Alternative in which an input that is gone has other values.
+
+  A rate of dropout may not be any number; noise is decided for each anew.
+  """
+  found = Alternative(f"'{name}' is no input", "other values of it", lost=name)
+  dtype = tf1.as_dtype(export.original.graph.node(name).attr["dtype"].type)
   if not (dtype.is_floating or dtype.is_integer or dtype == tf1.bool):
-    return dataclasses.replace(one, why_not="it has no numbers")
-  worst = dataclasses.replace(one, apart=0.0)
-  shape = static_shape(plain.graph, TensorRef(one.lost)) or ()
-  rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
-  sizes = [rows if i == 0 and s < 0 else max(s, 1) for i, s in enumerate(shape)]
-  for value in _VALUES:
-    filled = np.full(sizes, value).astype(dtype.as_numpy_dtype)
-    tried = _tried_again(plain, one, usual, {**feeds, one.lost: filled})
-    if tried is not None and tried.apart >= worst.apart:
-      worst = tried
-  return worst
-
-
-def _tried_again(plain, one, usual, feeds):
-  try:
-    return _with(one, plain.run(feeds), usual)
-  except ComparisonError:
-    return None
+    return dataclasses.replace(found, why_not="it takes no numbers")
+  for value in _RATES if dtype.is_floating else _COUNTS:
+    value = np.asarray(value, dtype.as_numpy_dtype)
+    one = _tried(export.reference.otherwise({name: value}), found, usual, feeds)
+    if one.apart is not None and np.isfinite(one.apart):
+      found = max(found, one, key=lambda a: a.apart or 0.0)
+    found = found if found.apart is not None else one
+  return found

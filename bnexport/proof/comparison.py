@@ -276,17 +276,26 @@ def _reach(proof, runner, reference, outputs, sensitivity):
 
 def _try_others(proof, runner, reference, outputs, watched, blind):
   """Compares on other feeds; returns the Statistics that none of them shows."""
-  bounds = feeding.bounds_of(runner.graph)
-  for feeds in feeding.other_feeds(proof.arrays, bounds):
-    if not blind or proof.stands_against:
-      break
-    more = _further(runner, reference, outputs, feeds)
-    if more is None:
-      continue
-    proof.further += 1
-    _take(proof, more)
-    with contextlib.suppress(ComparisonError):
-      blind = watched.unseen(feeds, blind)
+  given, sides = proof.arrays, (runner, reference, outputs, watched)
+  for feeds in feeding.other_choices(given):
+    blind = _try_more(proof, *sides, blind, feeds)
+  for feeds in feeding.other_feeds(given, feeding.bounds_of(runner.graph)):
+    if blind:
+      blind = _try_more(proof, *sides, blind, feeds)
+  return blind
+
+
+def _try_more(proof, runner, reference, outputs, watched, blind, feeds):
+  """Compares on other feeds; returns the Statistics that do not show yet."""
+  if proof.stands_against:
+    return blind
+  more = _further(runner, reference, outputs, feeds)
+  if more is None:
+    return blind
+  proof.further += 1
+  _take(proof, more)
+  with contextlib.suppress(ComparisonError):
+    return watched.unseen(feeds, blind) if blind else blind
   return blind
 
 

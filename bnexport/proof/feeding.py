@@ -127,6 +127,17 @@ def _shape_of(graph, ref):
   return found
 
 
+def other_choices(feeds):
+  """Yields feeds in which single flags and small numbers are others.
+
+  They may choose what is computed: a domain, a task, a mode of pooling.
+  """
+  for name, value in feeds.items():
+    value = np.asarray(value)
+    if not value.ndim and value.dtype.kind in "biu" and value in (0, 1):
+      yield {**feeds, name: (1 - value.astype(np.int64)).astype(value.dtype)}
+
+
 def other_feeds(feeds, bounds):
   """Yields feeds of the same shapes for what some feeds do not reach.
 
@@ -184,6 +195,8 @@ def _drawn_anew(value, bound, largest, times, random):
   if _is_float(value):
     drawn = random.randn(*shape) if largest is None else random.rand(*shape)
     return (drawn * (largest or 1.0)).astype(value.dtype)
+  if value.dtype.kind == "b":
+    return random.rand(*shape) > 0.5
   if value.dtype.kind in "iu":
     # Without a bound they may be lengths, which go up to a size that is fed.
     high = bound or max(int(np.max(value, initial=1)) + 1, shape[-1])

@@ -27,14 +27,13 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.variables import assignment, variable_of
 from bnexport.model.stream import to_graph_def
+from bnexport.proof import noise
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
 from bnexport.proof.trust import unsafe_op
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 # Runs of the updates before they are said not to settle.
 _MOST_RUNS = 100
@@ -189,6 +188,7 @@ def _exported(export, values, feeds):
       node = graph.node(name)
       node.attr.pop(DEFERRED, None)
       node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
+  _round_nothing(graph)
   with ImportedGraph(
     to_graph_def(model), model.outputs, model.initializers
   ) as run:
@@ -209,21 +209,20 @@ class _Training:
         "run the training graph",
         f"which value of '{other[0]}' means training is not known",
       )
-    if model.decisions.is_noise_removed:
-      raise ComparisonError(
-        "run the training graph", "its norms draw random numbers"
-      )
     original.warnings = []
     graph = original.graph = original.graph.clone()
-    for transform in (RemoveDropout(), RemoveNoise()):
-      transform.apply(original)
     self._original, self._graph = original, graph
     self._phases = {
       name: not value if trains else value for name, value in phases.items()
     }
+    decisions = model.decisions
+    noise.expect(
+      original, self._phases, decisions.random_kept, decisions.moments
+    )
     self._by_data = _reached(graph, original)
     self._updates = _updates(graph, original, self._by_data)
-    _divide_by_rows(graph)
+    _divide_by_rows(graph, original.needed())
+    _round_nothing(graph)
     roots = [ref.node for ref in original.outputs]
     roots += [u for us in self._updates.values() for u in us]
     graph.keep(graph.ancestors(roots + list(original.initializers)))
@@ -290,7 +289,8 @@ class _Training:
           rows if i == 0 and size < 0 else max(size, 1)
           for i, size in enumerate(shape)
         ]
-        filled = np.full(sizes, b"" if dtype == tf1.string else 1)
+        value = 0.5 if dtype.is_floating else 1
+        filled = np.full(sizes, b"" if dtype == tf1.string else value)
         fed[name] = filled.astype(dtype.as_numpy_dtype)
     return {tensor_name(name): value for name, value in fed.items()}
 
@@ -429,7 +429,8 @@ def _updates(graph, original, by_data):
 
   The weights stay: what gradients are part of is no update of an average.
   Initialisers and restores carry no data. A counter moves by itself; it
-  matters where an average's update reads it.
+  matters where an average's update reads it. What the outputs read from an
+  update, such as the range of weights that are quantized, settles as well.
 
   Raises:
     ComparisonError: one variable is updated several times in a run, so that
@@ -447,9 +448,10 @@ def _updates(graph, original, by_data):
       found.setdefault(variable, []).append(node.name)
   carrying = [u for us in found.values() for u in us if u in by_data]
   behind = graph.ancestors(carrying, control=False)
+  needed = original.needed() if carrying else ()
   chosen = {}
   for variable, updates in found.items():
-    own = [u for u in updates if u in by_data]
+    own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
     if not own and variable in behind:
       own = [
         u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
@@ -465,6 +467,14 @@ def _updates(graph, original, by_data):
         f"'{variable}' is updated several times in a run",
       )
   return chosen
+
+
+def _is_read(graph, update, needed):
+  """Whether the outputs need what an update writes."""
+  return update in needed or any(
+    reader in needed and graph.op(reader) in ops.RESOURCE_READS
+    for reader in graph.readers(update)
+  )
 
 
 def _stop_waiting(graph, names, gradients):
@@ -509,14 +519,34 @@ _BIASED = """
 """
 
 
-def _divide_by_rows(graph):
-  """Makes fused norms hand out the variance that they normalise with."""
+# A FakeQuant op without its rounding, which turns the last bit of x into a
+# whole step.
+_CLIPPED = """
+  below = Minimum(x, high)
+  y = Maximum(below, low)
+"""
+
+
+def _round_nothing(graph):
+  """Lets FakeQuant ops clip, and no more, in a graph that is compared so."""
+  emitter = Emitter(graph)
+  for node in list(graph):
+    if node.op in ops.FAKE_QUANTS:
+      x, low, high = graph.data_inputs(node.name)
+      emitter.become(node.name, _CLIPPED, x=x, low=low, high=high)
+
+
+def _divide_by_rows(graph, needed):
+  """Lets updates store the variance that fused norms normalise with.
+
+  What the outputs need of a variance handed out is theirs to correct.
+  """
   emitter = Emitter(graph)
   for node in graph:
     if node.op not in ops.FUSED_NORMS or not node.attr["is_training"].b:
       continue
     variance = TensorRef(node.name, 2)
-    readers = graph.readers_of(variance)
+    readers = [n for n in graph.readers_of(variance) if n not in needed]
     if readers:
       x, mean = graph.inputs(node.name)[0], TensorRef(node.name, 1)
       made = emitter.emit(node.name, _BIASED, x=x, mean=mean, variance=variance)

@@ -23,20 +23,13 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import assignment, read, variable_of
+from bnexport.proof import noise
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 _WHAT = "run the training graph"
-# What random ops give on average.
-_EXPECTED = {
-  "RandomStandardNormal": 0.0,
-  "RandomUniform": 0.5,
-  "TruncatedNormal": 0.0,
-}
 
 
 class TrainingGraph(Run):
@@ -53,7 +46,7 @@ class TrainingGraph(Run):
     model,
     trains=False,
     keep=(),
-    flipped=(),
+    other=None,
     has_noise=False,
   ):
     """Prepares; nothing is imported before it is asked.
@@ -67,34 +60,39 @@ class TrainingGraph(Run):
         and noise stay out all the same, so that it answers twice the same.
       keep: scopes of norms that mean to use the batch: the phase has its
         training value there.
-      flipped: names of decided bools that have the other value; norms have
-        their batch statistics then, as where it trains.
+      other: other values of placeholders and flags than were decided, by node
+        name. Where one was decided, norms have their batch statistics, as
+        where it trains.
       has_noise: whether dropout and noise stay in.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
     self._original, self._model = original, model
-    self._trains = trains or bool(flipped)
-    self._decided = {
-      name: np.logical_not(value)
-      if np.asarray(value).dtype == bool and (trains or name in flipped)
-      else value
-      for name, value in model.decisions.values.items()
-    }
+    decided = model.decisions.values
+    if trains:
+      other = {
+        name: np.logical_not(value)
+        for name, value in decided.items()
+        if np.asarray(value).dtype == bool
+      }
+    self._trains = trains or any(name in decided for name in other or ())
+    self._decided = {**decided, **(other or {})}
     self._has_noise = has_noise
     self._stored = model.decisions.stored
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
+    self._keep_random = model.decisions.random_kept
+    self._moments = model.decisions.moments
     self._keep = tuple(keep)
     self._session = None
 
-  def otherwise(self, flipped=(), has_noise=False):
+  def otherwise(self, other=None, has_noise=False):
     """The same with other decisions; see `__init__`."""
     return TrainingGraph(
       self._original,
       self._model,
       keep=self._keep,
-      flipped=flipped,
+      other=other,
       has_noise=has_noise,
     )
 
@@ -153,10 +151,7 @@ class TrainingGraph(Run):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
     if not self._has_noise:
-      for transform in (RemoveDropout(), RemoveNoise()):
-        transform.apply(original)
-      if self._model.decisions.is_noise_removed:
-        _expect(graph, original.needed())
+      noise.expect(original, self._decided, self._keep_random, self._moments)
     _keep_training(graph, self._keep, self._model.decisions.values)
     self._statistics = {}
     if not self._trains:
@@ -219,7 +214,7 @@ class TrainingGraph(Run):
     graph.substitute({ref: TensorRef(made.name)}, readers)
 
   def _made_up(self, feeds):
-    """Ones for placeholders that are not fed, with as many rows as the data."""
+    """Values for placeholders that are not fed, with as many rows as data."""
     rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
     return {name: _filled(self._graph, name, rows) for name in self._unfed}
 
@@ -292,25 +287,6 @@ def _drop_updates(graph, averages):
       graph.set_inputs(reader, left)
 
 
-def _expect(graph, names):
-  """Makes what draws random numbers give their expectation.
-
-  It is asked for where an adjustment of norms was taken out, which is linear
-  in its random numbers.
-  """
-  for name in names:
-    node = graph.node(name)
-    mean = _EXPECTED.get(node.op)
-    if mean is None:
-      continue
-    value = constant(graph, name + "/expected", mean, node.attr["dtype"].type)
-    attrs = {
-      "T": type_attr(node.attr["dtype"].type),
-      "index_type": type_attr(node.attr["T"].type),
-    }
-    graph.become(name, "Fill", [graph.inputs(name)[0], value], attrs)
-
-
 def _keep_training(graph, scopes, decided):
   """Gives the phase its training value inside some scopes."""
   if not scopes:
@@ -341,4 +317,6 @@ def _shaped(graph, name, value, rows=1):
 def _filled(graph, name, rows):
   dtype = tf1.as_dtype(graph.node(name).attr["dtype"].type)
   value = b"" if dtype == tf1.string else 1
+  if dtype.is_floating:
+    value = 0.5  # it may be a rate of dropout: neither 0 nor 1 is one
   return _shaped(graph, name, value, rows).astype(dtype.as_numpy_dtype)

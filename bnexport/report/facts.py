@@ -27,10 +27,21 @@ def finite(value):
   return value
 
 
+def finding(found):
+  """A Finding; its fix as the command that it is."""
+  return {
+    "code": found.code,
+    "severity": found.severity,
+    "node": found.node,
+    "message": found.message,
+    "fix": found.fix.command(),
+  }
+
+
 # An export.
 
 
-def export_facts(export, proof, path, evidence=None):
+def export_facts(export, proof, path, evidence=None, outcome=None):
   """Everything a report says of an export, as one object of plain values.
 
   Args:
@@ -39,6 +50,7 @@ def export_facts(export, proof, path, evidence=None):
     path: the file that was written.
     evidence: an evidence.Evidence. Without it, what takes runs is left out:
       `layers`, `training_and_inference`, and norms' `before` and `values`.
+    outcome: of the findings about a graph that was repaired, or None.
   """
   graph = export.model.graph
   said = {
@@ -61,17 +73,29 @@ def export_facts(export, proof, path, evidence=None):
       if getattr(change, "transform", "") not in _OF_SINGLE_NORMS
     ],
     "warnings": list(export.model.warnings),
+    "findings": outcome and _outcome(outcome),
     "proof": _proof(proof),
   }
   if evidence is not None:
-    recalibrated = {one.name: str(one) for one in export.recalibrated}
-    for norm in said["batch_norms"]:
-      norm.update(_before(norm, evidence))
-      norm["recalibrated"] = recalibrated.get(norm["name"])
-      norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
-    said["layers"] = _walk(evidence.layers)
-    said["training_and_inference"] = _walk(evidence.training)
+    _add_evidence(said, export, evidence)
   return said
+
+
+def _add_evidence(said, export, evidence):
+  recalibrated = {one.name: str(one) for one in export.recalibrated}
+  for norm in said["batch_norms"]:
+    norm.update(_before(norm, evidence))
+    norm["recalibrated"] = recalibrated.get(norm["name"])
+    norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
+  said["layers"] = _walk(evidence.layers)
+  said["training_and_inference"] = _walk(evidence.training)
+
+
+def _outcome(outcome):
+  return {
+    "cleared": list(map(finding, outcome.cleared)),
+    "left": list(map(finding, outcome.left)),
+  }
 
 
 def _in_order(export):

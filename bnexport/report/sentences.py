@@ -46,6 +46,18 @@ def changes(said):
   return lines + said["changes_beside_norms"]
 
 
+def outcome(said):
+  """What a repair did about findings: a title, and a line each."""
+  cleared, left = said["cleared"], said["left"]
+  lines = [f"cleared {one['code']} '{one['node']}'" for one in cleared]
+  lines += [
+    f"left {one['code']} {one['severity']} '{one['node']}' {one['message']}; "
+    f"{one['fix']}"
+    for one in left
+  ]
+  return f"findings: {len(cleared)} cleared, {len(left)} left", lines
+
+
 def health(said):
   """Counts of norms by the state of their stored statistics."""
   counted = collections.Counter(

@@ -54,6 +54,8 @@ def export(said):
   lines += _section("changes", said["changes"])
   lines += _section(f"batch norms: {len(norms)}", map(_exported_norm, norms))
   lines += _section("warnings", said["warnings"])
+  if said["findings"] is not None:
+    lines += _section(*sentences.outcome(said["findings"]))
   lines += _section("proof", sentences.proof(said["proof"]))
   return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
+from bnexport.graph.soundness import refuse_unsound
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint
 from bnexport.proof.runs import Run
@@ -17,6 +18,9 @@ from bnexport.tf1 import tf1
 @dataclasses.dataclass
 class Contents:
   """One graph with what its source says of it.
+
+  Making one raises GraphError where the graph can't be worked with, see
+  `graph.soundness`.
 
   Attributes:
     graph_def: the GraphDef; it stays as it is.
@@ -57,6 +61,9 @@ class Contents:
   changes: List[str] = dataclasses.field(default_factory=list)
   doubts: List[str] = dataclasses.field(default_factory=list)
   has_training_graph: bool = True
+
+  def __post_init__(self):
+    refuse_unsound(self.graph_def, self.signatures, f"'{self.origin}'")
 
 
 def saved_in(prefix) -> Optional[Checkpoint]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
+from bnexport.graph.soundness import refuse_unsound
 from bnexport.mending import mending
 from bnexport.mending.completion import complete, scope_of
 from bnexport.model.checkpoint import Checkpoint
@@ -56,6 +57,7 @@ def _complete(contents, training):
   meta = read_meta_graph(training)
   contents.saver = meta.saver_def.save_tensor_name or None
   contents.signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
+  refuse_unsound(meta.graph_def, contents.signatures, f"'{training}'")
   done = complete(contents.graph_def, meta.graph_def, contents.signatures)
   contents.held, contents.has_training_graph = done.held, done.is_used
   if not done.is_used:

@@ -127,7 +127,10 @@ def recognise(source, checkpoint=None) -> Request:
       "give a path, a GraphDef, a MetaGraphDef, a tf.compat.v1.Graph or a "
       "ConcreteFunction",
     )
-  path = os.fspath(source)
+  return _recognise_path(os.fspath(source), prefix)
+
+
+def _recognise_path(path, prefix):
   if is_keras(path):
     return Request("keras", path)
   if tf1.gfile.Exists(os.path.join(path, hub_module.MODULE_DEF)):

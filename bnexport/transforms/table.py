@@ -7,7 +7,8 @@ import collections.abc
 import inspect
 from typing import TYPE_CHECKING, Callable, Dict, List, Tuple, Type
 
-from bnexport.errors import TransformError, nearest
+from bnexport.errors import GraphError, TransformError, nearest
+from bnexport.mending.faults import unusable
 from bnexport.model import Model
 from bnexport.model.changes import changes_by
 from bnexport.transforms import spec
@@ -37,6 +38,7 @@ from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -124,12 +126,32 @@ _OWN = (
   StateShapes,
   ThawVariables,
   UseMovingAverages,
+  UseStoredRanges,
   UseStoredStatistics,
   UseWrittenValues,
 )
 TRANSFORMS: Dict[str, Type[Transform]] = {
   transform.name: transform for transform in _OLD + _OWN
 }
+
+# Those that look at names, ops and edges alone: they take graphs that
+# TensorFlow does not, as those they are named after did.
+_LENIENT = (
+  InsertLogging,
+  MergeDuplicateNodes,
+  ObfuscateNames,
+  RemoveAttribute,
+  RemoveControlDependencies,
+  RemoveDevice,
+  RemoveNodes,
+  RenameAttribute,
+  RenameNode,
+  RenameOp,
+  SetDevice,
+  SortByExecutionOrder,
+  SparsifyGather,
+  StripUnusedNodes,
+)
 
 # What the scripts of these names in tensorflow.python.tools and
 # tensorflow.python.framework.graph_util do.
@@ -212,11 +234,23 @@ def apply_specs(
   for transform in parse(specs):
     text = spec.spec_of(transform)
     progress(text)
+    if not isinstance(transform, _LENIENT):
+      _refuse_unusable(model, transform.name)
     told = transform.apply(model) or ["changed nothing"]
     model.graph.lint()
     model.graph.place_with_present()
     model.history += changes_by(
       transform.name, (f"{transform.name}: {line}" for line in told)
+    )
+
+
+def _refuse_unusable(model: Model, name: str) -> None:
+  """Raises GraphError where a transform can't rely on what nodes say."""
+  for fault in unusable(model.graph, model.signatures).values():
+    raise GraphError(
+      f"run {name}",
+      f"node '{fault.node}' {fault.fact}",
+      "run strip_unused_nodes first, which removes it where no output needs it",
     )
 
 

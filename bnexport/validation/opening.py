@@ -19,6 +19,7 @@ from bnexport.errors import ComparisonError, Error, GraphError, SourceError
 from bnexport.exporting.export import drop_placement, export
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures
+from bnexport.mending.faults import unusable
 from bnexport.model.model import find_tensors
 from bnexport.model.tables import keep_initializers
 from bnexport.proof.divergence import always_run, depend_on
@@ -102,6 +103,9 @@ def open_graph(request, which="--graph", contents=None):
     model = sources.open(request, contents)
   except GraphError as error:
     raise NotImported(error.what, error.fact, error.step) from error
+  for fault in unusable(model.graph, model.signatures).values():
+    fact = f"node '{fault.node}' {fault.fact}"
+    raise NotImported(f"use {which}={request.source}", fact)
   model.inputs = ()
   keep_initializers(model, ())
   graph_def = contents.graph_def

@@ -129,13 +129,7 @@ def validate(
     outputs=[str(ref) for ref in model.outputs],
     norms=find(model.graph, model.outputs),
   )
-  found.proof.is_made_up = feeds is None
-  if feeds is None:
-    batches = [_made_up(model, runner, samples or _ROWS)]
-  else:
-    feeding.refuse_other_names(_placeholders(model.graph), feeds)
-    batches = _cut(model, feeds, found.proof)
-  found.batches = batches
+  found.batches = _batches(found.proof, model, runner, feeds, samples)
   running = reference and reference.running
   found.is_compared = running is not None
   if running is not None:
@@ -146,31 +140,37 @@ def validate(
     runner,
     model.outputs,
     running,
-    batches[0],
-    feeding.run_given(runner, batches[0]),
+    found.batches[0],
+    feeding.run_given(runner, found.batches[0]),
     keeps_batch or (reference is not None and reference.keeps_batch),
     is_strict=True,
   )
   if running is not None:
-    if not found.proof.differences:
-      raise ComparisonError(
-        f"compare with {running.what}",
-        found.proof.missing,
-        "give both graphs the same inputs",
-      )
-    if reference.lost and not found.proof.missing:
-      found.proof.missing = (
-        f"the reference does not have '{reference.lost[0]}', an end of the "
-        "graph; name the outputs that count with --output_node"
-      )
-    apart = _compare(found, runner, running, batches)
-    if apart is not None:
-      progress("looking for the first tensor that differs")
-      found.parting = _part(found, runner, running, apart)
+    _hold_against(found, runner, reference, progress)
   if feeds is not None:
     progress("statistics of the data")
-    _look_at_statistics(found, model, runner, batches)
+    _look_at_statistics(found, model, runner, found.batches)
   return found
+
+
+def _hold_against(found, runner, reference, progress):
+  """Compares all batches with the reference, and looks where they part."""
+  running = reference.running
+  if not found.proof.differences:
+    raise ComparisonError(
+      f"compare with {running.what}",
+      found.proof.missing,
+      "give both graphs the same inputs",
+    )
+  if reference.lost and not found.proof.missing:
+    found.proof.missing = (
+      f"the reference does not have '{reference.lost[0]}', an end of the "
+      "graph; name the outputs that count with --output_node"
+    )
+  apart = _compare(found, runner, running, found.batches)
+  if apart is not None:
+    progress("looking for the first tensor that differs")
+    found.parting = _part(found, runner, running, apart)
 
 
 def _open(running):
@@ -185,6 +185,15 @@ def _open(running):
 
 
 # What is fed.
+
+
+def _batches(proof, model, runner, feeds, samples):
+  """Feeds, each a dict of arrays by input name: the user's, or made up."""
+  proof.is_made_up = feeds is None
+  if feeds is None:
+    return [_made_up(model, runner, samples or _ROWS)]
+  feeding.refuse_other_names(_placeholders(model.graph), feeds)
+  return _cut(model, feeds, proof)
 
 
 def _made_up(model, runner, rows):

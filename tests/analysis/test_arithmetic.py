@@ -18,7 +18,9 @@ BOOLS, OTHERS = "<bool [3] true false true>", "<bool [3] true false false>"
 STRINGS = ('<string [2] "a" "b">', '<string [2] "a" "c">')
 ZERO = "<float [3] 2 0 0.5>"
 
-UNARY = "Abs Floor Inv Neg OnesLike Reciprocal Relu Square ZerosLike"
+UNARY = """
+  Abs Ceil Floor Inv Neg OnesLike Reciprocal Relu Round Sigmoid Square ZerosLike
+"""
 OF_POSITIVE = "Exp Log Rsqrt Sqrt"
 BINARY = """
   Add AddN AddV2 Div Equal Greater GreaterEqual Less LessEqual Maximum Minimum

@@ -151,6 +151,19 @@ def test_walks(graph):
     selection.forward(graph, "y")
 
 
+def test_neighbours(graph):
+  """Control inputs lead to neighbours where that is asked for."""
+  near = ["net/b", "out"]
+  assert selection.neighbours(graph, "net/c") == near
+  assert selection.neighbours(graph, "net/c", control=True) == [
+    "net/b",
+    "net/a",
+    "out",
+    "other",
+  ]
+  assert selection.neighbours(graph, "net/a") == ["x", "net/b"]
+
+
 def test_boundary(graph):
   edge = selection.boundary(graph, ["net/b", "net/c"])
   assert texts(edge.inputs) == ["net/a", "s"]

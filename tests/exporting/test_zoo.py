@@ -15,6 +15,11 @@ from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
 # Exported as the rebuilt model answers, with a word about the averages.
 _WARNED = ("warn_never_updated", "warn_variance_zero", "keep_gan_generator")
 
+# Why a right export is not proven here.
+_NOT_PROVEN = {
+  # Python's functions are not in the file, so the graph can't be run.
+  "anywhere_from_python": "there is no reference",
+}
 
 # Norms before and after folding, where anything else would be a loss.
 _FOLDED = {
@@ -41,7 +46,13 @@ def test_export(cases, exports, name):
     exported.reference,
     keeps_batch=exported.keeps_batch,
   )
-  assert proof.holds, proof
+  if name in _NOT_PROVEN:
+    assert (proof.verdict, proof.missing) == (
+      comparison.NOT_PROVEN,
+      _NOT_PROVEN[name],
+    )
+  else:
+    assert proof.holds, proof
   if name in _WARNED:
     assert exported.model.warnings
   _assert_folded(name, exported)

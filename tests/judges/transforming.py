@@ -56,7 +56,10 @@ def transformed(graph, specs, outputs=("y",), inputs=()):
 
 
 def checkpoint(folder, values):
-  """Writes a checkpoint of float32 values by key; returns it opened."""
+  """Writes a checkpoint of values by key; returns it opened.
+
+  Bytes are a string, and all others float32.
+  """
   prefix = os.path.join(str(folder), "model.ckpt")
   graph = tf1.Graph()
   with graph.as_default():
@@ -64,7 +67,10 @@ def checkpoint(folder, values):
       prefix=prefix,
       tensor_names=list(values),
       shape_and_slices=[""] * len(values),
-      tensors=[np.float32(value) for value in values.values()],
+      tensors=[
+        tf1.constant(value) if isinstance(value, bytes) else np.float32(value)
+        for value in values.values()
+      ],
     )
   with session(graph) as running:
     running.run(save)

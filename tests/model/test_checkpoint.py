@@ -17,7 +17,7 @@ from bnexport.model.checkpoint import (
   saver_keys,
   slice_shape,
 )
-from bnexport.tf1 import session, tf1
+from bnexport.tf1 import ObjectGraph, session, tf1
 
 VARIABLES = """
   v = VariableV2() {shape=[2]}   v/read = Identity(v)
@@ -113,17 +113,7 @@ def test_slices_of_a_tensor(tmp_path, spec, rows, columns):
 
 
 def test_strings_keep_the_zeros_at_their_end(tmp_path):
-  prefix = str(tmp_path / "model.ckpt")
-  with tf1.Graph().as_default() as graph:
-    save = tf1.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=["s"],
-      shape_and_slices=[""],
-      tensors=[tf1.constant(b"ab\0\0")],
-    )
-    with session(graph) as running:
-      running.run(save)
-  assert Checkpoint(prefix).read("s").item() == b"ab\0\0"
+  assert checkpoint(tmp_path, {"s": b"ab\0\0"}).read("s").item() == b"ab\0\0"
 
 
 # Values of variables.
@@ -192,6 +182,22 @@ def test_names_of_objects_count_where_there_is_no_saver(tmp_path):
   assert values(saved)["v"].tolist() == [1, 2]
   # A graph with a Saver knows its own keys.
   assert "v" not in values(saved, VARIABLES + SAVER)
+
+
+def test_name_of_two_objects_tells_no_key(tmp_path):
+  """Eager code may give one name to variables of two objects."""
+  objects = ObjectGraph()
+  for name, key in (("v", "a/v"), ("v", "b/v"), ("w", "b/w")):
+    objects.nodes.add().attributes.add(full_name=name, checkpoint_key=key)
+  stored = {
+    "_CHECKPOINTABLE_OBJECT_GRAPH": objects.SerializeToString(),
+    "a/v": [1, 2],
+    "b/v": [3, 4],
+  }
+  saved = checkpoint(tmp_path, stored)
+  assert saved.key_of("w") == "b/w"
+  assert saved.key_of("v") is None
+  assert "v" not in values(saved)
 
 
 # Savers.

@@ -17,7 +17,7 @@ y = Mul(x, t)
 """
 UNSCALED = """
 x = Placeholder() {shape=[?,3]}
-t = Const() {value=<float [] 1>}
+t = Const() {value=<float [] 0.5>}
 y = Mul(x, t)
 """
 

@@ -110,3 +110,27 @@ def test_what_cancels_is_compared_inside(ways):
   proof = proof_of(DISTANCE, renamed.replace("Sub(a, b)", "Sub(c, d)"))
   assert proof.verdict == NOT_PROVEN
   assert proof.blind == ["mean of norm 'a'", "mean of norm 'b'"]
+
+
+# A flag chooses; on the other side of it nothing is stored.
+CHOICE = """
+x = Placeholder() {{shape=[?,2,2,3]}}
+flag = Placeholder() {{dtype=bool, shape=[]}}
+three = Const() {{value=<float [] 3>}}
+more = Const() {{value=<float [] {factor}>}}
+first = Mul(x, three)
+second = Mul(x, more)
+y = Select(flag, first, second)
+"""
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_both_values_of_a_flag_are_compared(chosen):
+  right, wrong = CHOICE.format(factor=2), CHOICE.format(factor=2.5)
+  if chosen:
+    right, wrong = (
+      t.replace("first, second", "second, first") for t in (right, wrong)
+    )
+  assert proof_of(right, right).verdict == PROVEN
+  assert proof_of(right, right).further == 2
+  assert proof_of(wrong, right).verdict == DIFFERS

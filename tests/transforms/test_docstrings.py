@@ -20,7 +20,7 @@ from judges.transforming import checkpoint, model_of, nodes
 import bnexport.transforms
 from bnexport import text
 from bnexport.graph import Graph, TensorRef
-from bnexport.graph.nodes import Signatures
+from bnexport.graph.nodes import Signatures, missing_attribute
 from bnexport.tf1 import op_def, tf1
 from bnexport.transforms import spec, table
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
@@ -71,9 +71,8 @@ def declare(graph_def, known=()):
       made = graph_def.node.add(name=read.node, op="Placeholder")
       dtype = tf1.float32.as_datatype_enum
       if not read.control and op_def(node.op):
-        reader = tf1.NodeDef()
-        reader.CopyFrom(node)  # looking for an attribute may add it
-        dtype = Signatures().input_dtypes(reader)[slot]
+        if missing_attribute(node, op_def(node.op)) is None:
+          dtype = Signatures().input_dtypes(node)[slot]
       made.attr["dtype"].type = dtype
 
 

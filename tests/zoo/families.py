@@ -7,6 +7,7 @@ FAMILIES = (
   "contrib_norms",
   "layers_norms",
   "phases",
+  "phases_anywhere",
   "hand_averages",
   "hand_updates",
   "hand_formulas",
@@ -22,6 +23,7 @@ FAMILIES = (
   "towers",
   "networks",
   "networks_other",
+  "quantized",
   "answers",
   "refused",
 )

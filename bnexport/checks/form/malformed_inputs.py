@@ -9,13 +9,15 @@ from bnexport.mending import faults
 
 
 def _look(subject):
-  """Nodes with inputs that are misordered, too few, too many or missing."""
-  kinds = faults.ORDER, faults.ARITY, faults.PORT
+  """Nodes with inputs that are misordered, too few, too many or missing.
+
+  What a node's inputs are, its attributes say.
+  """
+  kinds = faults.ORDER, faults.ARITY, faults.PORT, faults.ATTRIBUTE
   for fault, message in refusals(subject, *kinds):
-    flags = ()
-    if fault.kind != faults.ORDER:
-      flags = feeding(subject, fault.node)
-    yield fault.node, message, subject.mend(*flags)
+    is_lost = fault.kind != faults.ORDER
+    fix = feeding(subject, fault.node) if is_lost else subject.mend()
+    yield fault.node, message, fix
 
 
 RULE = Rule(
@@ -24,9 +26,9 @@ RULE = Rule(
   title="malformed inputs",
   why="""
     A node's inputs are not what its op takes: a control input before a data
-    input, too few or too many of them, or an output that the node it reads
-    does not have. TensorFlow refuses to import the graph, with its first
-    complaint only.
+    input, too few or too many of them, an output that the node it reads does
+    not have, or no attribute that says their type. TensorFlow refuses to
+    import the graph, with its first complaint only.
   """,
   code_sample="""
     del node.input[0]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, List
 
+from bnexport.analysis.flow import is_setting
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
 from bnexport.graph.placeholders import (
@@ -54,7 +55,7 @@ def _defaults_from_data(model):
       if graph.op(name) == "PlaceholderWithDefault"
       and TensorRef(name) not in model.inputs
       and any(
-        ops.is_data_source(graph.op(n))
+        ops.is_data_source(graph.op(n)) and not is_setting(graph, graph.node(n))
         for n in graph.ancestors([graph.inputs(name)[0].node], control=False)
       )
     )

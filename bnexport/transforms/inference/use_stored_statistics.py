@@ -17,14 +17,14 @@ from bnexport.analysis.dependence import (
   uses_batch,
 )
 from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.bessel import taken_back
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.reshaping import shape_for
 from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import (
-  constant,
   in_scope,
   static_shape,
   type_attr,
@@ -85,7 +85,6 @@ class _Replacement:
     self._ops()
     self._recognise()
     self._spelled_out()
-    self._remove_noise()
     self.model.decisions.averages = frozenset(
       a.variable for a in self.averages.all
     )
@@ -160,15 +159,26 @@ class _Replacement:
         dtype = variable_dtype(self.graph, variable)
         ref = self.contexts.carry(ref, dtype, frame)
         self.graph.set_input(node.name, form.slot(which), ref)
-      output = form.output(node.name, which)
-      self.model.decisions.stored[output] = variable
       # Quantization-aware training folds norms by what they hand out.
-      readers = [n for n in self.graph.readers_of(output) if n in self.needed]
-      self.graph.substitute({output: ref}, readers)
+      for output in self._handed_out(node, form, which, x, variable):
+        self.model.decisions.stored[output] = variable
+        readers = [n for n in self.graph.readers_of(output) if n in self.needed]
+        self.graph.substitute({output: ref}, readers)
       self.told.append(
         f"norm '{node.name}' uses '{variable}' for its batch {which}"
       )
     form.to_inference(node)
+
+  def _handed_out(self, node, form, which, x, variable):
+    """The tensors that are a statistic of an op, those behind it first."""
+    output = form.output(node.name, which)
+    if which != "variance" or not form.ddof:
+      return [output]
+    channels = int(np.prod(static_shape(self.graph, TensorRef(variable)) or 1))
+    return [
+      *taken_back(self.graph, output, x, channels, self.needed),
+      output,
+    ]
 
   def _is_fed_average(self, ref):
     return (
@@ -258,43 +268,6 @@ class _Replacement:
     self.told.append(
       f"stored '{variable}' takes the place of batch statistic '{ref}'"
     )
-
-  def _remove_noise(self):
-    """Takes the random part out of the scale and offset of these norms.
-
-    tf.layers' `adjustment` multiplies scale and offset by random numbers and
-    adds random numbers, while training.
-    """
-    random = set()
-    for name in self.order:
-      if ops.is_random(self.graph.op(name)) or any(
-        ref.node in random for ref in self.graph.data_inputs(name)
-      ):
-        random.add(name)
-    for name in self.order if random else ():
-      if self.averages.dependence(TensorRef(name)) != STATISTIC:
-        continue
-      for slot, ref in enumerate(self.graph.data_inputs(name)):
-        if ref.node in random and self.averages.dependence(ref) == FREE:
-          self._quiet(name, slot, ref, random)
-
-  def _quiet(self, name, slot, ref, random):
-    """Puts the part of an operand that is not random in its place."""
-    combined = "Mul" if self.graph.op(name) == "Mul" else "Add"
-    plain = []
-    if self.graph.op(ref.node).startswith(combined):
-      plain = [
-        r for r in self.graph.data_inputs(ref.node) if r.node not in random
-      ]
-    if plain:
-      value = plain[0]
-    else:
-      dtype = self.graph.node(name).attr["T"].type
-      neutral = np.array(1 if combined == "Mul" else 0)
-      value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
-    self.graph.set_input(name, slot, value)
-    self.model.decisions.is_noise_removed = True
-    self.told.append(f"removed the random adjustment '{ref.node}'")
 
   # Choosing an average.
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives the five commands files that are damaged or hostile.
+
+  scripts/fuzz --seed=1 --count=200
+  scripts/fuzz --seed=1 --only=17 --keep=/tmp/seventeen
+
+Files of the tests' zoo are damaged, in their bytes and in what their graphs
+say, one or two of them at once; each command runs in a fork of this process,
+with limits on time and memory. An answer is a result, or one line and exit
+status 3. Every fault is printed with the number that makes it again. Exit
+status: 0 nothing was found, 2 something was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+
+from fuzzing import artefacts, mutations, trial
+
+
+def main(arguments=None) -> int:
+  """Runs the command line; returns the exit status."""
+  parser = argparse.ArgumentParser(
+    prog="scripts/fuzz",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--seed", type=int, default=1, help="chooses the damage")
+  parser.add_argument("--count", type=int, default=100, help="of inputs")
+  parser.add_argument("--start", type=int, default=0, help="the first number")
+  parser.add_argument("--only", type=int, help="the one number to run")
+  parser.add_argument("--keep", help="folder for the files of --only")
+  parser.add_argument(
+    "--seconds", type=float, default=float("inf"), help="to begin inputs in"
+  )
+  asked = parser.parse_args(arguments)
+  numbers = range(asked.start, asked.start + asked.count)
+  if asked.only is not None:
+    numbers = [asked.only]
+  _prepare()
+  found, statuses = collections.Counter(), collections.Counter()
+  end = time.time() + asked.seconds
+  for number in numbers:
+    if time.time() > end:
+      break
+    line, outcome = _try(asked.seed, number, asked.keep)
+    statuses[outcome.status] += 1
+    for fault in outcome.faults:
+      found[fault] += 1
+      print(f"--seed={asked.seed} --only={number} {line[0]}: {fault}")
+    if asked.only is not None:
+      print(" ".join(line) + "\n" + outcome.said)
+    sys.stdout.flush()
+  told = ", ".join(f"{count} with {s}" for s, count in statuses.items())
+  print(
+    f"{sum(statuses.values())} inputs ({told}), {sum(found.values())} faults"
+  )
+  return 2 if found else 0
+
+
+def _prepare():
+  """Imports what forks would import each by itself."""
+  from tensorflow.python.ops import script_ops
+
+  from bnexport import (  # noqa: F401  # noqa: F401
+    cli,
+    freeze,
+    inspect,
+    repair,
+    report,
+    sources,
+    transform,
+    validation,
+  )
+  from bnexport.exporting import delivery, export  # noqa: F401
+  from bnexport.report import examination  # noqa: F401
+  from bnexport.transforms import table  # noqa: F401
+  from bnexport.validation import opening  # noqa: F401
+
+  def make_canary(*_):
+    with open(mutations.CANARY, "w"):
+      return b""
+
+  token = script_ops._py_funcs.insert(make_canary)
+  assert token == mutations.TOKEN
+
+
+def _try(seed, number, keep):
+  """Damages one artefact; returns a command line and its Outcome."""
+  draw = random.Random(f"{seed}/{number}")
+  folder = tempfile.mkdtemp(prefix="fuzz")
+  try:
+    artefact = artefacts.load(draw.choice(artefacts.names()), folder, draw)
+    line = draw.choice(artefact.lines)
+    for _ in range(draw.choice((1, 1, 2))):
+      _damage(artefact, line, draw)
+    for text, source in artefact.text.items():
+      if any(text in argument for argument in line):
+        path = os.path.join(artefact.folder, text)
+        mutations.as_text(os.path.join(artefact.folder, source), path)
+        if not draw.randrange(2):
+          mutations.damage_bytes(path, draw)
+    if keep:
+      shutil.copytree(folder, keep)
+    return line, trial.run(line, folder)
+  finally:
+    shutil.rmtree(folder)
+
+
+def _damage(artefact, line, draw):
+  paths = sorted(
+    os.path.join(where, name)
+    for where, _, names in os.walk(artefact.folder)
+    for name in names
+    if name not in ("case.json", "truth.npz")
+  )
+  # Most of what is damaged should be looked at.
+  named = [
+    path
+    for path in paths
+    if any(
+      os.path.relpath(path, os.path.dirname(artefact.folder)).startswith(
+        argument.rpartition("=")[2]
+      )
+      for argument in line
+      if f"={artefacts.FOLDER}/" in argument
+    )
+  ]
+  path = draw.choice(named or paths)
+  structures = [p for p in named or paths if mutations.has_structure(p)]
+  if structures and draw.randrange(3):
+    mutations.damage_structure(draw.choice(structures), draw)
+  else:
+    mutations.damage_bytes(path, draw)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command in a fork, with limits, and what it may not do there."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from typing import List, NamedTuple, Optional, Sequence
+
+from fuzzing import mutations
+
+# Of a command, in seconds of its processors; a fork that waits for something
+# has no more seconds than this many times as many.
+SECONDS, _WAITING = 20, 6
+MOST_BYTES = 3 << 30
+LONGEST_LINE = 4000
+_UNSAID = re.compile(
+  r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u200e\u200f\u202a-\u202e]"
+)
+
+
+class Outcome(NamedTuple):
+  """What came of a command.
+
+  Attributes:
+    status: its exit status, negative for a signal; None without an answer.
+    said: its stdout and stderr.
+    faults: what it may not do and did, a line each.
+  """
+
+  status: Optional[int]
+  said: str
+  faults: List[str]
+
+
+def run(arguments: Sequence[str], folder: str) -> Outcome:
+  """Runs a command in a folder that holds its input files."""
+  os.mkfifo(os.path.join(folder, mutations.TRAP))
+  os.mkdir(os.path.join(folder, "out"))
+  before = _seen(folder)
+  child = os.fork()
+  if not child:
+    _limit()
+    os.chdir(folder)
+    for stream, name in ((1, "stdout"), (2, "stderr")):
+      os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os._exit(_status(arguments))
+  status = _wait(child)
+  out, err = (_text(folder, name) for name in ("stdout", "stderr"))
+  faults = list(_faults(status, out, err))
+  for name in ("stdout", "stderr"):
+    os.remove(os.path.join(folder, name))
+  made = os.listdir(os.path.join(folder, "out"))
+  if any(".part" in name for name in made) or (made and status == 3):
+    faults.append(f"left {made}")
+  shutil.rmtree(os.path.join(folder, "out"))
+  os.mkdir(os.path.join(folder, "out"))
+  after = _seen(folder)
+  if after != before:
+    faults.append(f"touched {sorted(set(before.items()) ^ set(after.items()))}")
+  return Outcome(status, out + err, faults)
+
+
+def _limit():
+  for kind, most in (
+    (resource.RLIMIT_CPU, SECONDS),
+    (resource.RLIMIT_AS, _address_space() + MOST_BYTES),
+    (resource.RLIMIT_CORE, 0),
+  ):
+    resource.setrlimit(kind, (most, most))
+
+
+def _address_space():
+  with open("/proc/self/statm") as f:
+    return int(f.read().split()[0]) * resource.getpagesize()
+
+
+def _wait(child):
+  """The exit status; None where it was ended for taking too long."""
+  end = time.time() + SECONDS * _WAITING
+  while True:
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+      break
+    if time.time() > end:
+      os.kill(child, signal.SIGKILL)
+      os.waitpid(child, 0)
+      return None
+    time.sleep(0.01)
+  if os.WIFEXITED(status):
+    return os.WEXITSTATUS(status)
+  ended = os.WTERMSIG(status)
+  # The hard limit on processor time kills.
+  return None if ended in (signal.SIGXCPU, signal.SIGKILL) else -ended
+
+
+def _status(arguments):
+  """Runs the command to its end; its exit status."""
+  from absl import flags
+
+  from bnexport import cli, freeze, inspect, repair, transform, validate
+
+  commands = {
+    "freeze": freeze,
+    "inspect": inspect,
+    "repair": repair,
+    "transform": transform,
+    "validate": validate,
+  }
+  status = 1
+  try:
+    argv = flags.FLAGS(list(arguments))
+    status = cli.status_of(commands[arguments[0]].main, argv)
+    if status == 0:
+      _import_what_was_made()
+  except BaseException:
+    traceback.print_exc()
+    status = 1
+  sys.stdout.flush()
+  sys.stderr.flush()
+  return status
+
+
+def _import_what_was_made():
+  """Raises what TensorFlow raises of a graph that is called good."""
+  from bnexport.tf1 import tf1
+
+  path = "out/made.pb"
+  if os.path.exists(path):
+    with open(path, "rb") as f:
+      graph_def = tf1.GraphDef.FromString(f.read())
+    with tf1.Graph().as_default():
+      tf1.import_graph_def(graph_def, name="")
+
+
+def _text(folder, name):
+  with open(os.path.join(folder, name), "rb") as f:
+    return f.read().decode("utf-8", "backslashreplace")
+
+
+def _seen(folder):
+  """Size and time of every file below a folder, but those of its output."""
+  found = {}
+  for where, folders, names in os.walk(folder):
+    if where == folder:
+      folders.remove("out")
+    for name in names:
+      path = os.path.join(where, name)
+      stat = os.lstat(path)
+      found[os.path.relpath(path, folder)] = (stat.st_size, stat.st_mtime_ns)
+  return found
+
+
+def _faults(status, out, err):
+  if status is None:
+    yield "gives no answer"
+    return
+  if status < 0:
+    yield f"ends by signal {-status}"
+  if "Traceback (most" in err:
+    yield "traceback: " + _signature(err)
+  elif status not in (0, 2, 3, None) and status > 0:
+    yield f"exits with {status}"
+  lines = err.splitlines()
+  if status == 3:
+    cannot = [line for line in lines if line.startswith("bnexport: cannot ")]
+    if len(cannot) != 1 or lines[-1] != cannot[0]:
+      yield "a refusal that is not one line"
+    elif ";" not in cannot[0] and ": write" not in cannot[0]:
+      yield "a refusal without a step: " + cannot[0][:300]
+  if "Traceback (most" in err:
+    return
+  if _UNSAID.search(out) or _UNSAID.search(err):
+    yield "prints control characters"
+  if any(len(line) > LONGEST_LINE for line in lines + out.splitlines()):
+    yield "prints a line without an end"
+
+
+def _signature(err):
+  """The last line of a traceback and the last of our own lines in it."""
+  places = [
+    line.strip()
+    for line in err.splitlines()
+    if line.startswith("  File") and "/bnexport/" in line
+  ]
+  place = places[-1].rpartition("/bnexport/")[2] if places else ""
+  return f"{err.rstrip().splitlines()[-1][:200]} [{place}]"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switches about data stay inputs; phases beside them do not."""
+
+import numpy as np
+import pytest
+from judges.exporting import assert_close, export
+
+from bnexport.errors import TransformError
+from bnexport.proof.runs import ImportedGraph
+
+# By case: the switch, what to feed it, and a value that chooses otherwise.
+_SWITCHES = {
+  "anywhere_domain": ("is_night", True, False),
+  "anywhere_domain_norms": ("source", 1, 0),
+  "anywhere_domain_phase": ("is_night", True, False),
+  "anywhere_pooling": ("pooling", 2, 0),
+  "anywhere_pooling_phase": ("pool", "avg", "max"),
+  "anywhere_task": ("task", "count", "detect"),
+}
+
+
+@pytest.mark.parametrize("name", _SWITCHES)
+def test_switch_about_data_stays_an_input(cases, name):
+  case, (switch, value, other) = cases(name), _SWITCHES[name]
+  exported = export(case._replace(set={}))
+  assert sorted(exported.model.placeholders()) == sorted(["x", switch])
+  assert any(
+    f"'{switch}' stays an input" in str(line) for line in exported.model.history
+  )
+  runner = ImportedGraph(exported.to_graph_def(), exported.model.outputs)
+  (answer,) = runner.run({"x": case.x, switch: np.array(value)})
+  assert_close(answer, case.y, case.tol)
+  (answer,) = runner.run({"x": case.x, switch: np.array(other)})
+  assert np.abs(answer - case.y).max() > 0.01
+  runner.close()
+
+
+@pytest.mark.parametrize(
+  "name, switch, values",
+  [
+    ("anywhere_domain_none", "normed", "False"),
+    ("anywhere_three_modes_differ", "mode", "predict and ''"),
+  ],
+)
+def test_unclear_phase_is_refused_with_its_flag(cases, name, switch, values):
+  with pytest.raises(TransformError) as refused:
+    export(cases(name)._replace(set={}))
+  message = str(refused.value)
+  assert values in message and f"--set={switch}=VALUE" in message

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a GraphDef may hold, and what is refused before anything reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bnexport import sources, text
+from bnexport.errors import GraphError
+from bnexport.graph.nodes import Signatures
+from bnexport.graph.soundness import refuse_unsound
+from bnexport.model.request import Request
+from bnexport.tf1 import OpDef, tf1
+
+GRAPH = """
+  x = Placeholder() {shape=[?,2]}
+  w = Const() {value=<float [2,2] 1>}
+  m = MatMul(x, w)
+  n = AddN(m, m) {N=2}
+  y = PartitionedCall(n) {f=double{}, Tin=(float), Tout=(float)}
+  function double(a float) -> (b float = s:z:0) { s = Add(a, a) }
+"""
+
+
+def flaw(edit, signatures=None):
+  """The fact that an edited graph is refused with, or None."""
+  graph_def = text.loads(GRAPH)
+  nodes = {node.name: node for node in graph_def.node}
+  edit(nodes, graph_def.library.function[0])
+  try:
+    refuse_unsound(graph_def, signatures or Signatures(), "it")
+  except GraphError as error:
+    return error.fact
+  return None
+
+
+def set_attr(name, key, **value):
+  def edit(nodes, function):
+    nodes[name].attr[key].CopyFrom(tf1.AttrValue(**value))
+
+  return edit
+
+
+def nothing(nodes, function):
+  pass
+
+
+def loses(nodes, function):
+  del nodes["m"].attr["T"]
+  del nodes["m"].input[1]
+
+
+def reads_nothing_that_is_there(nodes, function):
+  nodes["m"].input[0] = "gone:7"
+
+
+def is_of_no_known_op(nodes, function):
+  nodes["m"].op = "MyOwn"
+  nodes["m"].attr["T"].s = b"anything"
+
+
+@pytest.mark.parametrize(
+  "edit", [nothing, loses, reads_nothing_that_is_there, is_of_no_known_op]
+)
+def test_what_can_be_mended_or_left_alone_is_let_in(edit):
+  assert flaw(edit) is None
+
+
+def named(name):
+  def edit(nodes, function):
+    nodes["m"].name = name
+
+  return edit
+
+
+def reading(said):
+  def edit(nodes, function):
+    nodes["m"].input[0] = said
+
+  return edit
+
+
+def content_is_cut(nodes, function):
+  nodes["w"].attr["value"].tensor.tensor_content = b"\0" * 7
+
+
+def another_dtype(nodes, function):
+  nodes["w"].attr["dtype"].type = tf1.int32.as_datatype_enum
+
+
+def returns_nothing(nodes, function):
+  function.ret.clear()
+
+
+def body_node_of_no_name(nodes, function):
+  function.node_def[0].name = ""
+
+
+def deep(nodes, function):
+  value = nodes["y"].attr["f"]
+  for _ in range(20):
+    value.func.name = "f"
+    value = value.func.attr["f"]
+  value.func.name = "f"
+
+
+@pytest.mark.parametrize(
+  "edit, words",
+  [
+    (named(""), "name that is not legal"),
+    (named("a b"), "name that is not legal"),
+    (named("a\n"), "name that is not legal"),
+    (named("^a"), "name that is not legal"),
+    (reading(""), "no legal one"),
+    (reading("^^x"), "no legal one"),
+    (reading("x:-1"), "no legal one"),
+    (reading("x:99999999999"), "no legal one"),
+    (set_attr("m", "T", i=1), "'T' that is no type"),
+    (set_attr("m", "T", type=99), "type 99"),
+    (set_attr("m", "T", type=7), "is 7, which MatMul does not take"),
+    (set_attr("m", "transpose_a", s=b"x"), "'transpose_a' that is no bool"),
+    (set_attr("n", "N", i=0), "is 0 and has to be 1 at least"),
+    (set_attr("n", "N", i=1 << 40), "1099511627776 inputs or outputs"),
+    (set_attr("y", "Tin", list={"i": [1]}), "'Tin' that is no list(type)"),
+    (
+      set_attr("x", "shape", shape={"dim": [{"size": -7}]}),
+      "a dimension of -7",
+    ),
+    (
+      set_attr("x", "shape", shape={"dim": [{"size": 1}] * 300}),
+      "300 dimensions",
+    ),
+    (content_is_cut, "holds 7"),
+    (another_dtype, "another dtype than its value"),
+    (returns_nothing, "does not say what its 'b' is"),
+    (body_node_of_no_name, "function 'double' has a node ''"),
+    (deep, "too deep"),
+  ],
+)
+def test_what_later_code_relies_on_is_checked(edit, words):
+  assert words in flaw(edit)
+
+
+def test_an_op_of_the_file_says_what_its_types_are():
+  own = OpDef(name="MyOwn", output_arg=[{"name": "z", "type_attr": "U"}])
+
+  def edit(nodes, function):
+    nodes["m"].op = "MyOwn"
+
+  assert "'z' of no known type" in flaw(edit, Signatures([own]))
+
+
+def test_a_source_is_refused_as_it_is_read():
+  graph_def = text.loads(GRAPH)
+  graph_def.node[1].attr["value"].tensor.tensor_content = b"\0" * 7
+  with pytest.raises(GraphError, match="use 'a GraphDef': node 'w'"):
+    sources.read(Request("graph_def", graph_def))
