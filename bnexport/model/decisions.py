@@ -21,7 +21,7 @@ class Decisions:
       training, as renorm does.
     averages: variables that are moving averages of batch statistics.
     unaveraged: norms that compute their own statistics, and nobody said so.
-    random_kept: scopes whose random ops are part of the model.
+    random_kept: random ops that are part of the model, as a user says.
     moments: tensors with noise that keeps mean 0 and variance 1, by name, and
       the tensors without, which took their place.
   """

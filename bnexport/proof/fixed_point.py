@@ -21,6 +21,7 @@ import numpy as np
 from bnexport.analysis.flow import Flow
 from bnexport.errors import ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   DEFERRED,
   static_shape,
@@ -250,9 +251,8 @@ class _Training:
     graph_def = self._graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = tf1.Graph()
+    imported = import_graph(graph_def)
     with imported.as_default():
-      tf1.import_graph_def(graph_def, name="")
       self._assigns, self._reads = {}, {}
       for node in self._graph:
         if node.op in ops.VARIABLES:

@@ -17,6 +17,7 @@ from bnexport.batchnorm.stored import StoredValues
 from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   constant,
   in_scope,
@@ -25,7 +26,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.variables import assignment
 from bnexport.graph.writes import written_variable
-from bnexport.proof import noise
+from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
@@ -48,7 +49,15 @@ class TrainingGraph(Run):
     "averages fed"
   )
 
-  def __init__(self, original, model, trains=False, keep=()):
+  def __init__(
+    self,
+    original,
+    model,
+    trains=False,
+    keep=(),
+    other=None,
+    has_noise=False,
+  ):
     """Prepares; nothing is imported before it is asked.
 
     Args:
@@ -60,12 +69,24 @@ class TrainingGraph(Run):
         and noise stay out all the same, so that it answers twice the same.
       keep: scopes of norms that mean to use the batch: the phase has its
         training value there.
+      other: other values of placeholders and flags than were decided, by node
+        name. Where one was decided, norms have their batch statistics, as
+        where it trains.
+      has_noise: whether dropout and noise stay in.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
-    self._original = original
-    self._trains = trains
-    self._decided = model.decisions.values
+    self._original, self._model = original, model
+    decided = model.decisions.values
+    if trains:
+      other = {
+        name: np.logical_not(value)
+        for name, value in decided.items()
+        if np.asarray(value).dtype == bool
+      }
+    self._trains = trains or any(name in decided for name in other or ())
+    self._decided = {**decided, **(other or {})}
+    self._has_noise = has_noise
     self._stored = model.decisions.stored
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
@@ -73,6 +94,16 @@ class TrainingGraph(Run):
     self._moments = model.decisions.moments
     self._keep = tuple(keep)
     self._session = None
+
+  def otherwise(self, other=None, has_noise=False):
+    """The same with other decisions; see `__init__`."""
+    return TrainingGraph(
+      self._original,
+      self._model,
+      keep=self._keep,
+      other=other,
+      has_noise=has_noise,
+    )
 
   @property
   def graph(self):
@@ -89,8 +120,34 @@ class TrainingGraph(Run):
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
+      names = [tensor_name(ref) for ref in refs]
       self._restore()
-      return self._session.run([tensor_name(ref) for ref in refs], feeds)
+      found = self._session.run(names, feeds)
+      if self._random:
+        self._restore()
+        self._refuse_random(found, self._session.run(names, feeds))
+      return found
+
+  def _refuse_random(self, found, again):
+    """Raises where noise that has no known mean shows in the answers."""
+    if not all(np.array_equal(a, b) for a, b in zip(found, again)):
+      raise ComparisonError(
+        _WHAT,
+        f"what '{self._random[0]}' is on average is not told by its values",
+        f"pass --set={self._random[0]}=VALUE",
+      )
+
+  def tracked(self, graph):
+    known = self._averages_kept | {
+      stored.variable for stored in self._stored.values()
+    }
+    found = tracking.tracked(self._original.graph, graph, known)
+    for ref in list(found.tensors):
+      if any(in_scope(ref.node, scope) for scope in self._keep):
+        del found.tensors[ref]
+    if self._keep:
+      found.unread.clear()  # the averages of what was kept
+    return found
 
   def close(self):
     if self._session is not None:
@@ -115,7 +172,7 @@ class TrainingGraph(Run):
     self._import(original)
     graph = original.graph
     self._settings = {
-      name + ":0": _shaped(graph, name, self._phase(value))
+      name + ":0": _shaped(graph, name, value)
       for name, value in self._decided.items()
       if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
     }
@@ -128,9 +185,12 @@ class TrainingGraph(Run):
   def _rewrite(self, original):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
-    phases = {name: self._phase(v) for name, v in self._decided.items()}
-    noise.expect(original, phases, self._keep_random, self._moments)
-    _keep_training(graph, self._keep, self._decided)
+    self._random = []
+    if not self._has_noise:
+      self._random = noise.expect(
+        original, self._decided, self._keep_random, self._moments
+      )
+    _keep_training(graph, self._keep, self._model.decisions.values)
     self._statistics = {}
     if not self._trains:
       self._use_averages(original)
@@ -138,15 +198,16 @@ class TrainingGraph(Run):
       for ref, stored in self._stored.items():
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
-        frame = contexts.frame(ref.node)
-        if frame and stored.is_whole:
+        is_inside = contexts.is_inside(ref)
+        if is_inside and stored.is_whole:
           self._carry_average(original, contexts, ref, stored.variable)
           continue
         value = stored.variable
         if not stored.is_whole:
+          frame = contexts.frame(ref.node)
           values = StoredValues(graph, contexts, original.signatures)
           value = values.emit(stored, f"{ref.node}/fed", frame)
-        if frame:
+        if is_inside:
           self._use_value(original, ref, value)
         else:
           self._statistics[ref] = value
@@ -171,9 +232,8 @@ class TrainingGraph(Run):
     graph_def = original.graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = tf1.Graph()
+    imported = import_graph(graph_def)
     with imported.as_default():
-      tf1.import_graph_def(graph_def, name="")
       self._session = session(imported)
       self._assigns = list(self._loaders(imported, original))
       self._restore()
@@ -181,9 +241,10 @@ class TrainingGraph(Run):
         self._session.run(list(original.initializers))
 
   def _carry_average(self, original, contexts, ref, variable):
-    """Puts a stored average in the place of a statistic inside a loop.
+    """Puts a stored average in the place of a statistic in a loop or branch.
 
-    Nothing can be fed there; the shape is the statistic's own.
+    Nothing can be fed there, or not in every run; the shape is the statistic's
+    own.
     """
     graph = original.graph
     dtype = _dtype(original, ref)
@@ -232,12 +293,6 @@ class TrainingGraph(Run):
         # stored one.
         graph.substitute({ref: value}, needed)
 
-  def _phase(self, value):
-    """A decided value, or what it is in training."""
-    if self._trains and np.asarray(value).dtype == bool:
-      return not value
-    return value
-
   def _loaders(self, imported, original):
     """Yields operations that set the variables, with what they are fed."""
     for node in original.graph:
@@ -253,7 +308,7 @@ class TrainingGraph(Run):
 
   def _value(self, name):
     if name in self._decided:
-      return np.asarray(self._phase(self._decided[name]))
+      return np.asarray(self._decided[name])
     return self._original.values[name]
 
   def _averages(self, feeds):
