@@ -11,7 +11,7 @@ import numpy as np
 
 from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.graph import Graph, ops
-from bnexport.proof import behind, feeding
+from bnexport.proof import behind, feeding, mixing
 from bnexport.proof.alternatives import Alternative
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.divergence import (
@@ -233,6 +233,8 @@ def examine(
     )
   else:
     _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict)
+  if reference is not None and not proof.batch and not proof.missing:
+    proof.missing = mixing.note(runner, reference, feeds)
 
 
 def _look_wider(proof, runner, reference, outputs):
@@ -436,6 +438,11 @@ def _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict):
   by_row = [
     i for i, a in enumerate(answers) if np.ndim(a) and np.shape(a)[0] == size
   ]
+  if not by_row:
+    proof.notes.append(
+      "rows were not looked at alone: no output has one for each of the batch"
+    )
+    return
   try:
     alone = runner.run(row)
   except ComparisonError:

@@ -15,6 +15,7 @@ FAMILIES = (
   "loops",
   "keras_norms",
   "dropouts",
+  "noises",
   "decoys",
   "kept",
   "states",
@@ -24,8 +25,12 @@ FAMILIES = (
   "networks",
   "networks_other",
   "quantized",
+  "tpu_programs",
+  "functions",
   "answers",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 
