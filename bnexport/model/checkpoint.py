@@ -8,12 +8,14 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value
 from bnexport.graph.origins import holder_of
 from bnexport.graph.tensors import array_of
+from bnexport.model.paths import refuse_special
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
@@ -27,6 +29,17 @@ _READS = ops.IDENTITIES | ops.RESOURCE_READS
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
 
 
+# What TensorFlow raises of a checkpoint; the last but one, of files that are
+# cut short, the last of shapes and dtypes that make no array.
+_UNREADABLE = (
+  tf1.errors.OpError,
+  ValueError,
+  RuntimeError,
+  IndexError,
+  TypeError,
+)
+
+
 def find_prefix(path: str) -> str:
   """Returns the prefix of the checkpoint that a user's path means.
 
@@ -38,41 +51,70 @@ def find_prefix(path: str) -> str:
     SourceError: there is none.
   """
   prefix = _SUFFIX.sub("", path)
+  what = f"read checkpoint '{path}'"
+  for file in (prefix, prefix + ".index", os.path.join(path, "checkpoint")):
+    refuse_special(file, what)
   # First: some file systems have no directories and call anything one.
   if tf1.gfile.Exists(prefix + ".index"):
     return prefix
   if tf1.gfile.IsDirectory(path):
-    latest = tf1.train.latest_checkpoint(path)
-    if latest is None:
-      raise SourceError(
-        f"read checkpoint '{path}'",
-        "the directory's `checkpoint` file names none",
-        "give the prefix of one",
-      )
-    return latest
+    return _latest(path)
   if tf1.gfile.Exists(prefix) and prefix == path:
     if os.path.basename(path) == "checkpoint":
       return find_prefix(os.path.dirname(path) or ".")
     return prefix  # a checkpoint of format V1 is one file of that name
   if tf1.gfile.Glob(prefix + "-?????-of-?????"):
     return prefix  # V1 in several shards
+  there = prefixes_in(os.path.dirname(prefix))
   raise SourceError(
     f"read checkpoint '{path}'",
     f"there is no '{prefix}.index'",
-    nearest(
-      prefix, _beside(prefix), "give the prefix that Saver.save returned"
-    ),
+    nearest(prefix, there, "give the prefix that Saver.save returned"),
   )
 
 
-def _beside(prefix: str) -> List[str]:
-  """Prefixes of the checkpoints in a prefix's directory, sorted."""
-  folder = os.path.dirname(prefix)
+def prefixes_in(folder: str) -> List[str]:
+  """Prefixes of the checkpoints whose files are in a directory, sorted."""
   if not tf1.gfile.IsDirectory(folder or "."):
     return []
   names = tf1.gfile.ListDirectory(folder or ".")
   ends = filter(_SUFFIX.search, names)
   return sorted({os.path.join(folder, _SUFFIX.sub("", n)) for n in ends})
+
+
+def _latest(folder: str) -> str:
+  """The latest checkpoint of a directory, by its `checkpoint` file.
+
+  That file names the checkpoint by a path which may be that of another
+  machine. Where nothing is named, the only checkpoint there is the one.
+  """
+  there = prefixes_in(folder)
+  try:
+    state = tf1.train.get_checkpoint_state(folder)
+  except tf1.errors.OpError as error:  # it is unsound
+    raise SourceError(
+      f"read checkpoint '{folder}'",
+      first_line(error),
+      _one_of(there),
+    ) from error
+  named = state.model_checkpoint_path if state is not None else ""
+  if named:
+    moved = os.path.join(folder, os.path.basename(named))
+    for prefix in (named, moved):
+      if prefix in there or tf1.gfile.Glob(prefix + "*"):
+        return find_prefix(prefix)
+  elif len(there) == 1:
+    return there[0]
+  fact = "it has no `checkpoint` file that names the latest"
+  if named:
+    fact = f"its `checkpoint` file names '{named}', which is not there"
+  raise SourceError(f"read checkpoint '{folder}'", fact, _one_of(there))
+
+
+def _one_of(prefixes: List[str]) -> str:
+  if not prefixes:
+    return "give the prefix that Saver.save returned"
+  return f"give the prefix of one, such as '{prefixes[-1]}'"
 
 
 class Checkpoint:
@@ -90,10 +132,12 @@ class Checkpoint:
     self._pattern = self.prefix
     if self._is_v1 and not tf1.gfile.Exists(self.prefix):
       self._pattern += "-?????-of-?????"
+    for file in tf1.gfile.Glob(self.prefix + ".data-?????-of-?????"):
+      refuse_special(file, f"read checkpoint '{self.prefix}'")
     try:
       self._reader = tf1.train.NewCheckpointReader(self._pattern)
       self.shapes = self._reader.get_variable_to_shape_map()
-    except (tf1.errors.OpError, ValueError, RuntimeError) as error:
+    except _UNREADABLE as error:
       raise self._unreadable(error) from error
 
   def __contains__(self, key: str) -> bool:
@@ -109,11 +153,17 @@ class Checkpoint:
       found: Dict[str, Set[str]] = {}
       if _OBJECTS in self:
         packed = self.read(_OBJECTS).item()
-        for node in ObjectGraph.FromString(packed).nodes:
+        for node in self._objects(packed).nodes:
           for saved in node.attributes:
             found.setdefault(saved.full_name, set()).add(saved.checkpoint_key)
       self._keys = {n: keys.pop() for n, keys in found.items() if len(keys) < 2}
     return self._keys.get(name)
+
+  def _objects(self, packed: bytes) -> ObjectGraph:
+    try:
+      return ObjectGraph.FromString(packed)
+    except (DecodeError, TypeError) as error:
+      raise self._unreadable(error, _OBJECTS) from error
 
   def read(self, key: str, slice_spec: str = "") -> np.ndarray:
     """Returns a tensor, or the slice of it that `slice_spec` names.
@@ -133,12 +183,7 @@ class Checkpoint:
       value = self._reader.get_tensor(key)
       # An array of bytes would lose the zeros at their end.
       return np.asarray(value, object if isinstance(value, bytes) else None)
-    except (
-      tf1.errors.OpError,
-      ValueError,
-      RuntimeError,
-      IndexError,  # a data file that is cut short
-    ) as error:
+    except _UNREADABLE as error:
       raise self._unreadable(error, key) from error
 
   def _is_large(self, key: str) -> bool:
@@ -208,7 +253,7 @@ class Values:
     self._held = dict(held or {})
     self._saved = saver_keys(graph, saver)
     self._shared = {
-      node.name: node.attr["shared_name"].s.decode()
+      node.name: node.attr["shared_name"].s.decode("utf-8", "replace")
       for node in graph
       if node.op == "VarHandleOp"
     }
@@ -323,4 +368,6 @@ def saver_keys(
 
 
 def _text(value: Any) -> str:
-  return value.decode() if isinstance(value, bytes) else str(value)
+  return (
+    value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+  )

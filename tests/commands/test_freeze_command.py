@@ -64,6 +64,16 @@ def assert_writes(capsys, path, case, *arguments):
   return result
 
 
+def test_likely_outputs_are_offered(capsys, case, prefix):
+  """Where none is named; what can't be read offers none."""
+  result = run(capsys, "--checkpoint=" + prefix)
+  assert_refused(
+    result, f"no output is named; pass --output_node={case.output}"
+  )
+  result = run(capsys, "--checkpoint=" + prefix + ".lost")
+  assert_refused(result, "pass --output_node=NAME")
+
+
 # What it writes.
 
 

@@ -14,11 +14,14 @@ import zoo
 from judges.counting import assert_linear
 from judges.exporting import assert_answers
 from judges.sampling import part
+from judges.transforming import model_of
 
 from bnexport import sources, text
+from bnexport.batchnorm.forms import find
 from bnexport.errors import Error, GraphError, SourceError
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
+from bnexport.exporting.mend import is_same
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.mending import mending
@@ -34,6 +37,13 @@ _NO_TRUTH = "refuse_trainable_saver_phase"
 _NAMES_LIE = {"decoy_swapped_scopes", "decoy_unused_moving_mean"}
 # Names tell nothing, or more than one thing, or there are no averages.
 _NAMES_ARE_SILENT = {
+  "anywhere_domain",
+  "anywhere_domain_none",
+  "anywhere_float_blend",
+  "anywhere_mode_variable",
+  "anywhere_not_frozen_yet",
+  "anywhere_raw_or_average",
+  "anywhere_task",
   "contrib_renorm_literal",
   "contrib_scale_only_unfused_literal",
   "decoy_crossed_names",
@@ -55,6 +65,9 @@ _NAMES_ARE_SILENT = {
 # Freezing pruned the updates: nothing but the checkpoint has their averages.
 _LOST = set(
   """
+  anywhere_delayed anywhere_domain anywhere_domain_none anywhere_float_blend
+  anywhere_mode_variable anywhere_not_frozen_yet anywhere_option
+  anywhere_pooling anywhere_raw_or_average anywhere_task
   contrib_activation_inside contrib_arg_scope_literal contrib_batch_weights
   contrib_dense_literal contrib_fused_literal contrib_nchw_literal
   contrib_neither_literal contrib_own_collection contrib_param_initializers
@@ -658,13 +671,68 @@ def test_repaired_graph_is_fine(cases, tmp_path, name):
   assert repair(case, False, False, path).is_unchanged
 
 
+@pytest.mark.parametrize(
+  "after, same",
+  [
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5, _note=1}", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}  z = Neg(y)", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.25}", False),
+    ("x = Placeholder()  y = Relu(x)", False),
+    ("w = Placeholder()  y = LeakyRelu(w) {alpha=0.5}", False),
+    (
+      "x = Placeholder()  a = Neg(x)  y = LeakyRelu(a) {alpha=0.5}",
+      False,
+    ),
+  ],
+)
+def test_unchanged_is_the_same_in_all_that_the_outputs_need(after, same):
+  before = model_of("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}")
+  assert is_same(before, model_of(after)) == same
+
+
 # Flags.
 
 
 def test_stated_phase(cases):
-  case = cases("refuse_ambiguous_flag")
-  export = repair(case, settings={"option": "false"})
-  assert _proof(export).holds
+  case = cases("anywhere_option")
+  assert case.set == {"option": "false"}
+  assert "option" not in repair(case).model.placeholders()
+  assert "option" in repair(case, settings={}).model.placeholders()
+
+
+def test_frozen_graph_that_is_to_be_frozen(cases):
+  """It has lost its averages, and repair finds them."""
+  case = cases("layers_fused_literal")
+  request = Request("graph_def", case.naive, case.prefix, (case.output,))
+  with pytest.raises(Error) as refused:
+    export_model(sources.open(request))
+  assert_refusal(refused, "frozen before", "run python -m bnexport.repair")
+  assert f"--checkpoint={case.prefix}" in str(refused.value)
+  model = sources.open(request)
+  names = tuple(norm.name for norm in find(model.graph, model.outputs))
+  assert export_model(model, Options(keep_batch_statistics=names)).keeps_batch
+
+
+def test_frozen_graph_that_is_right_is_frozen_again(cases):
+  case = cases("layers_fused_phase")
+  request = Request("graph_def", case.naive, None, (case.output,))
+  assert_answers(case, export_model(sources.open(request)))
+
+
+def test_graph_that_waits_for_an_update_is_not_fine(tmp_path):
+  graph = """
+    x = Placeholder() {shape=[?,2], dtype=float}
+    v = Const() {value=<float [2] 1>}   u = Assign(v, v) {T=float}
+    r = Identity(^u, x) {T=float}   y = Relu(r) {T=float}
+  """
+  path = str(tmp_path / "graph.pb")
+  with open(path, "wb") as f:
+    f.write(text.loads(graph).SerializeToString())
+  request = Request("frozen_graph", path, None, ("y",))
+  export = export_model(sources.open(request))
+  assert not export.is_unchanged
+  assert export.prove().repeats
 
 
 def test_large_graphs_take_linear_time():

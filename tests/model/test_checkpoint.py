@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding checkpoints, and the values of a graph's variables in them."""
 
+import os
+
 import numpy as np
 import pytest
 from judges.transforming import checkpoint
@@ -58,12 +60,35 @@ def test_any_file_of_a_checkpoint_means_it(saved, tmp_path, path):
   assert find_prefix(str(tmp_path / path)) == saved.prefix
 
 
-def test_directory_means_its_latest(saved, tmp_path):
-  with pytest.raises(SourceError, match="the directory's `checkpoint` file"):
-    find_prefix(str(tmp_path))
-  (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n')
+def test_directory_means_its_latest(tmp_path):
+  older = checkpoint(tmp_path, {"v": 1}, "older.ckpt").prefix
+  latest = checkpoint(tmp_path, {"v": 2}, "latest.ckpt").prefix
+  for named in (older, latest):
+    name = os.path.basename(named)
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
+    assert find_prefix(str(tmp_path)) == named
+    assert find_prefix(str(tmp_path / "checkpoint")) == named
+
+
+def test_directory_that_was_moved(saved, tmp_path):
+  state = tmp_path / "checkpoint"
+  state.write_text('model_checkpoint_path: "/data/runs/7/model.ckpt"\n')
   assert find_prefix(str(tmp_path)) == saved.prefix
-  assert find_prefix(str(tmp_path / "checkpoint")) == saved.prefix
+  state.write_text('model_checkpoint_path: "/data/runs/7/other.ckpt"\n')
+  with pytest.raises(SourceError) as refused:
+    find_prefix(str(tmp_path))
+  assert "names '/data/runs/7/other.ckpt', which is not" in str(refused.value)
+  assert f"such as '{saved.prefix}'" in str(refused.value)
+
+
+def test_directory_without_its_checkpoint_file(saved, tmp_path):
+  assert find_prefix(str(tmp_path)) == saved.prefix
+  checkpoint(tmp_path, {"v": 2}, "another.ckpt")
+  with pytest.raises(SourceError, match="no `checkpoint` file.*'.*model.ckpt'"):
+    find_prefix(str(tmp_path))
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(SourceError, match="give the prefix that Saver.save"):
+    find_prefix(str(tmp_path / "empty"))
 
 
 def test_missing_checkpoint_offers_what_is_near(saved, tmp_path):
@@ -154,6 +179,8 @@ def test_what_is_preferred_goes_before_all(saved):
   found = values(saved, held={"v": tensor_attr(np.float32([5, 6])).tensor})
   found.prefer("v", Saved("scope/h", ""))
   assert found["v"].tolist() == [3, 4]
+  found.prefer("v", Saved("v", ""))
+  assert found["v"].tolist() == [1, 2]
 
 
 def test_missing_values_are_refused(saved):

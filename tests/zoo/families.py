@@ -25,8 +25,12 @@ FAMILIES = (
   "networks",
   "networks_other",
   "quantized",
+  "tpu_programs",
+  "functions",
   "answers",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 

@@ -123,6 +123,14 @@ def pooling_phase(script):
   return tf.layers.dense(h, 3, name="logits")
 
 
+def option(script):
+  """Either side is clean, and they differ."""
+  x = script.input([None, 6, 6, 3])
+  logits = backbones.conv_net(x, _norm(script.training))
+  flag = script.value("option", True, False, tf.bool)
+  return tf.cond(flag, lambda: logits * 2.0, lambda: tf.square(logits))
+
+
 def task(script):
   """Heads by the name of a task; each has weights, a norm and dropout."""
   x = script.input([None, 5])
@@ -502,6 +510,7 @@ RECIPES = (
   recipe("anywhere_domain_none", domain_none, set={"normed": "true"}),
   recipe("anywhere_pooling", pooling, set={"pooling": "2"}),
   recipe("anywhere_pooling_phase", pooling_phase, set={"pool": "avg"}),
+  recipe("anywhere_option", option, set={"option": "false"}),
   recipe("anywhere_task", task, set={"task": "count"}),
   recipe("anywhere_about_data", about_data),
   recipe("anywhere_about_data_inside", about_data_outside),
