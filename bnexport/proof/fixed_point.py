@@ -289,7 +289,8 @@ class _Training:
     fed = {}
     for node in self._graph:
       name = node.name
-      if name in self._phases and name not in self._assigns:
+      is_fed = node.op in ops.PLACEHOLDERS | {"Const"}
+      if name in self._phases and is_fed:
         shape = static_shape(self._graph, TensorRef(name)) or ()
         fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
       elif name in feeds:
