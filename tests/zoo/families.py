@@ -19,6 +19,7 @@ FAMILIES = (
   "kept",
   "states",
   "weights",
+  "saved_averages",
   "pipelines",
   "towers",
   "networks",
