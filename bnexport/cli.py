@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from absl import app, flags
 
-from bnexport.errors import Error, SourceError
+from bnexport.errors import Error, SourceError, printable
 
 DONE = 0
 NOT_PROVEN = 2
@@ -316,6 +316,7 @@ def status_of(
       )
     )
   try:
+    _refuse_undecodable()
     return main()
   except Error as error:
     return fail(error)
@@ -331,19 +332,37 @@ def status_of(
     return _interrupted()
 
 
+def _refuse_undecodable() -> None:
+  """Raises SourceError where an argument is no text, such as a file's name."""
+  for name, value in flags.FLAGS.flag_values_dict().items():
+    for part in value if isinstance(value, list) else [value]:
+      try:
+        str(part).encode()
+      except UnicodeEncodeError:
+        raise SourceError(
+          f"use --{name}={part}",
+          "it is not written in UTF-8, and TensorFlow opens no such files",
+          "rename the file",
+        ) from None
+
+
 def fail(error: Error) -> int:
-  sys.stderr.write(f"bnexport: {' '.join(str(error).split())}\n")
+  _tell(" ".join(str(error).split()))
   return REFUSED
 
 
 def progress(text: str) -> None:
   """Says on stderr what is being done."""
-  sys.stderr.write(f"bnexport: {text}\n")
+  _tell(text)
   sys.stderr.flush()
 
 
 def warn(text: str) -> None:
-  sys.stderr.write(f"bnexport: warning: {text}\n")
+  _tell(f"warning: {text}")
+
+
+def _tell(text: str) -> None:
+  sys.stderr.write(f"bnexport: {printable(text)}\n")
 
 
 def settings() -> Dict[str, str]:

@@ -134,10 +134,14 @@ def _validate(feeds, stated):
   model, graph_def, is_guessed = _opened()
   if _ASKED.value:
     verdicts.refuse_variables(model)
-  reference = _reference(model, stated)
+  reference = _reference(model, stated, is_guessed)
   settings, notes = opening.settings_of(
     model, stated, {} if reference is None else reference.decided
   )
+  if reference is not None:
+    model.outputs = tuple(
+      ref for ref in model.outputs if str(ref) not in reference.lost
+    )
   cli.progress("importing it again")
   try:
     runner = opening.imported(model, graph_def, settings)
@@ -174,7 +178,7 @@ def _served():
   return {"tags": tuple(cli.TAGS.value), "signature": cli.SIGNATURE.value}
 
 
-def _reference(model, stated):
+def _reference(model, stated, is_guessed):
   """What the flags name to compare with, or None."""
   from bnexport import sources
   from bnexport.model.checkpoint import find_prefix
@@ -200,6 +204,7 @@ def _reference(model, stated):
     cli.inputs() or model.placeholders(),
     cli.ALLOW_UNSAFE_OPS.value,
     cli.progress,
+    is_guessed,
   )
 
 

@@ -22,6 +22,7 @@ from bnexport.analysis.randomness import (
   SELECTS,
   STEPS,
   SUMS,
+  SYMMETRIC,
   UNIFORMS,
   Randomness,
   sides_of,
@@ -31,14 +32,24 @@ from bnexport.graph.nodes import constant_value, static_shape, uniform_value
 from bnexport.graph.origins import VIEWS
 from bnexport.tf1 import tf1
 
+_PARTED = frozenset(("StridedSlice", "Unpack", "Split"))
 _HANDED_ON = VIEWS | ops.ENTERS | ops.RESOURCE_READS
 _COMPUTED = arithmetic.select(
   "Abs AddN DivNoNan Equal Exp FloorDiv FloorMod Inv Less LessEqual Greater "
   "GreaterEqual Ceil Floor Log Maximum Minimum NotEqual Pow Reciprocal Round "
-  "Rsqrt Sigmoid Sqrt Square StridedSlice ConcatV2 Pack"
+  "Rsqrt Sigmoid Sqrt Square ConcatV2 Pack"
 )
+_BILINEAR = frozenset(("BatchMatMul", "BatchMatMulV2", "MatMul"))
+# f(-x) = -f(x), and f(-x) = f(x)
+_ODD_OPS = frozenset(
+  ("Asinh", "Atan", "Sign", "Sin", "Sinh", "Softsign", "Tanh")
+)
+_EVEN_OPS = frozenset(("Abs", "Cos", "Cosh", "Square"))
+_EVEN, _ODD = 0, 1
 # Constants and variables of more elements are no parameters of a distribution.
 _LARGEST = 4096
+# A vector of open size has so many rates.
+_ITEMS = 64
 # A distribution has no longer formula.
 _DEEPEST = 60
 # What a step of a number that is uniform between a and a + 1 gives, less a.
@@ -105,8 +116,10 @@ class Expectation:
   def _find(self, ref):
     node = self._graph.node(ref.node)
     refs = self._graph.data_inputs(ref.node)
-    if ref.index:
-      return self.of(refs[0]) if node.op in ops.SWITCHES else None
+    if ref.index and node.op not in ops.SWITCHES | _PARTED:
+      return None
+    if node.op in _PARTED:
+      return self._parted(node, refs, ref.index)
     leaf = self._leaf(node)
     if leaf is not None:
       return Number(leaf, 0)
@@ -120,7 +133,10 @@ class Expectation:
       return rule(self, node, refs)
     if node.op in ops.SWITCHES or node.op in _HANDED_ON:
       return self._handed_on(node, refs)
-    return self._computed(node, refs)
+    found = self._computed(node, refs)
+    if found is None and is_odd(self._graph, self._randomness, ref):
+      return Number(np.float64(0), self._randomness.draws(ref))
+    return found
 
   def _is_drawn(self, ref):
     found = self.of(ref)
@@ -132,7 +148,7 @@ class Expectation:
       value = constant_value(self._graph, TensorRef(node.name), _LARGEST)
       if value is None or value.dtype.kind not in "fiub":
         return None
-      uniform = uniform_value(value)
+      uniform = uniform_value(value) if value.size > 1 else None
       return np.float64(value if uniform is None else uniform)
     if node.op in ops.VARIABLES and self._values is not None:
       shape = static_shape(self._graph, TensorRef(node.name)) or ()
@@ -155,9 +171,10 @@ class Expectation:
     random = np.random.RandomState(
       [self._trial, *bytearray(node.name.encode())]
     )
+    shape = [_ITEMS if size < 0 else size for size in shape]
     if dtype.is_integer:
-      return np.float64(random.randint(1, 9, [max(s, 1) for s in shape]))
-    return random.uniform(0.15, 0.85, [max(s, 1) for s in shape])
+      return np.float64(random.randint(1, 9, shape))
+    return random.uniform(0.15, 0.85, shape)
 
   def _operands(self, refs):
     found = [self.of(ref) for ref in refs]
@@ -174,6 +191,21 @@ class Expectation:
   def _filled(self, node, refs):
     found = self.of(refs[1 if node.op == "Fill" else 0])
     return found if found is not None and np.size(found.value) == 1 else None
+
+  def _parted(self, node, refs, index):
+    """One part of a vector, such as of one rate for each layer."""
+    found = self.of(refs[1 if node.op == "Split" else 0])
+    if found is None or np.size(found.value) == 1:
+      return found
+    vectors = [constant_value(self._graph, ref) for ref in refs[1:]]
+    if node.op == "Unpack":
+      value = np.take(found.value, index, node.attr["axis"].i)
+    elif node.op != "StridedSlice" or any(v is None for v in vectors):
+      return None
+    else:
+      operands = [found, *(Number(v, 0) for v in vectors)]
+      value = _computed(node, operands)
+    return None if value is None else Number(value, found.draws)
 
   def _like(self, node, refs):
     return Number(np.float64(LIKES[node.op]), 0)
@@ -288,6 +320,49 @@ class Expectation:
 
 # What a step of a number that is uniform between a and a + 1 gives, less a.
 ROUNDED = {"Floor": 0.0, "Round": 0.5, "Ceil": 1.0}
+
+
+def is_odd(graph, randomness, ref):
+  """Whether a tensor changes its sign with one of its normal numbers.
+
+  Then its mean is 0.
+  """
+  names = randomness.sources(randomness.draws(ref))
+  return any(
+    graph.op(name) in SYMMETRIC
+    and _parity(graph, randomness, ref, name, 0) == _ODD
+    for name in names
+  )
+
+
+def _is_zero(graph, ref):
+  value = constant_value(graph, ref, _LARGEST)
+  return value is not None and not value.any()
+
+
+def _parity(graph, randomness, ref, source, depth):
+  """Whether a tensor is odd or even in what a random op draws, or None."""
+  if ref.node == source:
+    return _ODD
+  if source not in randomness.sources(randomness.draws(ref)):
+    return _EVEN
+  if depth > _DEEPEST:
+    return None
+  op, refs = graph.op(ref.node), graph.data_inputs(ref.node)
+  if op in _BILINEAR and not all(map(randomness.draws, refs)):
+    return None  # weights make a code of it
+  if op in SUMS:
+    refs = [r for r in refs if not _is_zero(graph, r)]
+  found = [_parity(graph, randomness, r, source, depth + 1) for r in refs]
+  if None in found:
+    return None
+  if op in PRODUCTS | _BILINEAR:
+    return sum(found) % 2
+  if op in SUMS and len(set(found)) == 1:
+    return found[0]
+  if op in _HANDED_ON | _ODD_OPS:
+    return found[0]
+  return _EVEN if op in _EVEN_OPS or _ODD not in found else None
 
 
 def _computed(node, numbers):

@@ -223,8 +223,9 @@ class _Norms:
 
   def _pick(self, averages):
     """The one variable among averages of the same statistic, or None."""
-    variables = self._averages.variables(averages)
-    return variables[0] if len(variables) == 1 else None
+    stored = self._averages.stored(averages)
+    is_told = len(stored) == 1 and stored[0].is_whole
+    return stored[0].variable if is_told else None
 
   # The two sides of a conditional.
 

@@ -8,10 +8,12 @@ import re
 from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import Graph
 from bnexport.graph.tensors import array_of
+from bnexport.model.paths import refuse_special
 from bnexport.model.savers import (
   Saved,
   ScopeMap,
@@ -30,6 +32,17 @@ _LARGE = 1 << 20
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
 
 
+# What TensorFlow raises of a checkpoint; the last but one, of files that are
+# cut short, the last of shapes and dtypes that make no array.
+_UNREADABLE = (
+  tf1.errors.OpError,
+  ValueError,
+  RuntimeError,
+  IndexError,
+  TypeError,
+)
+
+
 def find_prefix(path: str) -> str:
   """Returns the prefix of the checkpoint that a user's path means.
 
@@ -41,6 +54,9 @@ def find_prefix(path: str) -> str:
     SourceError: there is none.
   """
   prefix = _SUFFIX.sub("", path)
+  what = f"read checkpoint '{path}'"
+  for file in (prefix, prefix + ".index", os.path.join(path, "checkpoint")):
+    refuse_special(file, what)
   # First: some file systems have no directories and call anything one.
   if tf1.gfile.Exists(prefix + ".index"):
     return prefix
@@ -121,10 +137,12 @@ class Checkpoint:
     self._pattern = self.prefix
     if self._is_v1 and not tf1.gfile.Exists(self.prefix):
       self._pattern += "-?????-of-?????"
+    for file in tf1.gfile.Glob(self.prefix + ".data-?????-of-?????"):
+      refuse_special(file, f"read checkpoint '{self.prefix}'")
     try:
       self._reader = tf1.train.NewCheckpointReader(self._pattern)
       self.shapes = self._reader.get_variable_to_shape_map()
-    except (tf1.errors.OpError, ValueError, RuntimeError) as error:
+    except _UNREADABLE as error:
       raise self._unreadable(error) from error
 
   def __contains__(self, key: str) -> bool:
@@ -140,11 +158,17 @@ class Checkpoint:
       found: Dict[str, Set[str]] = {}
       if _OBJECTS in self:
         packed = self.read(_OBJECTS).item()
-        for node in ObjectGraph.FromString(packed).nodes:
+        for node in self._objects(packed).nodes:
           for saved in node.attributes:
             found.setdefault(saved.full_name, set()).add(saved.checkpoint_key)
       self._keys = {n: keys.pop() for n, keys in found.items() if len(keys) < 2}
     return self._keys.get(name)
+
+  def _objects(self, packed: bytes) -> ObjectGraph:
+    try:
+      return ObjectGraph.FromString(packed)
+    except (DecodeError, TypeError) as error:
+      raise self._unreadable(error, _OBJECTS) from error
 
   def read(self, key: str, slice_spec: str = "") -> np.ndarray:
     """Returns a tensor, or the slice of it that `slice_spec` names.
@@ -164,12 +188,7 @@ class Checkpoint:
       value = self._reader.get_tensor(key)
       # An array of bytes would lose the zeros at their end.
       return np.asarray(value, object if isinstance(value, bytes) else None)
-    except (
-      tf1.errors.OpError,
-      ValueError,
-      RuntimeError,
-      IndexError,  # a data file that is cut short
-    ) as error:
+    except _UNREADABLE as error:
       raise self._unreadable(error, key) from error
 
   def _is_large(self, key: str) -> bool:
@@ -237,7 +256,7 @@ class Values:
     self._saved = saver_keys(graph, saver)
     self._restored = restored_keys(graph)
     self._shared = {
-      node.name: node.attr["shared_name"].s.decode()
+      node.name: node.attr["shared_name"].s.decode("utf-8", "replace")
       for node in graph
       if node.op == "VarHandleOp"
     }

@@ -64,7 +64,9 @@ def saver_keys(
 
 
 def _text(value: object) -> str:
-  return value.decode() if isinstance(value, bytes) else str(value)
+  return (
+    value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+  )
 
 
 def restored_keys(graph: Graph) -> Dict[str, List[Saved]]:

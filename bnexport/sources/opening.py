@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Optional
 
@@ -148,9 +149,9 @@ def _recognise_path(path, prefix):
     return Request("meta_graph", found + ".meta", prefix or found)
   if not path.endswith(".meta"):
     return Request("graph_def", path, prefix)
-  beside = path[: -len(".meta")]
-  if prefix is None and is_checkpoint(beside):
-    prefix = beside
+  if prefix is None:
+    with contextlib.suppress(SourceError):  # there is the graph alone
+      prefix = find_prefix(path[: -len(".meta")])
   return Request("meta_graph", path, prefix)
 
 

@@ -217,7 +217,7 @@ def test_two_averages_of_one_statistic():
   averages = averages_of(KEEP_MEAN + shadow + update)
   assert variables_of(averages, "m") == ["mm", "shadow"]
   renamed = (KEEP_MEAN + shadow + update).replace("shadow", "moving_mean")
-  assert variables_of(averages_of(renamed), "m") == ["moving_mean"]
+  assert variables_of(averages_of(renamed), "m") == ["mm", "moving_mean"]
 
 
 @pytest.mark.parametrize("n", [2, 3, 8, 200])

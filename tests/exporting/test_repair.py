@@ -14,12 +14,14 @@ import zoo
 from judges.counting import assert_linear
 from judges.exporting import assert_answers
 from judges.sampling import part
+from judges.transforming import model_of
 
 from bnexport import sources, text
 from bnexport.batchnorm.forms import find
 from bnexport.errors import Error, GraphError, SourceError
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
+from bnexport.exporting.mend import is_same
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.mending import mending
@@ -683,6 +685,26 @@ def test_repaired_graph_is_fine(cases, tmp_path, name):
   with open(path, "wb") as f:
     f.write(once.to_graph_def().SerializeToString())
   assert repair(case, False, False, path).is_unchanged
+
+
+@pytest.mark.parametrize(
+  "after, same",
+  [
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5, _note=1}", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}  z = Neg(y)", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.25}", False),
+    ("x = Placeholder()  y = Relu(x)", False),
+    ("w = Placeholder()  y = LeakyRelu(w) {alpha=0.5}", False),
+    (
+      "x = Placeholder()  a = Neg(x)  y = LeakyRelu(a) {alpha=0.5}",
+      False,
+    ),
+  ],
+)
+def test_unchanged_is_the_same_in_all_that_the_outputs_need(after, same):
+  before = model_of("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}")
+  assert is_same(before, model_of(after)) == same
 
 
 # Flags.

@@ -92,6 +92,20 @@ def returns_nothing(nodes, function):
   function.ret.clear()
 
 
+def body_reads(said):
+  def edit(nodes, function):
+    function.node_def[0].input[0] = said
+
+  return edit
+
+
+def returns(said):
+  def edit(nodes, function):
+    function.ret["b"] = said
+
+  return edit
+
+
 def body_node_of_no_name(nodes, function):
   function.node_def[0].name = ""
 
@@ -135,6 +149,11 @@ def deep(nodes, function):
     (returns_nothing, "does not say what its 'b' is"),
     (body_node_of_no_name, "function 'double' has a node ''"),
     (deep, "too deep"),
+    (body_reads("gone"), "reads 'gone', which is not in it"),
+    (body_reads("s:nothing:0"), "reads 's:nothing:0', which is not in it"),
+    (body_reads("^gone"), "reads '^gone', which is not in it"),
+    (returns("s"), "returns 's', which is not in it"),
+    (set_attr("m", "_class", list={"s": [b"\xff"]}), "not written in UTF-8"),
   ],
 )
 def test_what_later_code_relies_on_is_checked(edit, words):

@@ -183,6 +183,8 @@ def test_what_is_preferred_goes_before_all(saved):
   found = values(saved, held={"v": tensor_attr(np.float32([5, 6])).tensor})
   found.prefer("v", Saved("scope/h", ""))
   assert found["v"].tolist() == [3, 4]
+  found.prefer("v", Saved("v", ""))
+  assert found["v"].tolist() == [1, 2]
 
 
 def test_missing_values_are_refused(saved):

@@ -15,6 +15,7 @@ FAMILIES = (
   "loops",
   "keras_norms",
   "dropouts",
+  "noises",
   "decoys",
   "kept",
   "states",
@@ -27,6 +28,8 @@ FAMILIES = (
   "quantized",
   "answers",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 

@@ -22,7 +22,7 @@ from bnexport.analysis.randomness import (
   sides_of,
 )
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import constant, type_attr
+from bnexport.graph.nodes import constant, static_shape, type_attr
 from bnexport.graph.origins import VIEWS
 from bnexport.model import Model
 from bnexport.text import Emitter
@@ -141,9 +141,11 @@ class Means:
   def _find(self, ref, keeps_shape):
     node = self._graph.node(ref.node)
     refs = self._graph.data_inputs(ref.node)
-    value = self.number(ref)
+    value, shape = self.number(ref), static_shape(self._graph, ref)
     if value is not None and not keeps_shape:
       return self.constant(ref, value)
+    if value is not None and shape is not None and -1 not in shape:
+      return self.constant(ref, np.full(shape, value))
     if ref.index:
       return None
     if node.op in MEANS:
