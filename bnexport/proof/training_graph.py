@@ -197,14 +197,17 @@ class TrainingGraph(Run):
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
         frame = contexts.frame(ref.node)
-        if frame and stored.is_whole:
+        # What a run leaves out can't be asked for its shape, nor what it
+        # computes repeatedly.
+        is_inside = contexts.is_inside(ref)
+        if is_inside and stored.is_whole:
           self._carry_average(original, contexts, ref, stored.variable)
           continue
         value = stored.variable
         if not stored.is_whole:
           values = StoredValues(graph, contexts, original.signatures)
           value = values.emit(stored, f"{ref.node}/fed", frame)
-        if frame:
+        if is_inside:
           self._use_value(original, ref, value)
         else:
           self._statistics[ref] = value
