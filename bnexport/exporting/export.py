@@ -39,10 +39,14 @@ from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.remove_neutral_arithmetic import (
+  RemoveNeutralArithmetic,
+)
 from bnexport.transforms.inference import freeze_in_session
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.leave_loops import LeaveLoops
 from bnexport.transforms.inference.read_variables import ReadVariables
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
@@ -52,12 +56,14 @@ from bnexport.transforms.inference.use_moving_averages import (
   UseMovingAverages,
   use_swapped,
 )
+from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 from bnexport.transforms.layout.convert_layout import ConvertLayout
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.table import apply_specs
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
@@ -266,7 +272,16 @@ def _open_for_export(model, options):
       "mend",
       set_aside(model.graph, model.signatures, model.outputs, model.inputs),
     )
-  _run(model, [ReplaceInputs(), InlineFunctions()])
+  _run(
+    model,
+    [
+      ReplaceInputs(),
+      InlineFunctions(),
+      SeparateLoops(),
+      UseOneReplica(),
+      LeaveLoops(),
+    ],
+  )
   if is_code:
     return
   refuse_mutable(
@@ -439,6 +454,9 @@ def _finish(model, options, reference, progress):
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
     unfolded = model.graph.clone()
+    if model.decisions.stored:
+      # A statistic of the batch over the stored one is 1 now.
+      _run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
     _run(model, [FoldBatchNorms()])
   if options.transforms:
     apply_specs(model, options.transforms, progress)

@@ -11,6 +11,7 @@ from bnexport.model.changes import changes_by
 from bnexport.transforms.inference.inline_functions import InlineFunctions
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.repair.restore_updates import RestoreUpdates
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 
@@ -33,7 +34,12 @@ def mend(model, keep):
   told += changes_by("mend", _unknown(model))
   # What follows looks into functions; that they are inlined mends nothing.
   InlineFunctions().apply(model)
-  for transform in (ThawVariables(), StateShapes(), RestoreUpdates(keep)):
+  for transform in (
+    SeparateLoops(),
+    ThawVariables(),
+    StateShapes(),
+    RestoreUpdates(keep),
+  ):
     told += _done(transform, model)
   model.history = told
   return bool(told)

@@ -388,7 +388,8 @@ def row_counts(*graphs):
   """Numbers of rows to try, likely ones first.
 
   Where a batch is cut into groups or has a fixed size, a constant of the graph
-  says so: the first sizes of a Reshape, or those of another placeholder.
+  says so: the first sizes of a Reshape, or those of another placeholder or of
+  what a loop collects.
 
   Args:
     *graphs: Graphs that the rows are for, or None.
@@ -401,5 +402,7 @@ def row_counts(*graphs):
     elif node.op == "Reshape":
       shape = constant_value(graph, graph.data_inputs(node.name)[1])
       sizes = [] if shape is None or shape.ndim != 1 else list(shape[:2])
+    elif node.op == "TensorArrayV3":
+      sizes = [d.size for d in node.attr["element_shape"].shape.dim][:1]
     found += [int(size) for size in sizes if 1 < size <= _MOST_ROWS]
   return list(dict.fromkeys(found))[:_MOST_TRIED]

@@ -138,7 +138,9 @@ class TrainingGraph(Run):
       )
 
   def tracked(self, graph):
-    known = self._averages_kept | set(self._stored.values())
+    known = self._averages_kept | {
+      stored.variable for stored in self._stored.values()
+    }
     found = tracking.tracked(self._original.graph, graph, known)
     for ref in list(found.tensors):
       if any(in_scope(ref.node, scope) for scope in self._keep):
@@ -196,15 +198,13 @@ class TrainingGraph(Run):
       for ref, stored in self._stored.items():
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
-        frame = contexts.frame(ref.node)
-        # What a run leaves out can't be asked for its shape, nor what it
-        # computes repeatedly.
         is_inside = contexts.is_inside(ref)
         if is_inside and stored.is_whole:
           self._carry_average(original, contexts, ref, stored.variable)
           continue
         value = stored.variable
         if not stored.is_whole:
+          frame = contexts.frame(ref.node)
           values = StoredValues(graph, contexts, original.signatures)
           value = values.emit(stored, f"{ref.node}/fed", frame)
         if is_inside:
@@ -241,9 +241,10 @@ class TrainingGraph(Run):
         self._session.run(list(original.initializers))
 
   def _carry_average(self, original, contexts, ref, variable):
-    """Puts a stored average in the place of a statistic inside a loop.
+    """Puts a stored average in the place of a statistic in a loop or branch.
 
-    Nothing can be fed there; the shape is the statistic's own.
+    Nothing can be fed there, or not in every run; the shape is the statistic's
+    own.
     """
     graph = original.graph
     dtype = _dtype(original, ref)

@@ -12,6 +12,7 @@ from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED, BatchNorm
 from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.frames import shared_frames
 from bnexport.graph.nodes import static_shape
 from bnexport.proof import comparison, feeding
 from bnexport.proof.comparison import Comparison
@@ -187,6 +188,17 @@ def _open(running):
 # What is fed.
 
 
+def _refuse_joined_loops(model):
+  """Refuses what TensorFlow runs on no input: loops of one name."""
+  for (first, *_), (second, *_), *_ in shared_frames(model.graph):
+    raise ComparisonError(
+      f"run '{model.origin}'",
+      f"no input can run it: the loops that '{first}' and '{second}' enter "
+      "have frames of one name",
+      "make the frames different with repair",
+    )
+
+
 def _batches(proof, model, runner, feeds, samples):
   """Feeds, each a dict of arrays by input name: the user's, or made up."""
   proof.is_made_up = feeds is None
@@ -198,6 +210,7 @@ def _batches(proof, model, runner, feeds, samples):
 
 def _made_up(model, runner, rows):
   """Feeds that the graph runs on."""
+  _refuse_joined_loops(model)
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
   tried = feeding.made_up_feeds(

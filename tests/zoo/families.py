@@ -26,6 +26,8 @@ FAMILIES = (
   "networks",
   "networks_other",
   "quantized",
+  "tpu_programs",
+  "functions",
   "answers",
   "refused",
   "inverted_averages",

@@ -48,11 +48,14 @@ def find_among(graph, order, dependence):
     order: names of nodes, inputs first.
     dependence: a Dependence that covers them.
   """
-  members, found = set(order), []
+  members, found, without_x = set(order), [], set()
   for name in order:
     form = _BY_OP.get(graph.op(name))
     match = form and form.match(graph, graph.node(name), dependence, members)
-    if match is not None:
+    # What is folded into weights may take the stddev of one norm repeatedly.
+    if match is not None and match not in without_x:
+      if match.x is None:
+        without_x.add(match)
       found.append(
         BatchNorm(form, name, *match, *_provenance(graph, dependence, match))
       )
