@@ -55,7 +55,10 @@ from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
-from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_moving_averages import (
+  UseMovingAverages,
+  use_swapped,
+)
 from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
@@ -81,6 +84,7 @@ class Options:
   keep_batch_statistics: Tuple[str, ...] = ()
   keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
+  average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
@@ -296,8 +300,12 @@ def _open_for_export(model, options):
     "found",
   )
   keep_initializers(model, options.initializers)
-  if options.moving_averages:
-    _run(model, [UseMovingAverages()])
+  if options.moving_averages or options.average_name:
+    _run(model, [UseMovingAverages(options.average_name)])
+  else:
+    told = use_swapped(model)
+    model.history += changes_by(UseMovingAverages.name, told)
+    model.warnings += map(Doubt, told)
 
 
 def drop_placement(graph):

@@ -33,6 +33,13 @@ from bnexport.tf1 import tf1
 
 # The checkpoint lacks their averages, which naive.pb holds; y is no truth.
 _NO_TRUTH = "refuse_trainable_saver_phase"
+# The weights were frozen, and their averages, which the Saver puts in their
+# place, are the truth.
+_WEIGHTS_FROZEN = {
+  "averages_swapped",
+  "averages_swapped_by_hand",
+  "averages_swapped_resource",
+}
 # Without the updates only names are left, and here they lie.
 _NAMES_LIE = {"decoy_swapped_scopes", "decoy_unused_moving_mean"}
 # Names tell nothing, or more than one thing, or there are no averages.
@@ -44,6 +51,10 @@ _NAMES_ARE_SILENT = {
   "anywhere_not_frozen_yet",
   "anywhere_raw_or_average",
   "anywhere_task",
+  "averages_by_hand",
+  "averages_from_a_step_on",
+  "averages_running_mean",
+  "averages_target_and_average",
   "contrib_renorm_literal",
   "contrib_scale_only_unfused_literal",
   "decoy_crossed_names",
@@ -67,7 +78,11 @@ _LOST = set(
   """
   anywhere_delayed anywhere_domain anywhere_domain_none anywhere_float_blend
   anywhere_mode_variable anywhere_not_frozen_yet anywhere_option
-  anywhere_pooling anywhere_raw_or_average anywhere_task
+  anywhere_pooling anywhere_raw_or_average anywhere_task averages_by_hand
+  averages_copied_network averages_counted averages_crossed_elsewhere
+  averages_from_a_step_on averages_not_swapped averages_online_network
+  averages_running_mean averages_target_and_average averages_teacher
+  averages_to_restore averages_two_decays averages_two_decays_other
   contrib_activation_inside contrib_arg_scope_literal contrib_batch_weights
   contrib_dense_literal contrib_fused_literal contrib_nchw_literal
   contrib_neither_literal contrib_own_collection contrib_param_initializers
@@ -131,7 +146,7 @@ def _has_naive(name):
 
 _NAIVE = [name for name in zoo.names() if _has_naive(name)]
 _REFUSED = {n for n in _NAIVE if n.startswith("refuse_")} - {_NO_TRUTH}
-_RIGHT = set(_NAIVE) - _REFUSED - {_NO_TRUTH}
+_RIGHT = set(_NAIVE) - _REFUSED - {_NO_TRUTH} - _WEIGHTS_FROZEN
 _PROVEN = part(_RIGHT, 2, 3)
 
 
@@ -161,6 +176,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
     settings={key: str(value) for key, value in case.set.items()},
     keep_batch_statistics=tuple(case.keep_scopes),
     moving_averages=case.ema,
+    average_name=case.average,
     data_format="NHWC" if case.no_run_115 else None,
   )
   asked.update(options)
