@@ -20,6 +20,7 @@ FAMILIES = (
   "kept",
   "states",
   "weights",
+  "saved_averages",
   "pipelines",
   "towers",
   "networks",
