@@ -77,7 +77,13 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   flags = request.flags
   model = Model(
     graph=graph,
-    values=Values(contents.checkpoint, graph, contents.held, contents.saver),
+    values=Values(
+      contents.checkpoint,
+      graph,
+      contents.held,
+      contents.saver,
+      request.scope_map,
+    ),
     inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
     outputs=find_tensors(
       graph, contents.signatures, contents.outputs, flags[0]

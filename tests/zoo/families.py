@@ -21,6 +21,7 @@ FAMILIES = (
   "kept",
   "states",
   "weights",
+  "saved_averages",
   "pipelines",
   "towers",
   "networks",
