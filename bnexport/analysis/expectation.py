@@ -28,8 +28,9 @@ from bnexport.analysis.randomness import (
   Randomness,
   sides_of,
 )
+from bnexport.analysis.trial_values import trial_value
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value, static_shape, uniform_value
+from bnexport.graph.nodes import constant_value, static_shape
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.tf1 import tf1
 
@@ -40,12 +41,8 @@ _COMPUTED = arithmetic.select(
   "GreaterEqual Ceil Floor Log Maximum Minimum NotEqual Pow Reciprocal Round "
   "Rsqrt Sigmoid Sqrt Square ConcatV2 Pack"
 )
-# Constants and variables of more elements are no parameters of a distribution.
-_LARGEST = 4096
 # From so many whole numbers a choice is drawn.
 _MOST_WHOLE = 64
-# A vector of open size has so many rates.
-_ITEMS = 64
 # A distribution has no longer formula.
 _DEEPEST = 60
 # What a step of a number that is uniform between a and a + 1 gives, less a.
@@ -124,7 +121,9 @@ class Expectation:
       return None
     if node.op in _PARTED:
       return self._parted(node, refs, ref.index)
-    leaf = self._leaf(node)
+    leaf = trial_value(
+      self._graph, self._randomness, node, self._trial, self._values
+    )
     if leaf is not None:
       return Number(leaf, 0)
     if node.op in MEANS:
@@ -146,40 +145,6 @@ class Expectation:
   def _is_drawn(self, ref):
     found = self.of(ref)
     return found is not None and found.draws != 0
-
-  def _leaf(self, node):
-    """Value of what nothing computes, or None."""
-    if node.op == "Const":
-      value = constant_value(self._graph, TensorRef(node.name), _LARGEST)
-      if value is None or value.dtype.kind not in "fiub":
-        return None
-      uniform = uniform_value(value) if value.size > 1 else None
-      return np.float64(value if uniform is None else uniform)
-    if node.op in ops.VARIABLES and self._values is not None:
-      shape = static_shape(self._graph, TensorRef(node.name)) or ()
-      if node.name not in self._values or np.prod(shape) > _LARGEST:
-        return None
-      return np.float64(self._values[node.name])
-    if node.op in ops.VARIABLES or node.op in ops.PLACEHOLDERS:
-      return self._tried(node)
-    return None
-
-  def _tried(self, node):
-    ref = TensorRef(node.name)
-    dtype = tf1.as_dtype(node.attr["dtype"].type)
-    shape = static_shape(self._graph, ref) or ()
-    if self._randomness.is_data(ref) or np.prod(shape) > _LARGEST:
-      return None
-    if not dtype.is_floating and not dtype.is_integer:
-      return None
-    # No two of them have the same, so that what cancels is the same.
-    random = np.random.RandomState(
-      [self._trial, *bytearray(node.name.encode())]
-    )
-    shape = [_ITEMS if size < 0 else size for size in shape]
-    if dtype.is_integer:
-      return np.float64(random.randint(1, 9, shape))
-    return random.uniform(0.15, 0.85, shape)
 
   def _operands(self, refs):
     found = [self.of(ref) for ref in refs]
@@ -234,6 +199,8 @@ class Expectation:
     found = [self._beside({source: value}).of(ref) for value in values]
     if any(one is None or one.draws for one in found):
       return None
+    if any(np.size(one.value) > 1 for one in found):
+      return None  # one number decides many elements: a place, or an order
     mean = np.mean([one.value for one in found], axis=0)
     return Number(mean, self._randomness.draws(source))
 
@@ -349,6 +316,15 @@ class Expectation:
       return None
     return source, low.value, high.value
 
+  def _draws_each(self, source, limits):
+    """Whether a number is drawn for each limit, as far as shapes are known.
+
+    One for all of them tells a place, such as where a mask ends.
+    """
+    shape = static_shape(self._graph, source)
+    wide = [size for size in np.shape(limits) if size > 1]
+    return shape is None or wide == list(shape[-1:])
+
   def _step(self, node, refs):
     """The expectation of a step of one uniform number."""
     drawn = [ref for ref in refs if self._is_drawn(ref)]
@@ -363,6 +339,8 @@ class Expectation:
       return Number(np.minimum(low, high) + ROUNDED[node.op], bits)
     other = self.of(refs[1 if drawn[0] == refs[0] else 0])
     if other is None or not np.all(high != low):
+      return None
+    if np.size(other.value) > 1 and not self._draws_each(source, other.value):
       return None
     below = (other.value - low) / (high - low)
     below = np.clip(np.where(high > low, below, 1 - below), 0, 1)

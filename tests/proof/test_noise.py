@@ -4,9 +4,12 @@
 import numpy as np
 import pytest
 from judges.exporting import export
+from judges.opening import trained
 from judges.transforming import answers, model_of
 
 from bnexport.errors import ComparisonError
+from bnexport.exporting.export import Options
+from bnexport.exporting.export import export as export_model
 from bnexport.graph import TensorRef
 from bnexport.proof import noise
 
@@ -134,3 +137,14 @@ def test_wrong_mean_in_an_export_differs(cases, name):
           changed += 1
   assert changed
   assert exported.prove().verdict == "DIFFERS"
+
+
+def test_random_answer_is_not_proven_and_named(cases):
+  case = cases("noise_unscaled")
+  model = trained(case.prefix, [case.output], [])
+  exported = export_model(model, Options(keep_random=("ToFloat",)))
+  proof = exported.prove()
+  assert proof.verdict == "NOT PROVEN"
+  assert proof.missing == "the graph draws random numbers"
+  named = [w.node for w in exported.model.warnings if "draws random" in w]
+  assert named == ["random_uniform/RandomUniform"]

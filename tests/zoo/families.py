@@ -16,6 +16,7 @@ FAMILIES = (
   "keras_norms",
   "dropouts",
   "noises",
+  "noises_other",
   "decoys",
   "kept",
   "states",
