@@ -16,32 +16,27 @@ from __future__ import annotations
 import collections
 import dataclasses
 from typing import (
-  Any,
   Collection,
   Dict,
   FrozenSet,
   Iterable,
   List,
-  Mapping,
   Optional,
   Set,
   Tuple,
 )
 
-import numpy as np
-
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
-from bnexport.analysis.sizes import Sizes
-from bnexport.batchnorm.fixed_points import KNOWN, Reader
+from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
+from bnexport.batchnorm.sequences import in_one
+from bnexport.batchnorm.settling import Settling, Signature, is_taken_of_data
 from bnexport.batchnorm.stored import Step, Stored
+from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import write_of, written_variable
-
-# The tensor that a statistic is taken of, and its values for probe batches.
-Signature = Tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,35 +63,14 @@ class Average:
     return self.stored.variable
 
 
-def is_taken_of_data(
-  graph: Graph, dependence: Dependence, ref: TensorRef
-) -> bool:
-  """Whether an op makes a statistic of data, and not of other statistics."""
-  return batch_statistic(graph, ref) is not None or (
-    dependence(ref) == STATISTIC
-    and any(dependence(r) == DATA for r in graph.data_inputs(ref.node))
-  )
-
-
-# Factors are the same up to rounding.
-_SAME_RATIO = 1e-6
-# What a size of unknown value is taken for.
-_ROWS = 2.0
-# What statistics are taken for that an average may only go by; and what a step
-# counter has come to where an average is of all batches alike.
-_OTHER = 1.37
-_STEPS = 64.0
-_MOST_OTHERS = 40
-# Rows of the batches that statistics are told apart by.
-_PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
-
-
 class Averages:
   """All moving averages of batch statistics in a graph.
 
   Attributes:
     dependence: the Dependence of what the outputs or an update need.
     all: an Average for each update that keeps one.
+    sums: those that are kept as a sum and a count; of the statistic that each
+      comes to only the signature is known.
   """
 
   def __init__(
@@ -114,16 +88,24 @@ class Averages:
       updates: names of update nodes by the variable that they write.
       dependence: a Dependence that covers both.
     """
-    self.dependence = dependence
     self.all: List[Average] = []
+    self.sums: List[Average] = []
     self._graph = graph
     self._needed = needed
     self._updates = updates
-    self._sizes = {rows: Sizes(graph, rows) for rows in map(len, _PROBES)}
+    self._counts: Dict[str, List[str]] = {}
+    self._order: List[str] = []
+    self._use(dependence)
     self._by_statistic: Dict[TensorRef, List[Average]]
     self._by_signature: Dict[Signature, List[Average]]
     self._by_statistic = collections.defaultdict(list)
     self._by_signature = collections.defaultdict(list)
+
+  def _use(self, dependence: Dependence) -> None:
+    self.dependence = dependence
+    self._settling = Settling(
+      self._graph, dependence, self._needed, self._updates
+    )
 
   @classmethod
   def read(cls, graph: Graph, needed: Collection[str]) -> Averages:
@@ -133,26 +115,42 @@ class Averages:
       graph: with the training part still in it; stays as it is.
       needed: names of the nodes that the outputs need.
     """
+    averages = cls._opened(graph, needed)
+    written = [
+      name
+      for names in averages._updates.values()
+      for name in names
+      if averages._written(name) != FREE
+    ]
+    joined = in_one(graph, written)
+    if joined is not graph:
+      averages = cls._opened(joined, needed)
+    averages._reduce_other_axes()
+    averages._drop_fixed()
+    averages._find()
+    return averages
+
+  @classmethod
+  def _opened(cls, graph: Graph, needed: Collection[str]) -> Averages:
     updates = _updates(graph)
     region = dict.fromkeys(needed)
     names = [name for found in updates.values() for name in found]
     region.update(graph.ancestors(names, control=False))
     order = graph.topological(region)
     averages = cls(graph, needed, updates, Dependence(graph, order))
-    others = averages._reductions_of_other_axes(order)
-    if others:
-      averages.dependence = Dependence(graph, order, others)
-    averages._drop_fixed()
-    averages._find()
+    averages._order = order
     return averages
 
   def _drop_fixed(self) -> None:
     """Initialisers and restores write what no batch has a part in."""
-    kept = {
-      variable: [name for name in names if self._written(name) != FREE]
-      for variable, names in self._updates.items()
-    }
-    self._updates = {v: names for v, names in kept.items() if names}
+    kept: Dict[str, List[str]] = {}
+    for variable, names in self._updates.items():
+      for name in names:
+        is_fixed = self._written(name) == FREE
+        found = self._counts if is_fixed else kept
+        found.setdefault(variable, []).append(name)
+    self._updates = kept
+    self._use(self.dependence)
 
   def _find(self) -> None:
     for variable, updates in self._updates.items():
@@ -162,9 +160,21 @@ class Averages:
           self._by_statistic[average.statistic].append(average)
           if average.signature is not None:
             self._by_signature[average.signature].append(average)
+    told = {average.variable for average in self.all}
+    sums = {v: names for v, names in self._updates.items() if v not in told}
+    for ratio in ratios(self._graph, self._settling, sums, self._counts):
+      average = Average(
+        TensorRef(ratio.update),
+        ratio.stored,
+        ratio.signature,
+        frozenset(),
+        ratio.update,
+      )
+      self._by_signature[ratio.signature].append(average)
+      self.sums.append(average)
 
-  def _reductions_of_other_axes(self, order: List[str]) -> Set[str]:
-    """Averaged reductions that leave axis 0, where the batch mostly is.
+  def _reduce_other_axes(self) -> None:
+    """Looks for averaged reductions that leave axis 0, mostly the batch.
 
     Time may be first, or channels may have been moved there. What is averaged
     into a variable of fixed size has no batch in it.
@@ -173,15 +183,18 @@ class Averages:
     first = self.dependence
     for variable, updates in self._updates.items():
       for update in updates:
-        if first(write_of(self._graph, update).value) != DATA:
-          continue
-        behind = self._reductions_behind(update, first)
+        level = first(write_of(self._graph, update).value)
+        if level == DATA:
+          behind = self._reductions_behind(update, first)
+        else:
+          behind = self._groups_behind(update, first)
         if behind and not behind <= found:
-          self.dependence = Dependence(self._graph, order, behind)
+          self._use(Dependence(self._graph, self._order, behind))
           if self._read(variable, update):
             found |= behind
-    self.dependence = first
-    return found
+    self._use(first)
+    if found:
+      self._use(Dependence(self._graph, self._order, found))
 
   def _reductions_behind(self, update: str, dependence: Dependence) -> Set[str]:
     graph = self._graph
@@ -197,6 +210,48 @@ class Averages:
         found.add(ref.node)
       elif op in KNOWN:
         stack.extend(graph.data_inputs(ref.node))
+    return found
+
+  def _groups_behind(self, update: str, dependence: Dependence) -> Set[str]:
+    """Means and variances of groups of rows, of which an average is kept.
+
+    The outputs need those of the groups, and not the mean of all groups.
+    """
+    graph = self._graph
+    stack = [write_of(graph, update).value]
+    seen: Set[TensorRef] = set()
+    found: Set[str] = set()
+    for ref in stack:
+      if ref in seen or dependence(ref) != STATISTIC:
+        continue
+      seen.add(ref)
+      refs, op = graph.data_inputs(ref.node), graph.op(ref.node)
+      if op == "Mean" and is_taken_of_data(graph, dependence, ref):
+        inner = origin_of(graph, refs[0], VIEWS).node
+        if (
+          ref.node not in self._needed
+          and inner in self._needed
+          and _is_of_norm(graph, inner)
+        ):
+          found.add(inner)
+      elif op in KNOWN:
+        stack.extend(refs)
+    return found
+
+  def unexplained(self) -> Dict[TensorRef, Tuple[str, str]]:
+    """Statistics of data that go into a variable that is no average of any.
+
+    Returns:
+      The variable and its update, by the statistic.
+    """
+    known = {average.variable for average in self.all + self.sums}
+    found: Dict[TensorRef, Tuple[str, str]] = {}
+    for variable, updates in self._updates.items():
+      for update in updates if variable not in known else ():
+        known_roots, _ = self._settling.candidates(update)
+        for ref in known_roots:
+          if is_taken_of_data(self._graph, self.dependence, ref):
+            found.setdefault(ref, (variable, update))
     return found
 
   def is_updated(self, variable: str) -> bool:
@@ -273,37 +328,22 @@ class Averages:
     left = [a for a in found if a.variable not in helpers] or found
     # What the training graph itself reads corrects it, as renorm does.
     unread = [a for a in left if a.variable not in self._needed]
-    chosen = {a.stored: None for a in unread or left}
-    return sorted(chosen, key=str)
+    chosen: Dict[object, Stored] = {}
+    for stored in (a.stored for a in unread or left):
+      # Both settle at the statistic, so what is computed of the same variables
+      # is the same function of them.
+      of = frozenset(stored.variables), stored.part
+      if of not in chosen or len(stored.steps) < len(chosen[of].steps):
+        chosen[of] = stored
+    return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics.
-
-    Returns:
-      The tensor it is taken of and its values for two probe batches; None
-      where it is no function of one tensor's rows.
-    """
-    sources: Set[TensorRef] = set()
-    values = []
-    for probe in _PROBES:
-      reader = self._reader({}, probe, sources)
-      value = reader.value(ref)
-      if value is None or np.ndim(value) or len(sources) != 1:
-        return None
-      values.append(round(float(value), 6))
-    return (next(iter(sources)),) + tuple(values)
+    """What a statistic is of what: equal for equal statistics."""
+    return self._settling.signature(ref)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:
     """Signatures that "mean", "variance" or "squares", E[x^2], may have."""
-    source = origin_of(self._graph, x, VIEWS)
-    if which != "variance":
-      power = 1 if which == "mean" else 2
-      means = [float((probe**power).mean()) for probe in _PROBES]
-      return [(source,) + tuple(round(mean, 6) for mean in means)]
-    return [
-      (source,) + tuple(round(float(p.var(ddof=d)), 6) for p in _PROBES)
-      for d in (0, 1)
-    ]
+    return self._settling.signatures_of(x, which)
 
   def _signatures(self, ref: TensorRef) -> List[Signature]:
     """Signatures by which an equal statistic elsewhere is known."""
@@ -312,25 +352,6 @@ class Averages:
       return self.signatures_of(*statistic)
     signature = self.signature(ref)
     return [] if signature is None else [signature]
-
-  def _reader(
-    self,
-    given: Mapping[TensorRef, float],
-    rows: Optional[np.ndarray],
-    sources: Set[TensorRef],
-    **more: float,
-  ) -> Reader:
-    count = len(_PROBES[0] if rows is None else rows)
-    return Reader(
-      self._graph,
-      self.dependence,
-      self._updates,
-      given,
-      rows,
-      sources,
-      sizes=self._sizes[count],
-      **more,
-    )
 
   def _written(self, update: str) -> int:
     return self.dependence(write_of(self._graph, update).value)
@@ -343,13 +364,13 @@ class Averages:
     if self._written(update) != STATISTIC:
       return []
     stored = Stored(variable, write_of(self._graph, update).part)
-    known, others = self._candidates(update)
+    known, others = self._settling.candidates(update)
     found: List[Average] = []
     for candidate in known + others:
-      is_blend = self._is_blend(candidate)
+      is_blend = self._settling.is_blend(candidate)
       if is_blend and (found or candidate in others):
         continue
-      helpers = self._settles_at(
+      helpers = self._settling.settles_at(
         variable, update, candidate, candidate in others
       )
       if helpers is None:
@@ -364,121 +385,28 @@ class Averages:
         break
     return found
 
-  def _candidates(self, update: str) -> Tuple[List[TensorRef], List[TensorRef]]:
-    """Statistics behind an update: needed ones, then those of data.
 
-    The second list has the others, from which such a one was computed. Each
-    list has the nearest first.
-    """
-    graph = self._graph
-    stack = [write_of(graph, update).value]
-    seen: Set[TensorRef] = set()
-    needed, roots, others = [], [], []
-    for ref in stack:
-      if ref in seen or self.dependence(ref) != STATISTIC:
-        continue
-      seen.add(ref)
-      node = graph.node(ref.node)
-      is_root = is_taken_of_data(graph, self.dependence, ref)
-      if ref.node in self._needed and node.op not in ops.UPDATES:
-        needed.append(ref)
-      elif is_root:
-        roots.append(ref)
-      elif node.op in KNOWN and node.op not in ops.UPDATES:
-        others.append(ref)
-      if not is_root and node.op in KNOWN:
-        stack.extend(graph.data_inputs(ref.node))
-    return needed + roots, others[:_MOST_OTHERS]
+def _is_of_norm(graph: Graph, name: str) -> bool:
+  """Whether a reduction is the mean of what it is subtracted from, or so.
 
-  def _is_blend(self, ref: TensorRef) -> bool:
-    """Whether stored averages are part of a statistic, not by way of x."""
-    stack, seen = [ref], {ref}
-    for ref in stack:
-      if ref.node in self._updates:
+  That is the mean or the variance of a norm; a pooled feature is neither.
+  """
+  if graph.op(name) != "Mean":
+    return False
+  x = origin_of(graph, graph.data_inputs(name)[0], VIEWS)
+  if graph.op(x.node) in ("Square", "SquaredDifference"):
+    return True
+  views = [name]
+  for view in views:
+    for reader in graph.readers(view):
+      refs = graph.data_inputs(reader)
+      if graph.op(reader) in VIEWS:
+        views.append(reader)
+      elif graph.op(reader) in ("Sub", "SquaredDifference") and x in [
+        origin_of(graph, ref, VIEWS) for ref in refs
+      ]:
         return True
-      if self.dependence(ref) == DATA:
-        continue
-      new = [r for r in self._graph.data_inputs(ref.node) if r not in seen]
-      seen.update(new)
-      stack.extend(new)
-    return False
-
-  def _settles_at(
-    self,
-    variable: str,
-    update: str,
-    statistic: TensorRef,
-    is_exact: bool,
-  ) -> Optional[Set[str]]:
-    """Helpers of the update, where its fixed point is the statistic.
-
-    Bessel's correction n / (n - 1) is the only factor that there may be: a
-    statistic times another number is another statistic.
-
-    Args:
-      variable: name of the variable.
-      update: name of its update.
-      statistic: the tensor.
-      is_exact: whether there may be no factor at all.
-    """
-    ratio, helpers = self._ratio(variable, update, statistic)
-    if ratio is None:
-      return None
-    if abs(ratio - 1) > _SAME_RATIO:
-      if is_exact or not self._may_be_corrected(statistic):
-        return None
-      # Where n is not known, it is taken for a number of rows.
-      ratio, _ = self._ratio(variable, update, statistic, unknown=_ROWS)
-      if ratio is None or not _is_bessels(ratio):
-        return None
-    return helpers - {variable}
-
-  def _may_be_corrected(self, statistic: TensorRef) -> bool:
-    """Whether a tensor may be a variance; a mean has no Bessel's correction.
-
-    Nor has what a rate was applied to.
-    """
-    signature = self.signature(statistic)
-    return signature is None or signature in self.signatures_of(
-      signature[0], "variance"
-    )
-
-  def _ratio(
-    self, variable: str, update: str, statistic: TensorRef, **more: float
-  ) -> Tuple[Optional[float], Set[str]]:
-    """The fixed point over the statistic, if that is constant; the helpers."""
-    ratios: List[float] = []
-    helpers: Set[str] = set()
-    for probe in (0.7, 2.3):
-      for counted in (np.inf, _STEPS):
-        reader = self._reader(
-          {statistic: probe},
-          None,
-          set(),
-          counted=counted,
-          other=_OTHER,
-          **more,
-        )
-        value = reader.fixed_point(variable, update)
-        helpers |= reader.variables
-        if value is not None and np.isfinite(value):
-          break
-      else:
-        return None, helpers
-      if value == 0:
-        return None, helpers
-      ratios.append(value / probe)
-    if abs(ratios[0] - ratios[1]) > _SAME_RATIO * abs(ratios[0]):
-      return None, helpers
-    return ratios[0], helpers
-
-
-def _is_bessels(ratio: float) -> bool:
-  """Whether a factor is n / (n - 1) for a whole number n of at least 2."""
-  if not 1 < ratio <= 2 + _SAME_RATIO:
-    return False
-  n = ratio / (ratio - 1)
-  return abs(n - round(n)) <= 1e-3 * n
+  return False
 
 
 def _updates(graph: Graph) -> Dict[str, List[str]]:

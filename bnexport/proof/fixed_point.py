@@ -44,7 +44,7 @@ _MOST_RUNS = 100
 # of the largest one of its variable.
 _SETTLED = 1e-3
 # An update of this slope or less leaves a value where it is, or counts.
-_STILL = 1e-7
+_STILL = 1e-6
 # A step counter settles at infinity: after so many steps, as good as. Where an
 # average is of all batches so far, any number is as right and is solved better.
 _FAR = 2.0**20
@@ -231,7 +231,9 @@ class _Training:
       original, self._phases, decisions.random_kept, decisions.moments
     )
     self._by_data = _reached(graph, original)
-    self._updates = _updates(graph, original, self._by_data)
+    self._updates = _updates(
+      graph, original, self._by_data, model.decisions.averages
+    )
     _divide_by_rows(graph, original.needed())
     _round_nothing(graph)
     roots = [ref.node for ref in original.outputs]
@@ -287,7 +289,8 @@ class _Training:
     fed = {}
     for node in self._graph:
       name = node.name
-      if name in self._phases and name not in self._assigns:
+      is_fed = node.op in ops.PLACEHOLDERS | {"Const"}
+      if name in self._phases and is_fed:
         shape = static_shape(self._graph, TensorRef(name)) or ()
         fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
       elif name in feeds:
@@ -437,13 +440,14 @@ def _is_settled(found, value, slope):
   return bool(np.all(apart <= _SETTLED * max(scale, 1e-30)))
 
 
-def _updates(graph, original, by_data):
+def _updates(graph, original, by_data, averages):
   """Updates by variable that carry data into it; what they wait for goes.
 
   The weights stay: what gradients are part of is no update of an average.
   Initialisers and restores carry no data. A counter moves by itself; it
-  matters where an average's update reads it. What the outputs read from an
-  update, such as the range of weights that are quantized, settles as well.
+  matters where an average's update reads it, or a sum is divided by it. What
+  the outputs read from an update, such as the range of weights that are
+  quantized, settles as well.
 
   Raises:
     ComparisonError: one variable is updated several times in a run, so that
@@ -457,7 +461,8 @@ def _updates(graph, original, by_data):
     variable = written_variable(graph, node.name)
     if variable is None or variable not in original.values:
       continue
-    if tf1.as_dtype(graph.node(variable).attr["dtype"].type).is_floating:
+    dtype = tf1.as_dtype(graph.node(variable).attr["dtype"].type)
+    if dtype.is_floating or variable in averages:
       found.setdefault(variable, []).append(node.name)
   carrying = [u for us in found.values() for u in us if u in by_data]
   behind = graph.ancestors(carrying, control=False)
@@ -465,7 +470,7 @@ def _updates(graph, original, by_data):
   chosen = {}
   for variable, updates in found.items():
     own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
-    if not own and variable in behind:
+    if not own and (variable in behind or variable in averages):
       own = [
         u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
       ]

@@ -7,7 +7,8 @@ from judges import opening
 from judges.exporting import assert_close
 from judges.norms import graph_of
 
-from bnexport.batchnorm.averages import Averages, _is_bessels
+from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.settling import _is_bessels
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
 from bnexport.graph import TensorRef

@@ -594,6 +594,10 @@ def assert_nothing_done(capsys, folder, arguments, *words):
       ["'nosuch'"],
     ),
     (
+      ["--output_node=prob", "--checkpoint=@", "--keep_random=nosuch"],
+      ["'nosuch'", "draws"],
+    ),
+    (
       [
         "--output_node=prob",
         "--checkpoint=@",

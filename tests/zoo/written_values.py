@@ -553,7 +553,7 @@ def synchronised(script):
     h = _norm(h, *stored)
     return tf.layers.dense(tf.nn.relu(h), 4, name="scores")
   x = script.input([None, 5])
-  other = tf.random_normal([BATCH, 5])
+  other = tf.reverse(tf.square(x), [1])
   hs = [tf.layers.dense(x, 6, name="fc")]
   hs.append(tf.layers.dense(other, 6, name="fc", reuse=True))
   stored = _table("m", [6], 0.0), _table("v", [6], 1.0)
@@ -686,7 +686,7 @@ RECIPES = (
   recipe("written_divided_sums", divided_sums, **_MV),
   recipe("written_fixed_count", fixed_count, joint=True, **_MV),
   recipe("written_transposed", transposed, **_MV),
-  recipe("written_ghost", ghost, **_MV),
+  recipe("written_ghost", ghost, joint=True, **_MV),
   recipe("written_passes_first", passes(0), **_MV),
   recipe("written_passes_second", passes(1), **_MV),
   recipe("written_two_norms", two_norms, **_MV),

@@ -15,8 +15,9 @@ from typing import Dict, FrozenSet, Set
 
 from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.flow import holds_weights, is_product, is_setting
-from bnexport.batchnorm.averages import Averages, is_taken_of_data
+from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import op_form
+from bnexport.batchnorm.settling import is_taken_of_data
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
 from bnexport.graph.origins import BRANCH_VIEWS

@@ -16,6 +16,7 @@ from bnexport.analysis.dependence import (
   reduces_batch,
   uses_batch,
 )
+from bnexport.analysis.flow import Flow
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.bessel import taken_back
 from bnexport.batchnorm.forms import op_form
@@ -83,7 +84,9 @@ class _Replacement:
     self._recognise()
     self._spelled_out()
     self.model.decisions.averages = frozenset(
-      a.variable for a in self.averages.all
+      name
+      for a in self.averages.all + self.averages.sums
+      for name in a.stored.variables
     )
     self._look_at_rest()
     return self.told
@@ -333,6 +336,7 @@ class _Replacement:
       ):
         self._look_at_statistic(name, kept)
     asked = [name for name in kept.values() if self._is_kept(name)]
+    self._refuse_unexplained(order, kept)
     self.model.decisions.unaveraged = tuple(
       n for n in kept.values() if n not in asked
     )
@@ -340,6 +344,28 @@ class _Replacement:
       self.model.warnings.append(
         f"norm '{name}' keeps computing its own statistics: as asked"
       )
+
+  def _refuse_unexplained(self, order, kept):
+    """What is stored of a norm's statistics has to give them."""
+    found = self.averages.unexplained()
+    gradients = Flow(self.graph).gradients if found else ()
+    left = set(order)
+    for ref, (variable, update) in found.items():
+      signature = self.averages.signature(ref)
+      name = kept.get(signature[0]) if signature is not None else None
+      if name is None and ref.node in left:
+        name = ref.node
+      if (
+        name is not None
+        and not self._is_kept(name)
+        and (update not in gradients)
+      ):
+        raise TransformError(
+          f"export norm '{name}'",
+          f"'{update}' writes something of its batch statistics to "
+          f"'{variable}', and they can't be told from that",
+          f"pass {_KEEP % name} if it means to use the batch",
+        )
 
   def _look_at_statistic(self, name, kept):
     signature = self.signatures.get(name)
