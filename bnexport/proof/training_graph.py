@@ -191,7 +191,8 @@ class TrainingGraph(Run):
   def _carry_average(self, original, contexts, ref, variable):
     """Puts a stored average in the place of a statistic in a loop or branch.
 
-    Nothing can be fed there, or has a value in every run; the shape is the statistic's own.
+    Nothing can be fed there, or has a value in every run; the shape is the
+    statistic's own.
     """
     graph = original.graph
     dtype = original.signatures.output_dtypes(graph.node(ref.node))[ref.index]
