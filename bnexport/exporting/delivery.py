@@ -8,13 +8,14 @@ import dataclasses
 import functools
 from typing import Callable, Mapping, Optional
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.exporting import saved_model, writing
 from bnexport.model import stream
-from bnexport.proof import comparison, fixed_point
+from bnexport.proof import alternatives, comparison, fixed_point
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.fixed_point import FixedPoint
 from bnexport.proof.runs import ImportedGraph, restore_variables
+from bnexport.proof.sensitivity import Sensitivity
 from bnexport.sources import files
 from bnexport.tf1 import tf1, time_limit
 
@@ -202,6 +203,7 @@ def prove(
     return comparison.import_only(stream.skeleton(model))
   if restore is None:
     restore = functools.partial(restore_variables, model)
+  is_thorough = effort == FULL or (effort == AUTO and size <= _MOST_SETTLED)
   with time_limit(seconds):
     proof = comparison.prove(
       read(),
@@ -213,28 +215,48 @@ def prove(
       restore,
       model.is_trusted,
       seconds * _PATIENCE,
+      functools.partial(Sensitivity, export),
+      export.second if is_thorough else None,
     )
     if model.decisions.stored and not export.recalibrated:
-      _beside_fed_averages(export, proof, effort, size)
+      _beside_fed_averages(export, proof, effort, is_thorough)
+    if is_thorough and proof.arrays is not None and not export.recalibrated:
+      _try_decisions(export, proof)
   return proof
 
 
-def _beside_fed_averages(export, proof, effort, size):
+def _try_decisions(export, proof):
+  """Says what other decisions would have led to.
+
+  An input that is gone may not have been part of the answer.
+  """
+  with contextlib.suppress(ComparisonError, OutOfTime):
+    proof.alternatives = alternatives.examine(export, proof.arrays)
+  for one in proof.alternatives:
+    if one.lost and one.matters and not proof.missing:
+      proof.missing = (
+        f"answers of the training graph depend on '{one.lost}', which is no "
+        "input of the export"
+      )
+      proof.notes.append(f"keep it as an input with --input_node={one.lost}")
+
+
+def _beside_fed_averages(export, proof, effort, is_thorough):
   """What is to be said where the reference was fed the stored averages.
 
   It shares with the export which tensors they stand for. The updates' fixed
   point does not.
   """
   if proof.arrays is not None and not proof.stands_against:
-    if effort == QUICK:
+    if is_thorough:
+      proof.fixed_point = fixed_point.examine(export, proof.arrays)
+    elif effort == QUICK:
       proof.fixed_point = FixedPoint(why_not="--proof=full looks for it")
-    elif effort == AUTO and size > _MOST_SETTLED:
+    else:
       proof.fixed_point = FixedPoint(
         why_not=f"above {_MOST_SETTLED >> 20} MiB of weights only --proof=full "
         "looks for it"
       )
-    else:
-      proof.fixed_point = fixed_point.examine(export, proof.arrays)
   if proof.is_joint and not export.keeps_batch:
     proof.missing = (
       "the reference was fed the stored averages, and its rows depend on each "

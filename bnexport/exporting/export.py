@@ -7,6 +7,7 @@ import copy
 import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple
 
+from bnexport import sources
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -15,16 +16,23 @@ from bnexport.calibration.calibration import BROKEN, Recalibrated, recalibrate
 from bnexport.calibration.data import CalibrationData
 from bnexport.errors import (
   ComparisonError,
+  Error,
   SourceError,
   TransformError,
   nearest,
 )
 from bnexport.exporting import delivery
-from bnexport.exporting.mend import is_same, mend, refuse_lost
+from bnexport.exporting.mend import (
+  is_same,
+  mend,
+  refuse_frozen,
+  refuse_lost,
+)
 from bnexport.graph import Graph, ops
 from bnexport.mending.mending import set_aside
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
+from bnexport.model.request import Request
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.proof.comparison import Comparison
@@ -47,7 +55,10 @@ from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
-from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_moving_averages import (
+  UseMovingAverages,
+  use_swapped,
+)
 from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
@@ -73,6 +84,7 @@ class Options:
   keep_batch_statistics: Tuple[str, ...] = ()
   keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
+  average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
@@ -104,6 +116,8 @@ class Export:
     norms: the batch norms of the inference graph, before they were folded.
     health: state of each norm's stored statistics, by the norm's name.
     reference: the Run to prove it against, or None.
+    second: a Run to prove it against as well: the training graph beside the
+      checkpoint, where the model was rebuilt from code; or None.
     is_unchanged: whether a graph that was to be mended is fine as it is.
     original: the Model before the phase was decided; None where it was
       rebuilt for inference.
@@ -116,6 +130,7 @@ class Export:
   norms: List[BatchNorm]
   health: Dict[str, str]
   reference: Optional[Run] = None
+  second: Optional[Run] = None
   is_unchanged: bool = False
   original: Optional[Model] = None
   unfolded: Optional[Graph] = None
@@ -216,7 +231,11 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   else:
     reference = _reference(original, model, options)
   made = _finish(model, options, reference, progress)
+  if is_rebuilt:
+    made.second = _trained(model, options)
   if original is not None:
+    if not is_frozen and not _has_variables(original.graph):
+      refuse_frozen(model, made.norms, options.keep_batch_statistics)
     _refuse_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
@@ -225,6 +244,10 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   if is_frozen and not is_mended:
     _settle_unchanged(made, options)
   return made
+
+
+def _has_variables(graph):
+  return any(node.op in ops.VARIABLES for node in graph)
 
 
 def _settle_unchanged(made, options):
@@ -277,8 +300,12 @@ def _open_for_export(model, options):
     "found",
   )
   keep_initializers(model, options.initializers)
-  if options.moving_averages:
-    _run(model, [UseMovingAverages()])
+  if options.moving_averages or options.average_name:
+    _run(model, [UseMovingAverages(options.average_name)])
+  else:
+    told = use_swapped(model)
+    model.history += changes_by(UseMovingAverages.name, told)
+    model.warnings += map(Doubt, told)
 
 
 def drop_placement(graph):
@@ -323,6 +350,38 @@ def _tidying(options):
   if options.data_format is not None:
     steps.append(ConvertLayout(options.data_format))
   return steps
+
+
+def _trained(model, options):
+  """The training graph beside the checkpoint of a rebuilt model, or None."""
+  request = model.request
+  path = request.training_graph
+  if path is None or options.calibration_data is not None:
+    return None
+  outputs = tuple(str(ref) for ref in model.outputs)
+
+  def make():
+    asked = Options(
+      settings=options.settings,
+      keep_batch_statistics=options.keep_batch_statistics,
+      moving_averages=options.moving_averages,
+      fold_batch_norms=False,
+      allow_unsafe_ops=options.allow_unsafe_ops,
+    )
+    try:
+      made = export(
+        sources.open(Request("meta_graph", path, request.checkpoint, outputs)),
+        asked,
+      )
+    except Error as error:
+      raise ComparisonError(
+        "run the training graph", error.fact, error.step
+      ) from error
+    if made.reference is None:
+      raise ComparisonError("run the training graph", "it is not to be run")
+    return made.reference
+
+  return LaterRun(make, f"the training graph '{path}'", outputs)
 
 
 def _reference(original, model, options):
@@ -550,8 +609,10 @@ def _settle_inputs(model):
     if ops.is_data_source(node.op) and node.op not in ops.PLACEHOLDERS
   ]
   if sources:
+    read = sorted(model.graph.reads(sources[0]))
+    tensors = ",".join(f"{ref.node}:{ref.index}" for ref in read)
     raise TransformError(
       "export a graph that reads its input by itself",
       f"'{sources[0]}' is a {model.graph.op(sources[0])}",
-      f"pass --input_node={sources[0]} to feed it instead",
+      f"pass --input_node={tensors} to feed it instead",
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, FrozenSet, Tuple
+from typing import Any, Dict, FrozenSet, Tuple
 
 from bnexport.graph import TensorRef
 
@@ -15,7 +15,8 @@ class Decisions:
 
   Attributes:
     values: values given to placeholders and flags, by node name.
-    stored: variables by the batch statistic whose place they took.
+    stored: a batchnorm.stored.Stored of variables by the batch statistic whose
+      place it took.
     corrections: statistics by the tensor that corrected towards them in
       training, as renorm does.
     averages: variables that are moving averages of batch statistics.
@@ -26,7 +27,7 @@ class Decisions:
   """
 
   values: Dict[str, object] = dataclasses.field(default_factory=dict)
-  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
+  stored: Dict[TensorRef, Any] = dataclasses.field(default_factory=dict)
   corrections: Dict[TensorRef, TensorRef] = dataclasses.field(
     default_factory=dict
   )

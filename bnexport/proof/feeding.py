@@ -36,6 +36,10 @@ _CARRIES = (
   )
 )
 _MOST_ROWS = 1024
+# So many times the rows are fed once more, where that is no more numbers than
+# a batch of small images.
+_MORE_ROWS = 16
+_MOST_FED = 1 << 19
 # So many numbers of rows are tried.
 _MOST_TRIED = 8
 # Sizes tried for dimensions that a graph leaves open: networks halve images
@@ -123,6 +127,34 @@ def _shape_of(graph, ref):
   return found
 
 
+def in_rows(feeds, counts):
+  """Yields feeds as they are, and in other numbers of rows.
+
+  Args:
+    feeds: arrays by node name.
+    counts: numbers of rows.
+  """
+  yield feeds
+  for rows in counts:
+    yield {
+      name: np.resize(value, (rows, *np.shape(value)[1:]))
+      if np.ndim(value)
+      else value
+      for name, value in feeds.items()
+    }
+
+
+def other_choices(feeds):
+  """Yields feeds in which single flags and small numbers are others.
+
+  They may choose what is computed: a domain, a task, a mode of pooling.
+  """
+  for name, value in feeds.items():
+    value = np.asarray(value)
+    if not value.ndim and value.dtype.kind in "biu" and value in (0, 1):
+      yield {**feeds, name: (1 - value.astype(np.int64)).astype(value.dtype)}
+
+
 def other_feeds(feeds, bounds):
   """Yields feeds of the same shapes for what some feeds do not reach.
 
@@ -138,6 +170,29 @@ def other_feeds(feeds, bounds):
       name: _drawn_anew(value, bounds.get(name), largest, times, random)
       for name, value in feeds.items()
     }
+
+
+def more_rows(feeds, bounds):
+  """Feeds of more rows than some have, small and large ones; None if too many.
+
+  Args:
+    feeds: arrays by node name, which were made up.
+    bounds: see `bounds_of`.
+  """
+  times = _MORE_ROWS
+  if sum(np.size(value) for value in feeds.values()) * times > _MOST_FED:
+    return None
+  random = np.random.RandomState(13)
+  found = {}
+  for name, value in feeds.items():
+    is_normal = not _is_float(value) or np.min(value, initial=0) < 0
+    largest = None if is_normal else float(np.max(value, initial=1))
+    drawn = _drawn_anew(value, bounds.get(name), largest, times, random)
+    if _is_float(value) and is_normal:
+      scales = np.linspace(0.5, 4, len(drawn)).astype(drawn.dtype)
+      drawn *= scales.reshape([-1] + [1] * (drawn.ndim - 1))
+    found[name] = drawn
+  return found
 
 
 def _scaled(value, scale):
@@ -157,6 +212,8 @@ def _drawn_anew(value, bound, largest, times, random):
   if _is_float(value):
     drawn = random.randn(*shape) if largest is None else random.rand(*shape)
     return (drawn * (largest or 1.0)).astype(value.dtype)
+  if value.dtype.kind == "b":
+    return random.rand(*shape) > 0.5
   if value.dtype.kind in "iu":
     # Without a bound they may be lengths, which go up to a size that is fed.
     high = bound or max(int(np.max(value, initial=1)) + 1, shape[-1])

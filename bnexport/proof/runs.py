@@ -17,6 +17,7 @@ import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
 from bnexport.proof.tracking import Tracked
@@ -90,6 +91,7 @@ class ImportedGraph(Run):
 
   Attributes:
     settings: what is fed where feeds say nothing, by node name.
+    imported: TensorFlow's graph.
   """
 
   def __init__(
@@ -118,12 +120,10 @@ class ImportedGraph(Run):
     self.outputs = [str(ref) for ref in outputs]
     self.settings = settings or {}
     self._graph = None
-    self._imported = tf1.Graph()
     self._graph_def = graph_def
     try:
-      with self._imported.as_default():
-        tf1.import_graph_def(graph_def, name="")
-      self._session = session(self._imported)
+      self.imported = import_graph(graph_def)
+      self._session = session(self.imported)
       if restore is not None:
         restore(self._session)
       if initializers:
@@ -146,7 +146,7 @@ class ImportedGraph(Run):
     """NumPy dtype of the coarsest numbers the graph computes with."""
     dtypes = {
       output.dtype.base_dtype
-      for operation in self._imported.get_operations()
+      for operation in self.imported.get_operations()
       for output in operation.outputs
     }
     found = [
@@ -169,7 +169,7 @@ class ImportedGraph(Run):
   def _has(self, name):
     try:
       return (
-        self._imported.get_operation_by_name(TensorRef.parse(name).node)
+        self.imported.get_operation_by_name(TensorRef.parse(name).node)
         is not None
       )
     except KeyError:

@@ -259,6 +259,17 @@ def _difference(d):
   }
 
 
+def _decision(one):
+  """An Alternative as plain values."""
+  return {
+    "decided": one.decided,
+    "other": one.other,
+    "apart": one.apart,
+    "matters": one.matters,
+    "not_tried_because": one.why_not,
+  }
+
+
 def _fixed_point(found):
   """A FixedPoint as plain values."""
   return {
@@ -279,6 +290,7 @@ def _proof(proof):
     "holds": proof.holds,
     "run": proof.is_run,
     "compared_with": proof.reference,
+    "compared_with_as_well": proof.second,
     "not_proven_because": proof.missing,
     "first_difference": proof.parting and _parting(proof.parting),
     "fixed_point": proof.fixed_point and _fixed_point(proof.fixed_point),
@@ -287,5 +299,9 @@ def _proof(proof):
     "outputs": [_difference(d) for d in proof.differences],
     "one_row_answers_alone": proof.batch,
     "second_run_answers_the_same": proof.repeats,
+    "statistics_moved": proof.statistics,
+    "blind_to": list(proof.blind),
+    "further_feeds": proof.further,
+    "decisions": [_decision(one) for one in proof.alternatives],
     "notes": list(proof.notes),
   }

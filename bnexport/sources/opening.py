@@ -12,7 +12,7 @@ from bnexport.graph import Graph
 from bnexport.graph.nodes import tensor_attr
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
-from bnexport.model.checkpoint import Values, find_prefix
+from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
 from bnexport.sources import (
@@ -83,7 +83,13 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     held = {**held, **own}
   model = Model(
     graph=graph,
-    values=Values(contents.checkpoint, graph, held, contents.saver),
+    values=Values(
+      contents.checkpoint,
+      graph,
+      held,
+      contents.saver,
+      request.scope_map,
+    ),
     inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
     outputs=find_tensors(
       graph, contents.signatures, contents.outputs, flags[0]
@@ -168,7 +174,9 @@ def is_saved_model(path):
 def is_checkpoint(path):
   """Whether a path names a checkpoint rather than a graph."""
   if tf1.gfile.IsDirectory(path):
-    return tf1.gfile.Exists(os.path.join(path, "checkpoint"))
+    return tf1.gfile.Exists(os.path.join(path, "checkpoint")) or bool(
+      prefixes_in(path)
+    )
   return path.endswith(_PARTS_OF_A_CHECKPOINT) or any(
     tf1.gfile.Exists(path + suffix) for suffix in _PARTS_OF_A_CHECKPOINT
   )

@@ -17,6 +17,7 @@ from judges.sampling import part
 from judges.transforming import model_of
 
 from bnexport import sources, text
+from bnexport.batchnorm.forms import find
 from bnexport.errors import Error, GraphError, SourceError
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
@@ -32,10 +33,28 @@ from bnexport.tf1 import tf1
 
 # The checkpoint lacks their averages, which naive.pb holds; y is no truth.
 _NO_TRUTH = "refuse_trainable_saver_phase"
+# The weights were frozen, and their averages, which the Saver puts in their
+# place, are the truth.
+_WEIGHTS_FROZEN = {
+  "averages_swapped",
+  "averages_swapped_by_hand",
+  "averages_swapped_resource",
+}
 # Without the updates only names are left, and here they lie.
 _NAMES_LIE = {"decoy_swapped_scopes", "decoy_unused_moving_mean"}
 # Names tell nothing, or more than one thing, or there are no averages.
 _NAMES_ARE_SILENT = {
+  "anywhere_domain",
+  "anywhere_domain_none",
+  "anywhere_float_blend",
+  "anywhere_mode_variable",
+  "anywhere_not_frozen_yet",
+  "anywhere_raw_or_average",
+  "anywhere_task",
+  "averages_by_hand",
+  "averages_from_a_step_on",
+  "averages_running_mean",
+  "averages_target_and_average",
   "contrib_renorm_literal",
   "contrib_scale_only_unfused_literal",
   "decoy_crossed_names",
@@ -73,6 +92,13 @@ _NAMES_ARE_SILENT = {
 # Freezing pruned the updates: nothing but the checkpoint has their averages.
 _LOST = set(
   """
+  anywhere_delayed anywhere_domain anywhere_domain_none anywhere_float_blend
+  anywhere_mode_variable anywhere_not_frozen_yet anywhere_option
+  anywhere_pooling anywhere_raw_or_average anywhere_task averages_by_hand
+  averages_copied_network averages_counted averages_crossed_elsewhere
+  averages_from_a_step_on averages_not_swapped averages_online_network
+  averages_running_mean averages_target_and_average averages_teacher
+  averages_to_restore averages_two_decays averages_two_decays_other
   contrib_activation_inside contrib_arg_scope_literal contrib_batch_weights
   contrib_dense_literal contrib_fused_literal contrib_nchw_literal
   contrib_neither_literal contrib_own_collection contrib_param_initializers
@@ -141,7 +167,7 @@ def _has_naive(name):
 
 _NAIVE = [name for name in zoo.names() if _has_naive(name)]
 _REFUSED = {n for n in _NAIVE if n.startswith("refuse_")} - {_NO_TRUTH}
-_RIGHT = set(_NAIVE) - _REFUSED - {_NO_TRUTH}
+_RIGHT = set(_NAIVE) - _REFUSED - {_NO_TRUTH} - _WEIGHTS_FROZEN
 _PROVEN = part(_RIGHT, 2, 3)
 
 
@@ -171,6 +197,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
     settings={key: str(value) for key, value in case.set.items()},
     keep_batch_statistics=tuple(case.keep_scopes),
     moving_averages=case.ema,
+    average_name=case.average,
     data_format="NHWC" if case.no_run_115 else None,
   )
   asked.update(options)
@@ -709,9 +736,44 @@ def test_unchanged_is_the_same_in_all_that_the_outputs_need(after, same):
 
 
 def test_stated_phase(cases):
-  case = cases("refuse_ambiguous_flag")
-  export = repair(case, settings={"option": "false"})
-  assert _proof(export).holds
+  case = cases("anywhere_option")
+  assert case.set == {"option": "false"}
+  assert "option" not in repair(case).model.placeholders()
+  assert "option" in repair(case, settings={}).model.placeholders()
+
+
+def test_frozen_graph_that_is_to_be_frozen(cases):
+  """It has lost its averages, and repair finds them."""
+  case = cases("layers_fused_literal")
+  request = Request("graph_def", case.naive, case.prefix, (case.output,))
+  with pytest.raises(Error) as refused:
+    export_model(sources.open(request))
+  assert_refusal(refused, "frozen before", "run python -m bnexport.repair")
+  assert f"--checkpoint={case.prefix}" in str(refused.value)
+  model = sources.open(request)
+  names = tuple(norm.name for norm in find(model.graph, model.outputs))
+  assert export_model(model, Options(keep_batch_statistics=names)).keeps_batch
+
+
+def test_frozen_graph_that_is_right_is_frozen_again(cases):
+  case = cases("layers_fused_phase")
+  request = Request("graph_def", case.naive, None, (case.output,))
+  assert_answers(case, export_model(sources.open(request)))
+
+
+def test_graph_that_waits_for_an_update_is_not_fine(tmp_path):
+  graph = """
+    x = Placeholder() {shape=[?,2], dtype=float}
+    v = Const() {value=<float [2] 1>}   u = Assign(v, v) {T=float}
+    r = Identity(^u, x) {T=float}   y = Relu(r) {T=float}
+  """
+  path = str(tmp_path / "graph.pb")
+  with open(path, "wb") as f:
+    f.write(text.loads(graph).SerializeToString())
+  request = Request("frozen_graph", path, None, ("y",))
+  export = export_model(sources.open(request))
+  assert not export.is_unchanged
+  assert export.prove().repeats
 
 
 def test_large_graphs_take_linear_time():

@@ -20,6 +20,7 @@ FAMILIES = (
   "kept",
   "states",
   "weights",
+  "saved_averages",
   "pipelines",
   "towers",
   "networks",
@@ -29,6 +30,8 @@ FAMILIES = (
   "functions",
   "answers",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 

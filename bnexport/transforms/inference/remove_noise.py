@@ -303,18 +303,22 @@ class _Removal:
 
   def _use_means(self):
     """Puts means in the place of noise wherever it enters data."""
+    meetings = list(self._meetings())
+    for name, _, ref in meetings:
+      self._refuse_twice(ref, name)
+    for name, slot, ref in meetings:
+      if self.graph.op(name) in SELECTS and not slot:
+        self._select(name, self.graph.data_inputs(name))
+      else:
+        self._enter(name, slot, ref)
+
+  def _meetings(self):
+    """Yields nodes of data with the slots that read noise, and the noise."""
     for name in self.randomness.order:
-      if not self.randomness.is_data(TensorRef(name)):
-        continue
-      if name not in self.needed:
-        continue
-      refs = self.graph.data_inputs(name)
-      if self.graph.op(name) in SELECTS and self.randomness.is_noise(refs[0]):
-        self._select(name, refs)
-        continue
-      for slot, ref in enumerate(refs):
-        if self.randomness.is_noise(ref):
-          self._enter(name, slot, ref)
+      if name in self.needed and self.randomness.is_data(TensorRef(name)):
+        for slot, ref in enumerate(self.graph.data_inputs(name)):
+          if self.randomness.is_noise(ref):
+            yield name, slot, ref
 
   def _select(self, name, refs):
     """A choice for each element, or for each row."""
@@ -335,6 +339,8 @@ class _Removal:
     node = self.graph.node(name)
     if node.op in _JOINS or self._is_code(ref):
       return  # it is named in the end
+    if self.model.dtype(ref).as_datatype_enum not in FLOATS:
+      self._refuse(ref, name, "what is whole or true has no mean")
     if not _is_linear(node.op, slot):
       self._refuse(ref, name, f"it is no factor or addend of {node.op}")
     mean = self.means.of(ref, self._shows_shape(name, slot))
@@ -352,6 +358,28 @@ class _Removal:
     self.graph.set_input(name, slot, mean)
     self.told.append(f"'{ref}' counts as its mean in '{name}'")
     self._doubt(self.told[-1], ref)
+
+  def _refuse_twice(self, ref, name):
+    """Raises where noise scales what it was part of before."""
+    if self.graph.op(name) not in PRODUCTS:
+      return
+    others = [r for r in self.graph.data_inputs(name) if r != ref]
+    if any(self.randomness.draws(ref) & self._near(r, {}) for r in others):
+      self._refuse(ref, name, "it scales what it has a part in")
+
+  def _near(self, ref, known):
+    """Bits of the draws that sums and products brought into a tensor."""
+    if self.randomness.is_noise(ref):
+      return self.randomness.draws(ref)
+    if ref not in known:
+      known[ref] = 0
+      if (
+        self.randomness.draws(ref)
+        and self.graph.op(ref.node) in SUMS | PRODUCTS | ops.IDENTITIES
+      ):
+        for other in self.graph.data_inputs(ref.node):
+          known[ref] |= self._near(other, known)
+    return known[ref]
 
   def _is_addend(self, name):
     """Whether all that reads a node adds it to something."""
