@@ -61,12 +61,14 @@ class FixedPoint:
     why_not: why there is none, or empty.
     averages: names of the variables that settled.
     runs: how often the updates were run.
+    is_idle: whether no update does anything, so that training runs otherwise.
   """
 
   differences: List[Difference] = dataclasses.field(default_factory=list)
   why_not: str = ""
   averages: List[str] = dataclasses.field(default_factory=list)
   runs: int = 0
+  is_idle: bool = False
 
   @property
   def holds(self) -> bool:
@@ -89,6 +91,8 @@ def examine(export, feeds) -> FixedPoint:
     other = _in_mode(export, feeds, trains=True)
     if not other.why_not and (found.why_not or other.holds):
       return other
+    if found.is_idle and other.why_not:
+      return other  # the updates run in that mode, and it says what is amiss
   return found
 
 
@@ -133,9 +137,13 @@ def _examine(export, training, feeds):
     if found.why_not:
       return found, []
     expected = training.outputs(feeds)
-    given = _exported(export, training.values, feeds)
   except (Error, *TF_ERRORS) as error:
     return FixedPoint(why_not=_reason(error)), []
+  try:
+    given = _exported(export, training.values, feeds)
+  except Error as error:
+    why = f"the export does not run on that batch: {error.fact}"
+    return dataclasses.replace(found, why_not=why), []
   found.differences = [
     difference(str(ref), a, b, _ROUNDING)
     for ref, a, b in zip(export.model.outputs, given, expected)
@@ -307,7 +315,7 @@ class _Training:
     """
     names = list(self._updates)
     if not names:
-      return FixedPoint(why_not="no update depends on the batch")
+      return FixedPoint(why_not="no update depends on the batch", is_idle=True)
     fed = self._fed(feeds)
     values = {name: self._original.values[name] for name in names}
     levels, runs = self._levels(), 0
@@ -330,6 +338,7 @@ class _Training:
         return FixedPoint(
           why_not=f"its update leaves '{idle[0]}' as it is on made-up rates",
           runs=runs,
+          is_idle=True,
         )
       if not moving:
         self._restore(values)
