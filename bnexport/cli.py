@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from absl import app, flags
 
-from bnexport.errors import Error, SourceError
+from bnexport.errors import Error, SourceError, printable
 
 DONE = 0
 NOT_PROVEN = 2
@@ -111,6 +111,18 @@ MOVING_AVERAGES = flags.DEFINE_bool(
   "moving_averages",
   False,
   "Export the exponential moving averages of the weights, where they exist.",
+)
+AVERAGE_NAME = flags.DEFINE_string(
+  "average_name",
+  None,
+  "How the names of the moving averages end that are meant, where weights have "
+  "several; --moving_averages goes without saying then.",
+)
+SCOPE_MAP = flags.DEFINE_list(
+  "scope_map",
+  [],
+  "old/=new/ where the checkpoint has variables below another scope than the "
+  "graph has them; it is read both ways. Either may be empty.",
 )
 KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   "keep_batch_statistics",
@@ -304,6 +316,7 @@ def status_of(
       )
     )
   try:
+    _refuse_undecodable()
     return main()
   except Error as error:
     return fail(error)
@@ -319,19 +332,37 @@ def status_of(
     return _interrupted()
 
 
+def _refuse_undecodable() -> None:
+  """Raises SourceError where an argument is no text, such as a file's name."""
+  for name, value in flags.FLAGS.flag_values_dict().items():
+    for part in value if isinstance(value, list) else [value]:
+      try:
+        str(part).encode()
+      except UnicodeEncodeError:
+        raise SourceError(
+          f"use --{name}={part}",
+          "it is not written in UTF-8, and TensorFlow opens no such files",
+          "rename the file",
+        ) from None
+
+
 def fail(error: Error) -> int:
-  sys.stderr.write(f"bnexport: {' '.join(str(error).split())}\n")
+  _tell(" ".join(str(error).split()))
   return REFUSED
 
 
 def progress(text: str) -> None:
   """Says on stderr what is being done."""
-  sys.stderr.write(f"bnexport: {text}\n")
+  _tell(text)
   sys.stderr.flush()
 
 
 def warn(text: str) -> None:
-  sys.stderr.write(f"bnexport: warning: {text}\n")
+  _tell(f"warning: {text}")
+
+
+def _tell(text: str) -> None:
+  sys.stderr.write(f"bnexport: {printable(text)}\n")
 
 
 def settings() -> Dict[str, str]:
@@ -351,6 +382,25 @@ def settings() -> Dict[str, str]:
       )
     found[_without_port(name)] = value
   return found
+
+
+def scope_map() -> Tuple[Tuple[str, str], ...]:
+  """The --scope_map flag as pairs.
+
+  Raises:
+    SourceError: an item is no old=new.
+  """
+  found = []
+  for item in SCOPE_MAP.value:
+    old, equals, new = item.partition("=")
+    if not equals:
+      raise SourceError(
+        f"read --scope_map item '{item}'",
+        "its form is another",
+        "write OLD/=NEW/",
+      )
+    found.append((old, new))
+  return tuple(found)
 
 
 def model_kwargs() -> Dict[str, Any]:
@@ -416,21 +466,29 @@ def named_outputs() -> List[str]:
   return [name for name in OUTPUT_NODE.value if name]
 
 
-def outputs() -> List[str]:
+def outputs(likely: Callable[[], Sequence[str]] = tuple) -> List[str]:
   """The --output_node flag.
+
+  Args:
+    likely: finds names to offer where the flag names none.
 
   Raises:
     SourceError: it names none.
   """
   names = named_outputs()
-  if not names:
-    raise SourceError(
-      "export",
-      "no output is named",
+  if names:
+    return names
+  found = list(likely())
+  if not found:
+    step = (
       "pass --output_node=NAME; python -m bnexport.inspect lists the likely "
-      "ones",
+      "ones"
     )
-  return names
+  else:
+    step = f"pass --output_node={found[0]}"
+    if found[1:]:
+      step += f", or what else is likely: {', '.join(found[1:4])}"
+  raise SourceError("export", "no output is named", step)
 
 
 def inputs() -> List[str]:
@@ -479,6 +537,7 @@ def options():
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
     keep_random=tuple(KEEP_RANDOM.value),
     moving_averages=MOVING_AVERAGES.value,
+    average_name=AVERAGE_NAME.value or "",
     data_format=DATA_FORMAT.value,
     denylist=tuple(DENYLIST.value),
     initializers=tuple(INITIALIZER_NODES.value),
@@ -538,6 +597,8 @@ def request(checkpoint=None, outputs=(), **more):
     placeholders=tuple(INPUT.value),
     kwargs=model_kwargs(),
     moving_averages=MOVING_AVERAGES.value,
+    average_name=AVERAGE_NAME.value,
+    scope_map=scope_map(),
     **more,
   )
 

@@ -8,7 +8,8 @@ of our own is an assert.
 from __future__ import annotations
 
 import difflib
-from typing import Dict, Iterable, List, Sequence
+import re
+from typing import Dict, Iterable, List, Match, Sequence
 
 
 class Error(Exception):
@@ -48,6 +49,33 @@ class ComparisonError(Error):
 
 class OutOfTime(Error):
   """Runs were ended by a limit of time, so nothing can be said about them."""
+
+
+# Words of more characters are cut where a line is printed.
+_LONGEST = 400
+_WORD = re.compile(r"\S{401,}")
+
+
+def printable(text: object, is_cut: bool = True) -> str:
+  """One line of text that means to a terminal what it says.
+
+  Control characters, line breaks, marks that turn the direction of text and
+  what no encoding has are escaped; names may hold them. Long words are cut in
+  their middle.
+  """
+  line = str(text)
+  if not line.isprintable():
+    line = "".join(
+      c if c.isprintable() else c.encode("unicode_escape").decode()
+      for c in line
+    )
+  return _WORD.sub(_cut, line) if is_cut else line
+
+
+def _cut(match: Match[str]) -> str:
+  word, part = match.group(), _LONGEST // 2
+  left_out = len(word) - 2 * part
+  return f"{word[:part]}...({left_out} more)...{word[-part:]}"
 
 
 # The step where a graph does not run.

@@ -24,7 +24,7 @@ import re
 from absl import flags
 
 from bnexport import cli
-from bnexport.errors import SourceError, TransformError
+from bnexport.errors import SourceError, TransformError, printable
 
 _HELP = re.compile(r"\s*help\s*(?:\(\s*(\w*)\s*\))?\s*")
 
@@ -58,8 +58,10 @@ def main():
     if cli.proof() != "none":
       cli.progress("importing it again")
       reason = file.reason_against()
-  print("\n".join(model.history))
-  print(f"wrote {path}: {len(model.graph)} nodes, there were {before}")
+  for line in model.history:
+    print(printable(line))
+  wrote = f"wrote {path}: {len(model.graph)} nodes, there were {before}"
+  print(printable(wrote))
   for warning in model.warnings:
     cli.warn(warning)
   if reason is not None:

@@ -12,7 +12,9 @@ from typing import Dict, Mapping, NamedTuple, Optional, Union
 import numpy as np
 
 from bnexport.analysis import arithmetic
+from bnexport.analysis.parity import is_odd
 from bnexport.analysis.randomness import (
+  CARRIED,
   FILLS,
   LIKES,
   MEANS,
@@ -28,17 +30,22 @@ from bnexport.analysis.randomness import (
 )
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape, uniform_value
-from bnexport.graph.origins import VIEWS
+from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.tf1 import tf1
 
+_PARTED = frozenset(("StridedSlice", "Unpack", "Split"))
 _HANDED_ON = VIEWS | ops.ENTERS | ops.RESOURCE_READS
 _COMPUTED = arithmetic.select(
   "Abs AddN DivNoNan Equal Exp FloorDiv FloorMod Inv Less LessEqual Greater "
   "GreaterEqual Ceil Floor Log Maximum Minimum NotEqual Pow Reciprocal Round "
-  "Rsqrt Sigmoid Sqrt Square StridedSlice ConcatV2 Pack"
+  "Rsqrt Sigmoid Sqrt Square ConcatV2 Pack"
 )
 # Constants and variables of more elements are no parameters of a distribution.
 _LARGEST = 4096
+# From so many whole numbers a choice is drawn.
+_MOST_WHOLE = 64
+# A vector of open size has so many rates.
+_ITEMS = 64
 # A distribution has no longer formula.
 _DEEPEST = 60
 # What a step of a number that is uniform between a and a + 1 gives, less a.
@@ -103,16 +110,28 @@ class Expectation:
     return self._found[ref]
 
   def _find(self, ref):
+    found = self._by_rule(ref)
+    if found is None and not ref.index:
+      found = self._enumerated(ref)
+    if found is None and is_odd(self._graph, self._randomness, ref):
+      return Number(np.float64(0), self._randomness.draws(ref))
+    return found
+
+  def _by_rule(self, ref):
     node = self._graph.node(ref.node)
     refs = self._graph.data_inputs(ref.node)
-    if ref.index:
-      return self.of(refs[0]) if node.op in ops.SWITCHES else None
+    if ref.index and node.op not in ops.SWITCHES | _PARTED:
+      return None
+    if node.op in _PARTED:
+      return self._parted(node, refs, ref.index)
     leaf = self._leaf(node)
     if leaf is not None:
       return Number(leaf, 0)
     if node.op in MEANS:
       bits = self._randomness.draws(ref)
       return Number(np.float64(MEANS[node.op]), bits)
+    if node.op == "RandomUniformInt":
+      return self._whole(ref, refs)
     if node.op in STEPS and any(map(self._is_drawn, refs)):
       return self._step(node, refs)
     rule = _RULES.get(node.op)
@@ -120,6 +139,8 @@ class Expectation:
       return rule(self, node, refs)
     if node.op in ops.SWITCHES or node.op in _HANDED_ON:
       return self._handed_on(node, refs)
+    if node.op in CARRIED:
+      return self.of(refs[CARRIED[node.op]])
     return self._computed(node, refs)
 
   def _is_drawn(self, ref):
@@ -132,7 +153,7 @@ class Expectation:
       value = constant_value(self._graph, TensorRef(node.name), _LARGEST)
       if value is None or value.dtype.kind not in "fiub":
         return None
-      uniform = uniform_value(value)
+      uniform = uniform_value(value) if value.size > 1 else None
       return np.float64(value if uniform is None else uniform)
     if node.op in ops.VARIABLES and self._values is not None:
       shape = static_shape(self._graph, TensorRef(node.name)) or ()
@@ -155,9 +176,10 @@ class Expectation:
     random = np.random.RandomState(
       [self._trial, *bytearray(node.name.encode())]
     )
+    shape = [_ITEMS if size < 0 else size for size in shape]
     if dtype.is_integer:
-      return np.float64(random.randint(1, 9, [max(s, 1) for s in shape]))
-    return random.uniform(0.15, 0.85, [max(s, 1) for s in shape])
+      return np.float64(random.randint(1, 9, shape))
+    return random.uniform(0.15, 0.85, shape)
 
   def _operands(self, refs):
     found = [self.of(ref) for ref in refs]
@@ -171,9 +193,78 @@ class Expectation:
       return self._computed(node, refs)
     return found
 
+  def _cast(self, node, refs):
+    found = self.of(refs[0])
+    source, to = (tf1.as_dtype(node.attr[k].type) for k in ("SrcT", "DstT"))
+    if found is None or to.is_floating or not source.is_floating:
+      return found
+    if found.draws:
+      return found if is_whole(self._graph, refs[0]) else None
+    value = found.value != 0 if to == tf1.bool else np.trunc(found.value)
+    return Number(np.float64(value), 0)
+
+  def _range(self, ref):
+    """The whole numbers that a random op draws from, a few of them."""
+    if self._graph.op(ref.node) != "RandomUniformInt":
+      return []
+    ends = [
+      constant_value(self._graph, r)
+      for r in self._graph.data_inputs(ref.node)[1:]
+    ]
+    if any(end is None or end.size != 1 for end in ends):
+      return []
+    low, high = map(int, ends)
+    return range(low, min(high, low + _MOST_WHOLE + 1))
+
+  def _whole(self, ref, refs):
+    values = self._range(ref)
+    if not 0 < len(values) <= _MOST_WHOLE:
+      return None
+    return Number(np.mean(values), self._randomness.draws(ref))
+
+  def _enumerated(self, ref):
+    """The mean of what one whole number makes, over all of them."""
+    sources = self._randomness.sources(self._randomness.draws(ref))
+    if len(sources) != 1 or sources[0] == ref.node:
+      return None
+    source = TensorRef(sources[0])
+    values = self._range(source)
+    if source in self._given or not 0 < len(values) <= _MOST_WHOLE:
+      return None
+    found = [self._beside({source: value}).of(ref) for value in values]
+    if any(one is None or one.draws for one in found):
+      return None
+    mean = np.mean([one.value for one in found], axis=0)
+    return Number(mean, self._randomness.draws(source))
+
+  def _beside(self, given):
+    """An Expectation with more values given."""
+    return Expectation(
+      self._graph,
+      self._randomness,
+      self._trial,
+      {**self._given, **given},
+      self._values,
+    )
+
   def _filled(self, node, refs):
     found = self.of(refs[1 if node.op == "Fill" else 0])
     return found if found is not None and np.size(found.value) == 1 else None
+
+  def _parted(self, node, refs, index):
+    """One part of a vector, such as of one rate for each layer."""
+    found = self.of(refs[1 if node.op == "Split" else 0])
+    if found is None or np.size(found.value) == 1:
+      return found
+    vectors = [constant_value(self._graph, ref) for ref in refs[1:]]
+    if node.op == "Unpack":
+      value = np.take(found.value, index, node.attr["axis"].i)
+    elif node.op != "StridedSlice" or any(v is None for v in vectors):
+      return None
+    else:
+      operands = [found, *(Number(v, 0) for v in vectors)]
+      value = _computed(node, operands)
+    return None if value is None else Number(value, found.draws)
 
   def _like(self, node, refs):
     return Number(np.float64(LIKES[node.op]), 0)
@@ -188,9 +279,11 @@ class Expectation:
 
   def _multiplied(self, node, refs):
     found = self._operands(refs)
-    if found is None or (node.op in QUOTIENTS and found[1].draws):
+    if found is None or not divides(node):
       return None
     a, b = found
+    if node.op in QUOTIENTS and b.draws:
+      return None
     if a.draws & b.draws:
       return None
     value = _computed(node, found)
@@ -251,16 +344,7 @@ class Expectation:
     source = TensorRef(self._randomness.sources(found.draws)[0])
     if self._graph.op(source.node) not in UNIFORMS:
       return None
-    low, high = (
-      Expectation(
-        self._graph,
-        self._randomness,
-        self._trial,
-        {**self._given, source: end},
-        self._values,
-      ).of(ref)
-      for end in (0.0, 1.0)
-    )
+    low, high = (self._beside({source: end}).of(ref) for end in (0.0, 1.0))
     if low is None or high is None:
       return None
     return source, low.value, high.value
@@ -288,6 +372,18 @@ class Expectation:
 
 # What a step of a number that is uniform between a and a + 1 gives, less a.
 ROUNDED = {"Floor": 0.0, "Round": 0.5, "Ceil": 1.0}
+
+
+def is_whole(graph, ref):
+  """Whether the floats of a tensor are whole numbers, as far as is known."""
+  through = ops.IDENTITIES | ops.RESHAPES
+  return graph.op(origin_of(graph, ref, through).node) in ROUNDINGS
+
+
+def divides(node):
+  """Whether a node has the quotient's fraction too, if it is a quotient."""
+  dtype = tf1.as_dtype(node.attr["T"].type)
+  return node.op not in QUOTIENTS or dtype.is_floating
 
 
 def _computed(node, numbers):
@@ -322,6 +418,7 @@ _RULES = {
   **dict.fromkeys(PRODUCTS, Expectation._multiplied),
   **dict.fromkeys(SELECTS, Expectation._chosen),
   **dict.fromkeys(ops.MERGES, Expectation._merged),
+  "Cast": Expectation._cast,
   "LogicalNot": Expectation._negated,
   "LogicalAnd": Expectation._both,
   "LogicalOr": Expectation._either,

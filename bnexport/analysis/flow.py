@@ -263,6 +263,7 @@ def _is_call(graph, op):
 
 
 def holds_weights(node):
+  """Whether a node is a variable or a constant of more than one float."""
   if node.op in ops.VARIABLES:
     return node.attr["dtype"].type in FLOATS
   if node.op == "Const" and node.attr["dtype"].type in FLOATS:

@@ -7,7 +7,7 @@ A tensor that random draws reach is *noise* where no data reaches it, and
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, List
+from typing import Dict, FrozenSet, Iterable, List
 
 from bnexport.analysis.flow import is_setting
 from bnexport.graph import Graph, TensorRef, ops
@@ -23,7 +23,7 @@ UNIFORMS = frozenset(
     "StatefulUniform",
   )
 )
-_SYMMETRIC = frozenset(
+SYMMETRIC = frozenset(
   (
     "RandomStandardNormal",
     "StatefulStandardNormal",
@@ -37,7 +37,7 @@ _SYMMETRIC = frozenset(
   )
 )
 # What a random op gives on average.
-MEANS = {**dict.fromkeys(UNIFORMS, 0.5), **dict.fromkeys(_SYMMETRIC, 0.0)}
+MEANS = {**dict.fromkeys(UNIFORMS, 0.5), **dict.fromkeys(SYMMETRIC, 0.0)}
 COMPARISONS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
 ROUNDINGS = frozenset(("Ceil", "Floor", "Round"))
 # Of one uniform number each: what these make of it has few values.
@@ -50,17 +50,16 @@ SELECTS = frozenset(("Select", "SelectV2"))
 FILLS = frozenset(("Fill", "BroadcastTo", "Tile"))
 # Of another tensor they have the shape alone.
 LIKES = {"OnesLike": 1.0, "ZerosLike": 0.0}
-_PARTS = frozenset(
+# The input that is handed on, by op.
+CARRIED = {"TensorArrayReadV3": 2, "TensorArrayScatterV3": 2}
+_ITEMS = frozenset(("Gather", "GatherV2", "StridedSlice", "Unpack"))
+_PARTS = _ITEMS | frozenset(
   (
-    "GatherV2",
-    "Gather",
     "Pack",
     "Reshape",
     "Slice",
     "Split",
     "Squeeze",
-    "StridedSlice",
-    "Unpack",
   )
 )
 
@@ -77,20 +76,20 @@ class Randomness:
     self,
     graph: Graph,
     order: Iterable[str],
-    is_kept: Callable[[str], bool] = lambda name: False,
+    kept: FrozenSet[str] = frozenset(),
   ):
     """Sweeps over the nodes.
 
     Args:
       graph: stays as it is.
       order: names of nodes, inputs first.
-      is_kept: tells by name which random ops are part of the model: what they
-        draw counts as data.
+      kept: names of random ops that are part of the model: what they draw
+        counts as data.
     """
     self._graph = graph
     self.order = list(order)
     self.contexts = Contexts(graph, self.order)
-    self._is_kept = is_kept
+    self._kept = kept
     self._numbers: Dict[str, int] = {}  # of random ops, by name
     self._draws: Dict[str, int] = {}  # bits of the random ops
     self._data: Dict[str, bool] = {}
@@ -163,11 +162,14 @@ class Randomness:
     return found
 
   def _is_rate(self, name):
-    shape = static_shape(self._graph, TensorRef(name))
-    return (
-      shape is not None
-      and all(size > 0 for size in shape)
-      and self._graph.node(name).attr["dtype"].type in FLOATS
+    graph, node = self._graph, self._graph.node(name)
+    shape = static_shape(graph, TensorRef(name))
+    if shape is None or node.attr["dtype"].type not in FLOATS:
+      return False
+    # A batch is not taken apart by constant numbers.
+    return all(size > 0 for size in shape) or (
+      len(shape) == 1
+      and all(graph.op(r) in _ITEMS for r in graph.readers(name))
     )
 
   def _is_source(self, node):
@@ -181,13 +183,15 @@ class Randomness:
     # Shapes and seeds of draws are no part of their distribution.
     if not (node.op in ops.SHAPES or node.op in LIKES or node.op in MEANS):
       refs = self._graph.data_inputs(node.name)
-      if node.op in ops.MERGES:
+      if node.op in ops.SWITCHES:
+        refs = refs[:1]  # which branch is taken shows in its Merge
+      elif node.op in ops.MERGES:
         refs = refs + self.predicates(node)
       for ref in refs:
         draws |= self.draws(ref)
         data |= self.is_data(ref)
     if ops.is_random(node.op):
-      if self._is_kept(node.name):
+      if node.name in self._kept:
         data = True
       else:
         number = self._numbers.setdefault(node.name, len(self._numbers))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import element_count, static_shape, type_attr
 from bnexport.tf1 import tf1
 
@@ -154,17 +155,16 @@ def inferred(graph, names=None):
   Returns:
     A dict; None where TensorFlow does not take the graph.
   """
-  imported = tf1.Graph()
   try:
-    with imported.as_default():
-      tf1.import_graph_def(
-        _skeleton(graph, graph.names() if names is None else names), name=""
-      )
+    imported = import_graph(
+      _skeleton(graph, graph.names() if names is None else names)
+    )
   except (tf1.errors.OpError, ValueError, KeyError, TypeError):
     return None
   return {
     TensorRef(operation.name, i): output.shape
     for operation in imported.get_operations()
+    if operation.name in graph  # importing may have added others
     for i, output in enumerate(operation.outputs)
   }
 

@@ -48,6 +48,7 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.frames import separate_frames
 from bnexport.graph.nodes import Signatures, static_shape
 from bnexport.graph.placeholders import (
   cut_dtype,
@@ -249,7 +250,8 @@ def splice(
       of the piece that is named here is not added.
     outputs: tensors of the piece by those of the graph whose place they take;
       a placeholder of the graph that nobody needs then goes.
-    scope: a name scope to put the piece under.
+    scope: a name scope to put the piece under. Loops of the piece whose frame
+      has the name of another get a frame of their own.
 
   Returns:
     The names that the nodes have, by those in the piece; where a name is
@@ -273,6 +275,7 @@ def splice(
   try:
     if is_open:
       fill(graph, named.values())
+    graph.topological(named.values())  # a piece may read itself
     there = {old: moved(ref, named, {}) for old, ref in handed.items()}
     reroute(graph, there, but=named.values())
   except GraphError:
@@ -282,6 +285,8 @@ def splice(
     raise
   replaced = [ref.node for ref in handed if _is_idle(graph, ref.node)]
   graph.remove(replaced)
+  if any(graph.op(name) in ops.ENTERS for name in named.values()):
+    separate_frames(graph, named.values(), scope)
   return _rename_back(graph, named, scope)
 
 

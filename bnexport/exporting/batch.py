@@ -10,10 +10,11 @@ import os
 import re
 from typing import Mapping, Optional, Tuple
 
-from bnexport.errors import Error, SourceError
+from bnexport.errors import Error, SourceError, printable
 from bnexport.exporting import progress, record, workers, writing
 from bnexport.exporting.delivery import Delivery
 from bnexport.model import checkpoint
+from bnexport.model.paths import refuse_special
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
@@ -151,6 +152,7 @@ def _prefix(path):
     return path[: -len(".index")]
   if tf1.gfile.IsDirectory(path):
     return tf1.train.latest_checkpoint(path)
+  refuse_special(path, f"read checkpoint '{path}'")
   try:
     size = tf1.gfile.Stat(path).length
     with tf1.gfile.GFile(path, "rb") as f:
@@ -253,7 +255,8 @@ def _clear(process, job):
 
 def _say(job, verdict, counts):
   counts[verdict.word] += 1
-  print(f"{verdict.word} {job.checkpoint}: {verdict.says}", flush=True)
+  line = f"{verdict.word} {job.checkpoint}: {verdict.says}"
+  print(printable(line), flush=True)
 
 
 def _troubles(counts):

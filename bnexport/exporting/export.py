@@ -22,7 +22,12 @@ from bnexport.errors import (
   nearest,
 )
 from bnexport.exporting import delivery
-from bnexport.exporting.mend import is_same, mend, refuse_lost
+from bnexport.exporting.mend import (
+  is_same,
+  mend,
+  refuse_frozen,
+  refuse_lost,
+)
 from bnexport.graph import Graph, ops
 from bnexport.mending.mending import set_aside
 from bnexport.model import Model
@@ -37,22 +42,31 @@ from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.remove_neutral_arithmetic import (
+  RemoveNeutralArithmetic,
+)
 from bnexport.transforms.inference import freeze_in_session
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.leave_loops import LeaveLoops
 from bnexport.transforms.inference.read_variables import ReadVariables
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
-from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_moving_averages import (
+  UseMovingAverages,
+  use_swapped,
+)
+from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 from bnexport.transforms.layout.convert_layout import ConvertLayout
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.table import apply_specs
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
@@ -70,6 +84,7 @@ class Options:
   keep_batch_statistics: Tuple[str, ...] = ()
   keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
+  average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
@@ -219,6 +234,8 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   if is_rebuilt:
     made.second = _trained(model, options)
   if original is not None:
+    if not is_frozen and not _has_variables(original.graph):
+      refuse_frozen(model, made.norms, options.keep_batch_statistics)
     _refuse_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
@@ -227,6 +244,10 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   if is_frozen and not is_mended:
     _settle_unchanged(made, options)
   return made
+
+
+def _has_variables(graph):
+  return any(node.op in ops.VARIABLES for node in graph)
 
 
 def _settle_unchanged(made, options):
@@ -259,7 +280,16 @@ def _open_for_export(model, options):
       "mend",
       set_aside(model.graph, model.signatures, model.outputs, model.inputs),
     )
-  _run(model, [ReplaceInputs(), InlineFunctions()])
+  _run(
+    model,
+    [
+      ReplaceInputs(),
+      InlineFunctions(),
+      SeparateLoops(),
+      UseOneReplica(),
+      LeaveLoops(),
+    ],
+  )
   if is_code:
     return
   refuse_mutable(
@@ -270,8 +300,12 @@ def _open_for_export(model, options):
     "found",
   )
   keep_initializers(model, options.initializers)
-  if options.moving_averages:
-    _run(model, [UseMovingAverages()])
+  if options.moving_averages or options.average_name:
+    _run(model, [UseMovingAverages(options.average_name)])
+  else:
+    told = use_swapped(model)
+    model.history += changes_by(UseMovingAverages.name, told)
+    model.warnings += map(Doubt, told)
 
 
 def drop_placement(graph):
@@ -460,6 +494,9 @@ def _finish(model, options, reference, progress):
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
     unfolded = model.graph.clone()
+    if model.decisions.stored:
+      # A statistic of the batch over the stored one is 1 now.
+      _run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
     _run(model, [FoldBatchNorms()])
   if options.transforms:
     apply_specs(model, options.transforms, progress)
@@ -572,8 +609,10 @@ def _settle_inputs(model):
     if ops.is_data_source(node.op) and node.op not in ops.PLACEHOLDERS
   ]
   if sources:
+    read = sorted(model.graph.reads(sources[0]))
+    tensors = ",".join(f"{ref.node}:{ref.index}" for ref in read)
     raise TransformError(
       "export a graph that reads its input by itself",
       f"'{sources[0]}' is a {model.graph.op(sources[0])}",
-      f"pass --input_node={sources[0]} to feed it instead",
+      f"pass --input_node={tensors} to feed it instead",
     )

@@ -15,6 +15,7 @@ import os
 
 from bnexport.errors import SourceError, first_line
 from bnexport.exporting import writing
+from bnexport.model.paths import refuse_special
 from bnexport.tf1 import tf1
 from bnexport.version import __version__
 
@@ -68,6 +69,7 @@ def digest(name):
   Raises:
     SourceError: it can't be read.
   """
+  refuse_special(name, f"read '{name}'")
   hashed = hashlib.sha256()
   try:
     with tf1.gfile.GFile(name, "rb") as f:
@@ -122,12 +124,14 @@ def clear(graph):
 
 
 def _read(graph):
+  refuse_special(path(graph), f"read '{path(graph)}'")
   try:
     with tf1.gfile.GFile(path(graph), "r") as f:
       said = json.loads(f.read())
-  except (tf1.errors.OpError, ValueError):
+  except (tf1.errors.OpError, ValueError, RecursionError):
     return {}
-  return said if isinstance(said, dict) else {}
+  is_own = isinstance(said, dict) and isinstance(said.get("graphs"), list)
+  return said if is_own and "from" in said else {}
 
 
 def _write(graph, said):

@@ -365,22 +365,21 @@ class Graph(Index):
       GraphError: TensorFlow does not take them.
     """
     # Only now: a Graph is also used where TensorFlow is not needed.
+    from bnexport.graph.importing import import_graph
     from bnexport.tf1 import tf1
 
-    graph, graph_def = tf1.Graph(), self.to_graph_def()
+    graph_def = self.to_graph_def()
     for node in graph_def.node:
       # TensorFlow infers shapes, and refuses noted ones that are stale.
       node.attr.pop("_output_shapes", None)
     try:
-      with graph.as_default():
-        tf1.import_graph_def(graph_def, name="")
+      return import_graph(graph_def)
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise GraphError(
         "import the graph",
         first_line(error),
         "see what python -m bnexport.inspect finds in it",
       ) from error
-    return graph
 
   def clone(self) -> Graph:
     """Returns an independent copy."""

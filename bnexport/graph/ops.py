@@ -47,7 +47,9 @@ UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB | PARTIAL_UPDATES
 SAVES = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Calls of functions that are named in an attribute.
-CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+CALLS = frozenset(
+  ("PartitionedCall", "StatefulPartitionedCall", "TPUPartitionedCall")
+)
 
 # Ops that give lookup tables their entries.
 TABLE_INITIALIZERS = frozenset(

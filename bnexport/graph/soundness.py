@@ -11,10 +11,20 @@ is another matter, which `mending.faults` finds: such graphs can be mended.
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, NamedTuple, Set, Tuple, Union
+from typing import (
+  Callable,
+  Dict,
+  Iterator,
+  List,
+  NamedTuple,
+  Optional,
+  Set,
+  Tuple,
+  Union,
+)
 
 from bnexport.errors import GraphError
-from bnexport.graph.nodes import Signatures
+from bnexport.graph.nodes import Signatures, functions_of
 from bnexport.graph.op_history import allowed, known_versions, knows_attribute
 from bnexport.graph.tensors import misfit
 from bnexport.tf1 import FunctionDef, OpDef, tf1
@@ -36,6 +46,17 @@ _FIELDS = {
   "tensor": "tensor",
   "func": "func",
 }
+# Attributes that hold names of nodes, frames and variables, or of layouts.
+_NAMING = frozenset(
+  (
+    "_class",
+    "container",
+    "data_format",
+    "frame_name",
+    "padding",
+    "shared_name",
+  )
+)
 _DTYPES = frozenset(
   number
   for number in tf1.AttrValue.DESCRIPTOR.fields_by_name[
@@ -49,6 +70,8 @@ _MOST_DIMENSIONS = 254
 _MOST = 1 << 20
 # Calls in calls in attributes: an attribute's function has attributes.
 _DEEPEST = 8
+# Calls of functions in functions.
+_DEEPEST_CALLS = 200
 
 
 def refuse_unsound(
@@ -87,6 +110,9 @@ class _Reading:
     self._graph_def = graph_def
     self._signatures = signatures
     self._seen: Dict[str, _Stated] = {}
+    self._functions = {
+      f.signature.name: f.signature for f in graph_def.library.function
+    }
 
   def flaws(self) -> Iterator[str]:
     for node in self._graph_def.node:
@@ -95,6 +121,39 @@ class _Reading:
     for function in self._graph_def.library.function:
       for fact in self._function(function):
         yield f"function {_quoted(function.signature.name)} {fact}"
+    yield from self._calls()
+
+  def _calls(self) -> Iterator[str]:
+    """Yields a function whose calls have no end, or end too deep.
+
+    TensorFlow calls itself for every one of them when it imports a graph, and
+    ends the process where that gets too deep.
+    """
+    callers: Dict[str, List[str]] = {name: [] for name in self._functions}
+    waiting, depths = {}, dict.fromkeys(self._functions, 1)
+    for function in self._graph_def.library.function:
+      name = function.signature.name
+      called = {n for node in function.node_def for n in functions_of(node)}
+      known = {other for other in called if other in callers}
+      waiting[name] = len(known)
+      for other in known:
+        callers[other].append(name)
+    ready = [name for name, count in waiting.items() if not count]
+    for name in ready:
+      if depths[name] > _DEEPEST_CALLS:
+        yield (
+          f"function {_quoted(name)} calls functions that call functions, more "
+          f"than {_DEEPEST_CALLS} deep"
+        )
+        return
+      for caller in callers[name]:
+        depths[caller] = max(depths[caller], depths[name] + 1)
+        waiting[caller] -= 1
+        if not waiting[caller]:
+          ready.append(caller)
+    circular = [name for name, count in waiting.items() if count]
+    if circular:
+      yield f"function {_quoted(circular[0])} calls itself"
 
   def _function(self, function: FunctionDef) -> Iterator[str]:
     signature = function.signature
@@ -107,9 +166,28 @@ class _Reading:
       for fact in _value(value):
         yield f"has an attribute '{key}' that {fact}"
     yield from _op_def(signature)
-    returned = {arg.name for arg in signature.output_arg}
-    if returned - set(function.ret):
-      yield f"does not say what its '{min(returned - set(function.ret))}' is"
+    returned = [arg.name for arg in signature.output_arg]
+    for name in returned:
+      if name not in function.ret:
+        yield f"does not say what its '{name}' is"
+    body = _Body(function, self._outputs_of)
+    for node in function.node_def:
+      for text in node.input:
+        if not body.holds(text):
+          yield (
+            f"has a node {_quoted(node.name)} that reads {_quoted(text)}, "
+            "which is not in it"
+          )
+    for name in returned:
+      if not body.holds(function.ret[name]):
+        yield f"returns {_quoted(function.ret[name])}, which is not in it"
+
+  def _outputs_of(self, op: str) -> Optional[Set[str]]:
+    """Names of the outputs of an op or a function; None where nobody knows."""
+    if op not in self._functions and op not in self._signatures:
+      return None
+    known = self._functions.get(op) or self._signatures[op]
+    return {arg.name for arg in known.output_arg}
 
   def _node(self, node: tf1.NodeDef, is_in_body: bool = False) -> Iterator[str]:
     if not _NAME.match(node.name):
@@ -124,6 +202,8 @@ class _Reading:
     for key, value in node.attr.items():
       for fact in _value(value):
         yield f"has an attribute {_quoted(key)} that {fact}"
+      if key in _NAMING and not all(map(_is_text, _values(value))):
+        yield f"has an attribute '{key}' that is not written in UTF-8"
       is_open = is_in_body and value.WhichOneof("value") == "placeholder"
       if key in stated.attrs and not is_open:
         for fact in _unlike(value, stated.attrs[key], node.op):
@@ -146,6 +226,38 @@ class _Reading:
         tuple(_op_def(known)),
       )
     return self._seen[op]
+
+
+class _Body:
+  """The names that nodes of a function's body may read."""
+
+  def __init__(
+    self,
+    function: FunctionDef,
+    outputs_of: Callable[[str], Optional[Set[str]]],
+  ):
+    self._args = {arg.name for arg in function.signature.input_arg}
+    self._ops = {node.name: node.op for node in function.node_def}
+    self._outputs_of = outputs_of
+
+  def holds(self, text: str) -> bool:
+    """Whether an input, as a body writes it, is there."""
+    if text.startswith("^"):
+      return text[1:] in self._ops or text[1:] in self._args
+    name, *rest = text.split(":")
+    if name in self._args:
+      return rest in ([], ["0"])
+    if name not in self._ops or len(rest) != 2:
+      return False
+    outputs = self._outputs_of(self._ops[name])
+    return outputs is None or rest[0] in outputs
+
+
+def _is_text(value: Union[int, bytes]) -> bool:
+  try:
+    return not isinstance(value, bytes) or value.decode("utf-8") is not None
+  except UnicodeDecodeError:
+    return False
 
 
 def _quoted(name: str) -> str:

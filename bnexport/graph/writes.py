@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value
+from bnexport.graph.nodes import constant_value, static_shape
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.variables import variable_of
 from bnexport.tf1 import tf1
@@ -120,7 +120,10 @@ def part_key(graph: Graph, part: Optional[Part]) -> Any:
   if part is None:
     return None
   if part.kind != SLICE:
-    return (part.kind, _index_key(graph, part.operands[0]))
+    shape = static_shape(graph, part.operands[0])
+    is_row = part.kind == ROWS or (shape is not None and shape[-1:] == (1,))
+    key = _index_key(graph, part.operands[0])
+    return (ROWS if is_row else part.kind, key)
   row = _row_of(graph, part)
   if row is not None:
     return (ROWS, row)

@@ -79,6 +79,8 @@ def _reads(graph: Graph, output: TensorRef, fed):
       continue
     is_step = graph.op(ref.node) in _STEPS or not _is_float(graph, ref)
     for slot, read in enumerate(graph.data_inputs(ref.node)):
+      if graph.op(read.node) in ops.PLACEHOLDERS:
+        continue  # the same in both
       if is_step and read.node in fed and _is_float(graph, read):
         yield ref.node, slot
       elif read not in seen:

@@ -224,7 +224,7 @@ def walk(a, b, feeds, names: Iterable[str]) -> Iterator[Difference]:
     ComparisonError: TensorFlow can't run one of them.
   """
   names = list(names)
-  beside = [stream(a, names, other) for other in changed(a, feeds)]
+  beside = [stream(a, names, other) for other in changed(a, names, feeds)]
   for (name, value), (_, expected), *others in zip(
     stream(a, names, feeds), stream(b, names, feeds), *beside
   ):

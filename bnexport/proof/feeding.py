@@ -38,6 +38,10 @@ _CARRIES = (
   )
 )
 _MOST_ROWS = 1024
+# So many times the rows are fed once more, where that is no more numbers than
+# a batch of small images.
+_MORE_ROWS = 16
+_MOST_FED = 1 << 19
 # So many numbers of rows are tried.
 _MOST_TRIED = 8
 # Sizes tried for dimensions that a graph leaves open: networks halve images
@@ -168,6 +172,29 @@ def other_feeds(feeds, bounds):
       name: _drawn_anew(value, bounds.get(name), largest, times, random)
       for name, value in feeds.items()
     }
+
+
+def more_rows(feeds, bounds):
+  """Feeds of more rows than some have, small and large ones; None if too many.
+
+  Args:
+    feeds: arrays by node name, which were made up.
+    bounds: see `bounds_of`.
+  """
+  times = _MORE_ROWS
+  if sum(np.size(value) for value in feeds.values()) * times > _MOST_FED:
+    return None
+  random = np.random.RandomState(13)
+  found = {}
+  for name, value in feeds.items():
+    is_normal = not _is_float(value) or np.min(value, initial=0) < 0
+    largest = None if is_normal else float(np.max(value, initial=1))
+    drawn = _drawn_anew(value, bounds.get(name), largest, times, random)
+    if _is_float(value) and is_normal:
+      scales = np.linspace(0.5, 4, len(drawn)).astype(drawn.dtype)
+      drawn *= scales.reshape([-1] + [1] * (drawn.ndim - 1))
+    found[name] = drawn
+  return found
 
 
 def _scaled(value, scale):
@@ -383,7 +410,8 @@ def row_counts(*graphs):
   """Numbers of rows to try, likely ones first.
 
   Where a batch is cut into groups or has a fixed size, a constant of the graph
-  says so: the first sizes of a Reshape, or those of another placeholder.
+  says so: the first sizes of a Reshape, or those of another placeholder or of
+  what a loop collects.
 
   Args:
     *graphs: Graphs that the rows are for, or None.
@@ -396,5 +424,7 @@ def row_counts(*graphs):
     elif node.op == "Reshape":
       shape = constant_value(graph, graph.data_inputs(node.name)[1])
       sizes = [] if shape is None or shape.ndim != 1 else list(shape[:2])
+    elif node.op == "TensorArrayV3":
+      sizes = [d.size for d in node.attr["element_shape"].shape.dim][:1]
     found += [int(size) for size in sizes if 1 < size <= _MOST_ROWS]
   return list(dict.fromkeys(found))[:_MOST_TRIED]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from typing import Dict, List
 
 import numpy as np
@@ -20,12 +21,14 @@ import numpy as np
 from bnexport.analysis.flow import Flow
 from bnexport.errors import ComparisonError, Error, first_line
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   DEFERRED,
   static_shape,
   tensor_attr,
 )
-from bnexport.graph.variables import assignment, variable_of
+from bnexport.graph.variables import assignment
+from bnexport.graph.writes import are_apart, write_of, written_variable
 from bnexport.model.stream import to_graph_def
 from bnexport.proof import noise
 from bnexport.proof.differences import Difference, difference
@@ -41,9 +44,11 @@ _MOST_RUNS = 100
 # of the largest one of its variable.
 _SETTLED = 1e-3
 # An update of this slope or less leaves a value where it is, or counts.
-_STILL = 1e-7
-# A step counter settles at infinity.
-_FAR = 1e6
+_STILL = 1e-6
+# A step counter settles at infinity: after so many steps, as good as. Where an
+# average is of all batches so far, any number is as right and is solved better.
+_FAR = 2.0**20
+_NEAR = 2.0**6
 # So many times the rows tell Bessel's correction from another fault: it falls
 # to (n - 1) / (8 n - 1), an eighth or less, and some rounding.
 _MORE = 8
@@ -106,6 +111,12 @@ def _in_mode(export, feeds, trains):
     found, apart = _examine(export, training, feeds)
     if found.holds:
       return found
+    if training.counters:
+      training.steps = _NEAR
+      again, _ = _examine(export, training, feeds)
+      if again.holds and not again.why_not:
+        return again
+      training.steps = _FAR
     # Norms over groups of the batch, of which every one is the same now.
     for size in row_counts(training.graph):
       for is_in_turn in (True, False):
@@ -228,7 +239,9 @@ class _Training:
       original, self._phases, decisions.random_kept, decisions.moments
     )
     self._by_data = _reached(graph, original)
-    self._updates = _updates(graph, original, self._by_data)
+    self._updates = _updates(
+      graph, original, self._by_data, model.decisions.averages
+    )
     _divide_by_rows(graph, original.needed())
     _round_nothing(graph)
     roots = [ref.node for ref in original.outputs]
@@ -239,14 +252,15 @@ class _Training:
       raise ComparisonError("run the training graph", unsafe)
     self._import()
     self.values: Dict[str, np.ndarray] = {}
+    self.steps = _FAR
+    self.counters = False
 
   def _import(self):
     graph_def = self._graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = tf1.Graph()
+    imported = import_graph(graph_def)
     with imported.as_default():
-      tf1.import_graph_def(graph_def, name="")
       self._assigns, self._reads = {}, {}
       for node in self._graph:
         if node.op in ops.VARIABLES:
@@ -283,7 +297,8 @@ class _Training:
     fed = {}
     for node in self._graph:
       name = node.name
-      if name in self._phases and name not in self._assigns:
+      is_fed = node.op in ops.PLACEHOLDERS | {"Const"}
+      if name in self._phases and is_fed:
         shape = static_shape(self._graph, TensorRef(name)) or ()
         fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
       elif name in feeds:
@@ -380,8 +395,9 @@ class _Training:
     at_high = self._run(fed, dict(values, **high))
     for name in level:
       slopes[name], values[name] = _solved(
-        low[name], at_low[name], high[name], at_high[name]
+        low[name], at_low[name], high[name], at_high[name], self.steps
       )
+      self.counters |= bool(np.any(np.abs(1 - slopes[name]) < _STILL))
 
   def _restore(self, values):
     for name in self._assigns:
@@ -401,7 +417,7 @@ def _apart(value):
   return np.asarray(wide + np.maximum(1.0, np.abs(wide)), value.dtype)
 
 
-def _solved(low, at_low, high, at_high):
+def _solved(low, at_low, high, at_high, steps):
   """Slope of an update, and where it settles, elementwise.
 
   Args:
@@ -409,14 +425,15 @@ def _solved(low, at_low, high, at_high):
     at_low: what the update makes of them.
     high: other stored values.
     at_high: what the update makes of those.
+    steps: how often counters and sums have been added to.
   """
   x, fx, y, fy = map(np.float64, (low, at_low, high, at_high))
   slope = (fy - fx) / (y - x)
   left = 1 - slope
   is_still = np.abs(left) < _STILL
   solved = x + (fx - x) / np.where(is_still, 1.0, left)
-  # A counter goes on for ever; what nothing changes stays.
-  counted = np.where(np.abs(fx - x) > 0, _FAR, x)
+  # A counter goes on for ever, and a sum; what nothing changes stays.
+  counted = np.where(np.abs(fx - x) > 0, (fx - x) * steps, x)
   value = np.where(is_still, counted, solved)
   return slope, np.asarray(value, np.asarray(low).dtype)
 
@@ -425,21 +442,21 @@ def _is_settled(found, value, slope):
   """Whether a value is near enough to where its update goes."""
   found, value = np.float64(found), np.float64(value)
   left = np.abs(1 - slope)
-  is_counter = (left < _STILL) & (value == _FAR)
-  apart = np.where(
-    is_counter, 0.0, np.abs(found - value) / np.maximum(left, _STILL)
-  )
+  # What still moves on such a slope is a counter or a sum.
+  apart = np.abs(found - value) / np.maximum(left, _STILL)
+  apart = np.where(left < _STILL, 0.0, apart)
   scale = float(np.max(np.abs(value), initial=0))
   return bool(np.all(apart <= _SETTLED * max(scale, 1e-30)))
 
 
-def _updates(graph, original, by_data):
+def _updates(graph, original, by_data, averages):
   """Updates by variable that carry data into it; what they wait for goes.
 
   The weights stay: what gradients are part of is no update of an average.
   Initialisers and restores carry no data. A counter moves by itself; it
-  matters where an average's update reads it. What the outputs read from an
-  update, such as the range of weights that are quantized, settles as well.
+  matters where an average's update reads it, or a sum is divided by it. What
+  the outputs read from an update, such as the range of weights that are
+  quantized, settles as well.
 
   Raises:
     ComparisonError: one variable is updated several times in a run, so that
@@ -450,10 +467,11 @@ def _updates(graph, original, by_data):
   for node in graph:
     if node.op not in ops.UPDATES or node.name in flow.gradients:
       continue
-    variable = variable_of(graph, graph.inputs(node.name)[0])
+    variable = written_variable(graph, node.name)
     if variable is None or variable not in original.values:
       continue
-    if tf1.as_dtype(graph.node(variable).attr["dtype"].type).is_floating:
+    dtype = tf1.as_dtype(graph.node(variable).attr["dtype"].type)
+    if dtype.is_floating or variable in averages:
       found.setdefault(variable, []).append(node.name)
   carrying = [u for us in found.values() for u in us if u in by_data]
   behind = graph.ancestors(carrying, control=False)
@@ -461,7 +479,7 @@ def _updates(graph, original, by_data):
   chosen = {}
   for variable, updates in found.items():
     own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
-    if not own and variable in behind:
+    if not own and (variable in behind or variable in averages):
       own = [
         u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
       ]
@@ -470,7 +488,10 @@ def _updates(graph, original, by_data):
   _stop_waiting(graph, behind, flow.gradients)
   for variable, updates in chosen.items():
     depth = max(len(flow.contexts.frame(u)) for u in updates)
-    if len(updates) > 1 or depth:
+    parts = [write_of(graph, update).part for update in updates]
+    if depth or not all(
+      are_apart(graph, a, b) for a, b in itertools.combinations(parts, 2)
+    ):
       raise ComparisonError(
         "settle the averages",
         f"'{variable}' is updated several times in a run",

@@ -11,12 +11,18 @@ softmax of many classes.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Sequence
 
 import numpy as np
 
 from bnexport.graph import TensorRef, ops
-from bnexport.proof.differences import by_column, is_float, precision
+from bnexport.proof.differences import (
+  Difference,
+  by_column,
+  difference,
+  is_float,
+  precision,
+)
 from bnexport.proof.runs import ImportedGraph
 from bnexport.tf1 import tf1
 
@@ -26,19 +32,45 @@ _RUNS = 2
 _HOLDERS = ops.VARIABLES - {"VarHandleOp"} | {"Const", "ReadVariableOp"}
 
 
+def compared(
+  runner: ImportedGraph,
+  refs: Sequence,
+  feeds: Mapping[str, np.ndarray],
+  answers: Sequence,
+  expected: Sequence,
+) -> List[Difference]:
+  """How far tensors are from what they should be, held to their rounding.
+
+  Args:
+    runner: the graph that gave the answers.
+    refs: names or TensorRefs of the tensors.
+    feeds: arrays by node name.
+    answers: what the graph made of them.
+    expected: what they should be.
+
+  Raises:
+    ComparisonError: the graph does not run on the changed numbers.
+  """
+  rounding = measured(runner, refs, feeds, answers)
+  return [
+    difference(str(ref), a, b, runner.rounding, moved)
+    for ref, a, b, moved in zip(refs, answers, expected, rounding)
+  ]
+
+
 def measured(
   runner: ImportedGraph,
+  refs: Sequence,
   feeds: Mapping[str, np.ndarray],
-  answers: List[np.ndarray],
-  refs: Optional[Iterable] = None,
+  answers: Sequence,
 ) -> List[np.ndarray]:
-  """The largest movements of the answers, one for each column.
+  """The largest movements of tensors, one for each column.
 
   Args:
     runner: the graph.
+    refs: names or TensorRefs of the tensors.
     feeds: arrays by node name.
-    answers: what the graph answers to them.
-    refs: the tensors that `answers` are of; None for the outputs.
+    answers: the tensors for them.
 
   Returns:
     An array for each answer; see `differences.by_column`. Infinite where a
@@ -47,23 +79,23 @@ def measured(
   Raises:
     ComparisonError: the graph does not run on the changed numbers.
   """
-  names = runner.outputs if refs is None else list(refs)
   moved: List[np.ndarray] = [np.zeros(())] * len(answers)
-  for other in changed(runner, feeds):
+  for other in changed(runner, refs, feeds):
     moved = [
       np.maximum(most, movement(a, b))
-      for most, a, b in zip(moved, answers, runner.fetch(names, other))
+      for most, a, b in zip(moved, answers, runner.fetch(refs, other))
     ]
   return moved
 
 
 def changed(
-  runner: ImportedGraph, feeds: Mapping[str, np.ndarray]
+  runner: ImportedGraph, refs: Sequence, feeds: Mapping[str, np.ndarray]
 ) -> Iterator[Dict[str, np.ndarray]]:
   """Yields feeds in which inputs and weights are a little different.
 
   Args:
     runner: the graph.
+    refs: names or TensorRefs of the tensors that are asked for.
     feeds: arrays by node name.
 
   Raises:
@@ -71,7 +103,7 @@ def changed(
   """
   random = np.random.RandomState(11)
   step = _UNITS * precision(runner.coarsest)
-  numbers = {**_weights(runner, feeds), **feeds}
+  numbers = {**_weights(runner, refs, feeds), **feeds}
   for _ in range(_RUNS):
     yield {name: _beside(one, step, random) for name, one in numbers.items()}
 
@@ -94,16 +126,15 @@ def movement(before, after):
   return by_column(np.where(was & is_now, apart, np.where(was, np.inf, 0.0)))
 
 
-def _weights(runner, feeds) -> Dict[str, np.ndarray]:
+def _weights(runner, refs, feeds) -> Dict[str, np.ndarray]:
   """Arrays of the weights, by the node that hands them out.
 
   A scalar is left alone: it may be an exponent or a bound that is exact. What
   waits for something may stand in a loop, where nothing can be fed.
   """
   graph = runner.graph
-  needed = graph.ancestors(
-    TensorRef.parse(name).node for name in runner.outputs
-  )
+  ends = [TensorRef.parse(str(ref)).node for ref in refs]
+  needed = graph.ancestors(name for name in ends if name in graph)
   names = []
   for name in needed:
     node = graph.node(name)

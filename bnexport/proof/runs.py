@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Iterable, List, Mapping, Optional
+from typing import (
+  Callable,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+)
 
 import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
+from bnexport.proof.tracking import Tracked
 from bnexport.tf1 import session, tf1
 
 # What TensorFlow raises of a graph or of feeds that it does not take.
@@ -59,6 +68,13 @@ class Run(abc.ABC):
     """Arrays of the outputs; see `fetch`."""
     return self.fetch(self.outputs, feeds)
 
+  def tracked(self, graph: Graph) -> Optional[Tracked]:
+    """What this one keeps of its batches, seen from an export's Graph.
+
+    None where it updates nothing.
+    """
+    return None
+
   @abc.abstractmethod
   def close(self) -> None:
     """Gives sessions and weights back; it may be opened again."""
@@ -104,11 +120,9 @@ class ImportedGraph(Run):
     self.outputs = [str(ref) for ref in outputs]
     self.settings = settings or {}
     self._graph = None
-    self.imported = tf1.Graph()
     self._graph_def = graph_def
     try:
-      with self.imported.as_default():
-        tf1.import_graph_def(graph_def, name="")
+      self.imported = import_graph(graph_def)
       self._session = session(self.imported)
       if restore is not None:
         restore(self._session)

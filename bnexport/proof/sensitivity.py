@@ -162,7 +162,7 @@ class Sensitivity:
     seconds = (time.monotonic() - begun) * len(among)
     refs = list({r: None for s in among for r in (s.ref, s.variance)})
     values = dict(zip(refs, self._runner.fetch(refs, feeds)))
-    moved = measured(self._runner, feeds, before, self._watched)
+    moved = measured(self._runner, self._watched, feeds, before)
     self._before = list(zip(self._watched, before, moved))
     moves = {one: self._move(one, values) for one in among}
     left = among

@@ -13,23 +13,32 @@ import copy
 import numpy as np
 
 from bnexport.batchnorm.forms import NORM_OPS, op_form
+from bnexport.batchnorm.stored import StoredValues
 from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   constant,
   in_scope,
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import assignment, read, variable_of
-from bnexport.proof import noise
+from bnexport.graph.variables import assignment
+from bnexport.graph.writes import written_variable
+from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
+from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
 
 _WHAT = "run the training graph"
+# Norms that are one op read a vector.
+_FLAT = """
+  sizes = Const(^value) {value=<int32 [1] -1>}
+  fed = Reshape(value, sizes)
+"""
 
 
 class TrainingGraph(Run):
@@ -111,8 +120,34 @@ class TrainingGraph(Run):
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
+      names = [tensor_name(ref) for ref in refs]
       self._restore()
-      return self._session.run([tensor_name(ref) for ref in refs], feeds)
+      found = self._session.run(names, feeds)
+      if self._random:
+        self._restore()
+        self._refuse_random(found, self._session.run(names, feeds))
+      return found
+
+  def _refuse_random(self, found, again):
+    """Raises where noise that has no known mean shows in the answers."""
+    if not all(np.array_equal(a, b) for a, b in zip(found, again)):
+      raise ComparisonError(
+        _WHAT,
+        f"what '{self._random[0]}' is on average is not told by its values",
+        f"pass --set={self._random[0]}=VALUE",
+      )
+
+  def tracked(self, graph):
+    known = self._averages_kept | {
+      stored.variable for stored in self._stored.values()
+    }
+    found = tracking.tracked(self._original.graph, graph, known)
+    for ref in list(found.tensors):
+      if any(in_scope(ref.node, scope) for scope in self._keep):
+        del found.tensors[ref]
+    if self._keep:
+      found.unread.clear()  # the averages of what was kept
+    return found
 
   def close(self):
     if self._session is not None:
@@ -150,29 +185,43 @@ class TrainingGraph(Run):
   def _rewrite(self, original):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
+    self._random = []
     if not self._has_noise:
-      noise.expect(original, self._decided, self._keep_random, self._moments)
+      self._random = noise.expect(
+        original, self._decided, self._keep_random, self._moments
+      )
     _keep_training(graph, self._keep, self._model.decisions.values)
     self._statistics = {}
     if not self._trains:
       self._use_averages(original)
       contexts = Contexts(graph, graph.topological())
-      for ref, variable in self._stored.items():
+      for ref, stored in self._stored.items():
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
-        if contexts.frame(ref.node):
-          self._carry_average(original, contexts, ref, variable)
+        is_inside = contexts.is_inside(ref)
+        if is_inside and stored.is_whole:
+          self._carry_average(original, contexts, ref, stored.variable)
+          continue
+        value = stored.variable
+        if not stored.is_whole:
+          frame = contexts.frame(ref.node)
+          values = StoredValues(graph, contexts, original.signatures)
+          value = values.emit(stored, f"{ref.node}/fed", frame)
+        if is_inside:
+          self._use_value(original, ref, value)
         else:
-          self._statistics[ref] = variable
+          self._statistics[ref] = value
     _drop_updates(graph, self._averages_kept)
     run_channels_last(graph)
     roots = [ref.node for ref in original.outputs]
-    graph.keep(graph.ancestors(roots + list(original.initializers)))
+    needed = graph.ancestors(roots + list(original.initializers))
     self._statistics = {
-      ref: variable
-      for ref, variable in self._statistics.items()
-      if ref.node in graph
+      ref: value
+      for ref, value in self._statistics.items()
+      if ref.node in needed
     }
+    computed = [ref.node for ref in self._computed()]
+    graph.keep(graph.ancestors(list(needed) + computed))
 
   def _refuse_unsafe(self, original):
     unsafe = unsafe_op(original.graph, original.outputs, original.initializers)
@@ -183,9 +232,8 @@ class TrainingGraph(Run):
     graph_def = original.graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = tf1.Graph()
+    imported = import_graph(graph_def)
     with imported.as_default():
-      tf1.import_graph_def(graph_def, name="")
       self._session = session(imported)
       self._assigns = list(self._loaders(imported, original))
       self._restore()
@@ -193,23 +241,29 @@ class TrainingGraph(Run):
         self._session.run(list(original.initializers))
 
   def _carry_average(self, original, contexts, ref, variable):
-    """Puts a stored average in the place of a statistic inside a loop.
+    """Puts a stored average in the place of a statistic in a loop or branch.
 
-    Nothing can be fed there; the shape is the statistic's own.
+    Nothing can be fed there, or not in every run; the shape is the statistic's
+    own.
     """
     graph = original.graph
-    dtype = original.signatures.output_dtypes(graph.node(ref.node))[ref.index]
+    dtype = _dtype(original, ref)
     value = np.ravel(original.values[variable])
     like = static_shape(graph, ref)
     if like is not None and -1 not in like and np.prod(like) == value.size:
       value = value.reshape(like)
-    readers = graph.readers_of(ref)
     stored = constant(graph, f"{ref.node}/fed", value, dtype)
     stored = contexts.carry(stored, dtype, contexts.frame(ref.node))
-    kind = {"T": type_attr(dtype)}
+    self._use_value(original, ref, stored)
+
+  def _use_value(self, original, ref, value):
+    """Gives the readers of a statistic a value, of the statistic's shape."""
+    graph = original.graph
+    readers = graph.readers_of(ref)
+    kind = {"T": type_attr(_dtype(original, ref))}
     zeros = graph.add("ZerosLike", f"{ref.node}/zeros", [ref], kind)
     made = graph.add(
-      "Add", f"{ref.node}/instead", [TensorRef(zeros.name), stored], kind
+      "Add", f"{ref.node}/instead", [TensorRef(zeros.name), value], kind
     )
     graph.substitute({ref: TensorRef(made.name)}, readers)
 
@@ -223,16 +277,21 @@ class TrainingGraph(Run):
     graph, needed = original.graph, original.needed()
     for old, new in self._settled.items():
       graph.substitute({old: new}, needed)
-    for ref, variable in self._stored.items():
+    contexts = Contexts(graph, graph.topological())
+    values = StoredValues(graph, contexts, original.signatures)
+    for ref, stored in self._stored.items():
       form = op_form(graph.op(ref.node))
       if form is not None:
         form.to_inference(graph.node(ref.node))
         slot = form.slot(form.outputs[ref.index])
-        stored = read(graph, variable)
-        graph.set_input(ref.node, slot, stored)
+        frame = contexts.frame(ref.node)
+        value = values.emit(stored, f"{ref.node}/fed", frame)
+        if not stored.is_whole:
+          value = Emitter(graph).emit(ref.node, _FLAT, value=value)["fed"]
+        graph.set_input(ref.node, slot, value)
         # What an op hands out then is no statistic of the batch, nor the
         # stored one.
-        graph.substitute({ref: stored}, needed)
+        graph.substitute({ref: value}, needed)
 
   def _loaders(self, imported, original):
     """Yields operations that set the variables, with what they are fed."""
@@ -254,17 +313,27 @@ class TrainingGraph(Run):
 
   def _averages(self, feeds):
     """Stored averages in the shapes of the statistics they stand for."""
-    refs = list(self._statistics)
-    shapes = self._session.run([tensor_name(ref) for ref in refs], feeds)
+    names = [tensor_name(ref) for ref in self._statistics]
+    shapes = self._session.run(names, feeds)
+    computed = {}
+    if self._computed():
+      self._restore()
+      computed = self._session.run(
+        {ref: tensor_name(ref) for ref in self._computed()}, feeds
+      )
     fed = {}
-    for ref, like in zip(refs, shapes):
-      value = self._original.values[self._statistics[ref]]
+    for name, stored, like in zip(names, self._statistics.values(), shapes):
+      value = computed.get(stored)
+      if value is None:
+        value = self._original.values[stored]
       if value.size == like.size:
         value = value.reshape(like.shape)
-      fed[tensor_name(ref)] = np.broadcast_to(value, like.shape).astype(
-        like.dtype
-      )
+      fed[name] = np.broadcast_to(value, like.shape).astype(like.dtype)
     return fed
+
+  def _computed(self):
+    """The tensors of stored statistics that are not a variable as it is."""
+    return [v for v in self._statistics.values() if isinstance(v, TensorRef)]
 
 
 def _drop_updates(graph, averages):
@@ -276,8 +345,7 @@ def _drop_updates(graph, averages):
   dropped = {
     node.name
     for node in graph
-    if node.op in ops.UPDATES
-    and variable_of(graph, graph.inputs(node.name)[0]) in averages
+    if node.op in ops.UPDATES and written_variable(graph, node.name) in averages
   }
   # A reader once: a train step may wait for hundreds of them.
   for reader in {r for name in dropped for r in graph.readers(name)}:
@@ -303,6 +371,11 @@ def _keep_training(graph, scopes, decided):
       for slot, ref in enumerate(graph.data_inputs(name)):
         if ref.node == phase:
           graph.set_input(name, slot, trains)
+
+
+def _dtype(model, ref):
+  node = model.graph.node(ref.node)
+  return model.signatures.output_dtypes(node)[ref.index]
 
 
 def _shaped(graph, name, value, rows=1):

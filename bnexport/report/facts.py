@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from bnexport.graph.nodes import element_count
+from bnexport.proof.comparison import DIFFERS, PROVEN
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.tf1 import tf1
 
@@ -107,32 +108,19 @@ def _in_order(export):
   )
 
 
+_SAYS = {
+  PROVEN: ("proven", "The exported graph answers as its reference"),
+  DIFFERS: ("differs", "The exported graph does not answer as its reference"),
+}
+
+
 def _verdict(proof):
   """State ("proven", "unproven" or "differs") and a sentence for it."""
-  if proof is None:
-    return {
-      "state": "unproven",
-      "says": "Written, and not proven: --novalidate",
-    }
-  if not proof.is_run:
-    return {
-      "state": "unproven",
-      "says": "Written, and not proven: it was not run here",
-    }
-  if proof.stands_against:
-    return {
-      "state": "differs",
-      "says": "The exported graph does not answer as its reference",
-    }
-  if not proof.differences:
-    return {
-      "state": "unproven",
-      "says": "It can be imported; its answers were compared with nothing",
-    }
-  return {
-    "state": "proven",
-    "says": "The exported graph answers as its reference",
-  }
+  if proof is not None and proof.verdict in _SAYS:
+    state, says = _SAYS[proof.verdict]
+    return {"state": state, "says": says}
+  why = "--novalidate" if proof is None else proof.missing
+  return {"state": "unproven", "says": f"Written, and not proven: {why}"}
 
 
 def _before(norm, evidence):

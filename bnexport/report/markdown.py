@@ -6,7 +6,16 @@ from __future__ import annotations
 import os
 
 from bnexport.report import sentences
+from bnexport.report.escaping import escaped
 
+# Marks of tables, tags, code and links; the first makes way for the others.
+_MARKS = (
+  ("&", "&amp;"),
+  ("<", "&lt;"),
+  ("`", "&#96;"),
+  ("|", "\\|"),
+  ("](", "]\\("),
+)
 _NORM = ("norm", "form", "statistics", "mean", "variance", "epsilon", "health")
 _VALUES = (
   "norm",
@@ -20,6 +29,7 @@ _VALUES = (
 
 def markdown(said):
   """The report of an export as Markdown; see `facts.export_facts`."""
+  said = escaped(said)
   lines = [f"# {_text(os.path.basename(said['file']))}", ""]
   lines += [f"**{said['verdict']['says']}.**", ""]
   lines += [f"- {_text(line)}" for line in sentences.proof(said["proof"])]
@@ -52,8 +62,10 @@ def _section(title, lines):
 
 
 def _text(text):
-  """Text in which `<` and `|` stand for themselves; names may hold them."""
-  return str(text).replace("<", "&lt;").replace("|", "\\|")
+  """Text in which marks of Markdown stand for themselves."""
+  for mark, instead in _MARKS:
+    text = str(text).replace(mark, instead)
+  return text
 
 
 def _table(titles, rows):

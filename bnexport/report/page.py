@@ -9,6 +9,7 @@ import jinja2
 
 from bnexport.batchnorm.forms import find
 from bnexport.report import plots, sentences
+from bnexport.report.escaping import escaped
 from bnexport.report.neighbourhood import Neighbourhoods
 
 # Norms that are shown unfolded.
@@ -23,6 +24,7 @@ def page(export, said, evidence):
     said: its facts.export_facts.
     evidence: an evidence.Evidence.
   """
+  said = escaped(said)
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
     autoescape=True,

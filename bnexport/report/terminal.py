@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bnexport.batchnorm.norm import STORED
 from bnexport.report import sentences
+from bnexport.report.escaping import escaped
 
 # Longer lists are cut. Of norms far from the data the furthest come first.
 _MOST_OPS = 12
@@ -43,6 +44,7 @@ def _abridged(lines, most):
 
 def export(said):
   """The report of an export; see `facts.export_facts`."""
+  said = escaped(said, is_cut=True)
   norms = said["batch_norms"]
   lines = [
     f"wrote {said['file']}: {said['nodes']} nodes, {said['parameters']:,} "
@@ -79,11 +81,13 @@ def examination(said):
   Args:
     said: what `overview.overview` returned, with plain "findings".
   """
-  return overview(said) + "\n\n" + _findings(said["findings"])
+  findings = escaped(said["findings"], is_cut=True)
+  return overview(said) + "\n\n" + _findings(findings)
 
 
 def overview(said):
   """The contents of a graph, in a screen or two; see `overview.overview`."""
+  said = escaped(said, is_cut=True)
   norms, variables = said["batch_norms"], said["variables"]
   lines = [_title(said), _counts(said)]
   lines += _section("likely inputs", _columns(map(_input, said["inputs"])))
@@ -185,6 +189,7 @@ def _findings(found):
 
 def validation(said):
   """The verdict on a graph; see `facts.validation_facts`."""
+  said = escaped(said, is_cut=True)
   if said["not_imported"] is not None:
     return "\n".join(
       [
@@ -197,7 +202,7 @@ def validation(said):
     )
   note = ""
   if said["outputs_are_guessed"]:
-    note = " (the likely one; --output_node names others)"
+    note = " (an end of it; --output_node names others)"
   lines = [f"{said['graph']}: {said['nodes']} nodes, imported again"]
   lines += [f"  output  {name}{note}" for name in said["outputs"]]
   lines += _validated_norms(said["batch_norms"])

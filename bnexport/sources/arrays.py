@@ -15,6 +15,8 @@ import numpy as np
 
 from bnexport.errors import SourceError
 from bnexport.graph import TensorRef
+from bnexport.model.paths import refuse_special
+from bnexport.sources.archives import refuse_bomb, zipped_size
 
 _READ_HEADER = {
   (1, 0): np.lib.format.read_array_header_1_0,
@@ -40,17 +42,27 @@ def headers(path, what):
     SourceError: it is missing, no .npz, cut short, or holds no arrays.
   """
   with _readable(path, what), zipfile.ZipFile(path) as archive:
-    found = {}
-    for member in archive.namelist():
-      with archive.open(member) as f:
-        version = np.lib.format.read_magic(f)
-        if version not in _READ_HEADER:
-          raise ValueError(f"'{member}' is in a format of its own")
-        shape, _, dtype = _READ_HEADER[version](f)
-      if dtype.hasobject:
-        raise ValueError(f"'{member}' holds Python objects")
-      found[_input_name(member)] = Header(shape, dtype)
-  return _some(found, path, what)
+    return _some(_headers(path, archive), path, what)
+
+
+def _headers(path, archive):
+  refuse_bomb(path, zipped_size(archive))
+  found = {}
+  for member in archive.namelist():
+    with archive.open(member) as f:
+      version = np.lib.format.read_magic(f)
+      if version not in _READ_HEADER:
+        raise ValueError(f"'{member}' is in a format of its own")
+      shape, _, dtype = _READ_HEADER[version](f)
+      start = f.tell()
+    if dtype.hasobject:
+      raise ValueError(f"'{member}' holds Python objects")
+    # NumPy makes room for what the header states before it reads.
+    size = dtype.itemsize * _product(shape)
+    if size != archive.getinfo(member).file_size - start:
+      raise ValueError(f"'{member}' is not as large as it states")
+    found[_input_name(member)] = Header(shape, dtype)
+  return found
 
 
 def read(path, what, names=None):
@@ -64,13 +76,21 @@ def read(path, what, names=None):
   Raises:
     SourceError: it is missing, no .npz, cut short, or holds no arrays.
   """
-  with _readable(path, what), np.load(path) as arrays:
+  headers(path, what)
+  with _readable(path, what), np.load(path, allow_pickle=False) as arrays:
     found = {
       _input_name(name): arrays[name]
       for name in arrays.files
       if names is None or _input_name(name) in names
     }
   return _some(found, path, what)
+
+
+def _product(shape):
+  product = 1
+  for size in shape:
+    product *= size
+  return product
 
 
 def _input_name(member):
@@ -91,6 +111,7 @@ def _some(found, path, what):
 @contextlib.contextmanager
 def _readable(path, what):
   """Says in one line what NumPy and zipfile say in many ways."""
+  refuse_special(path, f"read {what} '{path}'")
   try:
     # Old NumPy complains on stderr of files that are cut short.
     with open(path, "rb") as f:

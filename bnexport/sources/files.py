@@ -8,12 +8,14 @@ import os
 from google.protobuf import message, text_format
 
 from bnexport.errors import SourceError, first_line, nearest
+from bnexport.model.paths import refuse_special
 from bnexport.tf1 import tf1
 
 # Bytes to read at once; a field that is longer is read whole.
 _PIECE = 1 << 20
 # Bytes of a field, by wire type.
 _FIXED = {1: 8, 5: 4}
+_LARGEST = (1 << 31) - 1
 
 
 def read(path, what, most=-1):
@@ -22,6 +24,7 @@ def read(path, what, most=-1):
   Raises:
     SourceError: it is missing or unreadable.
   """
+  refuse_special(path, f"read {what} '{path}'")
   try:
     with tf1.gfile.GFile(path, "rb") as f:
       return f.read(most)
@@ -40,8 +43,10 @@ def read_proto(path, kind, what):
   Raises:
     SourceError: it is missing, unreadable, truncated or not such a protobuf.
   """
+  refuse_special(path, f"read {what} '{path}'")
   proto = kind()
   try:
+    _refuse_large(path, what)
     with tf1.gfile.GFile(path, "rb") as f:
       size = sum(map(proto.MergeFromString, _pieces(f)))
     if size:
@@ -61,12 +66,29 @@ def read_proto(path, kind, what):
   try:
     text_format.Parse(data.decode("utf-8"), proto)
     return proto
-  except (UnicodeDecodeError, text_format.ParseError) as error:
+  except (
+    UnicodeDecodeError,
+    RecursionError,  # the parser calls itself for every message in a message
+    text_format.ParseError,
+  ) as error:
     raise SourceError(
       f"read {what} '{path}'",
       f"it is no {kind.DESCRIPTOR.name}, or it is cut short",
       "give the file that TensorFlow wrote",
     ) from error
+
+
+def _refuse_large(path, what):
+  """Raises SourceError where a file is larger than any protobuf."""
+  # What is missing, opening it tells.
+  size = tf1.gfile.Stat(path).length if tf1.gfile.Exists(path) else 0
+  if size > _LARGEST:
+    raise SourceError(
+      f"read {what} '{path}'",
+      f"it has {size} bytes, and a protobuf has 2 GB at most",
+      "give the file that TensorFlow wrote; text of a large graph has to be "
+      "made binary",
+    )
 
 
 def _pieces(file):

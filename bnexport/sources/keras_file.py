@@ -5,15 +5,34 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from typing import NamedTuple
 
 from bnexport.errors import SourceError, first_line
+from bnexport.sources.archives import refuse_bomb, stored_size, zipped_size
 from bnexport.sources.files import read
+from bnexport.sources.keras_code import reaching_part
 from bnexport.tf1 import tf1
 
 ENDINGS = (".keras", ".h5", ".hdf5")
-# Layers whose code is in the file.
-_CODE = frozenset(("Lambda", "__lambda__"))
+# Bytes of a text in it; the largest networks' have some megabytes.
+_LONGEST_TEXT = 1 << 27
+
+
+# What zipfile, json and h5py raise of files that are not whole.
+_UNSOUND = (
+  zipfile.BadZipFile,
+  zlib.error,
+  AttributeError,
+  EOFError,
+  KeyError,
+  NotImplementedError,
+  OSError,
+  RecursionError,
+  RuntimeError,
+  TypeError,
+  ValueError,
+)
 
 
 class KerasFile(NamedTuple):
@@ -50,12 +69,11 @@ def describe(path):
   read(path, "Keras file", most=1)
   is_zip = zipfile.is_zipfile(path)
   version, config = (_zipped if is_zip else _stored)(path)
-  layer = _layer_of_code(config)
-  if layer is not None:
+  found = reaching_part(config)
+  if found is not None:
     raise SourceError(
       f"load Keras file '{path}'",
-      f"its layer '{layer}' is Python code in the file, which loading it "
-      "would run",
+      f"its layer '{found[0]}' {found[1]}",
       "where you trust it and have its code, save a SavedModel, and pass "
       "that with --saved_model",
     )
@@ -65,14 +83,23 @@ def describe(path):
 def _zipped(path):
   try:
     with zipfile.ZipFile(path) as archive:
-      metadata = json.loads(archive.read("metadata.json").decode())
-      config = json.loads(archive.read("config.json").decode())
+      refuse_bomb(path, zipped_size(archive))
+      metadata = _parsed(archive, "metadata.json")
+      config = _parsed(archive, "config.json")
       broken = archive.testzip()
-  except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+  except _UNSOUND as error:
     raise _unsound(path, first_line(error)) from error
   if broken is not None:
     raise _unsound(path, f"'{broken}' in it is damaged")
+  if not isinstance(metadata, dict):
+    raise _unsound(path, "its metadata are no object")
   return str(metadata.get("keras_version", "2")), config
+
+
+def _parsed(archive, name):
+  if archive.getinfo(name).file_size > _LONGEST_TEXT:
+    raise ValueError(f"'{name}' in it is too large")
+  return json.loads(archive.read(name).decode())
 
 
 def _stored(path):
@@ -86,9 +113,10 @@ def _stored(path):
     ) from error
   try:
     with h5py.File(path, "r") as f:
+      refuse_bomb(path, stored_size(f))
       told = {key: f.attrs[key] for key in f.attrs}
       is_weights = "layer_names" in told or "layers" in f
-  except (OSError, KeyError, ValueError) as error:
+  except _UNSOUND as error:
     raise _unsound(path, first_line(error)) from error
   if "model_config" not in told:
     if not is_weights:
@@ -104,7 +132,7 @@ def _stored(path):
     return _text(told.get("keras_version", "2")), json.loads(
       _text(told["model_config"])
     )
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise _unsound(path, first_line(error)) from error
 
 
@@ -118,18 +146,3 @@ def _unsound(path, fact):
     fact,
     "give the .keras or .h5 file that model.save wrote, whole",
   )
-
-
-def _layer_of_code(config):
-  """Name of a layer that is Python code, or None."""
-  stack = [config]
-  for value in stack:
-    if isinstance(value, dict):
-      if value.get("class_name") in _CODE:
-        inner = value.get("config")
-        named = inner.get("name") if isinstance(inner, dict) else None
-        return named or value["class_name"]
-      stack.extend(value.values())
-    elif isinstance(value, list):
-      stack.extend(value)
-  return None

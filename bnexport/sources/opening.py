@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Optional
 
@@ -10,7 +11,7 @@ from bnexport.errors import SourceError
 from bnexport.graph import Graph
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
-from bnexport.model.checkpoint import Values, find_prefix
+from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
 from bnexport.sources import (
@@ -76,7 +77,13 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   flags = request.flags
   model = Model(
     graph=graph,
-    values=Values(contents.checkpoint, graph, contents.held, contents.saver),
+    values=Values(
+      contents.checkpoint,
+      graph,
+      contents.held,
+      contents.saver,
+      request.scope_map,
+    ),
     inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
     outputs=find_tensors(
       graph, contents.signatures, contents.outputs, flags[0]
@@ -142,9 +149,9 @@ def _recognise_path(path, prefix):
     return Request("meta_graph", found + ".meta", prefix or found)
   if not path.endswith(".meta"):
     return Request("graph_def", path, prefix)
-  beside = path[: -len(".meta")]
-  if prefix is None and is_checkpoint(beside):
-    prefix = beside
+  if prefix is None:
+    with contextlib.suppress(SourceError):  # there is the graph alone
+      prefix = find_prefix(path[: -len(".meta")])
   return Request("meta_graph", path, prefix)
 
 
@@ -161,7 +168,9 @@ def is_saved_model(path):
 def is_checkpoint(path):
   """Whether a path names a checkpoint rather than a graph."""
   if tf1.gfile.IsDirectory(path):
-    return tf1.gfile.Exists(os.path.join(path, "checkpoint"))
+    return tf1.gfile.Exists(os.path.join(path, "checkpoint")) or bool(
+      prefixes_in(path)
+    )
   return path.endswith(_PARTS_OF_A_CHECKPOINT) or any(
     tf1.gfile.Exists(path + suffix) for suffix in _PARTS_OF_A_CHECKPOINT
   )

@@ -10,6 +10,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
+from bnexport.model.paths import refuse_special
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
 
@@ -203,11 +204,23 @@ def _assets(meta, folder):
     definitions.append(definition)
   for definition in definitions:
     name = definition.filename
-    if os.path.isabs(name) or ".." in name.split("/"):
+    path = os.path.join(folder, "assets", name)
+    if (
+      os.path.isabs(name)
+      or ".." in name.split("/")
+      or not _is_below(path, folder)
+    ):
       raise SourceError(
         f"use SavedModel '{folder}'",
         f"its file '{name}' is not in it",
         "export it again",
       )
-    found[definition.tensor_info.name] = os.path.join(folder, "assets", name)
+    refuse_special(path, f"use SavedModel '{folder}'")
+    found[definition.tensor_info.name] = path
   return found
+
+
+def _is_below(path, folder):
+  """Whether a path is in a folder, also where it is a link."""
+  real = os.path.realpath(folder)
+  return os.path.commonpath([real, os.path.realpath(path)]) == real

@@ -12,12 +12,13 @@ from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED, BatchNorm
 from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.frames import shared_frames
 from bnexport.graph.nodes import static_shape
 from bnexport.proof import comparison, feeding
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.differences import difference, tolerance
+from bnexport.proof.differences import tolerance
 from bnexport.proof.divergence import Parting, part
-from bnexport.proof.rounding import measured
+from bnexport.proof.rounding import compared
 from bnexport.tf1 import tf1
 from bnexport.validation.consumers.verdicts import Verdict
 from bnexport.validation.data_statistics import (
@@ -146,20 +147,26 @@ def validate(
     is_strict=True,
   )
   if running is not None:
-    _hold_against(found, runner, running, progress)
+    _hold_against(found, runner, reference, progress)
   if feeds is not None:
     progress("statistics of the data")
     _look_at_statistics(found, model, runner, found.batches)
   return found
 
 
-def _hold_against(found, runner, running, progress):
+def _hold_against(found, runner, reference, progress):
   """Compares all batches with the reference, and looks where they part."""
+  running = reference.running
   if not found.proof.differences:
     raise ComparisonError(
       f"compare with {running.what}",
       found.proof.missing,
       "give both graphs the same inputs",
+    )
+  if reference.lost and not found.proof.missing:
+    found.proof.missing = (
+      f"the reference does not have '{reference.lost[0]}', an end of the "
+      "graph; name the outputs that count with --output_node"
     )
   apart = _compare(found, runner, running, found.batches)
   if apart is not None:
@@ -181,6 +188,17 @@ def _open(running):
 # What is fed.
 
 
+def _refuse_joined_loops(model):
+  """Refuses what TensorFlow runs on no input: loops of one name."""
+  for (first, *_), (second, *_), *_ in shared_frames(model.graph):
+    raise ComparisonError(
+      f"run '{model.origin}'",
+      f"no input can run it: the loops that '{first}' and '{second}' enter "
+      "have frames of one name",
+      "make the frames different with repair",
+    )
+
+
 def _batches(proof, model, runner, feeds, samples):
   """Feeds, each a dict of arrays by input name: the user's, or made up."""
   proof.is_made_up = feeds is None
@@ -192,6 +210,7 @@ def _batches(proof, model, runner, feeds, samples):
 
 def _made_up(model, runner, rows):
   """Feeds that the graph runs on."""
+  _refuse_joined_loops(model)
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
   tried = feeding.made_up_feeds(
@@ -250,11 +269,9 @@ def _compare(found, runner, running, batches):
   apart = None
   for feeds in batches:
     answers, expected = runner.run(feeds), running.run(feeds)
-    rounding = measured(runner, feeds, answers)
-    for name, value, other, moved in zip(
-      found.outputs, answers, expected, rounding
-    ):
-      one = difference(name, value, other, runner.rounding, moved)
+    differences = compared(runner, found.outputs, feeds, answers, expected)
+    for one, value, other in zip(differences, answers, expected):
+      name = one.output
       if one.largest - one.limit > worst[name].largest - worst[name].limit:
         worst[name] = one
       if not one.holds and apart is None:

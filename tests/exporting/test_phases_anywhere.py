@@ -13,6 +13,7 @@ _SWITCHES = {
   "anywhere_domain": ("is_night", True, False),
   "anywhere_domain_norms": ("source", 1, 0),
   "anywhere_domain_phase": ("is_night", True, False),
+  "anywhere_option": ("option", False, True),
   "anywhere_pooling": ("pooling", 2, 0),
   "anywhere_pooling_phase": ("pool", "avg", "max"),
   "anywhere_task": ("task", "count", "detect"),

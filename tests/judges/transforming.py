@@ -55,12 +55,12 @@ def transformed(graph, specs, outputs=("y",), inputs=()):
   return model
 
 
-def checkpoint(folder, values):
+def checkpoint(folder, values, name="model.ckpt"):
   """Writes a checkpoint of values by key; returns it opened.
 
   Bytes are a string, and all others float32.
   """
-  prefix = os.path.join(str(folder), "model.ckpt")
+  prefix = os.path.join(str(folder), name)
   graph = tf1.Graph()
   with graph.as_default():
     save = tf1.raw_ops.SaveV2(

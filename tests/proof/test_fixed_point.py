@@ -77,12 +77,13 @@ def test_a_statistic_that_is_computed_wrongly_is_found(cases, exports, op):
     (lambda v: 0.9 * v + 0.1 * 2.5, 0.9, 2.5),
     (lambda v: 0 * v + 2.5, 0.0, 2.5),  # replaced at once
     (lambda v: v, 1.0, 7.0),  # stays
-    (lambda v: v + 1, 1.0, 1e6),  # counts
+    (lambda v: v + 1, 1.0, 1000.0),  # counts
+    (lambda v: v + 0.25, 1.0, 250.0),  # adds up
   ],
 )
 def test_two_runs_tell_where_an_update_settles(update, slope, value):
   low, high = np.float32([7, 7]), np.float32([14, 14])
-  found, solved = _solved(low, update(low), high, update(high))
+  found, solved = _solved(low, update(low), high, update(high), 1000)
   np.testing.assert_allclose(found, slope, atol=1e-6)
   np.testing.assert_allclose(solved, value, rtol=1e-5)
   assert _is_settled(np.float32(update(solved)), solved, found)

@@ -49,7 +49,7 @@ def apart(one, other, x=X):
   feeds = {"x": x}
   with one, other:
     answers = one.run(feeds)
-    (moved,) = measured(one, feeds, answers)
+    (moved,) = measured(one, ["y"], feeds, answers)
     return difference("y", answers[0], other.run(feeds)[0], moved=moved)
 
 
@@ -61,7 +61,7 @@ def test_the_order_of_a_sum_is_rounding(last):
   feeds = {"x": X}
   with dense(last) as one, dense(last, WEIGHTS[::-1].copy()) as other:
     answers = one.run(feeds)
-    (moved,) = measured(one, feeds, answers)
+    (moved,) = measured(one, ["y"], feeds, answers)
     found = difference("y", answers[0], other.run({"x": x})[0], moved=moved)
   assert found.holds and found.limit < 1e-5 * np.abs(answers[0]).max()
 
@@ -105,7 +105,7 @@ def test_small_differences_of_large_numbers_round_more():
     values = " ".join([str(size)] * 64)
     with opened(source % (values, values), WEIGHTS) as run:
       answers = run.run({"x": X})
-      return measured(run, {"x": X}, answers)[0].max()
+      return measured(run, ["y"], {"x": X}, answers)[0].max()
 
   assert limit(1000.0) > 100 * limit(0.1)
 
@@ -137,7 +137,7 @@ def test_integers_are_exact_where_rounding_does_not_reach_them():
 def test_numbers_change_by_units_in_the_last_place():
   with dense("Identity(logits)") as run:
     feeds = {"x": X}
-    for other in changed(run, feeds):
+    for other in changed(run, ["y"], feeds):
       assert sorted(other) == ["w", "x"]
       for name, value in (("x", X), ("w", WEIGHTS)):
         relative = np.abs(other[name] / value.astype(np.float64) - 1)
@@ -153,9 +153,9 @@ def test_whole_numbers_and_scalars_stay():
   """
   feeds = {"x": np.int32([[-1, 2, 3]])}
   with opened(source) as run:
-    for other in changed(run, feeds):
+    for other in changed(run, ["y"], feeds):
       assert list(other) == ["x"] and (other["x"] == feeds["x"]).all()
-    assert (measured(run, feeds, run.run(feeds))[0] == 0).all()
+    assert (measured(run, ["y"], feeds, run.run(feeds))[0] == 0).all()
 
 
 def test_movement_that_is_no_number_allows_what_the_constant_does():

@@ -214,6 +214,22 @@ def test_report_leaves_the_graphs_as_they_are(proven):
   assert "is_training" in exported.original.graph
 
 
+def test_a_proof_that_lacks_something_is_no_proof(proven):
+  """Equal answers alone prove nothing, such as of rows that are all one."""
+  _, exported, proof, evidence, _ = proven("layers_fused_literal")
+  why = "every row that was fed has the same answer"
+  weak = dataclasses.replace(proof, missing=why)
+  assert weak.differences and not weak.stands_against
+  said = report.export_facts(exported, weak, PATH, evidence)
+  assert said["verdict"] == {
+    "state": "unproven",
+    "says": f"Written, and not proven: {why}",
+  }
+  assert said["proof"]["verdict"] == "NOT PROVEN"
+  text = report.writer("x.md")(exported, said, evidence)
+  assert f"**Written, and not proven: {why}.**" in text
+
+
 def test_a_wrong_answer_is_the_verdict(proven):
   _, exported, proof, evidence, _ = proven("layers_fused_literal")
   wrong = dataclasses.replace(

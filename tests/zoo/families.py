@@ -15,17 +15,23 @@ FAMILIES = (
   "loops",
   "keras_norms",
   "dropouts",
+  "noises",
   "decoys",
   "kept",
   "states",
   "weights",
+  "saved_averages",
   "pipelines",
   "towers",
   "networks",
   "networks_other",
   "quantized",
+  "tpu_programs",
+  "functions",
   "answers",
   "refused",
+  "inverted_averages",
+  "written_values",
 )
 
 

@@ -123,6 +123,14 @@ def pooling_phase(script):
   return tf.layers.dense(h, 3, name="logits")
 
 
+def option(script):
+  """Either side is clean, and they differ."""
+  x = script.input([None, 6, 6, 3])
+  logits = backbones.conv_net(x, _norm(script.training))
+  flag = script.value("option", True, False, tf.bool)
+  return tf.cond(flag, lambda: logits * 2.0, lambda: tf.square(logits))
+
+
 def task(script):
   """Heads by the name of a task; each has weights, a norm and dropout."""
   x = script.input([None, 5])
@@ -444,6 +452,24 @@ def forced_labels(script):
   return tf.layers.dense(tf.concat([h, said], 1), 3, name="logits")
 
 
+def getter_net(x, getter, training):
+  """A network whose variables a custom getter gives; called twice or more."""
+  with tf.variable_scope("net", reuse=tf.AUTO_REUSE, custom_getter=getter):
+    h = tf.layers.dense(x, 6, name="fc1")
+    h = tf.layers.batch_normalization(h, training=training, name="bn")
+    return tf.layers.dense(tf.nn.relu(h), 3, name="fc2")
+
+
+def average_getter(average):
+  """A getter of the averages of variables, where they have some."""
+
+  def getter(getter, *args, **kwargs):  # TensorFlow hands it by this name
+    variable = getter(*args, **kwargs)
+    return average.average(variable) or variable
+
+  return getter
+
+
 def raw_or_average(script):
   """Training reads the weights, evaluation their averages."""
   x = script.input([None, 5])
@@ -451,10 +477,7 @@ def raw_or_average(script):
   average = tf.train.ExponentialMovingAverage(0.9)
 
   def net(getter, training):
-    with tf.variable_scope("net", reuse=tf.AUTO_REUSE, custom_getter=getter):
-      h = tf.layers.dense(x, 6, name="fc1")
-      h = tf.layers.batch_normalization(h, training=training, name="bn")
-      return tf.layers.dense(tf.nn.relu(h), 3, name="fc2")
+    return getter_net(x, getter, training)
 
   if not script.training:
     logits = net(None, False)
@@ -467,14 +490,10 @@ def raw_or_average(script):
   raw = net(None, True)
   script.updates.append(average.apply(tf.trainable_variables("net")))
 
-  def getter(getter, *args, **kwargs):  # TensorFlow hands it by this name
-    variable = getter(*args, **kwargs)
-    return average.average(variable) or variable
-
   return tf.cond(
     phase,
     lambda: tf.identity(raw),
-    lambda: tf.identity(net(getter, False)),
+    lambda: tf.identity(net(average_getter(average), False)),
     name="answer",
   )
 
@@ -502,6 +521,7 @@ RECIPES = (
   recipe("anywhere_domain_none", domain_none, set={"normed": "true"}),
   recipe("anywhere_pooling", pooling, set={"pooling": "2"}),
   recipe("anywhere_pooling_phase", pooling_phase, set={"pool": "avg"}),
+  recipe("anywhere_option", option, set={"option": "false"}),
   recipe("anywhere_task", task, set={"task": "count"}),
   recipe("anywhere_about_data", about_data),
   recipe("anywhere_about_data_inside", about_data_outside),

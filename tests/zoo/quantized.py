@@ -124,6 +124,21 @@ def dense(script):
   return _quantized(script, _logits(h))
 
 
+def mobile(script):
+  """Ends in quantized values, as converters to TFLite ask."""
+  layers = tf.contrib.layers
+  h = layers.conv2d(_images(script), 4, 3, scope="c1", **_slim(script))
+  h = layers.separable_conv2d(h, None, 3, 1, scope="d1", **_slim(script))
+  h = layers.conv2d(h, 5, 1, scope="p1", **_slim(script))
+  _quantized(script, h, quant_delay=10)
+  (output,) = [
+    op.outputs[0]
+    for op in h.consumers()
+    if op.type == "FakeQuantWithMinMaxVars"
+  ]
+  return output
+
+
 def residual(script):
   layers = tf.contrib.layers
   h = layers.conv2d(_images(script), 4, 3, scope="c1", **_slim(script))
@@ -368,6 +383,7 @@ RECIPES = [
   _quant("unfused", unfused),
   _quant("fixed_batch", fixed_batch, joint=True),
   _quant("depthwise", depthwise),
+  _quant("mobile", mobile, values=_BEGUN),
   _quant("dense", dense),
   _quant("residual", residual),
   _quant("resource", resource, values=_BEGUN),

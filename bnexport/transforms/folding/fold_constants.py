@@ -10,8 +10,9 @@ import numpy as np
 
 from bnexport.analysis.shapes import STATED
 from bnexport.errors import TransformError, first_line
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
+from bnexport.graph.importing import GROWS, import_graph, most_elements
 from bnexport.graph.nodes import (
   DEFERRED,
   constant,
@@ -22,10 +23,13 @@ from bnexport.graph.nodes import (
 )
 from bnexport.model import Model
 from bnexport.tf1 import op_def, session, tf1
+from bnexport.transforms.folding.kernels import PLAIN
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.tidying.names import protected
 
 _SAME = ("Identity", "StopGradient", "PreventGradient", "Snapshot")
+# How often folding begins again where sizes were computed by it.
+_MOST_PASSES = 8
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
 _HANDLES = frozenset(
   (tf1.resource.as_datatype_enum, tf1.variant.as_datatype_enum)
@@ -44,8 +48,9 @@ class FoldConstants:
 
   Never folded: inputs, also those with a default; outputs; variables; ops that
   keep a state or draw random numbers; control flow and calls of functions;
-  nodes of functions; ops that this TensorFlow does not know or can't run, which
-  is said.
+  nodes of functions; ops that are not on the list of those that only compute,
+  such as ReadFile; what this TensorFlow does not know or can't run, which is
+  said.
 
   Before: a = Const() {value=<float 1>}   b = Const() {value=<float 2>}
           c = Add(a, b)   y = Mul(x, c)
@@ -100,6 +105,7 @@ class _Folding:
     self.waits = {}
     self.left = {}
     self.folded = 0
+    self.later = set()
 
   def told(self):
     told = []
@@ -140,6 +146,18 @@ class _Folding:
   # Constants.
 
   def fold(self):
+    for _ in range(_MOST_PASSES):
+      before, self.later = self.folded, set()
+      self._fold_once()
+      if not self.later or self.folded == before:
+        break
+    self.left.update(
+      (name, "its size can't be told before it is computed")
+      for name in self.later
+    )
+
+  def _fold_once(self):
+    self.order = [name for name in self.order if name in self.graph]
     self._find(())
     computed = self._computed()
     if computed:
@@ -184,15 +202,33 @@ class _Folding:
     signatures = self.model.signatures
     return (
       node.name not in self.kept
+      and node.op in PLAIN
       and op_def(node.op) is not None
       and not signatures[node.op].is_stateful
-      and not ops.is_random(node.op)
-      and node.op not in ops.CONTROL_FLOW
-      and node.op not in ops.PLACEHOLDERS
       and node.op not in self.options.exclude_op
       and not any(f in self.graph.library for f in functions_of(node))
       and not any(dtype in _HANDLES for dtype in signatures.output_dtypes(node))
+      and (not GROWS.search(node.op) or self._is_bounded(node))
     )
+
+  def _is_bounded(self, node):
+    """Whether a node that makes much of little makes no more than is kept."""
+    sources = []
+    for ref in self.graph.data_inputs(node.name):
+      source = self.graph.node(ref.node)
+      while source.op in _SAME:
+        source = self.graph.node(self.graph.inputs(source.name)[0].node)
+      is_known = source.op == "Const" and DEFERRED not in source.attr
+      sources.append(source.attr["value"].tensor if is_known else None)
+    most = most_elements(sources)
+    if most is None:
+      self.later.add(node.name)  # once its inputs are constants
+      return False
+    size = most * tf1.as_dtype(self.model.dtype(TensorRef(node.name))).size
+    if size > self.options.max_constant_size_in_bytes:
+      self.left[node.name] = f"it may take {size} bytes"
+      return False
+    return True
 
   def _is_copy(self, name):
     """Whether a node hands on a constant and nothing else."""
@@ -246,17 +282,14 @@ class _Folding:
         node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
       for key in ("_class", STATED, DEFERRED):
         node.attr.pop(key, None)
-    imported = tf1.Graph()
     try:
-      with imported.as_default():
-        tf1.import_graph_def(part, name="")
+      return import_graph(part)
     except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
       raise TransformError(
         "fold constants",
         f"TensorFlow does not import them: {first_line(error)}",
         "leave what it names out with exclude_node",
       ) from error
-    return imported
 
   def _too_large(self, imported, names):
     """Those of the nodes that TensorFlow says are too large to be computed."""

@@ -25,6 +25,7 @@ from bnexport.graph.nodes import (
   constant,
   identity,
   in_scope,
+  static_shape,
   tensor_attr,
   type_attr,
 )
@@ -152,8 +153,18 @@ class _Phase:
       scoped = ScopedEvaluation(self.graph, self.order, opposite, self.keep)
     evaluation = PartialEvaluation(self.graph, self.order, self.known, scoped)
     _rewrite(self.model, evaluation)
+    self._settle_elsewhere()
     self.model.decisions.values.update(self.known)
     return self.told
+
+  def _settle_elsewhere(self):
+    """Stated values also hold where only averages are updated, as of a row."""
+    for name, value in self.known.items():
+      ref = TensorRef(name)
+      shape = static_shape(self.graph, ref) or ()
+      if self.graph.op(name) in ops.PLACEHOLDERS and -1 not in shape:
+        value = np.broadcast_to(np.asarray(value), shape)
+        _constant(self.model, ref, value, False)
 
   def evaluation(self):
     """Decides; returns the PartialEvaluation that follows from it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bnexport.errors import SourceError, first_line
 from bnexport.graph import Graph, ops
+from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment, own_read
 from bnexport.model.stream import to_graph_def
 from bnexport.tf1 import session, tf1
@@ -41,10 +42,9 @@ def freeze(model, denylist=()):
   # TensorFlow writes defaults of attributes into what it imports.
   taken = tf1.GraphDef()
   taken.CopyFrom(graph_def)
-  imported = tf1.Graph()
   try:
+    imported = import_graph(taken)
     with imported.as_default():
-      tf1.import_graph_def(taken, name="")
       with session(imported) as running:
         for name in frozen:
           assign, holder = assignment(imported, graph.node(name))

@@ -6,9 +6,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, List
 
-from bnexport.graph import ops
 from bnexport.model import Model
-from bnexport.transforms.inference.remove_noise import use_identities
+from bnexport.transforms.inference.remove_noise import draws, use_identities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +27,6 @@ class RemoveDropout:
   name: ClassVar[str] = "remove_dropout"
 
   def apply(self, model: Model) -> List[str]:
-    if not any(ops.is_random(model.graph.op(n)) for n in model.needed()):
+    if not draws(model):
       return []
     return use_identities(model, is_wanted=lambda found: found.is_masked)

@@ -18,7 +18,7 @@ from bnexport.analysis.randomness import (
 )
 from bnexport.editing import selection
 from bnexport.editing.conditionals import open_branches
-from bnexport.errors import TransformError
+from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   FLOATS,
@@ -36,6 +36,7 @@ _LINEAR_MAPS = re.compile(
   r"^(Batch)?MatMul(V2|V3)?$|^Einsum$|^(DepthwiseC|C)onv(2D|3D)\w*$"
 )
 _BRANCH_VIEWS = ops.IDENTITIES | ops.SWITCHES | ops.ENTERS
+_ADDS = frozenset(("Add", "AddV2", "AddN"))
 # They join what stays apart: a code beside a label, not noise on data.
 _JOINS = frozenset(("Concat", "ConcatV2", "Pack"))
 
@@ -60,16 +61,23 @@ class RemoveNoise:
   no weights were applied to: a value for it, which is stated, decides.
 
   Attributes:
-    keep: scopes whose random ops are part of the model.
+    keep: random ops that are part of the model: their names, their scopes,
+      or tensors that they make.
   """
 
   name: ClassVar[str] = "remove_noise"
   keep: Tuple[str, ...] = ()
 
   def apply(self, model: Model) -> List[str]:
-    if not any(ops.is_random(model.graph.op(n)) for n in model.needed()):
+    if not draws(model) and not self.keep:
       return []
     return _Removal(model, self.keep).run()
+
+
+def draws(model):
+  """Whether anything random has a part in a model's outputs."""
+  needed = model.needed(control=True)
+  return any(ops.is_random(model.graph.op(name)) for name in needed)
 
 
 def use_identities(model, keep=(), is_wanted=lambda found: True):
@@ -77,16 +85,17 @@ def use_identities(model, keep=(), is_wanted=lambda found: True):
 
   Args:
     model: a Model.
-    keep: scopes whose random ops are part of the model.
+    keep: names of random ops that are part of the model.
     is_wanted: tells which Identities to use.
   """
   graph, told = model.graph, []
   randomness = randomness_of(model, keep)
   identities = Identities(model, randomness)
   outputs = {ref.node for ref in model.outputs}
+  needed = model.needed()
   for name in randomness.order:
     randomness.visit(graph.node(name))  # the noise before it may be gone
-    found = identities.of(name)
+    found = identities.of(name) if name in needed else None
     if found is None or not is_wanted(found):
       continue
     graph.substitute({TensorRef(name): found.tensor})
@@ -102,13 +111,13 @@ def use_identities(model, keep=(), is_wanted=lambda found: True):
 
 
 def randomness_of(model, keep=()):
-  """The Randomness of the nodes that a model's outputs need."""
+  """The Randomness of the nodes that a model's outputs need.
+
+  A constant in a branch shows by what it waits for which draw it hangs on.
+  """
   graph = model.graph
-  return Randomness(
-    graph,
-    graph.topological(model.needed()),
-    lambda name: any(in_scope(name, scope) for scope in keep),
-  )
+  order = graph.topological(model.needed(control=True))
+  return Randomness(graph, order, frozenset(keep))
 
 
 class _Removal:
@@ -117,7 +126,7 @@ class _Removal:
   def __init__(self, model, keep):
     self.model = model
     self.graph = model.graph
-    self.keep = keep
+    self.keep = self._kept(keep)
     self.told = []
 
   def run(self):
@@ -130,10 +139,29 @@ class _Removal:
     self._use_means()
     return self.told
 
+  def _kept(self, scopes):
+    """Names of the random ops in some scopes, or behind some tensors."""
+    randomness = randomness_of(self.model)
+    order = randomness.order
+    random = [name for name in order if ops.is_random(self.graph.op(name))]
+    found = {}
+    for scope in scopes:
+      kept = [name for name in random if in_scope(name, scope)]
+      if scope in self.graph:
+        kept += randomness.sources(randomness.draws(TensorRef(scope)))
+      if not kept:
+        raise TransformError(
+          f"keep '{scope}' random",
+          "nothing that the outputs need draws there",
+          nearest(scope, random, "give the name of a random op, or a scope"),
+        )
+      found.update(dict.fromkeys(kept))
+    return tuple(found)
+
   def _look(self):
     """Looks at the graph as it is now."""
     self.randomness = randomness_of(self.model, self.keep)
-    self.needed = set(self.randomness.order)
+    self.needed = self.model.needed()
     self.identities = Identities(self.model, self.randomness)
     self.means = Means(self.model, self.randomness)
 
@@ -171,12 +199,10 @@ class _Removal:
     """Turns conditionals that a draw decides into what they are on average."""
     predicates = {}
     for name in self.randomness.order:
-      node = self.graph.node(name)
-      if node.op not in ops.MERGES or not self.randomness.is_noisy(
-        TensorRef(name)
-      ):
+      node, ref = self.graph.node(name), TensorRef(name)
+      if node.op not in ops.MERGES or not self.randomness.is_noisy(ref):
         continue
-      found = self.means.choice_of(node)
+      found = self.means.choice_of(node) if name in self.needed else None
       if found is None or not self.randomness.is_noise(found[0]):
         continue
       predicates[found[0]] = None
@@ -192,6 +218,7 @@ class _Removal:
     chance = self.means.of(predicate, keeps_shape=False)
     if chance is None:
       self._refuse(predicate, ref.node, "its mean is not known")
+    self._refuse_fed(chance, ref.node)
     a, b = (None if self._is_zero(side) else side for side in (a, b))
     self.told.append(f"choice '{ref}' counts as its mean")
     self._doubt(self.told[-1], predicate)
@@ -200,18 +227,46 @@ class _Removal:
   def _refuse_unsure(self, ref, predicate, a, b):
     """Raises where a choice may be another thing than a path that drops out.
 
-    Sure is a tensor or nothing, and a tensor or what weights make of it.
+    Sure are a tensor or nothing, a tensor with or without what weights make,
+    and, for each element, the state before or behind some weights.
     """
     if self.model.dtype(ref).as_datatype_enum not in FLOATS:
       self._refuse(predicate, ref.node, "it chooses what has no mean")
     if self.graph.readers_of(ref._replace(index=1)):
       self._refuse(predicate, ref.node, "the branch that is taken is read")
-    zeros = [side for side in (a, b) if self._is_zero(side)]
-    raw = [side for side in (a, b) if self._is_raw(side)]
-    if zeros and not raw:
-      return
-    if not self._leads(a, b) and not self._leads(b, a):
+    if any(map(self._is_zero, (a, b))):
+      is_sure = not any(map(self._is_raw, (a, b)))
+    elif self._is_by_element(ref, predicate):
+      is_sure = self._leads(a, b) or self._leads(b, a)
+    else:
+      is_sure = self._adds(a, b) or self._adds(b, a)
+    if not is_sure:
       self._refuse(predicate, ref.node, "it chooses one of two tensors")
+
+  def _is_by_element(self, ref, predicate):
+    """Whether each element is chosen by a draw of its own, as in zoneout."""
+    needed = self.graph.ancestors([predicate.node], control=False)
+    drawn = [n for n in needed if self.randomness.is_noise(TensorRef(n))]
+    shapes = [self.identities.shape(r) for r in (ref, predicate)]
+    return (
+      self.graph.op(ref.node) in SELECTS
+      and len(shapes[0] or ()) > 1
+      and shapes[0] == shapes[1]
+      and not any(self.graph.op(name) in FILLS for name in drawn)
+    )
+
+  def _adds(self, first, second):
+    """Whether a tensor is another one and what weights made."""
+    first = origin_of(self.graph, first, _BRANCH_VIEWS)
+    stack, seen = [second], set()
+    while stack:
+      ref = origin_of(self.graph, stack.pop(), _BRANCH_VIEWS)
+      if ref == first:
+        return self._leads(first, second)
+      if ref not in seen and self.graph.op(ref.node) in _ADDS:
+        seen.add(ref)
+        stack += self.graph.data_inputs(ref.node)
+    return False
 
   def _is_zero(self, ref):
     origin = origin_of(self.graph, ref, VIEWS | _BRANCH_VIEWS)
@@ -248,16 +303,22 @@ class _Removal:
 
   def _use_means(self):
     """Puts means in the place of noise wherever it enters data."""
+    meetings = list(self._meetings())
+    for name, _, ref in meetings:
+      self._refuse_twice(ref, name)
+    for name, slot, ref in meetings:
+      if self.graph.op(name) in SELECTS and not slot:
+        self._select(name, self.graph.data_inputs(name))
+      else:
+        self._enter(name, slot, ref)
+
+  def _meetings(self):
+    """Yields nodes of data with the slots that read noise, and the noise."""
     for name in self.randomness.order:
-      if not self.randomness.is_data(TensorRef(name)):
-        continue
-      refs = self.graph.data_inputs(name)
-      if self.graph.op(name) in SELECTS and self.randomness.is_noise(refs[0]):
-        self._select(name, refs)
-        continue
-      for slot, ref in enumerate(refs):
-        if self.randomness.is_noise(ref):
-          self._enter(name, slot, ref)
+      if name in self.needed and self.randomness.is_data(TensorRef(name)):
+        for slot, ref in enumerate(self.graph.data_inputs(name)):
+          if self.randomness.is_noise(ref):
+            yield name, slot, ref
 
   def _select(self, name, refs):
     """A choice for each element, or for each row."""
@@ -278,27 +339,65 @@ class _Removal:
     node = self.graph.node(name)
     if node.op in _JOINS or self._is_code(ref):
       return  # it is named in the end
+    if self.model.dtype(ref).as_datatype_enum not in FLOATS:
+      self._refuse(ref, name, "what is whole or true has no mean")
     if not _is_linear(node.op, slot):
       self._refuse(ref, name, f"it is no factor or addend of {node.op}")
     mean = self.means.of(ref, self._shows_shape(name, slot))
     if mean is None:
       self._refuse(ref, name, "its mean is not known")
     data = [r for r in self.graph.data_inputs(name) if self._is_raw(r)]
-    if data and node.op in SUMS | PRODUCTS | SELECTS:
+    if node.op in PRODUCTS and self.means.number(ref) == 0:
+      if not self._is_addend(name):
+        self._refuse(ref, name, "on average nothing is left of what it scales")
+    elif data and node.op in SUMS | PRODUCTS | SELECTS:
       self._refuse(
         ref, name, f"it changes '{data[0]}', which is input, on average as well"
       )
+    self._refuse_fed(mean, name)
     self.graph.set_input(name, slot, mean)
     self.told.append(f"'{ref}' counts as its mean in '{name}'")
     self._doubt(self.told[-1], ref)
+
+  def _refuse_twice(self, ref, name):
+    """Raises where noise scales what it was part of before."""
+    if self.graph.op(name) not in PRODUCTS:
+      return
+    others = [r for r in self.graph.data_inputs(name) if r != ref]
+    if any(self.randomness.draws(ref) & self._near(r, {}) for r in others):
+      self._refuse(ref, name, "it scales what it has a part in")
+
+  def _near(self, ref, known):
+    """Bits of the draws that sums and products brought into a tensor."""
+    if self.randomness.is_noise(ref):
+      return self.randomness.draws(ref)
+    if ref not in known:
+      known[ref] = 0
+      if (
+        self.randomness.draws(ref)
+        and self.graph.op(ref.node) in SUMS | PRODUCTS | ops.IDENTITIES
+      ):
+        for other in self.graph.data_inputs(ref.node):
+          known[ref] |= self._near(other, known)
+    return known[ref]
+
+  def _is_addend(self, name):
+    """Whether all that reads a node adds it to something."""
+    readers = [r for r in self.graph.readers(name) if r in self.needed]
+    return name not in {ref.node for ref in self.model.outputs} and all(
+      self.graph.op(r) in _ADDS | {"Sub"}
+      or (self.graph.op(r) in PRODUCTS | ops.IDENTITIES and self._is_addend(r))
+      for r in readers
+    )
 
   def _is_code(self, ref):
     """Whether weights are applied to noise: a generator's code."""
     needed = self.graph.ancestors([ref.node], control=False)
     return any(
       is_product(self.graph.op(name))
-      and any(map(self.randomness.is_noise, self.graph.data_inputs(name)[:1]))
-      for name in needed
+      and any(map(self.randomness.is_noise, refs[:1]))
+      and not any(map(self.randomness.is_noise, refs[1:]))
+      for name, refs in ((n, self.graph.data_inputs(n)) for n in needed)
     )
 
   def _shows_shape(self, name, slot):
@@ -332,6 +431,18 @@ class _Removal:
       f"pass --set={name}=VALUE to give it a value, or --keep_random={name} "
       "where the model draws it at inference, too",
     )
+
+  def _refuse_fed(self, mean, entry):
+    """Raises where a mean is that of a rate which is fed."""
+    for name in self.graph.ancestors([mean.node], control=False):
+      if self.graph.op(name) in ("Placeholder", "PlaceholderV2") and (
+        self.randomness.is_free(TensorRef(name))
+      ):
+        raise TransformError(
+          f"tell what '{name}' means at inference",
+          f"'{entry}' is scaled by the chances that it gives",
+          f"pass --set={name}=VALUE",
+        )
 
   def _decider(self, ref):
     """The tensor whose value decides: of x and 1 - x the first."""

@@ -14,11 +14,13 @@ from __future__ import annotations
 from typing import Dict, FrozenSet, Set
 
 from bnexport.analysis.dependence import uses_batch
-from bnexport.analysis.flow import holds_weights, is_setting
-from bnexport.batchnorm.averages import Averages, is_taken_of_data
+from bnexport.analysis.flow import holds_weights, is_product, is_setting
+from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import op_form
+from bnexport.batchnorm.settling import is_taken_of_data
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.graph.origins import BRANCH_VIEWS
 from bnexport.graph.variables import variable_of
 from bnexport.transforms.inference.weight_averages import weight_averages
 
@@ -45,6 +47,7 @@ class Training:
       if is_taken_of_data(model.graph, averages.dependence, average.statistic):
         found = self._stored.setdefault(average.statistic.node, set())
         found.add(average.variable)
+    self._is_whole = model.has_training_graph
     for name in model.needed():
       self._look_for_averages(averages, name)
     self._averaged = weight_averages(model.graph)
@@ -102,11 +105,16 @@ class Training:
     )
 
   def _is_replaced(self, lost, gained):
-    """Whether stored values stand where the batch was reduced."""
+    """Whether stored values stand where the batch was reduced.
+
+    Where a phase scales, they are there on both sides.
+    """
     return (
       not self._reductions.isdisjoint(lost)
       and self._reductions.isdisjoint(gained)
-      and any(map(self._is_stand_in, gained))
+      and (
+        any(map(self._is_stand_in, gained)) or not any(map(self._holds, lost))
+      )
     )
 
   def _has_stand_in(self, name, one, gained):
@@ -148,8 +156,27 @@ class Training:
 
   def _has_weights(self, names):
     return any(
-      name not in self._tracked and self._holds(name) for name in names
+      name not in self._tracked and self._holds(name) and self._is_weight(name)
+      for name in names
     )
+
+  def _is_weight(self, name):
+    """Whether a variable or constant is no average that was frozen.
+
+    Where the training graph is lost, only what multiplies data is none.
+    """
+    graph = self._graph
+    if self._is_whole and graph.op(name) != "Const":
+      return True
+    stack, seen = [name], {name}
+    while stack:
+      for reader in graph.readers(stack.pop()):
+        if is_product(graph.op(reader)):
+          return True
+        if graph.op(reader) in BRANCH_VIEWS and reader not in seen:
+          seen.add(reader)
+          stack.append(reader)
+    return False
 
   def _holds(self, name):
     """Whether a node holds weights; branches have ones and zeros each."""

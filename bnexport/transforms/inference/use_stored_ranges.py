@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, List, Optional
 
+from bnexport.batchnorm.stored import Stored
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.origins import HANDOVERS, VIEWS, origin_of, viewed
@@ -53,7 +54,7 @@ class UseStoredRanges:
     for name, written in ranges.items():
       for slot, variable in zip(_ENDS, written):
         if variable is not None:
-          model.decisions.stored[graph.inputs(name)[slot]] = variable
+          model.decisions.stored[graph.inputs(name)[slot]] = Stored(variable)
           dtype = variable_dtype(graph, variable)
           stored = contexts.carry(
             read(graph, variable), dtype, contexts.frame(name)

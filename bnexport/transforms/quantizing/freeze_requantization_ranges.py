@@ -13,6 +13,7 @@ from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant
 from bnexport.model import Model
+from bnexport.model.paths import refuse_special
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
 from bnexport.transforms.uses import Uses
@@ -81,6 +82,7 @@ def _read_log(path: str) -> Dict[str, Tuple[List[float], List[float]]]:
   Raises:
     TransformError: there is no such file, or no record in it.
   """
+  refuse_special(path, f"read min_max_log_file '{path}'")
   try:
     with tf1.gfile.GFile(path, "rb") as f:
       lines = f.read().decode("utf-8", "replace").split("\n")

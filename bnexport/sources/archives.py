@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What packed files unpack to, told by the sizes that they state.
+
+A few bytes of a zip or an HDF5 file may stand for terabytes. Does not import
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Zeros deflate to a thousandth; no weights and few data come near.
+_MOST_BYTES, _MOST_TIMES = 1 << 30, 100
+
+
+def refuse_bomb(path, size):
+  """Raises ValueError where a file would unpack to much more than it is.
+
+  Args:
+    path: the file.
+    size: bytes of all that it states to hold.
+  """
+  packed = max(os.path.getsize(path), 1)
+  if size > _MOST_BYTES and size > _MOST_TIMES * packed:
+    raise ValueError(f"its {packed} bytes would unpack to {size}")
+
+
+def zipped_size(archive):
+  """Bytes that the members of a zipfile.ZipFile state; no more are read."""
+  return sum(member.file_size for member in archive.infolist())
+
+
+def stored_size(h5_file):
+  """Bytes that the datasets of an h5py.File state.
+
+  Raises:
+    ValueError: a part of it is in another file.
+  """
+  sizes, stack = [], [h5_file]
+  for group in stack:
+    for name in group:
+      link = type(group.get(name, getlink=True)).__name__
+      if link != "HardLink":
+        raise ValueError(f"'{name}' in it is a link to elsewhere")
+      item = group[name]
+      if hasattr(item, "keys"):
+        stack.append(item)
+      elif getattr(item, "external", None):
+        raise ValueError(f"'{name}' of it is in another file")
+      else:
+        sizes.append(getattr(item, "nbytes", 0))
+  return sum(sizes)
