@@ -68,12 +68,14 @@ class FixedPoint:
     why_not: why there is none, or empty.
     averages: names of the variables that settled.
     runs: how often the updates were run.
+    is_idle: whether no update does anything, so that training runs otherwise.
   """
 
   differences: List[Difference] = dataclasses.field(default_factory=list)
   why_not: str = ""
   averages: List[str] = dataclasses.field(default_factory=list)
   runs: int = 0
+  is_idle: bool = False
 
   @property
   def holds(self) -> bool:
@@ -96,6 +98,8 @@ def examine(export, feeds) -> FixedPoint:
     other = _in_mode(export, feeds, trains=True)
     if not other.why_not and (found.why_not or other.holds):
       return other
+    if found.is_idle and other.why_not:
+      return other  # the updates run in that mode, and it says what is amiss
   return found
 
 
@@ -145,20 +149,27 @@ def _examine(export, training, feeds):
     found = training.settle(feeds)
     if found.why_not:
       return found, []
+  except (Error, *TF_ERRORS) as error:
+    return FixedPoint(why_not=_reason(error)), []
+  own = [str(ref) for ref in export.model.outputs]
+  other = [str(ref) for ref in export.original.outputs]
+  try:
     with _exported(export, training.values) as run:
-      own = [str(ref) for ref in run.outputs]
-      other = [str(ref) for ref in export.original.outputs]
       # A class number is the same for many a wrong network.
       floats = behind(run, training, export.model.outputs, feeds)
       own += map(str, floats.own)
       other += map(str, floats.other)
       given = run.fetch(own, {k: v for k, v in feeds.items() if k in run.graph})
-      expected = training.fetch(other, feeds)
+  except Error as error:
+    why = f"the export does not run on that batch: {error.fact}"
+    return dataclasses.replace(found, why_not=why), []
+  if floats.hidden:
+    why = f"what '{floats.hidden[0]}' is computed from is not in both"
+    return dataclasses.replace(found, why_not=why), []
+  try:
+    expected = training.fetch(other, feeds)
   except (Error, *TF_ERRORS) as error:
     return FixedPoint(why_not=_reason(error)), []
-  if floats.hidden:
-    why_not = f"what '{floats.hidden[0]}' is computed from is not in both"
-    return FixedPoint(why_not=why_not, runs=found.runs), []
   found.differences = [_difference(*one) for one in zip(own, given, expected)]
   return found, [d.largest for d in found.differences]
 
@@ -337,7 +348,7 @@ class _Training:
     """
     names = list(self._updates)
     if not names:
-      return FixedPoint(why_not="no update depends on the batch")
+      return FixedPoint(why_not="no update depends on the batch", is_idle=True)
     fed = self._fed(feeds)
     values = {name: self._original.values[name] for name in names}
     levels, runs = self._levels(), 0
@@ -360,6 +371,7 @@ class _Training:
         return FixedPoint(
           why_not=f"its update leaves '{idle[0]}' as it is on made-up rates",
           runs=runs,
+          is_idle=True,
         )
       if not moving:
         self._restore(values)

@@ -41,7 +41,7 @@ _TOLERANCES = 10
 _AT_ONCE = 2.0
 # A derivative says that an output moves where it says so by this factor; what
 # is nearer to the tolerance is tried out.
-_SURELY = 10.0
+_SURELY = 3.0
 # Loops and conditionals that were imported have no derivatives.
 _NO_DERIVATIVES = frozenset(
   ops.SWITCHES

@@ -5,8 +5,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+import zoo
 
-from bnexport.proof.fixed_point import _is_settled, _solved, examine
+from bnexport.proof import fixed_point
+from bnexport.proof.fixed_point import (
+  FixedPoint,
+  _is_settled,
+  _solved,
+  examine,
+)
 from bnexport.text import Emitter
 
 CASES = [
@@ -103,3 +110,63 @@ def test_channels_first_graphs_are_run(cases, exports):
   name = "contrib_nchw_literal"
   found = examine(exports(name), feeds_of(cases(name)))
   assert found.holds and not found.why_not
+
+
+# Why a model has no fixed point: its averages do not settle at one statistic,
+# training and inference are one, or training is not run.
+_REASONS = (
+  "is updated several times in a run",
+  "leaves",
+  "no update depends on the batch",
+  "does not settle",
+  "the training graph does not run so",
+  "the export does not run on that batch",
+)
+
+
+def test_every_model_of_the_zoo_that_was_built_for_training(cases, exports):
+  """Prints a table: each answers as training does, or it is said why not."""
+  told, wrong = 0, []
+  for name in zoo.names():
+    if name.startswith("refuse_"):
+      continue
+    export = exports(name)
+    if export.original is None or not export.model.decisions.stored:
+      continue
+    found = examine(export, feeds_of(cases(name)))
+    apart = max((one.largest for one in found.differences), default=0.0)
+    print(f"{name:40} {found.why_not or f'{apart:.2g} apart'}")
+    told += not found.why_not
+    is_known = any(reason in found.why_not for reason in _REASONS)
+    if not found.holds or (found.why_not and not is_known):
+      wrong.append(name)
+  assert told > 100
+  assert not wrong
+
+
+_IDLE = FixedPoint(why_not="no update depends on the batch", is_idle=True)
+_MOVING = FixedPoint(why_not="'v' does not settle")
+
+
+@pytest.mark.parametrize(
+  "modes", [{False: _IDLE, True: _MOVING}, {False: _MOVING, True: _IDLE}]
+)
+def test_the_mode_in_which_updates_run_says_why_there_is_none(
+  exports, monkeypatch, modes
+):
+  export = exports("layers_fused_phase")
+  assert export.model.decisions.values
+  monkeypatch.setattr(
+    fixed_point, "_in_mode", lambda export, feeds, trains: modes[trains]
+  )
+  assert examine(export, {}) is _MOVING
+
+
+def test_an_export_that_does_not_run_is_said_to_be_the_export(cases, exports):
+  export, feeds = exports(CASES[0]), feeds_of(cases(CASES[0]))
+  graph = export.unfolded.clone()
+  graph.remove([export.model.outputs[0].node])
+  broken = dataclasses.replace(export, unfolded=graph)
+  found = examine(broken, feeds)
+  assert found.why_not.startswith("the export does not run on that batch")
+  assert found.runs and not found.differences
