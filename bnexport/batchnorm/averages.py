@@ -36,7 +36,7 @@ from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
-from bnexport.graph.writes import write_of, written_variable
+from bnexport.graph.writes import Part, write_of, written_variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,20 +238,54 @@ class Averages:
         stack.extend(refs)
     return found
 
+  def _moves(self, part: Optional[Part]) -> bool:
+    """Whether another part is written each time, as in a ring of batches."""
+    graph = self._graph
+    if part is None:
+      return False
+    refs = [ref.node for ref in part.operands]
+    for name in graph.ancestors(refs, control=False):
+      for update in self._counts.get(name, []) + self._updates.get(name, []):
+        is_set = graph.op(update) in ops.ASSIGN
+        value = write_of(graph, update).value.node
+        if not is_set or name in graph.ancestors([value], control=False):
+          return True
+    return False
+
   def unexplained(self) -> Dict[TensorRef, Tuple[str, str]]:
     """Statistics of data that go into a variable that is no average of any.
 
     Returns:
       The variable and its update, by the statistic.
     """
-    known = {average.variable for average in self.all + self.sums}
+    known = {average.variable for average in self.sums}
+    for average in self.all:
+      ref = average.statistic
+      if ref.node in self._needed or is_taken_of_data(
+        self._graph, self.dependence, ref
+      ):
+        known.add(average.variable)
     found: Dict[TensorRef, Tuple[str, str]] = {}
     for variable, updates in self._updates.items():
       for update in updates if variable not in known else ():
-        known_roots, _ = self._settling.candidates(update)
-        for ref in known_roots:
-          if is_taken_of_data(self._graph, self.dependence, ref):
-            found.setdefault(ref, (variable, update))
+        for ref in self._roots_behind(update):
+          found.setdefault(ref, (variable, update))
+    return found
+
+  def _roots_behind(self, update: str) -> List[TensorRef]:
+    """Statistics of data that a written value is made of, by any ops."""
+    found = []
+    stack = [write_of(self._graph, update).value]
+    seen = set(stack)
+    for ref in stack:
+      if self.dependence(ref) != STATISTIC:
+        continue
+      if is_taken_of_data(self._graph, self.dependence, ref):
+        found.append(ref)
+        continue
+      new = [r for r in self._graph.data_inputs(ref.node) if r not in seen]
+      seen.update(new)
+      stack.extend(new)
     return found
 
   def is_updated(self, variable: str) -> bool:
@@ -361,9 +395,10 @@ class Averages:
 
     What it settles at is first; what that is computed of comes in some steps.
     """
-    if self._written(update) != STATISTIC:
+    part = write_of(self._graph, update).part
+    if self._written(update) != STATISTIC or self._moves(part):
       return []
-    stored = Stored(variable, write_of(self._graph, update).part)
+    stored = Stored(variable, part)
     known, others = self._settling.candidates(update)
     found: List[Average] = []
     for candidate in known + others:

@@ -22,6 +22,7 @@ from bnexport.graph.nodes import (
 from bnexport.graph.variables import read
 from bnexport.graph.writes import ELEMENTS, MASKS, ROWS, SLICE, Part
 from bnexport.text import Emitter
+from bnexport.tf1 import tf1
 
 _PARTS = {
   ROWS: "part = Gather(value, operands)",
@@ -122,8 +123,9 @@ class StoredValues:
         other = self.emit(other, scope, frame)
       else:
         other = self._carried(other, frame)
-      wanted = self._dtype(other)
-      operands = [self.cast(value, wanted, scope), other]
+      if not tf1.as_dtype(self._dtype(other)).is_floating:
+        other = self.cast(other, self._dtype(value), scope)  # a count
+      operands = [self.cast(value, self._dtype(other), scope), other]
     if not step.is_first:
       operands.reverse()
     text = "undone = op(operands)"

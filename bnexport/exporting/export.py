@@ -236,7 +236,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   if original is not None:
     if not is_frozen and not _has_variables(original.graph):
       refuse_frozen(model, made.norms, options.keep_batch_statistics)
-    _refuse_lost_inputs(original, model)
+    _name_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
   if is_frozen and not model.has_training_graph:
@@ -422,16 +422,36 @@ def _refuse_partial_writes(original, model):
       )
 
 
-def _refuse_lost_inputs(original, model):
-  """What was rewritten has to answer to some input, as it did before."""
-  lost = [n for n in original.placeholders() if n not in model.decisions.values]
-  if lost and not model.placeholders():
+def _name_lost_inputs(original, model):
+  """Says which inputs are none any more; some input has to be left.
+
+  What a user or a signature names is asked of all that the outputs wait for.
+  """
+  named = {ref.node for ref in original.inputs}
+  awaited = original.needed(control=True)
+  before = original.placeholders()
+  before += [name for name in named - set(before) if name in awaited]
+  left = model.placeholders()
+  lost = [
+    name
+    for name in before
+    if name not in left
+    and name not in model.decisions.values
+    and name in original.graph
+    and original.graph.op(name) in ops.PLACEHOLDERS
+  ]
+  if lost and not left:
     raise TransformError(
       "export",
       f"the answers no longer depend on '{lost[0]}', nor on any other input",
       "report it, and pass --keep_batch_statistics=SCOPE for the norms that "
       "replaced it",
     )
+  for name in lost:
+    said = f"'{name}' is no input any more: no answer depends on it now"
+    model.history += changes_by("export", [said])
+    if name in named:
+      model.warnings.append(Doubt(said, name))
 
 
 def _freeze(model, options, is_rebuilt):

@@ -266,11 +266,7 @@ def _compare_second(proof, runner, second, outputs):
     except ComparisonError as error:
       said = said or error.fact
       continue
-    rounding = measured(runner, feeds, answers)
-    found = [
-      difference(str(o), a, b, runner.rounding, moved)
-      for o, a, b, moved in zip(outputs, answers, expected, rounding)
-    ]
+    found = compared(runner, outputs, feeds, answers, expected)
     proof.second = second.what
     proof.differences += found
     if not all(one.holds for one in found):

@@ -49,6 +49,7 @@ def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
       and variable not in export
       and static_shape(training, TensorRef(variable)) != ()
       and any(flow.dependence(ref) != FREE for ref in stack)
+      and _is_of_data(training, stack)
     ):
       found.unread.append(variable)
     while stack:
@@ -61,3 +62,9 @@ def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
       elif training.op(ref.node) not in ops.VARIABLES:
         stack.extend(training.data_inputs(ref.node))
   return found
+
+
+def _is_of_data(graph, refs):
+  """Whether tensors depend on what is fed, and not on a random initialiser."""
+  behind = graph.ancestors([ref.node for ref in refs], control=False)
+  return any(ops.is_data_source(graph.op(name)) for name in behind)

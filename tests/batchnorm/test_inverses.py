@@ -10,7 +10,7 @@ from bnexport.batchnorm.inverses import inverses
 from bnexport.batchnorm.stored import Stored, StoredValues
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
-from bnexport.graph.nodes import Signatures
+from bnexport.graph.nodes import Signatures, tensor_attr
 
 TEXT = """
 x = Placeholder() {shape=[?,2]}
@@ -71,18 +71,12 @@ def test_steps_give_the_statistic(text):
   graph.become("v", "Const", (), graph.node("c").attr)
   holder = graph.node("v").attr["value"].tensor
   holder.Clear()
-  holder.CopyFrom(_proto(value))
+  holder.CopyFrom(tensor_attr(value).tensor)
   values = StoredValues(
     graph, Contexts(graph, graph.topological()), Signatures()
   )
   made = values.emit(Stored("v", None, steps), "undone", ())
   assert np.allclose(run(graph, {"x": X}, str(made)), right, rtol=1e-5)
-
-
-def _proto(value):
-  from bnexport.graph.nodes import tensor_attr
-
-  return tensor_attr(value).tensor
 
 
 @pytest.mark.parametrize(

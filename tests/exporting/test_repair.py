@@ -111,7 +111,7 @@ _LOST = set(
   dropout_keep_prob dropout_keep_prob_default dropout_layers_literal
   dropout_rate ema_literal ema_shared_object flow_data_cond_norm
   flow_defun_moments flow_defun_norm function_defuns function_partitioned_call
-  function_recursion hand_assign_sub hand_bessel hand_fused_separate_moments
+  hand_assign_sub hand_bessel hand_fused_separate_moments
   hand_resource_assign hand_tensorpack hand_update_conditional handed_out
   handed_out_corrected handed_out_features input_batch_queue
   input_default_queue input_iterator_and_scaling input_one_shot_iterator

@@ -36,8 +36,6 @@ from bnexport.transforms.inference.function_calls import (
 
 _IFS = ("If", "StatelessIf")
 _CASES = ("Case", "StatelessCase")
-# A few functions that call each other twice make more nodes than a disk holds.
-_MOST_NODES = 1000000
 _WHILES = ("While", "StatelessWhile")
 
 
@@ -51,8 +49,8 @@ class InlineFunctions:
 
   Functions that call themselves are inlined as often as constants say.
 
-  Refuses recursion whose depth depends on data, more than 200,000 nodes, calls
-  that are nested more than 500 deep, and bodies with ops whose signature
+  Refuses recursion whose depth depends on data, more than a million nodes,
+  calls that are nested more than 500 deep, and bodies with ops whose signature
   neither TensorFlow nor the file knows.
   """
 
@@ -70,46 +68,12 @@ class InlineFunctions:
       for node in graph
       if node.op in ops.UPDATES or ops.UPDATES & called_ops(graph, node)
     )
+    refuse_many(graph, {**needed, **writers})
     inliner = _Inliner(graph, model.signatures, model.outputs)
-    _refuse_explosion(graph, {**needed, **writers})
     for name in {**needed, **writers}:
       if name in graph:
         inliner.inline(name)
     return inliner.changes
-
-
-def _refuse_explosion(graph: Graph, names) -> None:
-  """Raises GraphError where the calls of some nodes make too many nodes."""
-  sizes: Dict[str, int] = {}
-  made = 0
-  for name in names:
-    for function in functions_of(graph.node(name)):
-      if function in graph.library:
-        made += _size(graph, function, sizes)
-    if made > _MOST_NODES:
-      raise GraphError(
-        f"inline the functions that '{name}' calls",
-        f"they call others, which makes more than {_MOST_NODES} nodes",
-        "cut it away with --input_node",
-      )
-
-
-def _size(graph: Graph, function: str, sizes: Dict[str, int]) -> int:
-  """How many nodes a call makes, those of the calls in it included."""
-  stack = [] if function in sizes else [function]
-  opened: Set[str] = set()
-  while stack:
-    top = stack[-1]
-    body = graph.library[top].node_def
-    called = [n for node in body for n in functions_of(node)]
-    known = [n for n in called if n in graph.library]
-    if top not in opened:
-      opened.add(top)
-      stack += [n for n in set(known) if n not in sizes and n not in opened]
-      continue
-    # What calls itself is refused when it is inlined.
-    sizes[stack.pop()] = len(body) + sum(sizes.get(n, 0) for n in known)
-  return sizes[function]
 
 
 class _Side(NamedTuple):
@@ -139,14 +103,9 @@ class _Inliner:
     # Nodes of the bodies just added, which may be calls.
     self._added: List[str] = []
     self._count = 0
-    self._measured: Set[str] = set()
 
   def inline(self, name: str) -> None:
     """Replaces the node `name`, where it is a call, and the calls within."""
-    for function in functions_of(self.graph.node(name)):
-      if function in self.graph.library and function not in self._measured:
-        self._measured.add(function)
-        refuse_many(self.graph, function)
     calls = [(name, 0)]
     while calls:
       name, depth = calls.pop()

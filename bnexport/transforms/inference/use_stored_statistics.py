@@ -309,7 +309,7 @@ class _Replacement:
       ref: the statistic.
     """
     found = self.averages.of(ref) or self.shared.of(ref)
-    values = self.averages.stored(found)
+    values = self._unlike(self.averages.stored(found))
     if len(values) > 1:
       names = ", ".join(f"'{value}'" for value in values)
       raise TransformError(
@@ -318,6 +318,24 @@ class _Replacement:
         f"pass {_KEEP % name} to keep the batch statistic",
       )
     return values[0] if values else None
+
+  def _unlike(self, values):
+    """Those of some Stored whose numbers differ, by what the variables hold.
+
+    Each norm may have its own count of the same rows.
+    """
+    if len(values) < 2 or self.model.values is None:
+      return values
+    found = {}
+    for value in values:
+      held = [
+        self.model.values[name].tobytes() if name in self.model.values else name
+        for name in value.variables[1:]
+      ]
+      steps = tuple((step.op, step.is_first) for step in value.steps)
+      key = (value.variable, value.part, steps, *held)
+      found.setdefault(key, value)
+    return list(found.values())
 
   # What is left.
 
