@@ -224,7 +224,12 @@ class Means:
     if not ends or None in ends:
       return None
     source, (slope, other) = ends[0][0], [high - low for _, low, high in ends]
-    if np.size(slope) != 1 or np.size(other) != 1 or not slope == other != 0:
+    if (
+      np.size(slope) != 1
+      or np.size(other) != 1
+      or not np.isclose(slope, other)
+      or abs(slope) < ROUNDING
+    ):
       return None
     low = self._instead(drawn[0], source, 0.0, keeps_shape)
     if low is None:

@@ -275,3 +275,13 @@ def test_mean_goes_into_a_loop():
   for _ in range(3):
     expected = np.tanh(0.75 * expected)
   assert np.allclose(answers(model, {"x": X})[0], -expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["v", "chance", "survival", "n0f3a", "q9"])
+def test_fed_chance_is_asked_for_whatever_its_name(name):
+  """Trial values of a parameter depend on its name, and round in their way."""
+  with pytest.raises(TransformError, match=f"--set={name}=VALUE"):
+    applied(
+      f"{name} = Placeholder() {{shape=[]}}   p = Add(u, {name})"
+      "   m = Floor(p)   a = Mul(w, m)   y = Neg(a)"
+    )
