@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from absl import app, flags
 
@@ -111,6 +111,18 @@ MOVING_AVERAGES = flags.DEFINE_bool(
   "moving_averages",
   False,
   "Export the exponential moving averages of the weights, where they exist.",
+)
+AVERAGE_NAME = flags.DEFINE_string(
+  "average_name",
+  None,
+  "How the names of the moving averages end that are meant, where weights have "
+  "several; --moving_averages goes without saying then.",
+)
+SCOPE_MAP = flags.DEFINE_list(
+  "scope_map",
+  [],
+  "old/=new/ where the checkpoint has variables below another scope than the "
+  "graph has them; it is read both ways. Either may be empty.",
 )
 KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   "keep_batch_statistics",
@@ -372,6 +384,25 @@ def settings() -> Dict[str, str]:
   return found
 
 
+def scope_map() -> Tuple[Tuple[str, str], ...]:
+  """The --scope_map flag as pairs.
+
+  Raises:
+    SourceError: an item is no old=new.
+  """
+  found = []
+  for item in SCOPE_MAP.value:
+    old, equals, new = item.partition("=")
+    if not equals:
+      raise SourceError(
+        f"read --scope_map item '{item}'",
+        "its form is another",
+        "write OLD/=NEW/",
+      )
+    found.append((old, new))
+  return tuple(found)
+
+
 def model_kwargs() -> Dict[str, Any]:
   """The --model_kwargs flag as a dict.
 
@@ -506,6 +537,7 @@ def options():
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
     keep_random=tuple(KEEP_RANDOM.value),
     moving_averages=MOVING_AVERAGES.value,
+    average_name=AVERAGE_NAME.value or "",
     data_format=DATA_FORMAT.value,
     denylist=tuple(DENYLIST.value),
     initializers=tuple(INITIALIZER_NODES.value),
@@ -565,6 +597,8 @@ def request(checkpoint=None, outputs=(), **more):
     placeholders=tuple(INPUT.value),
     kwargs=model_kwargs(),
     moving_averages=MOVING_AVERAGES.value,
+    average_name=AVERAGE_NAME.value,
+    scope_map=scope_map(),
     **more,
   )
 

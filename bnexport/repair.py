@@ -85,6 +85,7 @@ def _request(outputs):
     tuple(outputs),
     tuple(cli.inputs()),
     training=training,
+    scope_map=cli.scope_map(),
   )
 
 

@@ -127,8 +127,7 @@ def _opened():
 
 
 def _validate(feeds, stated):
-  from bnexport.tf1 import time_limit
-  from bnexport.validation import opening, questions
+  from bnexport.validation import opening
   from bnexport.validation.consumers import verdicts
 
   model, graph_def, is_guessed = _opened()
@@ -147,31 +146,31 @@ def _validate(feeds, stated):
     runner = opening.imported(model, graph_def, settings)
   except ComparisonError as error:
     raise opening.NotImported(error.what, error.fact, error.step) from error
-  try:
-    with time_limit(cli.PROOF_TIMEOUT.value):
-      found = questions.validate(
-        model,
-        runner,
-        reference,
-        feeds,
-        _SAMPLES.value,
-        bool(cli.KEEP_BATCH_STATISTICS.value),
-        cli.progress,
-      )
+  with runner:
+    found = _asked(model, runner, reference, feeds)
     if _ASKED.value:
       found.verdicts = verdicts.ask(
-        _ASKED.value,
-        model,
-        graph_def,
-        runner,
-        found.batches,
-        cli.progress,
+        _ASKED.value, model, graph_def, runner, found.batches, cli.progress
       )
-  finally:
-    runner.close()
   found.is_guessed = is_guessed
   found.proof.notes[:0] = notes
   return found
+
+
+def _asked(model, runner, reference, feeds):
+  from bnexport.tf1 import time_limit
+  from bnexport.validation import questions
+
+  with time_limit(cli.PROOF_TIMEOUT.value):
+    return questions.validate(
+      model,
+      runner,
+      reference,
+      feeds,
+      _SAMPLES.value,
+      bool(cli.KEEP_BATCH_STATISTICS.value),
+      cli.progress,
+    )
 
 
 def _served():

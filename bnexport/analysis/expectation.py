@@ -12,7 +12,9 @@ from typing import Dict, Mapping, NamedTuple, Optional, Union
 import numpy as np
 
 from bnexport.analysis import arithmetic
+from bnexport.analysis.parity import is_odd
 from bnexport.analysis.randomness import (
+  CARRIED,
   FILLS,
   LIKES,
   MEANS,
@@ -22,14 +24,14 @@ from bnexport.analysis.randomness import (
   SELECTS,
   STEPS,
   SUMS,
-  SYMMETRIC,
   UNIFORMS,
   Randomness,
   sides_of,
 )
+from bnexport.analysis.trial_values import trial_value
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value, static_shape, uniform_value
-from bnexport.graph.origins import VIEWS
+from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.tf1 import tf1
 
 _PARTED = frozenset(("StridedSlice", "Unpack", "Split"))
@@ -39,17 +41,8 @@ _COMPUTED = arithmetic.select(
   "GreaterEqual Ceil Floor Log Maximum Minimum NotEqual Pow Reciprocal Round "
   "Rsqrt Sigmoid Sqrt Square ConcatV2 Pack"
 )
-_BILINEAR = frozenset(("BatchMatMul", "BatchMatMulV2", "MatMul"))
-# f(-x) = -f(x), and f(-x) = f(x)
-_ODD_OPS = frozenset(
-  ("Asinh", "Atan", "Sign", "Sin", "Sinh", "Softsign", "Tanh")
-)
-_EVEN_OPS = frozenset(("Abs", "Cos", "Cosh", "Square"))
-_EVEN, _ODD = 0, 1
-# Constants and variables of more elements are no parameters of a distribution.
-_LARGEST = 4096
-# A vector of open size has so many rates.
-_ITEMS = 64
+# From so many whole numbers a choice is drawn.
+_MOST_WHOLE = 64
 # A distribution has no longer formula.
 _DEEPEST = 60
 # What a step of a number that is uniform between a and a + 1 gives, less a.
@@ -114,18 +107,30 @@ class Expectation:
     return self._found[ref]
 
   def _find(self, ref):
+    found = self._by_rule(ref)
+    if found is None and not ref.index:
+      found = self._enumerated(ref)
+    if found is None and is_odd(self._graph, self._randomness, ref):
+      return Number(np.float64(0), self._randomness.draws(ref))
+    return found
+
+  def _by_rule(self, ref):
     node = self._graph.node(ref.node)
     refs = self._graph.data_inputs(ref.node)
     if ref.index and node.op not in ops.SWITCHES | _PARTED:
       return None
     if node.op in _PARTED:
       return self._parted(node, refs, ref.index)
-    leaf = self._leaf(node)
+    leaf = trial_value(
+      self._graph, self._randomness, node, self._trial, self._values
+    )
     if leaf is not None:
       return Number(leaf, 0)
     if node.op in MEANS:
       bits = self._randomness.draws(ref)
       return Number(np.float64(MEANS[node.op]), bits)
+    if node.op == "RandomUniformInt":
+      return self._whole(ref, refs)
     if node.op in STEPS and any(map(self._is_drawn, refs)):
       return self._step(node, refs)
     rule = _RULES.get(node.op)
@@ -133,48 +138,13 @@ class Expectation:
       return rule(self, node, refs)
     if node.op in ops.SWITCHES or node.op in _HANDED_ON:
       return self._handed_on(node, refs)
-    found = self._computed(node, refs)
-    if found is None and is_odd(self._graph, self._randomness, ref):
-      return Number(np.float64(0), self._randomness.draws(ref))
-    return found
+    if node.op in CARRIED:
+      return self.of(refs[CARRIED[node.op]])
+    return self._computed(node, refs)
 
   def _is_drawn(self, ref):
     found = self.of(ref)
     return found is not None and found.draws != 0
-
-  def _leaf(self, node):
-    """Value of what nothing computes, or None."""
-    if node.op == "Const":
-      value = constant_value(self._graph, TensorRef(node.name), _LARGEST)
-      if value is None or value.dtype.kind not in "fiub":
-        return None
-      uniform = uniform_value(value) if value.size > 1 else None
-      return np.float64(value if uniform is None else uniform)
-    if node.op in ops.VARIABLES and self._values is not None:
-      shape = static_shape(self._graph, TensorRef(node.name)) or ()
-      if node.name not in self._values or np.prod(shape) > _LARGEST:
-        return None
-      return np.float64(self._values[node.name])
-    if node.op in ops.VARIABLES or node.op in ops.PLACEHOLDERS:
-      return self._tried(node)
-    return None
-
-  def _tried(self, node):
-    ref = TensorRef(node.name)
-    dtype = tf1.as_dtype(node.attr["dtype"].type)
-    shape = static_shape(self._graph, ref) or ()
-    if self._randomness.is_data(ref) or np.prod(shape) > _LARGEST:
-      return None
-    if not dtype.is_floating and not dtype.is_integer:
-      return None
-    # No two of them have the same, so that what cancels is the same.
-    random = np.random.RandomState(
-      [self._trial, *bytearray(node.name.encode())]
-    )
-    shape = [_ITEMS if size < 0 else size for size in shape]
-    if dtype.is_integer:
-      return np.float64(random.randint(1, 9, shape))
-    return random.uniform(0.15, 0.85, shape)
 
   def _operands(self, refs):
     found = [self.of(ref) for ref in refs]
@@ -187,6 +157,62 @@ class Expectation:
     if node.op in ops.RESHAPES:
       return self._computed(node, refs)
     return found
+
+  def _cast(self, node, refs):
+    found = self.of(refs[0])
+    source, to = (tf1.as_dtype(node.attr[k].type) for k in ("SrcT", "DstT"))
+    if found is None or to.is_floating or not source.is_floating:
+      return found
+    if found.draws:
+      return found if is_whole(self._graph, refs[0]) else None
+    value = found.value != 0 if to == tf1.bool else np.trunc(found.value)
+    return Number(np.float64(value), 0)
+
+  def _range(self, ref):
+    """The whole numbers that a random op draws from, a few of them."""
+    if self._graph.op(ref.node) != "RandomUniformInt":
+      return []
+    ends = [
+      constant_value(self._graph, r)
+      for r in self._graph.data_inputs(ref.node)[1:]
+    ]
+    if any(end is None or end.size != 1 for end in ends):
+      return []
+    low, high = map(int, ends)
+    return range(low, min(high, low + _MOST_WHOLE + 1))
+
+  def _whole(self, ref, refs):
+    values = self._range(ref)
+    if not 0 < len(values) <= _MOST_WHOLE:
+      return None
+    return Number(np.mean(values), self._randomness.draws(ref))
+
+  def _enumerated(self, ref):
+    """The mean of what one whole number makes, over all of them."""
+    sources = self._randomness.sources(self._randomness.draws(ref))
+    if len(sources) != 1 or sources[0] == ref.node:
+      return None
+    source = TensorRef(sources[0])
+    values = self._range(source)
+    if source in self._given or not 0 < len(values) <= _MOST_WHOLE:
+      return None
+    found = [self._beside({source: value}).of(ref) for value in values]
+    if any(one is None or one.draws for one in found):
+      return None
+    if any(np.size(one.value) > 1 for one in found):
+      return None  # one number decides many elements: a place, or an order
+    mean = np.mean([one.value for one in found], axis=0)
+    return Number(mean, self._randomness.draws(source))
+
+  def _beside(self, given):
+    """An Expectation with more values given."""
+    return Expectation(
+      self._graph,
+      self._randomness,
+      self._trial,
+      {**self._given, **given},
+      self._values,
+    )
 
   def _filled(self, node, refs):
     found = self.of(refs[1 if node.op == "Fill" else 0])
@@ -220,9 +246,11 @@ class Expectation:
 
   def _multiplied(self, node, refs):
     found = self._operands(refs)
-    if found is None or (node.op in QUOTIENTS and found[1].draws):
+    if found is None or not divides(node):
       return None
     a, b = found
+    if node.op in QUOTIENTS and b.draws:
+      return None
     if a.draws & b.draws:
       return None
     value = _computed(node, found)
@@ -283,19 +311,19 @@ class Expectation:
     source = TensorRef(self._randomness.sources(found.draws)[0])
     if self._graph.op(source.node) not in UNIFORMS:
       return None
-    low, high = (
-      Expectation(
-        self._graph,
-        self._randomness,
-        self._trial,
-        {**self._given, source: end},
-        self._values,
-      ).of(ref)
-      for end in (0.0, 1.0)
-    )
+    low, high = (self._beside({source: end}).of(ref) for end in (0.0, 1.0))
     if low is None or high is None:
       return None
     return source, low.value, high.value
+
+  def _draws_each(self, source, limits):
+    """Whether a number is drawn for each limit, as far as shapes are known.
+
+    One for all of them tells a place, such as where a mask ends.
+    """
+    shape = static_shape(self._graph, source)
+    wide = [size for size in np.shape(limits) if size > 1]
+    return shape is None or wide == list(shape[-1:])
 
   def _step(self, node, refs):
     """The expectation of a step of one uniform number."""
@@ -312,6 +340,8 @@ class Expectation:
     other = self.of(refs[1 if drawn[0] == refs[0] else 0])
     if other is None or not np.all(high != low):
       return None
+    if np.size(other.value) > 1 and not self._draws_each(source, other.value):
+      return None
     below = (other.value - low) / (high - low)
     below = np.clip(np.where(high > low, below, 1 - below), 0, 1)
     is_less = node.op.startswith("Less") == (drawn[0] == refs[0])
@@ -322,47 +352,16 @@ class Expectation:
 ROUNDED = {"Floor": 0.0, "Round": 0.5, "Ceil": 1.0}
 
 
-def is_odd(graph, randomness, ref):
-  """Whether a tensor changes its sign with one of its normal numbers.
-
-  Then its mean is 0.
-  """
-  names = randomness.sources(randomness.draws(ref))
-  return any(
-    graph.op(name) in SYMMETRIC
-    and _parity(graph, randomness, ref, name, 0) == _ODD
-    for name in names
-  )
+def is_whole(graph, ref):
+  """Whether the floats of a tensor are whole numbers, as far as is known."""
+  through = ops.IDENTITIES | ops.RESHAPES
+  return graph.op(origin_of(graph, ref, through).node) in ROUNDINGS
 
 
-def _is_zero(graph, ref):
-  value = constant_value(graph, ref, _LARGEST)
-  return value is not None and not value.any()
-
-
-def _parity(graph, randomness, ref, source, depth):
-  """Whether a tensor is odd or even in what a random op draws, or None."""
-  if ref.node == source:
-    return _ODD
-  if source not in randomness.sources(randomness.draws(ref)):
-    return _EVEN
-  if depth > _DEEPEST:
-    return None
-  op, refs = graph.op(ref.node), graph.data_inputs(ref.node)
-  if op in _BILINEAR and not all(map(randomness.draws, refs)):
-    return None  # weights make a code of it
-  if op in SUMS:
-    refs = [r for r in refs if not _is_zero(graph, r)]
-  found = [_parity(graph, randomness, r, source, depth + 1) for r in refs]
-  if None in found:
-    return None
-  if op in PRODUCTS | _BILINEAR:
-    return sum(found) % 2
-  if op in SUMS and len(set(found)) == 1:
-    return found[0]
-  if op in _HANDED_ON | _ODD_OPS:
-    return found[0]
-  return _EVEN if op in _EVEN_OPS or _ODD not in found else None
+def divides(node):
+  """Whether a node has the quotient's fraction too, if it is a quotient."""
+  dtype = tf1.as_dtype(node.attr["T"].type)
+  return node.op not in QUOTIENTS or dtype.is_floating
 
 
 def _computed(node, numbers):
@@ -397,6 +396,7 @@ _RULES = {
   **dict.fromkeys(PRODUCTS, Expectation._multiplied),
   **dict.fromkeys(SELECTS, Expectation._chosen),
   **dict.fromkeys(ops.MERGES, Expectation._merged),
+  "Cast": Expectation._cast,
   "LogicalNot": Expectation._negated,
   "LogicalAnd": Expectation._both,
   "LogicalOr": Expectation._either,

@@ -12,19 +12,11 @@ from bnexport.analysis.partial_evaluation import TRANSPARENT
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import FLOATS, constant_value, static_shape
-from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.origins import HANDOVERS, VIEWS, origin_of
 from bnexport.tf1 import tf1
 
-_COMPARISONS = frozenset(
-  (
-    "Equal",
-    "NotEqual",
-    "Less",
-    "LessEqual",
-    "Greater",
-    "GreaterEqual",
-  )
-)
+_ORDERS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
+_COMPARISONS = _ORDERS | {"Equal", "NotEqual"}
 
 
 @dataclasses.dataclass
@@ -38,6 +30,8 @@ class Leaf:
     op: of the node.
     predicates: the tensors that are computed from it.
     is_factor: whether it only scales: it blends two tensors, or is a rate.
+    is_count: whether it is a variable whose value is a number, such as a step:
+      something adds to it, or an order compares it.
   """
 
   name: str
@@ -46,6 +40,7 @@ class Leaf:
   op: str
   predicates: FrozenSet[TensorRef] = frozenset()
   is_factor: bool = False
+  is_count: bool = False
 
 
 def find_leaves(model, evaluation):
@@ -89,6 +84,7 @@ def _leaves(model, names, inputs):
       leaf,
       predicates=frozenset(predicates[leaf.name]),
       is_factor=leaf.name not in choosing,
+      is_count=_is_count(graph, leaf.name),
     )
     for leaf in leaves
     if leaf is not None
@@ -204,6 +200,23 @@ def _predicates(graph, name):
   if op == "Cast" and graph.node(name).attr["SrcT"].type == tf1.bool:
     return [refs[0]]  # a phase may be arithmetic: phase * a + (1 - phase) * b
   return []
+
+
+def _is_count(graph, name):
+  """Whether a variable is added to, or compared by order."""
+  if graph.op(name) not in ops.VARIABLES:
+    return False
+  stack, seen = [name], {name}
+  for one in stack:
+    for reader in graph.readers(one):
+      op = graph.op(reader)
+      if op in ops.ASSIGN_ADD | ops.ASSIGN_SUB | _ORDERS:
+        return True
+      is_handed = op in HANDOVERS | {"Cast"} and reader not in seen
+      if is_handed and graph.inputs(reader)[0].node == one:
+        seen.add(reader)
+        stack.append(reader)
+  return False
 
 
 def _factors(graph, name):

@@ -50,6 +50,8 @@ SELECTS = frozenset(("Select", "SelectV2"))
 FILLS = frozenset(("Fill", "BroadcastTo", "Tile"))
 # Of another tensor they have the shape alone.
 LIKES = {"OnesLike": 1.0, "ZerosLike": 0.0}
+# The input that is handed on, by op.
+CARRIED = {"TensorArrayReadV3": 2, "TensorArrayScatterV3": 2}
 _ITEMS = frozenset(("Gather", "GatherV2", "StridedSlice", "Unpack"))
 _PARTS = _ITEMS | frozenset(
   (

@@ -362,8 +362,14 @@ class Averages:
     left = [a for a in found if a.variable not in helpers] or found
     # What the training graph itself reads corrects it, as renorm does.
     unread = [a for a in left if a.variable not in self._needed]
-    chosen = {a.stored: None for a in unread or left}
-    return sorted(chosen, key=str)
+    chosen: Dict[object, Stored] = {}
+    for stored in (a.stored for a in unread or left):
+      # Both settle at the statistic, so what is computed of the same variables
+      # is the same function of them.
+      of = frozenset(stored.variables), stored.part
+      if of not in chosen or len(stored.steps) < len(chosen[of].steps):
+        chosen[of] = stored
+    return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
     """What a statistic is of what: equal for equal statistics."""

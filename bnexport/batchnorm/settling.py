@@ -16,6 +16,7 @@ from bnexport.analysis.sizes import Sizes
 from bnexport.batchnorm.fixed_points import KNOWN, Reader
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import static_shape
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import write_of
 
@@ -24,8 +25,9 @@ Signature = Tuple[Any, ...]
 
 # Factors are the same up to rounding.
 _SAME_RATIO = 1e-6
-# What a size of unknown value is taken for.
-_ROWS = 2.0
+# Numbers of rows, and of whatever else is not known, that Bessel's correction
+# is told by from another factor.
+_COUNTS = (2, 5)
 # What statistics are taken for that an average may only go by; and what a step
 # counter has come to where an average is of all batches alike.
 _OTHER = 1.37
@@ -71,7 +73,8 @@ class Settling:
     self._graph = graph
     self._needed = needed
     self._updates = updates
-    self._sizes = {rows: Sizes(graph, rows) for rows in map(len, PROBES)}
+    counts = {*map(len, PROBES), *_COUNTS}
+    self._sizes = {count: Sizes(graph, count) for count in counts}
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
     """What a statistic is of what: equal for equal statistics.
@@ -107,10 +110,10 @@ class Settling:
     given: Mapping[TensorRef, float],
     rows: Optional[np.ndarray],
     sources: Set[TensorRef],
-    **more: float,
+    count: int = len(PROBES[0]),
+    **more: Any,
   ) -> Reader:
-    """A Reader of some values; see there."""
-    count = len(PROBES[0] if rows is None else rows)
+    """A Reader of some values, see there; `count` is the number of rows."""
     return Reader(
       self._graph,
       self.dependence,
@@ -185,11 +188,31 @@ class Settling:
     if abs(ratio - 1) > _SAME_RATIO:
       if is_exact or not self._may_be_corrected(statistic):
         return None
-      # Where n is not known, it is taken for a number of rows.
-      ratio, _ = self._ratio(variable, update, statistic, unknown=_ROWS)
-      if ratio is None or not _is_bessels(ratio):
+      ratios = [
+        self._ratio(variable, update, statistic, count=n, unknown=float(n))[0]
+        for n in _COUNTS
+      ]
+      if not _are_bessels(ratios, self._rows_of(variable, statistic)):
         return None
     return helpers - {variable}
+
+  def _rows_of(self, variable: str, statistic: TensorRef) -> Optional[int]:
+    """How many numbers each of a statistic is taken of; None where it's open.
+
+    Args:
+      variable: name of the variable, which has one for each statistic.
+      statistic: the tensor.
+    """
+    signature = self.signature(statistic)
+    if signature is None:
+      return None
+    sizes = []
+    for ref in (signature[0], TensorRef(variable)):
+      shape = static_shape(self._graph, ref)
+      if shape is None or min(shape, default=1) < 1:
+        return None
+      sizes.append(int(np.prod(shape)))
+    return sizes[0] // sizes[1]
 
   def _may_be_corrected(self, statistic: TensorRef) -> bool:
     """Whether a tensor may be a variance; a mean has no Bessel's correction.
@@ -202,7 +225,7 @@ class Settling:
     )
 
   def _ratio(
-    self, variable: str, update: str, statistic: TensorRef, **more: float
+    self, variable: str, update: str, statistic: TensorRef, **more: Any
   ) -> Tuple[Optional[float], Set[str]]:
     """The fixed point over the statistic, if that is constant; the helpers."""
     ratios: List[float] = []
@@ -231,9 +254,20 @@ class Settling:
     return ratios[0], helpers
 
 
-def _is_bessels(ratio: float) -> bool:
-  """Whether a factor is n / (n - 1) for a whole number n of at least 2."""
-  if not 1 < ratio <= 2 + _SAME_RATIO:
-    return False
-  n = ratio / (ratio - 1)
-  return abs(n - round(n)) <= 1e-3 * n
+def _are_bessels(ratios: List[Optional[float]], rows: Optional[int]) -> bool:
+  """Whether factors are n / (n - 1) for whole numbers n of at least 2.
+
+  Args:
+    ratios: the factor for each of `_COUNTS`. Where it is always the same, it
+      is a constant of the graph.
+    rows: which n is right where it is a constant; None where that isn't known.
+  """
+  counts = []
+  for ratio in ratios:
+    if ratio is None or not 1 < ratio <= 2 + _SAME_RATIO:
+      return False
+    count = ratio / (ratio - 1)
+    if abs(count - round(count)) > 1e-3 * count:
+      return False
+    counts.append(round(count))
+  return len(set(counts)) > 1 or counts[0] == rows

@@ -147,7 +147,7 @@ def _choose(model, norms, which, keep):
   usable = [n for n in free if reasons[n.name] is None]
   groups = {ALL, BROKEN} & set(which)
   names = [name for name in which if name not in groups]
-  named = {n for name in names for n in _find(norms, name, keep, reasons)}
+  named = {n for name in names for n in _find(norms, name, reasons)}
   for norm in free:
     if norm not in usable and (groups or norm in named):
       model.history.append(
@@ -160,7 +160,7 @@ def _choose(model, norms, which, keep):
   return [n for n in usable if n in chosen or _keys([n]) & taken]
 
 
-def _find(norms, name, keep, reasons):
+def _find(norms, name, reasons):
   """Norms of a name or scope.
 
   Raises:

@@ -118,7 +118,13 @@ class Subject:
     """Values of the variables, those that freezing made constants included."""
     if self.graph is None:
       return None
-    values = Values(contents.checkpoint, self.graph, contents.held)
+    values = Values(
+      contents.checkpoint,
+      self.graph,
+      contents.held,
+      contents.saver,
+      self.request.scope_map,
+    )
     outputs = tuple(TensorRef.parse(name) for name in self._named)
     model = self._model(values, outputs)
     is_thawed = self.is_frozen and ThawVariables().apply(model)

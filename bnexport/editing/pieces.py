@@ -275,6 +275,7 @@ def splice(
   try:
     if is_open:
       fill(graph, named.values())
+    graph.topological(named.values())  # a piece may read itself
     there = {old: moved(ref, named, {}) for old, ref in handed.items()}
     reroute(graph, there, but=named.values())
   except GraphError:

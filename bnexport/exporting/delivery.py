@@ -203,6 +203,7 @@ def prove(
     return comparison.import_only(stream.skeleton(model))
   if restore is None:
     restore = functools.partial(restore_variables, model)
+  is_thorough = effort == FULL or (effort == AUTO and size <= _MOST_SETTLED)
   with time_limit(seconds):
     proof = comparison.prove(
       read(),
@@ -215,8 +216,8 @@ def prove(
       model.is_trusted,
       seconds * _PATIENCE,
       functools.partial(Sensitivity, export),
+      export.second if is_thorough else None,
     )
-    is_thorough = effort == FULL or (effort == AUTO and size <= _MOST_SETTLED)
     if model.decisions.stored and not export.recalibrated:
       _beside_fed_averages(export, proof, effort, is_thorough)
     if is_thorough and proof.arrays is not None and not export.recalibrated:

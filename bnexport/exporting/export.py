@@ -7,6 +7,7 @@ import copy
 import dataclasses
 from typing import Dict, List, Mapping, Optional, Tuple
 
+from bnexport import sources
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -15,6 +16,7 @@ from bnexport.calibration.calibration import BROKEN, Recalibrated, recalibrate
 from bnexport.calibration.data import CalibrationData
 from bnexport.errors import (
   ComparisonError,
+  Error,
   SourceError,
   TransformError,
   nearest,
@@ -30,6 +32,7 @@ from bnexport.graph import Graph, ops
 from bnexport.mending.mending import set_aside
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
+from bnexport.model.request import Request
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.proof.comparison import Comparison
@@ -52,7 +55,10 @@ from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
-from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_moving_averages import (
+  UseMovingAverages,
+  use_swapped,
+)
 from bnexport.transforms.inference.use_one_replica import UseOneReplica
 from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
@@ -78,6 +84,7 @@ class Options:
   keep_batch_statistics: Tuple[str, ...] = ()
   keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
+  average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
@@ -109,6 +116,8 @@ class Export:
     norms: the batch norms of the inference graph, before they were folded.
     health: state of each norm's stored statistics, by the norm's name.
     reference: the Run to prove it against, or None.
+    second: a Run to prove it against as well: the training graph beside the
+      checkpoint, where the model was rebuilt from code; or None.
     is_unchanged: whether a graph that was to be mended is fine as it is.
     original: the Model before the phase was decided; None where it was
       rebuilt for inference.
@@ -121,6 +130,7 @@ class Export:
   norms: List[BatchNorm]
   health: Dict[str, str]
   reference: Optional[Run] = None
+  second: Optional[Run] = None
   is_unchanged: bool = False
   original: Optional[Model] = None
   unfolded: Optional[Graph] = None
@@ -221,10 +231,12 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   else:
     reference = _reference(original, model, options)
   made = _finish(model, options, reference, progress)
+  if is_rebuilt:
+    made.second = _trained(model, options)
   if original is not None:
     if not is_frozen and not _has_variables(original.graph):
       refuse_frozen(model, made.norms, options.keep_batch_statistics)
-    _refuse_lost_inputs(original, model)
+    _name_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
   if is_frozen and not model.has_training_graph:
@@ -288,8 +300,12 @@ def _open_for_export(model, options):
     "found",
   )
   keep_initializers(model, options.initializers)
-  if options.moving_averages:
-    _run(model, [UseMovingAverages()])
+  if options.moving_averages or options.average_name:
+    _run(model, [UseMovingAverages(options.average_name)])
+  else:
+    told = use_swapped(model)
+    model.history += changes_by(UseMovingAverages.name, told)
+    model.warnings += map(Doubt, told)
 
 
 def drop_placement(graph):
@@ -336,6 +352,38 @@ def _tidying(options):
   return steps
 
 
+def _trained(model, options):
+  """The training graph beside the checkpoint of a rebuilt model, or None."""
+  request = model.request
+  path = request.training_graph
+  if path is None or options.calibration_data is not None:
+    return None
+  outputs = tuple(str(ref) for ref in model.outputs)
+
+  def make():
+    asked = Options(
+      settings=options.settings,
+      keep_batch_statistics=options.keep_batch_statistics,
+      moving_averages=options.moving_averages,
+      fold_batch_norms=False,
+      allow_unsafe_ops=options.allow_unsafe_ops,
+    )
+    try:
+      made = export(
+        sources.open(Request("meta_graph", path, request.checkpoint, outputs)),
+        asked,
+      )
+    except Error as error:
+      raise ComparisonError(
+        "run the training graph", error.fact, error.step
+      ) from error
+    if made.reference is None:
+      raise ComparisonError("run the training graph", "it is not to be run")
+    return made.reference
+
+  return LaterRun(make, f"the training graph '{path}'", outputs)
+
+
 def _reference(original, model, options):
   """The Run to prove an export of a training graph against, or None.
 
@@ -374,16 +422,36 @@ def _refuse_partial_writes(original, model):
       )
 
 
-def _refuse_lost_inputs(original, model):
-  """What was rewritten has to answer to some input, as it did before."""
-  lost = [n for n in original.placeholders() if n not in model.decisions.values]
-  if lost and not model.placeholders():
+def _name_lost_inputs(original, model):
+  """Says which inputs are none any more; some input has to be left.
+
+  What a user or a signature names is asked of all that the outputs wait for.
+  """
+  named = {ref.node for ref in original.inputs}
+  awaited = original.needed(control=True)
+  before = original.placeholders()
+  before += [name for name in named - set(before) if name in awaited]
+  left = model.placeholders()
+  lost = [
+    name
+    for name in before
+    if name not in left
+    and name not in model.decisions.values
+    and name in original.graph
+    and original.graph.op(name) in ops.PLACEHOLDERS
+  ]
+  if lost and not left:
     raise TransformError(
       "export",
       f"the answers no longer depend on '{lost[0]}', nor on any other input",
       "report it, and pass --keep_batch_statistics=SCOPE for the norms that "
       "replaced it",
     )
+  for name in lost:
+    said = f"'{name}' is no input any more: no answer depends on it now"
+    model.history += changes_by("export", [said])
+    if name in named:
+      model.warnings.append(Doubt(said, name))
 
 
 def _freeze(model, options, is_rebuilt):

@@ -89,6 +89,16 @@ class Index:
     tensors = [TensorRef(name, i) for i in sorted(places) if i != _WAITS]
     return tensors + [TensorRef(name, 0, True)] * (_WAITS in places)
 
+  def edges(self, name: str) -> Iterator[Tuple[str, TensorRef, int]]:
+    """Yields each reader of a node, the tensor it takes, and how often.
+
+    Who needs few of them need not go through all: a hub has many.
+    """
+    for (reader, place), count in self._readers[name].items():
+      is_control = place == _WAITS
+      ref = TensorRef(name, 0 if is_control else place, is_control)
+      yield reader, ref, count
+
   def ancestors(
     self, names: Iterable[str], control: bool = True
   ) -> Dict[str, None]:

@@ -15,6 +15,7 @@ from typing import (
   Callable,
   Dict,
   Iterator,
+  List,
   NamedTuple,
   Optional,
   Set,
@@ -23,7 +24,7 @@ from typing import (
 )
 
 from bnexport.errors import GraphError
-from bnexport.graph.nodes import Signatures
+from bnexport.graph.nodes import Signatures, functions_of
 from bnexport.graph.op_history import allowed, known_versions, knows_attribute
 from bnexport.graph.tensors import misfit
 from bnexport.tf1 import FunctionDef, OpDef, tf1
@@ -69,6 +70,8 @@ _MOST_DIMENSIONS = 254
 _MOST = 1 << 20
 # Calls in calls in attributes: an attribute's function has attributes.
 _DEEPEST = 8
+# Calls of functions in functions.
+_DEEPEST_CALLS = 200
 
 
 def refuse_unsound(
@@ -118,6 +121,39 @@ class _Reading:
     for function in self._graph_def.library.function:
       for fact in self._function(function):
         yield f"function {_quoted(function.signature.name)} {fact}"
+    yield from self._calls()
+
+  def _calls(self) -> Iterator[str]:
+    """Yields a function whose calls have no end, or end too deep.
+
+    TensorFlow calls itself for every one of them when it imports a graph, and
+    ends the process where that gets too deep.
+    """
+    callers: Dict[str, List[str]] = {name: [] for name in self._functions}
+    waiting, depths = {}, dict.fromkeys(self._functions, 1)
+    for function in self._graph_def.library.function:
+      name = function.signature.name
+      called = {n for node in function.node_def for n in functions_of(node)}
+      known = {other for other in called if other in callers}
+      waiting[name] = len(known)
+      for other in known:
+        callers[other].append(name)
+    ready = [name for name, count in waiting.items() if not count]
+    for name in ready:
+      if depths[name] > _DEEPEST_CALLS:
+        yield (
+          f"function {_quoted(name)} calls functions that call functions, more "
+          f"than {_DEEPEST_CALLS} deep"
+        )
+        return
+      for caller in callers[name]:
+        depths[caller] = max(depths[caller], depths[name] + 1)
+        waiting[caller] -= 1
+        if not waiting[caller]:
+          ready.append(caller)
+    circular = [name for name, count in waiting.items() if count]
+    if circular:
+      yield f"function {_quoted(circular[0])} calls itself"
 
   def _function(self, function: FunctionDef) -> Iterator[str]:
     signature = function.signature

@@ -97,6 +97,7 @@ class _Reading:
     self._all = nodes
     self._library = library
     self._signatures = signatures
+    self._counts: Dict[str, float] = {}
     self._nodes: Dict[str, tf1.NodeDef] = {}
     for node in nodes:
       self._nodes.setdefault(node.name, node)
@@ -146,10 +147,12 @@ class _Reading:
 
   def _outputs(self, name: str) -> float:
     """Number of a node's outputs; infinity where its op is unknown."""
-    node = self._nodes[name]
-    if not self._is_whole(node):
-      return float("inf")
-    return len(self._signatures.output_dtypes(node))
+    if name not in self._counts:
+      node, count = self._nodes[name], float("inf")
+      if self._is_whole(node):
+        count = len(self._signatures.output_dtypes(node))
+      self._counts[name] = count
+    return self._counts[name]
 
   def _is_whole(self, node: tf1.NodeDef) -> bool:
     """Whether a node says all that its op, which is known, asks for."""

@@ -39,6 +39,7 @@ class Comparison:
 
   Attributes:
     reference: names what it was compared with; empty where that is nothing.
+    second: names a second reference that it was compared with, or empty.
     missing: why it is not proven by what it was compared with, or why that is
       nothing; empty where neither is so.
     is_joint: whether rows of the reference depend on each other too.
@@ -61,6 +62,7 @@ class Comparison:
   """
 
   reference: str = ""
+  second: str = ""
   missing: str = ""
   is_joint: bool = False
   differences: List[Difference] = dataclasses.field(default_factory=list)
@@ -113,6 +115,7 @@ def prove(
   is_trusted=False,
   patience=_PATIENCE,
   sensitivity=None,
+  second=None,
 ):
   """Imports a graph again and compares what it answers.
 
@@ -128,6 +131,7 @@ def prove(
     patience: seconds that made-up feeds may take before others are tried.
     sensitivity: makes a sensitivity.Sensitivity of the graph, given the names
       of what is compared; None where no norm's statistics are looked for.
+    second: another reference, a Run; or None.
 
   Raises:
     ComparisonError: the exported graph can't be imported.
@@ -175,6 +179,9 @@ def prove(
       _look_wider(proof, runner, reference, outputs)
     if sensitivity is not None and proof.verdict == PROVEN:
       _reach(proof, runner, reference, outputs, sensitivity)
+    if second is not None and not proof.stands_against:
+      if _compare_second(proof, runner, second, outputs):
+        reference = second
     if not all(d.holds for d in proof.differences):
       proof.parting = _parting(runner, reference, proof.arrays)
   except OutOfTime as error:
@@ -244,6 +251,38 @@ def _look_wider(proof, runner, reference, outputs):
   if more:
     proof.further += 1
     _take(proof, more)
+
+
+def _compare_second(proof, runner, second, outputs):
+  """Compares with another reference too; whether that stands against it.
+
+  A training graph may have a batch of a fixed size.
+  """
+  said = None
+  for feeds in feeding.in_rows(proof.arrays, _rows_of(second)):
+    try:
+      answers = runner.run(feeds)
+      expected = second.run(feeds)
+    except ComparisonError as error:
+      said = said or error.fact
+      continue
+    found = compared(runner, outputs, feeds, answers, expected)
+    proof.second = second.what
+    proof.differences += found
+    if not all(one.holds for one in found):
+      _note_feeds(proof, feeds)
+      return True
+    return False
+  proof.notes.append(f"{second.what} was not compared: {said}")
+  return False
+
+
+def _rows_of(run):
+  """Numbers of rows that a Run may take; none where it can't be opened."""
+  try:
+    return feeding.row_counts(run.graph)
+  except ComparisonError:
+    return []
 
 
 def _reach(proof, runner, reference, outputs, sensitivity):

@@ -127,6 +127,23 @@ def _shape_of(graph, ref):
   return found
 
 
+def in_rows(feeds, counts):
+  """Yields feeds as they are, and in other numbers of rows.
+
+  Args:
+    feeds: arrays by node name.
+    counts: numbers of rows.
+  """
+  yield feeds
+  for rows in counts:
+    yield {
+      name: np.resize(value, (rows, *np.shape(value)[1:]))
+      if np.ndim(value)
+      else value
+      for name, value in feeds.items()
+    }
+
+
 def other_choices(feeds):
   """Yields feeds in which single flags and small numbers are others.
 

@@ -31,6 +31,8 @@ from bnexport.graph.variables import assignment
 from bnexport.graph.writes import are_apart, write_of, written_variable
 from bnexport.model.stream import to_graph_def
 from bnexport.proof import noise
+from bnexport.proof.behind import behind
+from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
@@ -143,15 +145,30 @@ def _examine(export, training, feeds):
     found = training.settle(feeds)
     if found.why_not:
       return found, []
-    expected = training.outputs(feeds)
-    given = _exported(export, training.values, feeds)
+    with _exported(export, training.values) as run:
+      own = [str(ref) for ref in run.outputs]
+      other = [str(ref) for ref in export.original.outputs]
+      # A class number is the same for many a wrong network.
+      floats = behind(run, training, export.model.outputs, feeds)
+      own += map(str, floats.own)
+      other += map(str, floats.other)
+      given = run.fetch(own, {k: v for k, v in feeds.items() if k in run.graph})
+      expected = training.fetch(other, feeds)
   except (Error, *TF_ERRORS) as error:
     return FixedPoint(why_not=_reason(error)), []
-  found.differences = [
-    difference(str(ref), a, b, _ROUNDING)
-    for ref, a, b in zip(export.model.outputs, given, expected)
-  ]
+  if floats.hidden:
+    why_not = f"what '{floats.hidden[0]}' is computed from is not in both"
+    return FixedPoint(why_not=why_not, runs=found.runs), []
+  found.differences = [_difference(*one) for one in zip(own, given, expected)]
   return found, [d.largest for d in found.differences]
+
+
+def _difference(name, value, expected):
+  """A Difference that is judged by the answer's own size, be it small."""
+  found = difference(name, value, expected, _ROUNDING)
+  size = np.abs(np.asarray(expected)) if found.limit else np.zeros(1)
+  size = float(np.max(size[np.isfinite(size)], initial=0))
+  return dataclasses.replace(found, limit=found.limit * min(1.0, size))
 
 
 def _repeated(feeds, size, times, is_in_turn=True):
@@ -190,8 +207,8 @@ def _without(one):
   return dataclasses.replace(one, limit=max(one.limit, one.largest))
 
 
-def _exported(export, values, feeds):
-  """Answers of the export with other values of its averages."""
+def _exported(export, values):
+  """An ImportedGraph of the export with other values of its averages."""
   model = copy.copy(export.before_folding().model)
   model.graph = graph = model.graph.clone()
   for name, value in values.items():
@@ -200,10 +217,7 @@ def _exported(export, values, feeds):
       node.attr.pop(DEFERRED, None)
       node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
   _round_nothing(graph)
-  with ImportedGraph(
-    to_graph_def(model), model.outputs, model.initializers
-  ) as run:
-    return run.run({k: v for k, v in feeds.items() if k in graph})
+  return ImportedGraph(to_graph_def(model), model.outputs, model.initializers)
 
 
 class _Training:
@@ -236,6 +250,7 @@ class _Training:
     )
     _divide_by_rows(graph, original.needed())
     _round_nothing(graph)
+    run_channels_last(graph)
     roots = [ref.node for ref in original.outputs]
     roots += [u for us in self._updates.values() for u in us]
     graph.keep(graph.ancestors(roots + list(original.initializers)))
@@ -289,7 +304,8 @@ class _Training:
     fed = {}
     for node in self._graph:
       name = node.name
-      if name in self._phases and name not in self._assigns:
+      is_fed = node.op in ops.PLACEHOLDERS | {"Const"}
+      if name in self._phases and is_fed:
         shape = static_shape(self._graph, TensorRef(name)) or ()
         fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
       elif name in feeds:
@@ -308,8 +324,8 @@ class _Training:
         fed[name] = filled.astype(dtype.as_numpy_dtype)
     return {tensor_name(name): value for name, value in fed.items()}
 
-  def outputs(self, feeds):
-    names = [tensor_name(ref) for ref in self._original.outputs]
+  def fetch(self, refs, feeds):
+    names = [tensor_name(ref) for ref in refs]
     return self._session.run(names, self._fed(feeds))
 
   def settle(self, feeds) -> FixedPoint:

@@ -12,10 +12,15 @@ import functools
 
 import numpy as np
 
-from bnexport.analysis.randomness import FILLS, LIKES, MEANS, UNIFORMS
+from bnexport.analysis.randomness import CARRIED, FILLS, LIKES, MEANS, UNIFORMS
 from bnexport.errors import ComparisonError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import static_shape, tensor_attr, type_attr
+from bnexport.graph.nodes import (
+  constant_value,
+  static_shape,
+  tensor_attr,
+  type_attr,
+)
 from bnexport.proof.runs import TF_ERRORS, tensor_name
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
@@ -100,6 +105,8 @@ class NoiseSource:
       return []
     if node.op == "Fill" and not self._is_whole:
       return refs[1:]
+    if node.op in CARRIED:
+      return [refs[CARRIED[node.op]]]
     if self._is_shaped(node) or self._is_open(node):
       return refs[:1]
     # A constant waits for the branch that it is in, or for the loop.
@@ -152,6 +159,7 @@ class NoiseSource:
       return _const(_halves(node), dtype)
     if (
       node.op in ops.RESOURCE_READS
+      or node.op in CARRIED
       or self._is_shaped(node)
       or self._is_open(node)
     ):
@@ -180,15 +188,22 @@ class NoiseSource:
       raise _unknown(ref) from error
 
   def _shape(self, name):
+    """The shape of what is drawn; open sizes are any."""
     shape = static_shape(self._graph, TensorRef(name))
-    if shape is None or -1 in shape:
+    if shape is None:
       raise _unknown(TensorRef(name))
-    return shape
+    return [2 if size < 0 else size for size in shape]
 
   def mean(self, ref):
     """The integral of a tensor over all that is drawn for it."""
     self._runs = 0
-    return self._integral(ref, list(self._draws[ref]), {})
+    found = self._integral(ref, list(self._draws[ref]), {})
+    shape = static_shape(self._graph, ref)
+    if self._is_whole and (shape is None or -1 in shape):
+      if np.ptp(found) > _ROUNDING:
+        raise _unknown(ref)
+      found = np.mean(found)
+    return found
 
   def _integral(self, ref, names, given):
     if not names:
@@ -200,6 +215,8 @@ class NoiseSource:
       return self._integral(ref, rest, {**given, name: value})
 
     op = self._graph.op(name)
+    if op == "RandomUniformInt":
+      return _mean_of_all(at, *self._ends(name))
     if op in UNIFORMS:
       return _uniform_mean(at)
     if op in MEANS:
@@ -207,6 +224,14 @@ class NoiseSource:
       if all(np.all(np.abs(s) < _ROUNDING * (1 + abs(at(0.0)))) for s in sums):
         return at(0.0)
     raise _unknown(ref)
+
+  def _ends(self, name):
+    """The least whole number that is drawn, and the first that is not."""
+    refs = self._graph.data_inputs(name)[1:]
+    ends = [constant_value(self._graph, ref) for ref in refs]
+    if any(end is None or end.size != 1 for end in ends):
+      raise _unknown(TensorRef(name))
+    return map(int, ends)
 
   def moments(self, ref, base):
     """Mean and variance of a tensor for a base of normal numbers."""
@@ -233,6 +258,11 @@ def _unknown(ref):
   return ComparisonError(
     _WHAT, f"what the noise '{ref}' is on average is not told by its values"
   )
+
+
+def _mean_of_all(at, low, high):
+  total = sum(at(value) for value in range(low, high))
+  return total / (high - low)
 
 
 def _uniform_mean(at):

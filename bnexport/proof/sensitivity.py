@@ -108,6 +108,8 @@ class Sensitivity:
     )
     self._watched = [str(ref) for ref in model.outputs]
     self.watch(beside)
+    # Answers to the feeds, with how far rounding moves them.
+    self._before = []
     self._part = max(_MOVED, _TOLERANCES * self._runner.rounding)
 
   @property
@@ -160,15 +162,16 @@ class Sensitivity:
     seconds = (time.monotonic() - begun) * len(among)
     refs = list({r: None for s in among for r in (s.ref, s.variance)})
     values = dict(zip(refs, self._runner.fetch(refs, feeds)))
+    moved = measured(self._runner, self._watched, feeds, before)
+    self._before = list(zip(self._watched, before, moved))
     moves = {one: self._move(one, values) for one in among}
-    rounding = measured(self._runner, self._watched, feeds, before)
     left = among
     if seconds > _AT_ONCE:
       left = self._beyond_doubt(feeds, before, moves)
     return [
       one
       for one in left
-      if not self._moves(one, feeds, before, rounding, moves[one])
+      if not self._moves(one, feeds, values[one.ref], moves[one])
     ]
 
   def _move(self, one, values):
@@ -187,17 +190,16 @@ class Sensitivity:
       sign = np.abs(sign)  # it stays positive
     return self._part * sign * np.where(np.isfinite(step), step, 1.0)
 
-  def _moves(self, one, feeds, before, rounding, move):
-    """Whether an output moves with a statistic."""
+  def _moves(self, one, feeds, value, move):
+    """Whether an answer moves with a statistic by more than rounding does."""
+    moved = np.asarray(value + move, value.dtype)
     try:
-      value = self._runner.fetch([one.ref], feeds)[0]
-      moved = np.asarray(value + move, value.dtype)
       after = self._runner.fetch(self._watched, {**feeds, str(one.ref): moved})
     except ComparisonError:
       return False
     return not all(
-      difference(name, a, b, self._runner.rounding, moved).holds
-      for name, a, b, moved in zip(self._watched, after, before, rounding)
+      difference(name, a, b, self._runner.rounding, rounding).holds
+      for a, (name, b, rounding) in zip(after, self._before)
     )
 
   def _beyond_doubt(self, feeds, before, moves):

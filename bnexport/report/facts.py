@@ -290,6 +290,7 @@ def _proof(proof):
     "holds": proof.holds,
     "run": proof.is_run,
     "compared_with": proof.reference,
+    "compared_with_as_well": proof.second,
     "not_proven_because": proof.missing,
     "first_difference": proof.parting and _parting(proof.parting),
     "fixed_point": proof.fixed_point and _fixed_point(proof.fixed_point),

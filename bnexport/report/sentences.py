@@ -130,6 +130,8 @@ def proof(said, after_outputs=()):
     return ["not looked for: --novalidate"]
   why, what = said["not_proven_because"], said["compared_with"]
   lines = [said["verdict"], f"compared with {what or f'nothing: {why}'}"]
+  if said["compared_with_as_well"]:
+    lines.append(f"compared with {said['compared_with_as_well']} as well")
   if what and why:
     lines.append(why)
   lines += map(difference, said["outputs"])

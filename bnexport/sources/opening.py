@@ -9,6 +9,7 @@ from typing import Optional
 
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
+from bnexport.graph.nodes import tensor_attr
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
@@ -23,6 +24,7 @@ from bnexport.sources import (
   meta_graph,
   model_code,
   saved_model,
+  session_values,
   tf_graph,
 )
 from bnexport.sources.contents import Contents
@@ -74,10 +76,20 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   graph = Graph(contents.graph_def)
   if contents.prepare is not None:
     graph = contents.prepare(graph)
-  flags = request.flags
+  flags, held = request.flags, contents.held
+  if request.session is not None:
+    found = session_values.read(graph, request.session)
+    own = {name: tensor_attr(value).tensor for name, value in found.items()}
+    held = {**held, **own}
   model = Model(
     graph=graph,
-    values=Values(contents.checkpoint, graph, contents.held, contents.saver),
+    values=Values(
+      contents.checkpoint,
+      graph,
+      held,
+      contents.saver,
+      request.scope_map,
+    ),
     inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
     outputs=find_tensors(
       graph, contents.signatures, contents.outputs, flags[0]

@@ -261,6 +261,19 @@ def test_constants_of_another_shape_are_computed_anew(
   assert fix(capsys, tmp_path, found[0]) == []
 
 
+@pytest.mark.parametrize(
+  "variance, found", [("4e6 7e6", ["BN207"]), ("4e6 0.7", [])]
+)
+def test_more_than_half_of_the_channels_tell_of_an_explosion(
+  tmp_path, variance, found
+):
+  """One that is large may be of a channel that the data made so once."""
+  bad = checks.BY_CODE["BN207"].bad.graph
+  assert bad.count("4e6 7e6") == 1
+  graph = bad.replace("4e6 7e6", variance)
+  assert [f.code for f in find(tmp_path, graph)] == found
+
+
 def test_norms_that_no_output_needs_are_let_be(tmp_path):
   graph = _NORM % ("[3] 0 0 0", "[3] 1 1 1")
   assert find(tmp_path, graph + "z = Relu(x)", outputs=["z"]) == []

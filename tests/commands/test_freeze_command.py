@@ -74,6 +74,40 @@ def test_likely_outputs_are_offered(capsys, case, prefix):
   assert_refused(result, "pass --output_node=NAME")
 
 
+def test_keys_below_another_scope(capsys, case, prefix):
+  """The error says which map is right, and with it the answer is."""
+  moved = prefix + "-moved"
+  reader = tf1.train.NewCheckpointReader(prefix)
+  keys = sorted(reader.get_variable_to_shape_map())
+  graph = tf1.Graph()
+  with graph.as_default():
+    save = tf1.raw_ops.SaveV2(
+      prefix=moved,
+      tensor_names=["tower/" + key for key in keys],
+      shape_and_slices=[""] * len(keys),
+      tensors=[tf1.constant(reader.get_tensor(key)) for key in keys],
+    )
+  with session(graph) as run_session:
+    run_session.run(save)
+  flags_ = [
+    "--meta_graph=" + prefix + ".meta",
+    "--checkpoint=" + moved,
+    "--output_node=" + case.output,
+  ]
+  assert_refused(
+    run(capsys, *flags_), "and holds 'tower/", "pass --scope_map==tower/"
+  )
+  path = moved + ".frozen.pb"
+  assert_writes(capsys, path, case, *flags_, "--scope_map==tower/")
+  assert_writes(
+    capsys, path, case, *flags_, "--scope_map=tower/=", "--overwrite"
+  )
+  assert_refused(
+    run(capsys, *flags_, "--scope_map=tower", "--overwrite"),
+    "read --scope_map item 'tower'",
+  )
+
+
 # What it writes.
 
 
@@ -558,6 +592,10 @@ def assert_nothing_done(capsys, folder, arguments, *words):
         "--keep_batch_statistics=nosuch",
       ],
       ["'nosuch'"],
+    ),
+    (
+      ["--output_node=prob", "--checkpoint=@", "--keep_random=nosuch"],
+      ["'nosuch'", "draws"],
     ),
     (
       [

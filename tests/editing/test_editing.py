@@ -543,7 +543,7 @@ def random_step(graph, dice):
   fresh = "n%d" % dice.randint(0, 30)
   dice.choice(
     [
-      lambda: graph.add("Neg", fresh, [tensor]),
+      lambda: graph.add("Neg", fresh, [tensor], FLOAT),
       lambda: editing.reroute(graph, {read: tensor}, but=some),
       lambda: editing.reroute(graph, {read: tensor, tensor: read}),
       lambda: editing.insert(graph, read, "Add", fresh, [tensor]),

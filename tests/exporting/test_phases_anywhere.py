@@ -4,8 +4,10 @@
 import numpy as np
 import pytest
 from judges.exporting import assert_close, export
+from judges.opening import trained
 
 from bnexport.errors import TransformError
+from bnexport.exporting.export import export as export_model
 from bnexport.proof.runs import ImportedGraph
 
 # By case: the switch, what to feed it, and a value that chooses otherwise.
@@ -48,3 +50,15 @@ def test_unclear_phase_is_refused_with_its_flag(cases, name, switch, values):
     export(cases(name)._replace(set={}))
   message = str(refused.value)
   assert values in message and f"--set={switch}=VALUE" in message
+
+
+def test_inputs_that_disappear_are_named(cases):
+  """Labels that only training decodes from; a warning where a user named it."""
+  case = cases("anywhere_forced_labels")
+  said = "'previous' is no input any more: no answer depends on it now"
+  exported = export(case)
+  assert said in map(str, exported.model.history)
+  assert said not in map(str, exported.model.warnings)
+  model = trained(case.prefix, [case.output], [case.input, "previous"])
+  exported = export_model(model)
+  assert said in map(str, exported.model.warnings)

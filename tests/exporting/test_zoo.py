@@ -4,11 +4,13 @@
 import numpy as np
 import pytest
 import zoo
+from judges import opening
 from judges.exporting import assert_answers, assert_close, export
 from judges.transforming import clone
 
 from bnexport.batchnorm.forms import find
 from bnexport.errors import Error
+from bnexport.exporting.export import export as export_model
 from bnexport.proof import comparison
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
 
@@ -83,6 +85,16 @@ def test_refusal(cases, name):
   message = str(refused.value)
   assert message.startswith("cannot ")
   assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["moments/Squeeze", "batchnorm/Rsqrt"])
+def test_what_would_depend_on_no_input_is_refused(cases, name):
+  """An output that is a batch statistic would be a stored average."""
+  case = cases("layers_unfused_literal")
+  model = opening.trained(case.prefix, [f"norm1/{name}"])
+  with pytest.raises(Error, match="no longer depend on 'images'") as refused:
+    export_model(model)
+  assert "--keep_batch_statistics" in str(refused.value)
 
 
 def test_zoo_covers_training_that_differs(cases):

@@ -11,6 +11,7 @@ from bnexport.graph.nodes import Signatures
 from bnexport.graph.soundness import refuse_unsound
 from bnexport.model.request import Request
 from bnexport.tf1 import OpDef, tf1
+from bnexport.transforms.inference.inline_functions import InlineFunctions
 
 GRAPH = """
   x = Placeholder() {shape=[?,2]}
@@ -174,3 +175,45 @@ def test_a_source_is_refused_as_it_is_read():
   graph_def.node[1].attr["value"].tensor.tensor_content = b"\0" * 7
   with pytest.raises(GraphError, match="use 'a GraphDef': node 'w'"):
     sources.read(Request("graph_def", graph_def))
+
+
+def calling(counts):
+  """A GraphDef of functions, each of which calls the one before it so often."""
+  graph_def = text.loads("x = Placeholder() {shape=[?,2]}")
+  last = "Neg"
+  for number, count in enumerate(counts):
+    function = graph_def.library.function.add()
+    function.signature.name = f"f{number}"
+    function.signature.input_arg.add(name="a", type=1)
+    function.signature.output_arg.add(name="b", type=1)
+    read = "a"
+    for i in range(count):
+      node = function.node_def.add(name=f"n{i}", op=last, input=[read])
+      if last == "Neg":
+        node.attr["T"].type = 1
+      read = f"n{i}:{'y' if last == 'Neg' else 'b'}:0"
+    function.ret["b"] = read
+    last = f"f{number}"
+  graph_def.node.add(name="y", op=last, input=["x"])
+  return graph_def
+
+
+def test_functions_may_not_call_each_other_too_deep():
+  refuse_unsound(calling([1] * 100), Signatures(), "it")
+  with pytest.raises(GraphError, match="more than 200 deep"):
+    refuse_unsound(calling([1] * 10000), Signatures(), "it")
+
+
+def test_functions_may_not_call_themselves():
+  graph_def = calling([1, 1])
+  graph_def.library.function[0].node_def[0].op = "f1"
+  del graph_def.library.function[0].node_def[0].attr["T"]
+  graph_def.library.function[0].ret["b"] = "n0:b:0"
+  with pytest.raises(GraphError, match="'f0' calls itself"):
+    refuse_unsound(graph_def, Signatures(), "it")
+
+
+def test_functions_that_call_others_twice_have_a_bound():
+  model = sources.open(Request("graph_def", calling([2] * 40), outputs=("y",)))
+  with pytest.raises(GraphError, match="more than 1000000 nodes"):
+    InlineFunctions().apply(model)

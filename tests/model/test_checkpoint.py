@@ -13,11 +13,15 @@ from bnexport.graph import Graph
 from bnexport.graph.nodes import tensor_attr
 from bnexport.model.checkpoint import (
   Checkpoint,
-  Saved,
   Values,
   find_prefix,
-  saver_keys,
   slice_shape,
+)
+from bnexport.model.savers import (
+  Saved,
+  restored_keys,
+  saver_keys,
+  scopes_between,
 )
 from bnexport.tf1 import ObjectGraph, session, tf1
 
@@ -274,3 +278,55 @@ def test_the_own_savers_keys_go_first():
   graph = Graph(text.loads(VARIABLES + SAVER + second))
   found = saver_keys(graph, own="save2:0")
   assert [saved.key for saved in found["v"]] == ["k2/v", "key/v"]
+
+
+RESTORED = """
+  prefix = Const() {value=<string "other">}
+  names = Const() {value=<string [2] "base/a" "base/v">}
+  slices = Const() {value=<string [2] "" "">}
+  restore = RestoreV2(prefix, names, slices) {dtypes=(float, float)}
+  value = Identity(restore:1)   init = Assign(v, value)
+"""
+
+
+def test_keys_that_the_graph_restores_from(tmp_path):
+  """They count where the checkpoint has no key that is the variable's own."""
+  graph = Graph(text.loads(VARIABLES + RESTORED))
+  assert restored_keys(graph) == {"v": [Saved("base/v", "")]}
+  own = checkpoint(tmp_path, {"v": [1, 2], "base/v": [3, 4]}, "own.ckpt")
+  assert Values(own, graph).find("v") == Saved("v", "")
+  other = checkpoint(tmp_path, {"base/v": [3, 4]}, "other.ckpt")
+  np.testing.assert_array_equal(Values(other, graph)["v"], [3, 4])
+
+
+@pytest.mark.parametrize("scopes", [("net/", "base/"), ("base/", "net/")])
+def test_scopes_are_mapped_either_way(tmp_path, scopes):
+  graph = Graph(text.loads("net/v = VariableV2() {shape=[2]}"))
+  found = checkpoint(tmp_path, {"base/v": [3, 4], "net/w": [1, 2]})
+  assert "net/v" not in Values(found, graph)
+  there = Values(found, graph, scopes=(scopes,))
+  np.testing.assert_array_equal(there["net/v"], [3, 4])
+
+
+def test_mapped_key_goes_before_the_own_one(tmp_path):
+  graph = Graph(text.loads("v = VariableV2() {shape=[2]}"))
+  found = checkpoint(tmp_path, {"v": [1, 2], "base/v": [3, 4]})
+  there = Values(found, graph, scopes=(("", "base/"),))
+  assert there.find("v") == Saved("base/v", "")
+  there = Values(found, graph, scopes=(("other/", "base/"),))
+  assert there.find("v") == Saved("v", "")
+
+
+@pytest.mark.parametrize(
+  "names, keys, scopes",
+  [
+    (["a/v", "a/w"], ["b/v", "b/w"], ("a/", "b/")),
+    (["a/v", "a/w"], ["v", "w"], ("a/", "")),
+    (["v", "w"], ["x/y/v", "x/y/w", "z/v"], ("", "x/y/")),
+    (["a/v", "a/w"], ["b/v", "c/w"], None),
+    (["a/v"], ["bv"], None),
+    (["a/b/v", "a/c/w"], ["d/b/v", "d/c/w"], ("a/", "d/")),
+  ],
+)
+def test_scopes_between_names_and_keys(names, keys, scopes):
+  assert scopes_between(names, keys) == scopes

@@ -85,3 +85,21 @@ def test_two_runs_tell_where_an_update_settles(update, slope, value):
 def test_what_goes_on_is_not_settled():
   slope = np.float64([0.999])
   assert not _is_settled(np.float32([1.0]), np.float32([1.001]), slope)
+
+
+def test_floats_behind_class_numbers_are_compared(cases, exports):
+  """The class of a few rows is the same for many a wrong network."""
+  name = "answer_argmax_literal"
+  export, feeds = exports(name), feeds_of(cases(name))
+  right = examine(export, feeds)
+  assert right.holds and not right.why_not
+  assert [one.output for one in right.differences][0] == "label"
+  assert len(right.differences) == 2
+  for norm in export.norms:
+    assert is_found(planted(export, norm.mean, norm.variance), feeds)
+
+
+def test_channels_first_graphs_are_run(cases, exports):
+  name = "contrib_nchw_literal"
+  found = examine(exports(name), feeds_of(cases(name)))
+  assert found.holds and not found.why_not

@@ -132,5 +132,5 @@ def test_both_values_of_a_flag_are_compared(chosen):
       t.replace("first, second", "second, first") for t in (right, wrong)
     )
   assert proof_of(right, right).verdict == PROVEN
-  assert proof_of(right, right).further == 1
+  assert proof_of(right, right).further == 2
   assert proof_of(wrong, right).verdict == DIFFERS

@@ -204,7 +204,7 @@ def test_functions_that_double_are_refused_before_they_do():
     for i in range(1, 41)
   ]
   model = model_of("\n".join(functions) + "x = Placeholder()   y = f40(x)")
-  with pytest.raises(GraphError, match="'f40'.*more than 200000 nodes"):
+  with pytest.raises(GraphError, match="'f40'.*more than 1000000 nodes"):
     table.apply_specs(model, "inline_functions")
   model = model_of("\n".join(functions) + "x = Placeholder()   y = f6(x)")
   table.apply_specs(model, "inline_functions")

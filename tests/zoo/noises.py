@@ -11,32 +11,32 @@ import tensorflow as tf
 from tests.zoo.script import recipe
 
 
-def _norm(h, script, name, training=None):
+def norm(h, script, name, training=None):
   training = script.training if training is None else training
   return tf.layers.batch_normalization(h, training=training, name=name)
 
 
-def _dense(script, act):
+def dense_net(script, act):
   """Two norms; `act(h, name)` after each activation."""
   h = tf.layers.dense(script.input([None, 9]), 8, name="fc1")
-  h = act(tf.nn.relu(_norm(h, script, "bn1")), "n1")
+  h = act(tf.nn.relu(norm(h, script, "bn1")), "n1")
   h = tf.layers.dense(h, 6, name="fc2")
-  h = act(tf.nn.relu(_norm(h, script, "bn2")), "n2")
+  h = act(tf.nn.relu(norm(h, script, "bn2")), "n2")
   return tf.layers.dense(h, 4, name="logits")
 
 
-def _block(h, script, name, width=4):
+def block_of(h, script, name, width=4):
   """The weights of a residual branch."""
   h = tf.layers.conv2d(h, width, 3, padding="same", name=name + "_conv")
-  return _norm(tf.nn.relu(h), script, name + "_bn")
+  return norm(tf.nn.relu(h), script, name + "_bn")
 
 
-def _stem(script):
+def stem_of(script):
   x = script.input([None, 6, 6, 3])
-  return _block(x, script, "stem")
+  return block_of(x, script, "stem")
 
 
-def _head(h):
+def head_of(h):
   return tf.layers.dense(tf.reduce_mean(h, [1, 2]), 4, name="logits")
 
 
@@ -48,7 +48,7 @@ def alpha_contrib(script):
     h = tf.nn.selu(h)
     return tf.contrib.nn.alpha_dropout(h, 0.9) if script.training else h
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def alpha_keras(script):
@@ -58,7 +58,7 @@ def alpha_keras(script):
     layer = tf.keras.layers.AlphaDropout(0.1)
     return layer(h, training=True) if script.training else h
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def alpha_fed(script):
@@ -75,7 +75,7 @@ def alpha_fed(script):
       a = tf.sqrt(1.0 / (keep * ((1 - keep) * alpha**2 + 1.0)))
       return a * both - a * alpha * (1 - keep)
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def gaussian(script):
@@ -84,7 +84,7 @@ def gaussian(script):
       return h
     return h * tf.random_normal(tf.shape(h), 1.0, 0.4)
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def gaussian_keras(script):
@@ -92,7 +92,7 @@ def gaussian_keras(script):
     layer = tf.keras.layers.GaussianDropout(0.3)
     return layer(h, training=True) if script.training else h
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def gaussian_residual(script):
@@ -105,7 +105,7 @@ def gaussian_residual(script):
       return h
     return h + h * tf.nn.softplus(deviation) * tf.random_normal(tf.shape(h))
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def gaussian_annealed(script):
@@ -118,22 +118,22 @@ def gaussian_annealed(script):
       return h
     return h + deviation * tf.truncated_normal(tf.shape(h))
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def spatial(script):
   """Whole channels, by a mask of one row of pixels."""
-  h = _stem(script)
+  h = stem_of(script)
   if script.training:
     keep = tf.random_uniform([tf.shape(h)[0], 1, 1, 4]) >= 0.3
     h = tf.where(tf.tile(keep, [1, 6, 6, 1]), h / 0.7, tf.zeros_like(h))
-  return _head(_block(h, script, "b1"))
+  return head_of(block_of(h, script, "b1"))
 
 
 def spatial_keras(script):
   x = script.input([None, 5, 3])
   h = tf.layers.conv1d(x, 4, 3, name="conv")
-  h = tf.nn.relu(_norm(h, script, "bn"))
+  h = tf.nn.relu(norm(h, script, "bn"))
   if script.training:
     h = tf.keras.layers.SpatialDropout1D(0.4)(h, training=True)
   return tf.layers.dense(tf.reduce_mean(h, 1), 4, name="logits")
@@ -142,7 +142,7 @@ def spatial_keras(script):
 def broadcast_dims(script):
   """tensor2tensor: dropout_broadcast_dims, a mask for all time steps."""
   x = script.input([None, 4, 5])
-  h = tf.nn.relu(_norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
+  h = tf.nn.relu(norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
   if script.training:
     h = tf.nn.dropout(h, 0.8, noise_shape=[tf.shape(h)[0], 1, 6])
   h = tf.layers.dense(h, 6, name="fc2") + h
@@ -155,7 +155,7 @@ def words(script):
   h = tf.nn.embedding_lookup(tf.get_variable("table", [10, 4]), ids)
   if script.training:
     h *= tf.nn.dropout(tf.ones([tf.shape(ids)[0], 5, 1]), 0.8)
-  h = _norm(tf.layers.dense(h, 6, name="fc"), script, "bn")
+  h = norm(tf.layers.dense(h, 6, name="fc"), script, "bn")
   return tf.layers.dense(tf.reduce_max(h, 1), 3, name="logits")
 
 
@@ -167,19 +167,19 @@ def unscaled(script):
       return h * 0.8
     return h * tf.to_float(tf.random_uniform(tf.shape(h)) < 0.8)
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def scaled_later(script):
   """The mask before a convolution, its factor behind it."""
-  h = _stem(script)
+  h = stem_of(script)
   kernel = tf.get_variable("kernel", [3, 3, 4, 4])
   if script.training:
     mask = tf.floor(0.75 + tf.random_uniform(tf.shape(h)))
     h = tf.nn.conv2d(h * mask, kernel, 1, "SAME") / 0.75
   else:
     h = tf.nn.conv2d(h, kernel, 1, "SAME")
-  return _head(tf.nn.relu(_norm(h, script, "bn1")))
+  return head_of(tf.nn.relu(norm(h, script, "bn1")))
 
 
 def stored_chance(script):
@@ -191,7 +191,7 @@ def stored_chance(script):
       return h
     return tf.nn.dropout(h, rate=chance)
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def stored_chance_unscaled(script):
@@ -203,7 +203,7 @@ def stored_chance_unscaled(script):
     with tf.name_scope(name):
       return h * tf.to_float(tf.random_uniform(tf.shape(h)) < chance)
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def vector(script):
@@ -216,7 +216,7 @@ def vector(script):
       return h
     return tf.nn.dropout(h, keep_prob=chances[int(name[1]) - 1])
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def vector_sliced(script):
@@ -230,7 +230,7 @@ def vector_sliced(script):
     mask = tf.floor(keep[i] + tf.random_uniform(tf.shape(h)))
     return h / keep[i] * mask
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def scheduled(script):
@@ -241,7 +241,7 @@ def scheduled(script):
   def act(h, name):
     return tf.nn.dropout(h, keep) if script.training else h
 
-  return _dense(script, act)
+  return dense_net(script, act)
 
 
 def by_phase(script):
@@ -249,7 +249,7 @@ def by_phase(script):
   phase = script.phase()
   keep = 1.0 - 0.4 * tf.to_float(phase)
   h = tf.layers.dense(script.input([None, 9]), 8, name="fc1")
-  h = tf.nn.relu(_norm(h, script, "bn1", phase))
+  h = tf.nn.relu(norm(h, script, "bn1", phase))
   h = tf.nn.dropout(h, keep)
   return tf.layers.dense(h, 4, name="logits")
 
@@ -257,7 +257,7 @@ def by_phase(script):
 def several_samples(script):
   """The mean of several dropouts of one tensor."""
   x = script.input([None, 9])
-  h = tf.nn.relu(_norm(tf.layers.dense(x, 8, name="fc"), script, "bn"))
+  h = tf.nn.relu(norm(tf.layers.dense(x, 8, name="fc"), script, "bn"))
 
   def logits(h):
     return tf.layers.dense(h, 4, name="out", reuse=tf.AUTO_REUSE)
@@ -269,14 +269,14 @@ def several_samples(script):
 
 def block(script):
   """DropBlock: squares of pixels, and what is left scaled by its share."""
-  h = _stem(script)
+  h = stem_of(script)
   if script.training:
     seeds = tf.to_float(tf.random_uniform(tf.shape(h)) < 0.1)
     mask = tf.subtract(
       1.0, tf.nn.max_pool(seeds, 3, 1, "SAME"), name="block_mask"
     )
     h = h * mask * tf.to_float(tf.size(mask)) / tf.reduce_sum(mask)
-  return _head(_block(h, script, "b1"))
+  return head_of(block_of(h, script, "b1"))
 
 
 # Weights.
@@ -288,7 +288,7 @@ def connect(script):
   kernel = tf.get_variable("kernel", [9, 7])
   if script.training:
     kernel = tf.nn.dropout(kernel, 0.7)
-  h = tf.nn.relu(_norm(tf.matmul(x, kernel), script, "bn"))
+  h = tf.nn.relu(norm(tf.matmul(x, kernel), script, "bn"))
   return tf.layers.dense(h, 4, name="logits")
 
 
@@ -298,7 +298,7 @@ def connect_unscaled(script):
   keep = (
     tf.to_float(tf.random_uniform([9, 7]) > 0.2) if script.training else 0.8
   )
-  h = tf.nn.relu(_norm(tf.matmul(x, kernel * keep), script, "bn"))
+  h = tf.nn.relu(norm(tf.matmul(x, kernel * keep), script, "bn"))
   return tf.layers.dense(h, 4, name="logits")
 
 
@@ -311,7 +311,7 @@ def weight_noise(script):
     kernel += tf.random_normal([3, 3, 3, 4], stddev=0.1)
     bias *= tf.random_normal([4], 1.0, 0.2)
   h = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias)
-  return _head(tf.nn.relu(_norm(h, script, "bn")))
+  return head_of(tf.nn.relu(norm(h, script, "bn")))
 
 
 def noisy_layer(script):
@@ -323,7 +323,7 @@ def noisy_layer(script):
     p, q = (tf.random_normal([n, 1]) for n in (9, 6))
     p, q = (tf.sign(e) * tf.sqrt(tf.abs(e)) for e in (p, q))
     mean += spread * tf.matmul(p, q, transpose_b=True)
-  h = tf.nn.relu(_norm(tf.matmul(x, mean), script, "bn"))
+  h = tf.nn.relu(norm(tf.matmul(x, mean), script, "bn"))
   return tf.layers.dense(h, 4, name="logits")
 
 
@@ -332,32 +332,32 @@ def noisy_layer(script):
 
 def depth_cond(script):
   """Stochastic depth by tf.cond; inference scales by the probability."""
-  h = _stem(script)
+  h = stem_of(script)
   for i, chance in enumerate((0.9, 0.6)):
     name = "b%d" % i
 
     def branch(h=h, name=name):
-      return h + _block(h, script, name)
+      return h + block_of(h, script, name)
 
     if script.training:
       h = tf.cond(tf.random_uniform([]) < chance, branch, lambda h=h: h)
     else:
-      h = h + chance * _block(h, script, name)
-  return _head(h)
+      h = h + chance * block_of(h, script, name)
+  return head_of(h)
 
 
 def depth_cond_scaled(script):
   """The branch is scaled while it trains; it may be zeros."""
-  h = _stem(script)
+  h = stem_of(script)
   if script.training:
     more = tf.cond(
       tf.less(tf.random_uniform([]), 0.8),
-      lambda: _block(h, script, "b") / 0.8,
+      lambda: block_of(h, script, "b") / 0.8,
       lambda: tf.zeros_like(h),
     )
   else:
-    more = _block(h, script, "b")
-  return _head(h + more)
+    more = block_of(h, script, "b")
+  return head_of(h + more)
 
 
 def depth_cond_phase(script):
@@ -367,7 +367,7 @@ def depth_cond_phase(script):
 
   def block(h, name):
     h = tf.layers.conv2d(h, 4, 3, padding="same", name=name)
-    return tf.nn.relu(_norm(h, script, name + "_bn", phase))
+    return tf.nn.relu(norm(h, script, name + "_bn", phase))
 
   h = block(x, "stem")
   more = block(h, "b")
@@ -376,37 +376,37 @@ def depth_cond_phase(script):
     lambda: tf.floor(tf.random_uniform([]) + 0.7),
     lambda: tf.constant(0.7),
   )
-  return _head(h + gate * more)
+  return head_of(h + gate * more)
 
 
 def depth_gate(script):
   """The draw chooses a number, and that scales the branch."""
-  h = _stem(script)
+  h = stem_of(script)
   gate = 0.75
   if script.training:
     gate = tf.cond(
       tf.random_uniform([]) > 0.25, lambda: 1.0, lambda: tf.constant(0.0)
     )
-  return _head(h + gate * _block(h, script, "b"))
+  return head_of(h + gate * block_of(h, script, "b"))
 
 
 def depth_rows(script):
   """For each row of the batch, by tf.where."""
-  h = _stem(script)
-  more = h + _block(h, script, "b")
+  h = stem_of(script)
+  more = h + block_of(h, script, "b")
   if script.training:
     h = tf.where(tf.random_uniform([tf.shape(h)[0]]) < 0.7, more, h)
   else:
     h = 0.7 * more + 0.3 * h
-  return _head(h)
+  return head_of(h)
 
 
 def depth_if(script):
   """Control flow v2, where branches are functions."""
   tf.enable_control_flow_v2()
   tf.enable_resource_variables()
-  h = _stem(script)
-  more = _block(h, script, "b")
+  h = stem_of(script)
+  more = block_of(h, script, "b")
   weight = tf.get_variable("mix", [4, 4])
   if script.training:
     h = tf.cond(
@@ -416,42 +416,42 @@ def depth_if(script):
     )
   else:
     h = h + 0.8 * tf.tensordot(more, weight, 1)
-  return _head(h)
+  return head_of(h)
 
 
 def path_nasnet(script):
   """drop_path of NASNet: its chance falls with the cell and the step."""
-  h = _stem(script)
+  h = stem_of(script)
   step = tf.to_float(tf.train.get_or_create_global_step())
   progress = tf.minimum(1.0, step / 1000)
   for i in range(2):
-    more = _block(h, script, "cell%d" % i)
+    more = block_of(h, script, "cell%d" % i)
     if script.training:
       keep = 1 - (i + 1) / 2.0 * 0.4
       keep = 1 - progress * (1 - keep)
       mask = keep + tf.random_uniform([tf.shape(more)[0], 1, 1, 1])
       more = tf.div(more, keep) * tf.cast(tf.floor(mask), more.dtype)
     h = h + more
-  return _head(h)
+  return head_of(h)
 
 
 def path_unscaled(script):
-  h = _stem(script)
+  h = stem_of(script)
   for i, keep in enumerate((0.9, 0.5)):
-    more = _block(h, script, "b%d" % i)
+    more = block_of(h, script, "b%d" % i)
     if script.training:
       noise = tf.random_uniform([tf.shape(more)[0], 1, 1, 1])
       more *= tf.floor(keep + noise)
     else:
       more *= keep
     h = tf.nn.relu(h + more)
-  return _head(h)
+  return head_of(h)
 
 
 def shake_shake(script):
   """Two branches with weights that sum to 1; other ones backwards."""
-  h = _stem(script)
-  a, b = _block(h, script, "a"), _block(h, script, "b")
+  h = stem_of(script)
+  a, b = block_of(h, script, "a"), block_of(h, script, "b")
   if script.training:
     rows = [tf.shape(h)[0], 1, 1, 1]
     ahead, back = tf.random_uniform(rows), tf.random_uniform(rows)
@@ -460,7 +460,7 @@ def shake_shake(script):
     h = h + backward + tf.stop_gradient(forward - backward)
   else:
     h = h + 0.5 * (a + b)
-  return _head(h)
+  return head_of(h)
 
 
 def shake_shake_phase(script):
@@ -470,48 +470,48 @@ def shake_shake_phase(script):
 
   def block(h, name):
     h = tf.layers.conv2d(h, 4, 3, padding="same", name=name)
-    return tf.nn.relu(_norm(h, script, name + "_bn", phase))
+    return tf.nn.relu(norm(h, script, name + "_bn", phase))
 
   h = block(x, "stem")
   alpha = tf.cond(
     phase, lambda: tf.random_uniform([]), lambda: tf.constant(0.5)
   )
-  return _head(h + alpha * block(h, "a") + (1.0 - alpha) * block(h, "b"))
+  return head_of(h + alpha * block(h, "a") + (1.0 - alpha) * block(h, "b"))
 
 
 def shake_even(script):
   """A branch taken by the toss of a coin, the other by what is left."""
-  h = _stem(script)
+  h = stem_of(script)
   coin = 0.5
   if script.training:
     coin = tf.round(tf.random_uniform([tf.shape(h)[0], 1, 1, 1]))
-  h = coin * _block(h, script, "a") + (1 - coin) * _block(h, script, "b")
-  return _head(h)
+  h = coin * block_of(h, script, "a") + (1 - coin) * block_of(h, script, "b")
+  return head_of(h)
 
 
 def shake_drop(script):
   """(b + alpha - b alpha) f(x); inference has the mean of that."""
-  h = _stem(script)
-  more = _block(h, script, "b")
+  h = stem_of(script)
+  more = block_of(h, script, "b")
   if script.training:
     gate = tf.floor(tf.random_uniform([]) + 0.6)
     alpha = tf.random_uniform([tf.shape(h)[0], 1, 1, 1], -1, 1)
     more *= gate + alpha - gate * alpha
   else:
     more *= 0.6
-  return _head(h + more)
+  return head_of(h + more)
 
 
 def swapout(script):
   """A mask for the branch, and one for what it is added to."""
-  h = _stem(script)
-  more = _block(h, script, "b")
+  h = stem_of(script)
+  more = block_of(h, script, "b")
   if script.training:
     p, q = (tf.to_float(tf.random_uniform(tf.shape(h)) < c) for c in (0.9, 0.6))
     h = p * h + q * more
   else:
     h = 0.9 * h + 0.6 * more
-  return _head(h)
+  return head_of(h)
 
 
 # Recurrent nets.
@@ -531,9 +531,9 @@ def _gru(script, x, units, gates=lambda g: g, state=lambda new, old: new):
   return h
 
 
-def _frames(script):
+def frames_of(script):
   x = script.input([None, 3, 4], "frames")
-  return _norm(tf.layers.dense(x, 4, name="fc"), script, "bn")
+  return norm(tf.layers.dense(x, 4, name="fc"), script, "bn")
 
 
 def gates(script):
@@ -544,7 +544,7 @@ def gates(script):
       return g
     return g + tf.random_normal(tf.shape(g), stddev=0.5)
 
-  h = _gru(script, _frames(script), 4, gates=noisy)
+  h = _gru(script, frames_of(script), 4, gates=noisy)
   return tf.layers.dense(h, 3, name="logits")
 
 
@@ -556,13 +556,13 @@ def zoneout(script):
       return 0.3 * old + 0.7 * new
     return tf.where(tf.random_uniform(tf.shape(new)) < 0.3, old, new)
 
-  h = _gru(script, _frames(script), 4, state=keep)
+  h = _gru(script, frames_of(script), 4, state=keep)
   return tf.layers.dense(h, 3, name="logits")
 
 
 def zoneout_dropout(script):
   """The wrapper's way: (1 - z) dropout(new - old) + old, in a loop."""
-  x = _frames(script)
+  x = frames_of(script)
 
   class Zoneout(tf.nn.rnn_cell.GRUCell):
     def call(self, inputs, state):
@@ -579,7 +579,7 @@ def zoneout_dropout(script):
 
 def gates_loop(script):
   """Noise that multiplies an LSTM's new state, in a loop."""
-  x = _frames(script)
+  x = frames_of(script)
 
   class Noisy(tf.nn.rnn_cell.BasicLSTMCell):
     def call(self, inputs, state):
@@ -596,7 +596,7 @@ def gates_loop(script):
 
 def variational(script):
   """DropoutWrapper with one mask for all steps, for inputs and states."""
-  x = _frames(script)
+  x = frames_of(script)
   cell = tf.nn.rnn_cell.BasicLSTMCell(4)
   if script.training:
     cell = tf.nn.rnn_cell.DropoutWrapper(
@@ -614,7 +614,7 @@ def variational(script):
 
 def recurrent_keras(script):
   """Keras' dropout and recurrent_dropout, masks made outside of the loop."""
-  x = _frames(script)
+  x = frames_of(script)
   layer = tf.keras.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.3)
   h = layer(x, training=script.training)
   return tf.layers.dense(h, 3, name="logits")
@@ -639,7 +639,7 @@ def adjustment_fused_shape(script):
   h = tf.layers.batch_normalization(
     h, training=phase, adjustment=adjust, name="bn"
   )
-  return _head(tf.nn.relu(h))
+  return head_of(tf.nn.relu(h))
 
 
 def adjustment_rows(script):
@@ -657,7 +657,7 @@ def adjustment_rows(script):
   h = tf.layers.batch_normalization(
     h, training=script.training, adjustment=adjust, name="bn"
   )
-  return _head(tf.nn.relu(h))
+  return head_of(tf.nn.relu(h))
 
 
 def style(script):
@@ -670,7 +670,7 @@ def style(script):
     if script.training:
       noise = tf.random_normal([tf.shape(h)[0], 3, 3, 1])
       h += noise * tf.reshape(weight, [1, 1, 1, 4])
-    h = tf.nn.leaky_relu(_norm(h, script, "bn%d" % i))
+    h = tf.nn.leaky_relu(norm(h, script, "bn%d" % i))
   return tf.layers.conv2d(h, 3, 1, name="to_rgb")
 
 
@@ -695,7 +695,7 @@ def style_mixing(script):
     styles = tf.where(keep, styles, tf.tile(other[:, None], [1, 3, 1]))
   h = tf.get_variable("const", [1, 4]) * styles[:, 0]
   for i in (1, 2):
-    h = tf.nn.relu(_norm(tf.layers.dense(h, 4), script, "bn%d" % i))
+    h = tf.nn.relu(norm(tf.layers.dense(h, 4), script, "bn%d" % i))
     h *= styles[:, i]
   return tf.layers.dense(h, 3, name="image")
 
@@ -706,7 +706,7 @@ def input_noise(script):
   deviation = script.value("noise_stddev", 0.3, 0.0)
   if script.training:
     x = x + deviation * tf.random_normal(tf.shape(x))
-  return _head(_block(x, script, "b"))
+  return head_of(block_of(x, script, "b"))
 
 
 def input_light(script):
@@ -716,7 +716,7 @@ def input_light(script):
     rows = [tf.shape(x)[0], 1, 1, 1]
     x = x * tf.random_uniform(rows, 0.5, 1.5)
     x = x + tf.random_uniform(rows, -0.3, 0.3)
-  return _head(_block(x, script, "b"))
+  return head_of(block_of(x, script, "b"))
 
 
 def input_contrast(script):
@@ -724,7 +724,7 @@ def input_contrast(script):
   x = script.input([None, 6, 6, 3])
   if script.training:
     x = x * tf.random_uniform([], 0.5, 2.0, name="contrast")
-  return _head(_block(x, script, "b"))
+  return head_of(block_of(x, script, "b"))
 
 
 def input_flip(script):
@@ -733,7 +733,7 @@ def input_flip(script):
   if script.training:
     flip = tf.round(tf.random_uniform([tf.shape(x)[0], 1, 1, 1]), name="flip")
     x = flip * tf.reverse(x, [2]) + (1.0 - flip) * x
-  return _head(_block(x, script, "b"))
+  return head_of(block_of(x, script, "b"))
 
 
 def input_flip_cond(script):
@@ -741,7 +741,7 @@ def input_flip_cond(script):
   if script.training:
     mirrored = tf.less(tf.random_uniform([]), 0.5, name="mirrored")
     x = tf.cond(mirrored, lambda: tf.reverse(x, [2]), lambda: x)
-  return _head(_block(x, script, "b"))
+  return head_of(block_of(x, script, "b"))
 
 
 def input_mask(script):
@@ -751,7 +751,7 @@ def input_mask(script):
   if script.training:
     mask = tf.to_float(tf.random_uniform(tf.shape(x)) < 0.7, name="corruption")
     h = x * mask
-  h = tf.nn.relu(_norm(tf.layers.dense(h, 5, name="encode"), script, "bn"))
+  h = tf.nn.relu(norm(tf.layers.dense(h, 5, name="encode"), script, "bn"))
   return tf.layers.dense(h, 9, name="decode")
 
 
@@ -763,7 +763,7 @@ def mixup(script):
     weight = tf.identity(weight, name="mix")
     rows = tf.random_shuffle(tf.range(tf.shape(x)[0]))
     x = weight * x + (1.0 - weight) * tf.gather(x, rows)
-  h = tf.nn.relu(_norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
+  h = tf.nn.relu(norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
   return tf.layers.dense(h, 4, name="logits")
 
 
@@ -773,14 +773,14 @@ def mixup_fed(script):
   weight = script.value("lam", 0.3, 1.0)
   if script.training:
     x = weight * x + (1.0 - weight) * tf.random_shuffle(x)
-  h = tf.nn.relu(_norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
+  h = tf.nn.relu(norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
   return tf.layers.dense(h, 4, name="logits")
 
 
 def mixup_hidden(script):
   """Manifold mixup, uniform weights of each row."""
   x = script.input([None, 9])
-  h = tf.nn.relu(_norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
+  h = tf.nn.relu(norm(tf.layers.dense(x, 6, name="fc"), script, "bn"))
   if script.training:
     weight = tf.random_uniform([tf.shape(x)[0], 1], name="mix")
     h = weight * h + (1.0 - weight) * tf.reverse(h, [0])
@@ -790,12 +790,12 @@ def mixup_hidden(script):
 def code(script):
   """A variational autoencoder whose own inference takes the mean."""
   x = script.input([None, 9])
-  h = tf.nn.relu(_norm(tf.layers.dense(x, 7, name="e"), script, "bn1"))
+  h = tf.nn.relu(norm(tf.layers.dense(x, 7, name="e"), script, "bn1"))
   mean, log_variance = tf.split(tf.layers.dense(h, 6, name="code"), 2, 1)
   if script.training:
     noise = tf.random_normal(tf.shape(mean))
     mean += tf.exp(0.5 * log_variance) * noise
-  h = tf.nn.relu(_norm(tf.layers.dense(mean, 7, name="d"), script, "bn2"))
+  h = tf.nn.relu(norm(tf.layers.dense(mean, 7, name="d"), script, "bn2"))
   return tf.layers.dense(h, 9, name="decoded")
 
 
@@ -808,7 +808,7 @@ def local(script):
   if script.training:
     deviation = tf.sqrt(tf.matmul(tf.square(x), tf.exp(spread)) + 1e-8)
     h += deviation * tf.random_normal(tf.shape(h))
-  h = tf.nn.relu(_norm(h, script, "bn"))
+  h = tf.nn.relu(norm(h, script, "bn"))
   return tf.layers.dense(h, 4, name="logits")
 
 
@@ -819,7 +819,7 @@ def student(script):
 
   def block(h, name):
     h = tf.layers.conv2d(h, 4, 3, padding="same", name=name)
-    return tf.nn.swish(_norm(h, script, name + "_bn", phase))
+    return tf.nn.swish(norm(h, script, name + "_bn", phase))
 
   h = block(x, "stem")
   for i, keep in enumerate((0.9, 0.8)):

@@ -452,6 +452,24 @@ def forced_labels(script):
   return tf.layers.dense(tf.concat([h, said], 1), 3, name="logits")
 
 
+def getter_net(x, getter, training):
+  """A network whose variables a custom getter gives; called twice or more."""
+  with tf.variable_scope("net", reuse=tf.AUTO_REUSE, custom_getter=getter):
+    h = tf.layers.dense(x, 6, name="fc1")
+    h = tf.layers.batch_normalization(h, training=training, name="bn")
+    return tf.layers.dense(tf.nn.relu(h), 3, name="fc2")
+
+
+def average_getter(average):
+  """A getter of the averages of variables, where they have some."""
+
+  def getter(getter, *args, **kwargs):  # TensorFlow hands it by this name
+    variable = getter(*args, **kwargs)
+    return average.average(variable) or variable
+
+  return getter
+
+
 def raw_or_average(script):
   """Training reads the weights, evaluation their averages."""
   x = script.input([None, 5])
@@ -459,10 +477,7 @@ def raw_or_average(script):
   average = tf.train.ExponentialMovingAverage(0.9)
 
   def net(getter, training):
-    with tf.variable_scope("net", reuse=tf.AUTO_REUSE, custom_getter=getter):
-      h = tf.layers.dense(x, 6, name="fc1")
-      h = tf.layers.batch_normalization(h, training=training, name="bn")
-      return tf.layers.dense(tf.nn.relu(h), 3, name="fc2")
+    return getter_net(x, getter, training)
 
   if not script.training:
     logits = net(None, False)
@@ -475,14 +490,10 @@ def raw_or_average(script):
   raw = net(None, True)
   script.updates.append(average.apply(tf.trainable_variables("net")))
 
-  def getter(getter, *args, **kwargs):  # TensorFlow hands it by this name
-    variable = getter(*args, **kwargs)
-    return average.average(variable) or variable
-
   return tf.cond(
     phase,
     lambda: tf.identity(raw),
-    lambda: tf.identity(net(getter, False)),
+    lambda: tf.identity(net(average_getter(average), False)),
     name="answer",
   )
 

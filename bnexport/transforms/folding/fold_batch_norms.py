@@ -201,10 +201,8 @@ class _Folding:
 
   def _check_other_outputs(self, name):
     """A fused norm also gives its statistics, which nothing else would."""
-    refs = [ref for ref in self.model.outputs if ref.node == name]
-    for reader in self.graph.readers(name):
-      refs.extend(r for r in self.graph.inputs(reader) if r.node == name)
-    for ref in refs:
+    outputs = [ref for ref in self.model.outputs if ref.node == name]
+    for ref in outputs + self.graph.reads(name):
       if ref.index:
         raise CannotFold(f"'{ref}' is needed, too")
 

@@ -68,11 +68,16 @@ class Runs:
 
   def sole_reader(self, name):
     """Who alone reads a node's first output; None where others need it."""
-    readers = self.readers(name)
-    if name in self._protected or len(readers) != 1:
+    if name in self._protected:
       return None
-    edges = [r for r in self._graph.inputs(readers[0]) if r.node == name]
-    return readers[0] if edges == [TensorRef(name)] else None
+    sole = None
+    for reader, ref, count in self._graph.edges(name):
+      if asks_for_shape(self._graph, reader, name):
+        continue
+      if sole is not None or count != 1 or ref != TensorRef(name):
+        return None
+      sole = reader
+    return sole
 
   def check_sole(self, ref, reader):
     """Raises CannotFold where anybody but `reader` needs a tensor."""

@@ -17,6 +17,7 @@ TRIVIAL = frozenset(("Identity", "PreventGradient", "Snapshot", "StopGradient"))
 _COMMUTATIVE = frozenset(("Add", "AddV2", "Mul", "Sub"))
 _FIRST = frozenset(("BiasAdd", "BiasAddV1", "Div", "RealDiv")) | NORM_OPS
 _UNARY = TRIVIAL | {"Neg"}
+_STEPS = _COMMUTATIVE | _FIRST | _UNARY
 _ONE, _ZERO = np.ones(()), np.zeros(())
 
 
@@ -34,7 +35,7 @@ class Steps:
     return None if slot is None else self._graph.data_inputs(name)[slot]
 
   def _slot(self, node):
-    if not is_float(node):
+    if node.op not in _STEPS or not is_float(node):
       return None
     refs = self._graph.data_inputs(node.name)
     varying = [i for i, ref in enumerate(refs) if ref not in self._constants]

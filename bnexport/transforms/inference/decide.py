@@ -101,15 +101,6 @@ def training_constants(model):
   return found
 
 
-def _is_counted(value):
-  """Whether a variable's value is a number, such as a step, and no flag.
-
-  A phase that is kept in a variable is a bool; a checkpoint has the training
-  value of it. A number means what it says.
-  """
-  return value is not None and np.asarray(value).dtype.kind in "iuf"
-
-
 def _joint(leaves):
   """Groups of leaves that are open in one predicate."""
   groups = {}
@@ -225,7 +216,7 @@ class _Phase:
   def _choose_one(self, leaf):
     if leaf.name in self.known:
       return False
-    if leaf.op in ops.VARIABLES and _is_counted(leaf.default):
+    if leaf.is_count and leaf.default is not None:
       self._decide(leaf, leaf.default, _SAVED)
       return True
     is_weak = leaf.op == "Const" or leaf.is_factor

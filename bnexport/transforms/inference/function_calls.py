@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from bnexport.analysis import arithmetic
 from bnexport.errors import GraphError
@@ -11,7 +11,7 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value, functions_of
 
 # Nodes that inlining may add, and how deep calls may be nested.
-MOST_NODES = 200_000
+MOST_NODES = 1_000_000
 DEEPEST = 500
 
 # What the arguments of a recursion are computed with.
@@ -23,41 +23,57 @@ _COPIES = ops.IDENTITIES | ops.SWITCHES
 _STEP = "cut it away with --input_node"
 
 
-def refuse_many(graph: Graph, name: str) -> None:
-  """Refuses to inline what would become too many nodes, or too deep.
+def refuse_many(graph: Graph, names: Iterable[str]) -> None:
+  """Refuses calls of which too many nodes would come, or too deep ones.
 
   Args:
     graph: holds the functions.
-    name: of a function. Those that call themselves count as one node.
+    names: of nodes; those that are calls are inlined.
 
   Raises:
     GraphError: so it is.
   """
   sizes: Dict[str, Tuple[int, int]] = {}
-  stack = [name]
+  made = 0
+  for name in names:
+    for function in functions_of(graph.node(name)):
+      if function not in graph.library:
+        continue
+      _measure(graph, function, sizes)
+      size, depth = sizes[function]
+      made += size
+      if made > MOST_NODES or depth > DEEPEST:
+        raise GraphError(
+          f"inline function '{function}'",
+          f"more than {MOST_NODES} nodes come of its calls"
+          if made > MOST_NODES
+          else f"its calls are nested more than {DEEPEST} deep",
+          _STEP,
+        )
+
+
+def _measure(
+  graph: Graph, name: str, sizes: Dict[str, Tuple[int, int]]
+) -> None:
+  """Notes how many nodes a call makes, and how deep those in it are nested.
+
+  What calls itself counts as one node; that is counted when it is inlined.
+  """
+  stack = [] if name in sizes else [name]
   entered: Set[str] = set()
   while stack:
     function = stack[-1]
     inner = _called(graph, function)
     if function not in entered:
       entered.add(function)
-      stack += [f for f in inner if f not in entered]
+      more = [f for f in inner if f not in entered and f not in sizes]
+      stack += dict.fromkeys(more)
       continue
     stack.pop()
     known = [sizes.get(f, (1, 0)) for f in inner]
-    own = len(graph.library[function].node_def)
     sizes[function] = (
-      own + sum(size for size, _ in known),
+      len(graph.library[function].node_def) + sum(size for size, _ in known),
       1 + max((depth for _, depth in known), default=0),
-    )
-  size, depth = sizes[name]
-  if size > MOST_NODES or depth > DEEPEST:
-    raise GraphError(
-      f"inline function '{name}'",
-      f"more than {MOST_NODES} nodes come of it"
-      if size > MOST_NODES
-      else f"its calls are nested more than {DEEPEST} deep",
-      _STEP,
     )
 
 

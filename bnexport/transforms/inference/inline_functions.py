@@ -49,8 +49,8 @@ class InlineFunctions:
 
   Functions that call themselves are inlined as often as constants say.
 
-  Refuses recursion whose depth depends on data, more than 200,000 nodes, calls
-  that are nested more than 500 deep, and bodies with ops whose signature
+  Refuses recursion whose depth depends on data, more than a million nodes,
+  calls that are nested more than 500 deep, and bodies with ops whose signature
   neither TensorFlow nor the file knows.
   """
 
@@ -68,6 +68,7 @@ class InlineFunctions:
       for node in graph
       if node.op in ops.UPDATES or ops.UPDATES & called_ops(graph, node)
     )
+    refuse_many(graph, {**needed, **writers})
     inliner = _Inliner(graph, model.signatures, model.outputs)
     for name in {**needed, **writers}:
       if name in graph:
@@ -102,14 +103,9 @@ class _Inliner:
     # Nodes of the bodies just added, which may be calls.
     self._added: List[str] = []
     self._count = 0
-    self._measured: Set[str] = set()
 
   def inline(self, name: str) -> None:
     """Replaces the node `name`, where it is a call, and the calls within."""
-    for function in functions_of(self.graph.node(name)):
-      if function in self.graph.library and function not in self._measured:
-        self._measured.add(function)
-        refuse_many(self.graph, function)
     calls = [(name, 0)]
     while calls:
       name, depth = calls.pop()

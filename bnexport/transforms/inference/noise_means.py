@@ -7,7 +7,12 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from bnexport.analysis.expectation import ROUNDED, Expectation
+from bnexport.analysis.expectation import (
+  ROUNDED,
+  Expectation,
+  divides,
+  is_whole,
+)
 from bnexport.analysis.randomness import (
   COMPARISONS,
   FILLS,
@@ -107,9 +112,9 @@ class Means:
     return self._made[key]
 
   def dtype(self, ref):
-    """The DType of a tensor's mean: chances have none of their own."""
+    """The DType of a tensor's mean: that of whole numbers is none."""
     dtype = self._model.dtype(ref)
-    return tf1.float32 if dtype == tf1.bool else dtype
+    return dtype if dtype.is_floating else tf1.float32
 
   def constant(self, ref, value):
     """A number where a tensor stands, in its loop."""
@@ -166,19 +171,27 @@ class Means:
     return None if None in means else self._copied(node, means)
 
   def _is_linear(self, node, refs):
-    """Whether no draw is divided by, and none multiplied with itself."""
+    """Whether no draw is cut off, divided by or multiplied with itself."""
+    if node.op == "Cast":
+      dtypes = [tf1.as_dtype(node.attr[k].type) for k in ("SrcT", "DstT")]
+      is_cut = dtypes[0].is_floating and not dtypes[1].is_floating
+      return not is_cut or is_whole(self._graph, refs[0])
+    if not divides(node):
+      return False
     drawn = [self._randomness.draws(ref) for ref in refs]
     if node.op in QUOTIENTS:
       return not drawn[1]
     return node.op not in PRODUCTS or not drawn[0] & drawn[1]
 
   def _copied(self, node, refs):
-    """A copy of a node that reads other tensors."""
+    """A copy of a node that reads other tensors, as floats."""
     if node.op == "Cast":
       return self._cast(refs[0], self.dtype(TensorRef(node.name)))
-    attrs = {k: v for k, v in node.attr.items() if k != "_output_shapes"}
-    made = self._graph.add(node.op, f"{node.name}/mean", refs, attrs)
-    return TensorRef(made.name)
+    if node.op in SUMS | PRODUCTS:
+      refs = [self._cast(ref, self.dtype(ref)) for ref in refs]
+    told = ("T", "_output_shapes")
+    attrs = {k: v for k, v in node.attr.items() if k not in told}
+    return self._emitter.add(node.op, f"{node.name}/mean", refs, attrs)
 
   def _source(self, ref, value, keeps_shape):
     """A number in the place of what a random op draws."""
@@ -198,13 +211,10 @@ class Means:
       return self._source(ref, value, keeps_shape)
     if not self._randomness.draws(ref):
       return ref
-    node = self._graph.node(ref.node)
-    if node.op not in _LINEAR:
+    node, inputs = self._graph.node(ref.node), self._graph.data_inputs(ref.node)
+    if node.op not in _LINEAR or not self._is_linear(node, inputs):
       return None
-    refs = [
-      self._instead(r, source, value, keeps_shape)
-      for r in self._graph.data_inputs(ref.node)
-    ]
+    refs = [self._instead(r, source, value, keeps_shape) for r in inputs]
     return None if None in refs else self._copied(node, refs)
 
   def _step(self, node, refs, keeps_shape):

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, List
+from typing import ClassVar, Dict, List, Optional
 
 import numpy as np
 
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import ops
 from bnexport.graph.nodes import int_attr, type_attr
 from bnexport.graph.variables import read, variable_dtype, variable_of
 from bnexport.model import Model
@@ -55,19 +55,27 @@ class ReadVariables:
   name: ClassVar[str] = "read_variables"
 
   def apply(self, model: Model) -> List[str]:
+    variables: Dict[str, Optional[str]] = {}
     for name in model.graph.topological(model.needed(control=True)):
-      _make_plain(model.graph, model.graph.node(name))
+      _make_plain(model.graph, model.graph.node(name), variables)
     return []
 
 
-def _make_plain(graph, node):
-  """Makes one node read values where it read references or handles."""
+def _make_plain(graph, node, variables):
+  """Makes one node read values where it read references or handles.
+
+  Args:
+    graph: is edited.
+    node: one whose inputs have been made plain.
+    variables: the variable, or None, that each carrier hands on; is added to.
+  """
   name = node.name
   data = graph.data_inputs(name)
   if not data:
     return
   if node.op in _CARRIERS:
-    variable = variable_of(graph, TensorRef(name))
+    variable = _handed_on(graph, data[0], variables)
+    variables[name] = variable
     is_handle = node.attr["T"].type == tf1.resource.as_datatype_enum
     if variable is not None and (node.op in PLAIN or is_handle):
       node.attr["T"].CopyFrom(type_attr(variable_dtype(graph, variable)))
@@ -84,6 +92,13 @@ def _make_plain(graph, node):
   source = graph.node(data[0].node)
   if source.op == "VarHandleOp" or node.op in _BY_VALUE:
     _read_handle(graph, node, data)
+
+
+def _handed_on(graph, ref, variables):
+  """The variable behind a tensor; carriers before it are not walked again."""
+  if ref.node in variables and not ref.index:
+    return variables[ref.node]
+  return variable_of(graph, ref)
 
 
 def _read_handle(graph, node, data):

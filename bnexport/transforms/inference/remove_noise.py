@@ -9,33 +9,30 @@ from typing import ClassVar, List, Tuple
 
 from bnexport.analysis.flow import is_product
 from bnexport.analysis.randomness import (
-  FILLS,
   PRODUCTS,
   QUOTIENTS,
   SELECTS,
   SUMS,
   Randomness,
 )
-from bnexport.editing import selection
 from bnexport.editing.conditionals import open_branches
 from bnexport.errors import TransformError, nearest
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   FLOATS,
-  constant_value,
   in_scope,
   type_attr,
 )
-from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.origins import VIEWS
 from bnexport.model import Model
 from bnexport.model.changes import Doubt
+from bnexport.transforms.inference.noise_choices import Choices
 from bnexport.transforms.inference.noise_identities import Identities
 from bnexport.transforms.inference.noise_means import Means, shape_slot
 
 _LINEAR_MAPS = re.compile(
   r"^(Batch)?MatMul(V2|V3)?$|^Einsum$|^(DepthwiseC|C)onv(2D|3D)\w*$"
 )
-_BRANCH_VIEWS = ops.IDENTITIES | ops.SWITCHES | ops.ENTERS
 _ADDS = frozenset(("Add", "AddV2", "AddN"))
 # They join what stays apart: a code beside a label, not noise on data.
 _JOINS = frozenset(("Concat", "ConcatV2", "Pack"))
@@ -164,6 +161,7 @@ class _Removal:
     self.needed = self.model.needed()
     self.identities = Identities(self.model, self.randomness)
     self.means = Means(self.model, self.randomness)
+    self.choices = Choices(self.graph, self.randomness, self.identities)
 
   # Values that a user states.
 
@@ -219,102 +217,40 @@ class _Removal:
     if chance is None:
       self._refuse(predicate, ref.node, "its mean is not known")
     self._refuse_fed(chance, ref.node)
-    a, b = (None if self._is_zero(side) else side for side in (a, b))
+    a, b = (None if self.choices.is_zero(side) else side for side in (a, b))
     self.told.append(f"choice '{ref}' counts as its mean")
     self._doubt(self.told[-1], predicate)
     return self.means.mixed(ref, chance, a, b)
 
   def _refuse_unsure(self, ref, predicate, a, b):
-    """Raises where a choice may be another thing than a path that drops out.
-
-    Sure are a tensor or nothing, a tensor with or without what weights make,
-    and, for each element, the state before or behind some weights.
-    """
+    """Raises where a choice may be another thing than a path that drops out."""
     if self.model.dtype(ref).as_datatype_enum not in FLOATS:
       self._refuse(predicate, ref.node, "it chooses what has no mean")
     if self.graph.readers_of(ref._replace(index=1)):
       self._refuse(predicate, ref.node, "the branch that is taken is read")
-    if any(map(self._is_zero, (a, b))):
-      is_sure = not any(map(self._is_raw, (a, b)))
-    elif self._is_by_element(ref, predicate):
-      is_sure = self._leads(a, b) or self._leads(b, a)
-    else:
-      is_sure = self._adds(a, b) or self._adds(b, a)
-    if not is_sure:
+    if not self.choices.is_sure(ref, predicate, a, b):
       self._refuse(predicate, ref.node, "it chooses one of two tensors")
-
-  def _is_by_element(self, ref, predicate):
-    """Whether each element is chosen by a draw of its own, as in zoneout."""
-    needed = self.graph.ancestors([predicate.node], control=False)
-    drawn = [n for n in needed if self.randomness.is_noise(TensorRef(n))]
-    shapes = [self.identities.shape(r) for r in (ref, predicate)]
-    return (
-      self.graph.op(ref.node) in SELECTS
-      and len(shapes[0] or ()) > 1
-      and shapes[0] == shapes[1]
-      and not any(self.graph.op(name) in FILLS for name in drawn)
-    )
-
-  def _adds(self, first, second):
-    """Whether a tensor is another one and what weights made."""
-    first = origin_of(self.graph, first, _BRANCH_VIEWS)
-    stack, seen = [second], set()
-    while stack:
-      ref = origin_of(self.graph, stack.pop(), _BRANCH_VIEWS)
-      if ref == first:
-        return self._leads(first, second)
-      if ref not in seen and self.graph.op(ref.node) in _ADDS:
-        seen.add(ref)
-        stack += self.graph.data_inputs(ref.node)
-    return False
-
-  def _is_zero(self, ref):
-    origin = origin_of(self.graph, ref, VIEWS | _BRANCH_VIEWS)
-    op = self.graph.op(origin.node)
-    if op == "ZerosLike":
-      return True
-    if op in FILLS:
-      origin = self.graph.data_inputs(origin.node)[1 if op == "Fill" else 0]
-    value = constant_value(self.graph, origin)
-    return value is not None and not value.any()
-
-  def _leads(self, first, second):
-    """Whether weights make one tensor of another."""
-    first = origin_of(self.graph, first, _BRANCH_VIEWS).node
-    needed = self.graph.ancestors([second.node], control=False)
-    if first not in needed:
-      return False
-    path = selection.forward(self.graph, [first], within=needed, control=False)
-    return any(self._weighs(name) for name in path if name != first)
-
-  def _is_raw(self, ref):
-    """Whether a tensor is data that no weights were applied to."""
-    needed = self.graph.ancestors([ref.node], control=False)
-    return self.randomness.is_data(ref) and not any(map(self._weighs, needed))
-
-  def _weighs(self, name):
-    """Whether a node applies weights to data."""
-    refs = self.graph.data_inputs(name)
-    return is_product(self.graph.op(name)) and any(
-      self.randomness.is_data(ref) for ref in refs
-    )
 
   # Noise that enters data.
 
   def _use_means(self):
     """Puts means in the place of noise wherever it enters data."""
+    meetings, near = list(self._meetings()), self._near()
+    for name, _, ref in meetings:
+      self._refuse_twice(ref, name, near)
+    for name, slot, ref in meetings:
+      if self.graph.op(name) in SELECTS and not slot:
+        self._select(name, self.graph.data_inputs(name))
+      else:
+        self._enter(name, slot, ref)
+
+  def _meetings(self):
+    """Yields nodes of data with the slots that read noise, and the noise."""
     for name in self.randomness.order:
-      if not self.randomness.is_data(TensorRef(name)):
-        continue
-      if name not in self.needed:
-        continue
-      refs = self.graph.data_inputs(name)
-      if self.graph.op(name) in SELECTS and self.randomness.is_noise(refs[0]):
-        self._select(name, refs)
-        continue
-      for slot, ref in enumerate(refs):
-        if self.randomness.is_noise(ref):
-          self._enter(name, slot, ref)
+      if name in self.needed and self.randomness.is_data(TensorRef(name)):
+        for slot, ref in enumerate(self.graph.data_inputs(name)):
+          if self.randomness.is_noise(ref):
+            yield name, slot, ref
 
   def _select(self, name, refs):
     """A choice for each element, or for each row."""
@@ -335,12 +271,14 @@ class _Removal:
     node = self.graph.node(name)
     if node.op in _JOINS or self._is_code(ref):
       return  # it is named in the end
+    if self.model.dtype(ref).as_datatype_enum not in FLOATS:
+      self._refuse(ref, name, "what is whole or true has no mean")
     if not _is_linear(node.op, slot):
       self._refuse(ref, name, f"it is no factor or addend of {node.op}")
     mean = self.means.of(ref, self._shows_shape(name, slot))
     if mean is None:
       self._refuse(ref, name, "its mean is not known")
-    data = [r for r in self.graph.data_inputs(name) if self._is_raw(r)]
+    data = [r for r in self.graph.data_inputs(name) if self.choices.is_raw(r)]
     if node.op in PRODUCTS and self.means.number(ref) == 0:
       if not self._is_addend(name):
         self._refuse(ref, name, "on average nothing is left of what it scales")
@@ -352,6 +290,27 @@ class _Removal:
     self.graph.set_input(name, slot, mean)
     self.told.append(f"'{ref}' counts as its mean in '{name}'")
     self._doubt(self.told[-1], ref)
+
+  def _refuse_twice(self, ref, name, near):
+    """Raises where noise scales what it was part of before."""
+    if self.graph.op(name) not in PRODUCTS:
+      return
+    others = [r for r in self.graph.data_inputs(name) if r != ref]
+    if any(self.randomness.draws(ref) & near.get(r.node, 0) for r in others):
+      self._refuse(ref, name, "it scales what it has a part in")
+
+  def _near(self):
+    """Bits of the draws that sums and products brought into each node."""
+    near = {}
+    for name in self.randomness.order:
+      ref, op = TensorRef(name), self.graph.op(name)
+      if self.randomness.is_noise(ref):
+        near[name] = self.randomness.draws(ref)
+      elif op in SUMS | PRODUCTS | ops.IDENTITIES:
+        near[name] = 0
+        for other in self.graph.data_inputs(name):
+          near[name] |= near.get(other.node, 0)
+    return near
 
   def _is_addend(self, name):
     """Whether all that reads a node adds it to something."""
@@ -374,24 +333,35 @@ class _Removal:
 
   def _shows_shape(self, name, slot):
     """Whether it shows in what a node is read as that noise got narrower."""
+    outputs = {ref.node for ref in self.model.outputs}
+    stack, seen = [(name, slot)], set()
+    while stack:
+      name, slot = stack.pop()
+      if (name, slot) in seen or self.graph.op(name) in ops.FUSED_NORMS:
+        continue
+      seen.add((name, slot))
+      if self.graph.op(name) not in SUMS | PRODUCTS:
+        return True
+      if self._is_filled_out(name, slot):
+        continue
+      if name in outputs:
+        return True
+      stack += [
+        (reader, i)
+        for reader in self.graph.readers(name)
+        if reader in self.needed
+        for i, ref in enumerate(self.graph.data_inputs(reader))
+        if ref.node == name
+      ]
+    return False
+
+  def _is_filled_out(self, name, slot):
+    """Whether another operand has the shape of the result."""
     out = self.identities.shape(TensorRef(name))
-    others = [
-      r for i, r in enumerate(self.graph.data_inputs(name)) if i != slot
-    ]
-    op = self.graph.op(name)
-    if op not in SUMS | PRODUCTS:
-      return op not in ops.FUSED_NORMS
-    if out is not None and any(self.identities.shape(r) == out for r in others):
-      return False
-    if name in {ref.node for ref in self.model.outputs}:
-      return True
-    return any(
-      self._shows_shape(reader, i)
-      for reader in self.graph.readers(name)
-      if reader in self.needed
-      for i, r in enumerate(self.graph.data_inputs(reader))
-      if r.node == name
-    )
+    refs = self.graph.data_inputs(name)
+    others = refs[:slot] + refs[slot + 1 :]
+    shapes = [self.identities.shape(ref) for ref in others]
+    return out is not None and out in shapes
 
   # What is said.
 

@@ -90,9 +90,11 @@ class Training:
   def _hangs(self, one, other):
     """Whether what one graph lacks is there to train the other."""
     lost, gained = other - one, one - other
+    batch = [name for name in lost if name in self._stored]
+    if any(not gained.isdisjoint(self._stored[name]) for name in batch):
+      return True
     if self._has_weights(self._without_averaged(lost, gained)):
       return False
-    batch = [name for name in lost if name in self._stored]
     if not all(self._has_stand_in(name, one, gained) for name in batch):
       return False
     return (
@@ -233,7 +235,11 @@ def computations(evaluation, order, outputs, numbers):
     key = (node.op, _attributes(node), tuple(map(number, refs)))
     if node.op in ops.IDENTITIES and refs:
       same[name] = number(refs[0])
-    elif refs and not ops.is_random(node.op) and node.op not in ops.UPDATES:
+    elif (
+      (refs or node.op == "Const")
+      and not ops.is_random(node.op)
+      and node.op not in ops.UPDATES
+    ):
       made[name] = numbers.setdefault(key, len(numbers))
   return tuple(number(evaluation.resolve(ref)) for ref in outputs)
 

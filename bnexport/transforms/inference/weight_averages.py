@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Dict, List
 
 from bnexport.analysis.dependence import Dependence
+from bnexport.analysis.flow import is_product
 from bnexport.batchnorm.fixed_points import KNOWN, Reader
 from bnexport.batchnorm.forms import NORM_OPS
 from bnexport.graph import Graph, TensorRef, ops
@@ -63,6 +64,8 @@ def _variables_read(graph, update):
     op = graph.op(ref.node)
     if op in ops.VARIABLES:
       found.append(ref.node)
+    elif op in ops.SWITCHES:
+      stack += graph.data_inputs(ref.node)[:1]
     elif op in _ARITHMETIC:
       stack += graph.data_inputs(ref.node)
     elif op not in _FREE:
@@ -83,3 +86,22 @@ def _settles_at(graph, average, update, weight):
     if value is None or abs(value - probe) > _SAME * probe:
       return False
   return True
+
+
+def is_used(graph: Graph, variable: str) -> bool:
+  """Whether anything but writes and Savers uses a variable's value.
+
+  Such as a target network, whose weights follow those of another network.
+  """
+  stack, seen = [variable], {variable}
+  while stack:
+    for reader in graph.readers(stack.pop()):
+      node = graph.node(reader)
+      if reader in seen or node.op in ops.SAVES:
+        continue
+      seen.add(reader)
+      if is_product(node.op):
+        return True
+      if node.op not in ops.UPDATES:
+        stack.append(reader)
+  return False

@@ -281,3 +281,39 @@ def test_constants_that_take_the_side_of_training():
     model = model_of(f"p = Const() {{value=<bool {value}>}}" + NORMS % "p")
     assert [f.name for f in decide.training_constants(model)] == found
     assert norm_before(model) == "m"  # it is looked at and stays
+
+
+STEPS = """
+  step = VariableV2() {shape=[], dtype=int32}   r = Identity(step)
+  one = Const() {value=<int32 1>}   p = %s
+"""
+
+
+@pytest.mark.parametrize(
+  "predicate, is_count",
+  [
+    ("Equal(r, one)", False),
+    ("Greater(one, r)", True),
+    ("Equal(r, one)   more = AssignAdd(step, one)", True),
+  ],
+)
+def test_counts_keep_their_value_and_modes_do_not(
+  tmp_path, predicate, is_count
+):
+  saved = checkpoint(tmp_path, {"step": 1})
+  model, told = decided(STEPS % predicate + NORMS % "p", saved=saved)
+  assert ("its value in the checkpoint" in told[0]) == is_count
+  assert (model.decisions.values["step"] == 1) == is_count
+
+
+def test_stored_statistics_in_the_place_of_the_batchs_are_enough():
+  """Training has a branch of its own, with weights and a norm."""
+  model, _ = decided("""
+    x = Placeholder() {shape=[?,2]}   p = Placeholder() {shape=[], dtype=bool}
+    axis = Const() {value=<int32 0>}   w = VariableV2() {shape=[2]}
+    v = VariableV2() {shape=[2]}   r = Identity(v)
+    s = Switch(x, p)   n = Mean(s:1, axis)   u = Assign(v, n)
+    c = Sub(s:1, n)   k = Mul(c, w)   t = Add(c, k)
+    rs = Switch(r, p)   f = Sub(s, rs)   y = Merge(f, t)
+  """)
+  assert model.decisions.values == {"p": False}
