@@ -40,7 +40,8 @@ def test_update_is_the_variable():
   )
   assert spelled(model.graph, "y") == STORED
   assert told == ["'y' quantizes to the range stored in 'mn' and 'mx'"]
-  assert model.decisions.stored == {TensorRef("a"): "mn", TensorRef("b"): "mx"}
+  stored = {ref: str(value) for ref, value in model.decisions.stored.items()}
+  assert stored == {TensorRef("a"): "mn", TensorRef("b"): "mx"}
 
 
 def test_read_that_waits_for_an_update_is_the_variable():
