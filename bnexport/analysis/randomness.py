@@ -180,8 +180,9 @@ class Randomness:
   def visit(self, node: tf1.NodeDef) -> None:
     """Looks at a node whose inputs have changed."""
     draws, data = 0, self._is_source(node)
-    # Shapes and seeds of draws are no part of their distribution.
-    if not (node.op in ops.SHAPES or node.op in LIKES or node.op in MEANS):
+    # Data is fed in the place of a default. Shapes and seeds of draws are no
+    # part of their distribution.
+    if not (data or node.op in ops.SHAPES or node.op in LIKES | MEANS.keys()):
       refs = self._graph.data_inputs(node.name)
       if node.op in ops.SWITCHES:
         refs = refs[:1]  # which branch is taken shows in its Merge

@@ -247,7 +247,7 @@ class _Removal:
   def _meetings(self):
     """Yields nodes of data with the slots that read noise, and the noise."""
     for name in self.randomness.order:
-      if name in self.needed and self.randomness.is_data(TensorRef(name)):
+      if name in self.needed and self.randomness.is_noisy(TensorRef(name)):
         for slot, ref in enumerate(self.graph.data_inputs(name)):
           if self.randomness.is_noise(ref):
             yield name, slot, ref

@@ -181,6 +181,13 @@ def test_what_is_all_random_stays():
   assert spelled(model.graph, "y") == "Relu(a)" and told == []
 
 
+def test_default_of_an_input_is_no_noise():
+  model, told = applied(
+    "fed = PlaceholderWithDefault(r) {shape=[?,4]}   y = MatMul(fed, k)"
+  )
+  assert spelled(model.graph, "y") == "MatMul(fed, k)" and told == []
+
+
 @pytest.mark.parametrize(
   "code",
   [
