@@ -7,6 +7,7 @@ Importing it does not import TensorFlow, so `--help` answers at once.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -253,7 +254,9 @@ def status_of(
     )
   try:
     _refuse_undecodable()
-    return main()
+    status = main()
+    _flush()
+    return status
   except Error as error:
     return fail(error)
   except MemoryError:
@@ -272,6 +275,20 @@ def status_of(
         "nothing was written, run it again",
       )
     )
+
+
+def _flush() -> None:
+  """Raises Error where nobody takes what was printed, as a full disk."""
+  try:
+    sys.stdout.flush()
+  except OSError as error:
+    # Python flushes once more as it ends, and is not to complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise Error(
+      "print the report",
+      error.strerror or error,
+      "what was written is whole; give stdout somewhere to go",
+    ) from error
 
 
 def _refuse_undecodable() -> None:
@@ -416,8 +433,11 @@ def destination(source, extension, prefix):
   kind = ".pbtxt" if AS_TEXT.value else ".pb"
   path = OUTPUT_GRAPH.value or source.rstrip("/") + extension + kind
   writing.refuse_existing(path, OVERWRITE.value)
-  read = (META_GRAPH.value, GRAPH_DEF.value, KERAS.value)
-  writing.refuse_source(path, prefix, *read)
+  read = [flag.value for flag in (*SOURCES[1:], FEEDS, CALIBRATION_DATA)]
+  for written in filter(None, (path, REPORT.value)):
+    writing.refuse_source(written, prefix, *read)
+  if REPORT.value is not None:
+    writing.refuse_source(REPORT.value, None, path)
   return path
 
 

@@ -9,7 +9,12 @@ import os
 import numpy as np
 
 from bnexport.errors import SourceError, first_line
-from bnexport.exporting.writing import part_of, refuse_existing
+from bnexport.exporting.writing import (
+  clear_parts,
+  is_local,
+  part_of,
+  refuse_existing,
+)
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import static_shape, tensor_attr
 from bnexport.graph.variables import become_resource, own_read
@@ -59,6 +64,8 @@ def written(model, path):
   )
   refuse_unusable(model, names, is_frozen=False)
   try:
+    if is_local(path):
+      clear_parts(path)
     tf1.gfile.MakeDirs(os.path.join(part, "variables"))
     prefix = os.path.join(part, "variables", "variables")
     if names:
@@ -70,9 +77,13 @@ def written(model, path):
     with tf1.gfile.GFile(os.path.join(part, "saved_model.pb"), "wb") as f:
       f.write(proto.SerializeToString(deterministic=True))
     yield meta, prefix
+    # One of the two is whole at any time, whenever the process is killed.
+    before = part_of(path, os.getpid(), "before")
     if tf1.gfile.Exists(path):
-      tf1.gfile.DeleteRecursively(path)
+      tf1.gfile.Rename(path.rstrip("/"), before)
     tf1.gfile.Rename(part, path)
+    if tf1.gfile.Exists(before):
+      tf1.gfile.DeleteRecursively(before)
   except (tf1.errors.OpError, OSError) as error:
     raise SourceError(
       f"write SavedModel '{path}'",
