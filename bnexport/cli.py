@@ -6,6 +6,7 @@ Importing it does not import TensorFlow, so `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -254,9 +255,7 @@ def status_of(
     )
   try:
     _refuse_undecodable()
-    status = main()
-    _flush()
-    return status
+    return _printed(main)
   except Error as error:
     return fail(error)
   except MemoryError:
@@ -277,16 +276,24 @@ def status_of(
     )
 
 
-def _flush() -> None:
-  """Raises Error where nobody takes what was printed, as a full disk."""
+def _printed(main: Callable[[], Optional[int]]) -> Optional[int]:
+  """Calls main, and sees to it that what it printed has gone out.
+
+  Raises:
+    Error: nobody takes it, as where a disk is full or a pipe is closed.
+  """
   try:
+    status = main()
     sys.stdout.flush()
+    return status
   except OSError as error:
+    if error.errno not in (errno.EPIPE, errno.ENOSPC):
+      raise
     # Python flushes once more as it ends, and is not to complain again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise Error(
       "print the report",
-      error.strerror or error,
+      error.strerror,
       "what was written is whole; give stdout somewhere to go",
     ) from error
 
