@@ -321,13 +321,17 @@ def saver_keys(
   saves = [node for node in graph if node.op in ops.SAVES]
   for node in sorted(saves, key=lambda node: node.name not in behind):
     refs = graph.data_inputs(node.name)
+    if len(refs) < (2 if node.op == "Save" else 3):
+      continue  # a malformed node saves nothing
     names = constant_value(graph, refs[1], largest=1 << 20)
     first, slices = 2, None
     if node.op != "Save":
       first, slices = 3, constant_value(graph, refs[2], largest=1 << 20)
     if names is None:
       continue
-    for i, ref in enumerate(refs[first:]):
+    # Of lists that are not as long as each other, the rest names nothing.
+    counts = [array.size for array in (names, slices) if array is not None]
+    for i, ref in enumerate(refs[first : first + min(counts)]):
       variable = holder_of(graph, ref, ops.VARIABLES, _READS)
       if variable is not None:
         spec = "" if slices is None else _text(slices.reshape(-1)[i])

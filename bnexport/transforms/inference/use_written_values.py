@@ -72,6 +72,12 @@ def _writes(model):
     if update is not None:
       before, value = graph.data_inputs(update)[:2]
       variable = variable_of(graph, before)
+      if variable is None:
+        raise TransformError(
+          f"use what '{update}' writes",
+          f"it writes to '{before}', which is no variable",
+          f"cut it away with --input_node={name}",
+        )
       earlier = _last(model, update, variable)
       if earlier is not None:
         before = TensorRef(earlier)
