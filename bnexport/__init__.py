@@ -34,6 +34,7 @@ from typing import (
   List,
   Mapping,
   Optional,
+  Tuple,
   Union,
 )
 
@@ -114,9 +115,9 @@ def __dir__() -> List[str]:
 def load(
   source: Any,
   checkpoint: Optional[str] = None,
-  outputs: Iterable[str] = (),
-  inputs: Iterable[str] = (),
-  tags: Iterable[str] = (),
+  outputs: Union[str, Iterable[str]] = (),
+  inputs: Union[str, Iterable[str]] = (),
+  tags: Union[str, Iterable[str]] = (),
   signature: Optional[str] = None,
   session: Optional[tf1.Session] = None,
 ) -> Model:
@@ -139,8 +140,8 @@ def load(
       placeholder is one.
     tags: of the SavedModel's graph; empty for the one that serves.
     signature: of the SavedModel; None for the one that serves.
-    session: holds the values of a tf.compat.v1.Graph's variables; they are
-      read now.
+    session: holds the values of the graph's variables, whatever gave the graph;
+      they are read now.
 
   Returns:
     A Model.
@@ -155,14 +156,19 @@ def load(
 
   request = dataclasses.replace(
     sources.recognise(source, checkpoint),
-    outputs=tuple(outputs),
-    inputs=tuple(inputs),
-    tags=tuple(tags),
+    outputs=_names(outputs),
+    inputs=_names(inputs),
+    tags=_names(tags),
     signature=signature,
     session=session,
     flags=("outputs", "inputs"),
   )
   return sources.open(request)
+
+
+def _names(names: Union[str, Iterable[str]]) -> Tuple[str, ...]:
+  """Names as a tuple; a text is one name, and not its letters."""
+  return (names,) if isinstance(names, str) else tuple(names)
 
 
 def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
@@ -176,23 +182,15 @@ def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
     target_tf: the version of TensorFlow that is to read it, such as "1.4".
 
   Returns:
-    Findings, in the order of the catalogue; a Finding's `fix` is a command
-    that clears it.
+    Findings, in the order of the catalogue; `fix` is the Fix that clears one,
+    and `fix.command()` the command that does it.
   """
   from bnexport import checks
-  from bnexport.checks.subject import Subject
+  from bnexport.checks.subject import subject_of
   from bnexport.model.request import Request
-  from bnexport.sources.contents import Contents
 
-  contents = Contents(
-    model.graph.to_graph_def(),
-    model.signatures,
-    model.origin,
-    tuple(map(str, model.outputs)),
-    checkpoint=None if model.values is None else model.values.checkpoint,
-  )
   request = model.request or Request("tf_graph", None)
-  return checks.run(Subject(contents, request, target_tf, model.values))
+  return checks.run(subject_of(model, request, target_tf))
 
 
 def apply(model: Model, *transforms: Union[str, Transform]) -> Model:

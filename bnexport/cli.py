@@ -11,7 +11,8 @@ import json
 import os
 import signal
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence
+import threading
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from absl import app, flags
 
@@ -20,6 +21,9 @@ from bnexport.errors import Error, SourceError, printable
 DONE = 0
 NOT_PROVEN = 2
 REFUSED = 3
+
+# Seconds that an interrupted command takes at most to clear up.
+_LONGEST_ENDING = 10.0
 
 CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
@@ -109,10 +113,28 @@ MOVING_AVERAGES = flags.DEFINE_bool(
   False,
   "Export the exponential moving averages of the weights, where they exist.",
 )
+AVERAGE_NAME = flags.DEFINE_string(
+  "average_name",
+  None,
+  "How the names of the moving averages end that are meant, where weights have "
+  "several; --moving_averages goes without saying then.",
+)
+SCOPE_MAP = flags.DEFINE_list(
+  "scope_map",
+  [],
+  "old/=new/ where the checkpoint has variables below another scope than the "
+  "graph has them; it is read both ways. Either may be empty.",
+)
 KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   "keep_batch_statistics",
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
+)
+KEEP_RANDOM = flags.DEFINE_list(
+  "keep_random",
+  [],
+  "Random ops, or their scopes, that are part of the model at inference, such "
+  "as a sampler.",
 )
 FOLD_BATCH_NORMS = flags.DEFINE_bool(
   "fold_batch_norms",
@@ -166,8 +188,24 @@ SAVED_MODEL_OUT = flags.DEFINE_string(
 VALIDATE = flags.DEFINE_bool(
   "validate",
   True,
-  "Import the written graph again and prove it. Above 512 MB of weights it is "
-  "only imported where the flag is not given.",
+  "Import the written graph again and prove it: --validate is --proof=full, "
+  "--validate=false is --proof=none.",
+)
+PROOF = flags.DEFINE_enum(
+  "proof",
+  "auto",
+  ["auto", "full", "quick", "none"],
+  "How much to do to prove the written graph. quick: import it again and "
+  "compare it with a reference. full: also solve for the fixed point of the "
+  "training graph's updates. none: nothing. auto: full up to 128 MiB of "
+  "weights, quick up to 512, above that only import it.",
+)
+PROOF_TIMEOUT = flags.DEFINE_float(
+  "proof_timeout",
+  300.0,
+  "Seconds that the runs of the proof take at most; what has not been proven "
+  "by then is NOT PROVEN.",
+  lower_bound=0.001,
 )
 FEEDS = flags.DEFINE_string(
   "feeds",
@@ -236,9 +274,34 @@ WHOLE = (SAVED_MODEL, KERAS, HUB_MODULE)
 
 def run(main: Callable[[], Optional[int]]) -> None:
   """Runs a command's main as the process; see `status_of`."""
-  # So that an ended process clears up behind itself, as after Ctrl-C.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
-  app.run(lambda argv: status_of(main, argv))
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, _interrupt)
+  try:
+    app.run(lambda argv: status_of(main, argv))
+  except KeyboardInterrupt:
+    sys.exit(_interrupted())
+
+
+def _interrupt(number, frame):
+  """Ends the process as Ctrl-C does; its clearing up is not interrupted."""
+  for again in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(again, signal.SIG_IGN)
+  # What is interrupted may swallow it, as what runs in a callback does.
+  ending = threading.Timer(_LONGEST_ENDING, lambda: os._exit(_interrupted()))
+  ending.daemon = True
+  ending.start()
+  raise KeyboardInterrupt
+
+
+def _interrupted():
+  """Takes away what is half done, and says so; returns the status."""
+  # Without that module nothing was begun, and importing it takes seconds.
+  writing = sys.modules.get("bnexport.exporting.writing")
+  if writing is not None:
+    writing.remove_parts()
+  return fail(
+    Error("finish", "interrupted", "nothing was written, run it again")
+  )
 
 
 def status_of(
@@ -267,13 +330,7 @@ def status_of(
       )
     )
   except KeyboardInterrupt:
-    return fail(
-      Error(
-        "finish",
-        "interrupted",
-        "nothing was written, run it again",
-      )
-    )
+    return _interrupted()
 
 
 def _printed(main: Callable[[], Optional[int]]) -> Optional[int]:
@@ -350,6 +407,25 @@ def settings() -> Dict[str, str]:
   return found
 
 
+def scope_map() -> Tuple[Tuple[str, str], ...]:
+  """The --scope_map flag as pairs.
+
+  Raises:
+    SourceError: an item is no old=new.
+  """
+  found = []
+  for item in SCOPE_MAP.value:
+    old, equals, new = item.partition("=")
+    if not equals:
+      raise SourceError(
+        f"read --scope_map item '{item}'",
+        "its form is another",
+        "write OLD/=NEW/",
+      )
+    found.append((old, new))
+  return tuple(found)
+
+
 def model_kwargs() -> Dict[str, Any]:
   """The --model_kwargs flag as a dict.
 
@@ -386,6 +462,24 @@ def feeds() -> Optional[Dict[str, Any]]:
   return arrays.read(FEEDS.value, "feeds")
 
 
+def proof() -> str:
+  """How much is to be proven: --proof, or --validate as another word for it.
+
+  Raises:
+    SourceError: the two say different things.
+  """
+  if not flags.FLAGS["validate"].present:
+    return PROOF.value
+  said = "full" if VALIDATE.value else "none"
+  if flags.FLAGS["proof"].present and PROOF.value != said:
+    raise SourceError(
+      f"take --proof={PROOF.value}",
+      f"--validate={str(VALIDATE.value).lower()} means --proof={said}",
+      "pass one",
+    )
+  return said
+
+
 def _without_port(name: str) -> str:
   return name[:-2] if name.endswith(":0") else name
 
@@ -395,21 +489,29 @@ def named_outputs() -> List[str]:
   return [name for name in OUTPUT_NODE.value if name]
 
 
-def outputs() -> List[str]:
+def outputs(likely: Callable[[], Sequence[str]] = tuple) -> List[str]:
   """The --output_node flag.
+
+  Args:
+    likely: finds names to offer where the flag names none.
 
   Raises:
     SourceError: it names none.
   """
   names = named_outputs()
-  if not names:
-    raise SourceError(
-      "export",
-      "no output is named",
+  if names:
+    return names
+  found = list(likely())
+  if not found:
+    step = (
       "pass --output_node=NAME; python -m bnexport.inspect lists the likely "
-      "ones",
+      "ones"
     )
-  return names
+  else:
+    step = f"pass --output_node={found[0]}"
+    if found[1:]:
+      step += f", or what else is likely: {', '.join(found[1:4])}"
+  raise SourceError("export", "no output is named", step)
 
 
 def inputs() -> List[str]:
@@ -456,13 +558,12 @@ def options():
   population = None
   if CALIBRATION_DATA.value is not None:
     population = data.read_data(CALIBRATION_DATA.value)
-  chosen = RECALIBRATE.value
-  if chosen in (["all"], ["broken"]):
-    chosen = chosen[0]
   return Options(
     settings=settings(),
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
+    keep_random=tuple(KEEP_RANDOM.value),
     moving_averages=MOVING_AVERAGES.value,
+    average_name=AVERAGE_NAME.value or "",
     data_format=DATA_FORMAT.value,
     denylist=tuple(DENYLIST.value),
     initializers=tuple(INITIALIZER_NODES.value),
@@ -472,7 +573,7 @@ def options():
     keep_variables=bool(SAVED_MODEL_OUT.value),
     target_tf=TARGET_TF.value,
     calibration_data=population,
-    recalibrate=chosen if isinstance(chosen, str) else tuple(chosen),
+    recalibrate=tuple(RECALIBRATE.value),
     allow_unsafe_ops=ALLOW_UNSAFE_OPS.value,
   )
 
@@ -522,6 +623,8 @@ def request(checkpoint=None, outputs=(), **more):
     placeholders=tuple(INPUT.value),
     kwargs=model_kwargs(),
     moving_averages=MOVING_AVERAGES.value,
+    average_name=AVERAGE_NAME.value,
+    scope_map=scope_map(),
     **more,
   )
 
@@ -534,22 +637,28 @@ def delivery(path, is_said=True, **more):
     path,
     as_text=AS_TEXT.value,
     overwrite=OVERWRITE.value,
-    is_proven=VALIDATE.value,
-    is_forced=flags.FLAGS["validate"].present,
+    proof=proof(),
+    proof_timeout=PROOF_TIMEOUT.value,
     **({"progress": progress} if is_said else {}),
     **more,
   )
 
 
-def report(export, delivered):
-  """Prints and writes the report of what was written; returns the status."""
+def report(export, delivered, outcome=None):
+  """Prints and writes the report of what was written; returns the status.
+
+  Args:
+    export: the Export.
+    delivered: what became of it, a Delivered.
+    outcome: of the findings about a graph that was repaired, or None.
+  """
   from bnexport import report
 
   path, proof = delivered.path, delivered.proof
-  print(report.text(export, proof, path))
+  print(report.text(export, proof, path, outcome))
   if REPORT.value is not None:
     progress("looking tensor by tensor, for the report")
-    report.write(REPORT.value, export, proof, path)
+    report.write(REPORT.value, export, proof, path, outcome)
   for warning in export.model.warnings:
     warn(warning)
   for doubt in doubts_of(proof):

@@ -47,6 +47,10 @@ class ComparisonError(Error):
   """A graph can't be run, so nothing can be said about its answers."""
 
 
+class OutOfTime(Error):
+  """Runs were ended by a limit of time, so nothing can be said about them."""
+
+
 # Words of more characters are cut where a line is printed.
 _LONGEST = 400
 _WORD = re.compile(r"\S{401,}")

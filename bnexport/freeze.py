@@ -43,6 +43,7 @@ _BESIDE_THE_GRAPH = (
   "overwrite",
   "resume",
   "jobs",
+  "proof_timeout",
 )
 
 
@@ -64,7 +65,27 @@ def _outputs():
   # These name their outputs themselves.
   if any(flag.value for flag in cli.WHOLE):
     return cli.named_outputs()
-  return cli.outputs()
+  return cli.outputs(_likely)
+
+
+def _likely():
+  """Names of the likely outputs of the graph that the flags name, or none.
+
+  What can't be read is for those flags' own errors to say, once an output is
+  named. Model code is not run to ask.
+  """
+  given = cli.CHECKPOINT.value
+  if cli.MODEL.value or not (given or cli.GRAPH_DEF.value):
+    return []
+  from bnexport import sources
+  from bnexport.analysis import ends
+  from bnexport.analysis.flow import Flow
+  from bnexport.model.checkpoint import find_prefix
+
+  with contextlib.suppress(Error):
+    request = cli.request(given and find_prefix(given))
+    return ends.outputs(Flow(sources.open(request).graph))
+  return []
 
 
 def _freeze(outputs):

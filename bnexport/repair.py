@@ -8,7 +8,8 @@ With the checkpoint that it was frozen from, and its .meta beside it:
 
 The statistics of norms are taken from the file where it still holds them, so
 --checkpoint may be left out then. The graph is written to --output_graph, what
-was changed to stdout. A graph that is fine comes back unchanged. Exit status:
+was changed to stdout, with the findings that are cleared and those that are
+left. A graph that is fine comes back unchanged. Exit status:
 0 done and proven, 2 written but the proof does not hold, 3 can't be done.
 """
 
@@ -27,18 +28,23 @@ def main():
   _refuse_flags()
   # Only now: importing TensorFlow takes seconds.
   from bnexport import sources
+  from bnexport.checks import repair
   from bnexport.exporting import delivery, export
   from bnexport.sources import files
 
   request = _request(outputs)
   path = cli.destination(request.source, ".repaired", request.checkpoint)
   feeds = cli.feeds()
+  options = cli.options()
+  found = repair.check(request, options)
   model = sources.open(request)
   try:
-    made = export.export(model, cli.options(), cli.progress)
+    options = repair.applied(found, request, options)
+    made = export.export(model, options, cli.progress)
   except Error:
-    for warning in model.warnings:  # they may say why
-      cli.warn(warning)
+    # They may say why, and what to choose.
+    for said in (*model.warnings, *repair.choices(found, request)):
+      cli.warn(said)
     raise
   data = None
   if made.is_unchanged:
@@ -46,7 +52,8 @@ def main():
     if request.source.endswith(".pbtxt") == cli.AS_TEXT.value:
       data = [files.read(request.source, "the graph")]
   done = delivery.deliver(made, cli.delivery(path, feeds=feeds, data=data))
-  return cli.report(made, done)
+  outcome = repair.outcome(found, made, options, done.path)
+  return cli.report(made, done, outcome)
 
 
 def _refuse_flags():
@@ -78,6 +85,7 @@ def _request(outputs):
     tuple(outputs),
     tuple(cli.inputs()),
     training=training,
+    scope_map=cli.scope_map(),
   )
 
 

@@ -8,10 +8,13 @@ Everything that depends on the version of TensorFlow is here.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
-from typing import Any, Dict, Optional
+import threading
+import time
+from typing import Any, Dict, Iterator, List, Optional
 
 # Both are read once, when TensorFlow is imported. tf_keras is what makes
 # `tf.compat.v1.layers` work in model code where Keras 3 is the default.
@@ -42,6 +45,7 @@ __all__ = [
   "session",
   "smart_constant_value",
   "tf1",
+  "time_limit",
 ]
 
 tf1.logging.set_verbosity(tf1.logging.ERROR)
@@ -74,14 +78,83 @@ def _c_registry() -> Dict[str, OpDef]:
   return _C_REGISTRY
 
 
+# When runs have to have ended, by time.monotonic; the earliest counts.
+_DEADLINES: List[float] = []
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+  """Ends runs of sessions in the block once so many seconds are over.
+
+  A run that is not over by then, or that would begin later, raises
+  DeadlineExceededError.
+  """
+  _DEADLINES.append(time.monotonic() + seconds)
+  try:
+    yield
+  finally:
+    _DEADLINES.pop()
+
+
+class _Session(tf1.Session):
+  """A session whose runs end at a signal, and at a `time_limit`.
+
+  Inside of TensorFlow's own run no signal handler of Python has a turn, and a
+  loop may have no end. So it runs in a thread, and this one waits.
+  """
+
+  def run(
+    self,
+    fetches: Any,
+    feed_dict: Any = None,
+    options: Any = None,
+    run_metadata: Any = None,
+  ) -> Any:
+    if _DEADLINES:
+      left = min(_DEADLINES) - time.monotonic()
+      if left <= 0:
+        raise _out_of_time()
+      options = options or tf1.RunOptions()
+      options.timeout_in_ms = max(1, int(1000 * left))
+    done, answers, errors = threading.Event(), [], []
+    run = super().run
+
+    def work() -> None:
+      try:
+        answers.append(run(fetches, feed_dict, options, run_metadata))
+      except BaseException as error:
+        errors.append(error)
+      finally:
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+      done.wait()
+    except BaseException:
+      self.close()  # which cancels what runs
+      raise
+    if errors and isinstance(errors[0], tf1.errors.DeadlineExceededError):
+      raise _out_of_time() from errors[0]
+    if errors:
+      raise errors[0]
+    return answers[0]
+
+
+def _out_of_time() -> tf1.errors.DeadlineExceededError:
+  return tf1.errors.DeadlineExceededError(
+    None, None, "its runs take longer than the time limit"
+  )
+
+
 def session(graph: tf1.Graph) -> tf1.Session:
   """A session that computes as graphs are written, on the CPU.
 
-  Grappler is off: what it folds or reorders would hide what the graph says.
+  Its runs end at signals and at a `time_limit`. Grappler is off: what it folds
+  or reorders would hide what the graph says.
   """
   config = tf1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
   config.graph_options.rewrite_options.disable_meta_optimizer = True
-  return tf1.Session(graph=graph, config=config)
+  return _Session(graph=graph, config=config)
 
 
 def keras(major: int) -> Any:

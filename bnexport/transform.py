@@ -56,7 +56,7 @@ def main():
   with delivery.written(
     model, path, cli.AS_TEXT.value, is_served=request.is_served
   ) as file:
-    if cli.VALIDATE.value:
+    if cli.proof() != "none":
       cli.progress("importing it again")
       reason = file.reason_against()
       if reason is not None:

@@ -110,30 +110,59 @@ def _refuse_flags():
     )
 
 
-def _validate(feeds, stated):
+def _opened():
+  """The Model of the graph, its GraphDef, and whether outputs are guessed."""
   from bnexport import sources
-  from bnexport.validation import opening, questions
-  from bnexport.validation.consumers import verdicts
+  from bnexport.validation import opening
 
   cli.progress(f"reading {_GRAPH.value}")
-  named = sources.recognise(_GRAPH.value)
-  model, graph_def, is_guessed = opening.open_graph(
-    dataclasses.replace(named, outputs=tuple(cli.named_outputs()), **_served())
+  named = dataclasses.replace(
+    sources.recognise(_GRAPH.value),
+    outputs=tuple(cli.named_outputs()),
+    **_served(),
   )
+  model, graph_def, is_guessed = opening.open_graph(named)
   opening.refuse_reaching_out(model, cli.ALLOW_UNSAFE_OPS.value)
+  return model, graph_def, is_guessed
+
+
+def _validate(feeds, stated):
+  from bnexport.validation import opening
+  from bnexport.validation.consumers import verdicts
+
+  model, graph_def, is_guessed = _opened()
   if _ASKED.value:
     verdicts.refuse_variables(model)
-  reference = _reference(model, stated)
+  reference = _reference(model, stated, is_guessed)
   settings, notes = opening.settings_of(
     model, stated, {} if reference is None else reference.decided
   )
+  if reference is not None:
+    model.outputs = tuple(
+      ref for ref in model.outputs if str(ref) not in reference.lost
+    )
   cli.progress("importing it again")
   try:
     runner = opening.imported(model, graph_def, settings)
   except ComparisonError as error:
     raise opening.NotImported(error.what, error.fact, error.step) from error
-  try:
-    found = questions.validate(
+  with runner:
+    found = _asked(model, runner, reference, feeds)
+    if _ASKED.value:
+      found.verdicts = verdicts.ask(
+        _ASKED.value, model, graph_def, runner, found.batches, cli.progress
+      )
+  found.is_guessed = is_guessed
+  found.proof.notes[:0] = notes
+  return found
+
+
+def _asked(model, runner, reference, feeds):
+  from bnexport.tf1 import time_limit
+  from bnexport.validation import questions
+
+  with time_limit(cli.PROOF_TIMEOUT.value):
+    return questions.validate(
       model,
       runner,
       reference,
@@ -142,27 +171,13 @@ def _validate(feeds, stated):
       bool(cli.KEEP_BATCH_STATISTICS.value),
       cli.progress,
     )
-    if _ASKED.value:
-      found.verdicts = verdicts.ask(
-        _ASKED.value,
-        model,
-        graph_def,
-        runner,
-        found.batches,
-        cli.progress,
-      )
-  finally:
-    runner.close()
-  found.is_guessed = is_guessed
-  found.proof.notes[:0] = notes
-  return found
 
 
 def _served():
   return {"tags": tuple(cli.TAGS.value), "signature": cli.SIGNATURE.value}
 
 
-def _reference(model, stated):
+def _reference(model, stated, is_guessed):
   """What the flags name to compare with, or None."""
   from bnexport import sources
   from bnexport.model.checkpoint import find_prefix
@@ -188,6 +203,7 @@ def _reference(model, stated):
     cli.inputs() or model.placeholders(),
     cli.ALLOW_UNSAFE_OPS.value,
     cli.progress,
+    is_guessed,
   )
 
 

@@ -57,6 +57,21 @@ def test_source_distribution_holds_what_git_holds(built):
   ] == []
 
 
+def test_every_file_that_has_comments_states_its_licence():
+  plain = (".json", ".md", ".npz", ".zip", ".gitignore", "LICENSE", "py.typed")
+  lines = {
+    path: held.splitlines()[:2]
+    for path, held in tracked().items()
+    if not path.endswith(plain)
+  }
+  assert [
+    path
+    for path, first in lines.items()
+    if not any(b"SPDX-License-Identifier: Apache-2.0" in line for line in first)
+  ] == []
+  assert {"BUILD", "setup.py", "scripts/lint"} <= set(lines)
+
+
 def test_package_holds_all_that_is_below_it(built):
   library, held = os.path.join(built, "lib"), set()
   for where, _, names in os.walk(library):

@@ -29,10 +29,12 @@ _ELEMENTWISE = {
   "Add": np.add,
   "AddN": lambda *operands: functools.reduce(np.add, operands),
   "AddV2": np.add,
+  "Ceil": np.ceil,
   "Div": np.divide,  # of floats: TensorFlow's quotient of ints is an int
   "DivNoNan": _divide_no_nan,
   "Equal": operator.eq,  # of strings as well, as NotEqual
   "Exp": np.exp,
+  "Expm1": np.expm1,
   "Floor": np.floor,
   "FloorDiv": np.floor_divide,
   "FloorMod": np.mod,
@@ -42,6 +44,7 @@ _ELEMENTWISE = {
   "Less": np.less,
   "LessEqual": np.less_equal,
   "Log": np.log,
+  "Log1p": np.log1p,
   "LogicalAnd": np.logical_and,
   "LogicalNot": np.logical_not,
   "LogicalOr": np.logical_or,
@@ -55,14 +58,24 @@ _ELEMENTWISE = {
   "RealDiv": np.divide,
   "Reciprocal": np.reciprocal,
   "Relu": lambda value: np.maximum(value, np.zeros_like(value)),
+  "Round": np.round,
   "Rsqrt": lambda value: np.reciprocal(np.sqrt(value)),
+  "Sigmoid": lambda value: np.reciprocal(1 + np.exp(-value)),
   "Sqrt": np.sqrt,
   "Square": np.square,
+  "Select": np.where,  # of operands of one shape
+  "SelectV2": np.where,
   "SquaredDifference": lambda a, b: np.square(a - b),
   "Sub": np.subtract,
   "ZerosLike": np.zeros_like,
 }
-REDUCTIONS = {"Max": np.max, "Mean": np.mean, "Min": np.min, "Sum": np.sum}
+REDUCTIONS = {
+  "Max": np.max,
+  "Mean": np.mean,
+  "Min": np.min,
+  "Prod": np.prod,
+  "Sum": np.sum,
+}
 
 
 def _ints(array):
@@ -103,6 +116,10 @@ _BY_ATTRIBUTES = {
   ),
   "ExpandDims": lambda node, value, axis: np.expand_dims(value, *_ints(axis)),
   "Fill": lambda node, sizes, value: np.full(_ints(sizes), value),
+  "Gather": lambda node, value, rows: np.take(value, rows, axis=0),
+  "GatherV2": lambda node, value, rows, axis: np.take(
+    value, rows, axis=int(axis)
+  ),
   "Pack": lambda node, *operands: np.stack(operands, axis=flag(node, "axis")),
   "Reshape": lambda node, value, shape: np.reshape(value, _ints(shape)),
   "Squeeze": lambda node, value: np.squeeze(

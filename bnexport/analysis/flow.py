@@ -51,11 +51,17 @@ _SCALINGS = frozenset(("Mul", "Add", "AddV2", "Sub", "RealDiv"))
 # The bit of random numbers: no data, and no weights either.
 _NOISE = 1
 _COMPARISONS = frozenset(("Equal", "NotEqual"))
+_ORDERINGS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
 
 
 def is_sink(op):
   """Whether a node is run for what it does, not for its value."""
   return op in ops.UPDATES or _SINK.search(op) is not None
+
+
+def is_product(op):
+  """Whether an op is one that weights are applied with."""
+  return _PRODUCTS.search(op) is not None
 
 
 class Flow:
@@ -190,7 +196,7 @@ class Flow:
       data = fed = 0
     self._data[name] = data
     if not data and (
-      _holds_weights(node) or any(ref.node in self._weights for ref in refs)
+      holds_weights(node) or any(ref.node in self._weights for ref in refs)
     ):
       self._weights.add(name)
     else:
@@ -247,7 +253,7 @@ def _is_rate(graph, node):
     if not _GRADIENT_SCOPE.search(reader)
   ]
   return bool(readers) and all(
-    graph.op(reader) in _SCALINGS | {"Switch", "Identity", "Less", "Greater"}
+    graph.op(reader) in _SCALINGS | _ORDERINGS | {"Switch", "Identity"}
     for reader in readers
   )
 
@@ -256,7 +262,8 @@ def _is_call(graph, op):
   return _CALLS.search(op) is not None or op in graph.library
 
 
-def _holds_weights(node):
+def holds_weights(node):
+  """Whether a node is a variable or a constant of more than one float."""
   if node.op in ops.VARIABLES:
     return node.attr["dtype"].type in FLOATS
   if node.op == "Const" and node.attr["dtype"].type in FLOATS:

@@ -51,7 +51,7 @@ _SYMMETRIC = ("LogicalAnd", "LogicalOr", "Mul", "Add", "AddV2")
 _SHAPING = ops.RESHAPES | {"Tile", "BroadcastTo", "Fill", "Pack"}
 # Ops through which a known scalar stays known; a predicate's leaves are what
 # lies behind them.
-TRANSPARENT = _COMPUTED | _SAME | {"Fill", "Pack"}
+TRANSPARENT = _COMPUTED | _SAME | ops.UPDATES | {"Fill", "Pack"}
 
 
 class PartialEvaluation:
@@ -201,6 +201,8 @@ class PartialEvaluation:
     elif len(live) == 1 and len(data) > 1:
       self._alias[out] = data[live[0]]
       self._set_scalar(out._replace(index=1), np.int32(live[0]), True)
+    else:
+      self._packed(node, out, [data[i] for i in live])
 
   def _is_loop(self, ref):
     return self.graph.op(ref.node) in ("NextIteration", "RefNextIteration")
@@ -208,6 +210,10 @@ class PartialEvaluation:
   def _switch(self, node, out, data):
     predicate = self._predicate(node.name, data[1])
     if predicate is None:
+      for side in (out, out._replace(index=1)):
+        self._equal(side, data[0])
+        if side in self.uniform and data[0] in self._scalars:
+          self._scalars.add(side)
       return
     taken = int(bool(predicate))
     self._alias[out._replace(index=taken)] = data[0]
@@ -253,6 +259,16 @@ class PartialEvaluation:
     value = arithmetic.compute(node, [self.uniform[ref] for ref in data])
     self._set(out, value, any(ref in self._decided for ref in data))
 
+  def _written(self, node, out, data):
+    """An update gives what it writes, as a step does that counts itself."""
+    before, value = (self.uniform.get(ref) for ref in data[:2])
+    if node.op in ops.ASSIGN:
+      self._equal(out, data[1])
+    elif before is not None and value is not None:
+      is_add = node.op in ops.ASSIGN_ADD
+      written = before + value if is_add else before - value
+      self._set(out, written, any(ref in self._decided for ref in data))
+
   def _absorb(self, node, out, data):
     """One decided operand may settle the result, whatever the other is."""
     if len(data) != 2:
@@ -281,6 +297,7 @@ _VISITS = {
   "VarIsInitializedOp": PartialEvaluation._initialized,
   **dict.fromkeys(_SAME, PartialEvaluation._first),
   **dict.fromkeys(_COMPUTED, PartialEvaluation._computed),
+  **dict.fromkeys(ops.UPDATES, PartialEvaluation._written),
   "Fill": PartialEvaluation._filled,
   "Pack": PartialEvaluation._packed,
 }

@@ -4,55 +4,53 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Tuple
+from typing import FrozenSet, Tuple
 
 import numpy as np
 
-from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.partial_evaluation import TRANSPARENT
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.nodes import FLOATS, constant_value, static_shape
+from bnexport.graph.origins import HANDOVERS, VIEWS, origin_of
 from bnexport.tf1 import tf1
 
-_COMPARISONS = frozenset(
-  (
-    "Equal",
-    "NotEqual",
-    "Less",
-    "LessEqual",
-    "Greater",
-    "GreaterEqual",
-  )
-)
-# Read only where the graph itself leaves the choice open.
-_TRAINING_WORDS = ("train", "phase", "learning")
-_INFERENCE_WORDS = ("test", "infer", "eval", "predict", "deploy", "valid")
+_ORDERS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
+_COMPARISONS = _ORDERS | {"Equal", "NotEqual"}
 
 
 @dataclasses.dataclass
 class Leaf:
-  """A scalar that predicates are computed from."""
+  """A scalar that predicates are computed from.
+
+  Attributes:
+    name: of the node.
+    candidates: values that can make a difference.
+    default: its value where nobody decides; None for a placeholder.
+    op: of the node.
+    predicates: the tensors that are computed from it.
+    is_factor: whether it only scales: it blends two tensors, or is a rate.
+    is_count: whether it is a variable whose value is a number, such as a step:
+      something adds to it, or an order compares it.
+  """
 
   name: str
   candidates: Tuple
-  default: object  # what it is where nobody decides; None for a placeholder
+  default: object
   op: str
+  predicates: FrozenSet[TensorRef] = frozenset()
+  is_factor: bool = False
+  is_count: bool = False
 
 
 def find_leaves(model, evaluation):
   """The undecided leaves behind the predicates that the outputs need."""
-  graph, found = model.graph, {}
   inputs = {ref.node for ref in model.inputs}
-  for name in evaluation.needed(model.outputs):
-    for ref in _predicates(graph, name):
-      _walk(graph, ref, found, inputs)
-  leaves = []
-  for name, constants in found.items():
-    leaf = _leaf(model, name, constants)
-    if leaf is not None and name not in evaluation.known:
-      leaves.append(leaf)
-  return leaves
+  return [
+    leaf
+    for leaf in _leaves(model, evaluation.needed(model.outputs), inputs)
+    if leaf.name not in evaluation.known
+  ]
 
 
 def find_constants(model, order):
@@ -62,28 +60,52 @@ def find_constants(model, order):
     model: stays as it is.
     order: names of the nodes whose predicates to look at.
   """
-  found = {}
-  for name in order:
-    for ref in _predicates(model.graph, name):
-      _walk(model.graph, ref, found, ())
-  leaves = [
-    _leaf(model, name, constants)
-    for name, constants in found.items()
-    if model.graph.op(name) == "Const"
+  return [leaf for leaf in _leaves(model, order, ()) if leaf.op == "Const"]
+
+
+def _leaves(model, names, inputs):
+  graph, constants, predicates, choosing = model.graph, {}, {}, set()
+  refs = {}
+  for name in names:
+    refs.update((ref, True) for ref in _predicates(graph, name))
+    for ref in _factors(graph, name):
+      refs.setdefault(ref, False)
+  for ref, chooses in refs.items():
+    for leaf, compared in _walk(graph, ref, inputs).items():
+      constants.setdefault(leaf, set()).update(compared)
+      predicates.setdefault(leaf, set()).add(ref)
+      if chooses:
+        choosing.add(leaf)
+  leaves = (
+    _leaf(model, name, compared) for name, compared in constants.items()
+  )
+  return [
+    dataclasses.replace(
+      leaf,
+      predicates=frozenset(predicates[leaf.name]),
+      is_factor=leaf.name not in choosing,
+      is_count=_is_count(graph, leaf.name),
+    )
+    for leaf in leaves
+    if leaf is not None
   ]
-  return [leaf for leaf in leaves if leaf is not None]
 
 
-def _walk(graph, ref, found, inputs):
-  """Collects the leaves of a predicate with what they are compared to."""
-  stack, seen = [(ref, ())], set()
+def leaves_of(graph, predicate):
+  """Names of what a predicate is computed from."""
+  return list(_walk(graph, predicate, ()))
+
+
+def _walk(graph, ref, inputs):
+  """The leaves of a predicate, with what they are compared to."""
+  stack, seen, found = [(ref, ())], set(), {}
   while stack:
     ref, constants = stack.pop()
     if (ref, constants) in seen:
       continue
     seen.add((ref, constants))
     op = graph.op(ref.node)
-    if op in ops.PLACEHOLDERS or op in ops.VARIABLES or op == "Const":
+    if op in ops.VARIABLES or op == "Const" or is_fed(graph, ref.node):
       if ref.node not in inputs and ref.index == 0:
         found.setdefault(ref.node, set()).update(constants)
     elif op in TRANSPARENT or op in ops.MERGES or op in ops.SWITCHES:
@@ -98,6 +120,7 @@ def _walk(graph, ref, found, inputs):
         refs = [r for r, v in zip(refs, values) if v is None]
         refs = refs if len(refs) == 1 else []
       stack.extend((r, constants) for r in refs)
+  return found
 
 
 def _leaf(model, name, constants):
@@ -179,6 +202,45 @@ def _predicates(graph, name):
   return []
 
 
+def _is_count(graph, name):
+  """Whether a variable is added to, or compared by order."""
+  if graph.op(name) not in ops.VARIABLES:
+    return False
+  stack, seen = [name], {name}
+  for one in stack:
+    for reader in graph.readers(one):
+      op = graph.op(reader)
+      if op in ops.ASSIGN_ADD | ops.ASSIGN_SUB | _ORDERS:
+        return True
+      is_handed = op in HANDOVERS | {"Cast"} and reader not in seen
+      if is_handed and graph.inputs(reader)[0].node == one:
+        seen.add(reader)
+        stack.append(reader)
+  return False
+
+
+def _factors(graph, name):
+  """The float placeholders that a node multiplies by, as they are."""
+  if graph.op(name) != "Mul":
+    return []
+  refs = [origin_of(graph, r, VIEWS) for r in graph.data_inputs(name)]
+  return [
+    ref
+    for ref in refs
+    if graph.op(ref.node) in ops.PLACEHOLDERS
+    and graph.node(ref.node).attr["dtype"].type in FLOATS
+    and static_shape(graph, ref) == ()
+  ]
+
+
+def is_fed(graph, name):
+  """Whether a node's value comes from outside, by a feed or from Python."""
+  op = graph.op(name)
+  return op in ops.PLACEHOLDERS or (
+    ops.is_data_source(op) and not graph.data_inputs(name)
+  )
+
+
 def _candidates(dtype, constants):
   """Values that can make a difference to the comparisons a leaf is in."""
   if dtype == tf1.bool:
@@ -195,32 +257,6 @@ def _candidates(dtype, constants):
   )
 
 
-def hint(leaf):
-  """What a bool's name says about inference, or None."""
-  if not isinstance(leaf.candidates[0], np.bool_):
-    return None
-  name = leaf.name.lower()
-  training = any(word in name for word in _TRAINING_WORDS)
-  inference = any(word in name for word in _INFERENCE_WORDS)
-  if training == inference:
-    return None
-  negated = "not_" in name or "no_" in name
-  return np.bool_(inference != negated)
-
-
 def value_text(value):
-  return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def is_training_mark(graph, name):
-  """Whether a node is there for training's sake.
-
-  State updates, fused norms in training mode and means over the batch axis.
-  """
-  node = graph.node(name)
-  if node.op in ops.UPDATES or uses_batch(node):
-    return True
-  if node.op in ("Mean", "Sum"):
-    axes = constant_value(graph, graph.inputs(name)[1], largest=16)
-    return axes is not None and 0 in axes.reshape(-1)
-  return False
+  """A candidate as a user states it; no text is two quotes."""
+  return value.decode() or "''" if isinstance(value, bytes) else str(value)

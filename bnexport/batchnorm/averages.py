@@ -7,7 +7,8 @@ fixed point, and a variable is the average of a statistic where its fixed
 point is that statistic. This covers every way an average is written:
 `v -= (v - m) * (1 - decay)`, `v = v * decay + m * (1 - decay)`, with zero
 debias (whose step counter settles at infinity), with Bessel's factor, and
-renorm's `v = relu(stddev ** 2 - epsilon)`.
+renorm's `v = relu(stddev ** 2 - epsilon)`. Where it is something that was
+computed of a statistic, such as its logarithm, that is undone.
 """
 
 from __future__ import annotations
@@ -15,29 +16,27 @@ from __future__ import annotations
 import collections
 import dataclasses
 from typing import (
-  Any,
   Collection,
   Dict,
   FrozenSet,
   Iterable,
   List,
-  Mapping,
   Optional,
   Set,
   Tuple,
 )
 
-import numpy as np
-
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
-from bnexport.batchnorm.fixed_points import KNOWN, Reader
+from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
+from bnexport.batchnorm.inverses import inverses
+from bnexport.batchnorm.sequences import in_one
+from bnexport.batchnorm.settling import Settling, Signature, is_taken_of_data
+from bnexport.batchnorm.stored import Step, Stored
+from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
-from bnexport.graph.variables import variable_of
-
-# The tensor that a statistic is taken of, and its values for probe batches.
-Signature = Tuple[Any, ...]
+from bnexport.graph.writes import Part, write_of, written_variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,36 +44,23 @@ class Average:
   """A variable and the batch statistic that its updates put into it.
 
   Attributes:
-    variable: name of the variable node.
     statistic: the tensor it averages; with `exact` the outputs need it.
+    stored: the value of the statistic, of the variable.
     signature: what is averaged of what, comparable with `signature()`.
     helpers: variables that the update goes through, such as `biased`.
     update: name of the update node.
   """
 
-  variable: str
   statistic: TensorRef
+  stored: Stored
   signature: Optional[Signature]
   helpers: FrozenSet[str]
   update: str
 
-
-def is_taken_of_data(
-  graph: Graph, dependence: Dependence, ref: TensorRef
-) -> bool:
-  """Whether an op makes a statistic of data, and not of other statistics."""
-  return batch_statistic(graph, ref) is not None or (
-    dependence(ref) == STATISTIC
-    and any(dependence(r) == DATA for r in graph.data_inputs(ref.node))
-  )
-
-
-# Factors are the same up to rounding.
-_SAME_RATIO = 1e-6
-# What a size of unknown value is taken for.
-_ROWS = 2.0
-# Rows of the batches that statistics are told apart by.
-_PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
+  @property
+  def variable(self) -> str:
+    """Name of the variable node."""
+    return self.stored.variable
 
 
 class Averages:
@@ -83,6 +69,8 @@ class Averages:
   Attributes:
     dependence: the Dependence of what the outputs or an update need.
     all: an Average for each update that keeps one.
+    sums: those that are kept as a sum and a count; of the statistic that each
+      comes to only the signature is known.
   """
 
   def __init__(
@@ -100,15 +88,24 @@ class Averages:
       updates: names of update nodes by the variable that they write.
       dependence: a Dependence that covers both.
     """
-    self.dependence = dependence
     self.all: List[Average] = []
+    self.sums: List[Average] = []
     self._graph = graph
     self._needed = needed
     self._updates = updates
+    self._counts: Dict[str, List[str]] = {}
+    self._order: List[str] = []
+    self._use(dependence)
     self._by_statistic: Dict[TensorRef, List[Average]]
     self._by_signature: Dict[Signature, List[Average]]
     self._by_statistic = collections.defaultdict(list)
     self._by_signature = collections.defaultdict(list)
+
+  def _use(self, dependence: Dependence) -> None:
+    self.dependence = dependence
+    self._settling = Settling(
+      self._graph, dependence, self._needed, self._updates
+    )
 
   @classmethod
   def read(cls, graph: Graph, needed: Collection[str]) -> Averages:
@@ -118,39 +115,66 @@ class Averages:
       graph: with the training part still in it; stays as it is.
       needed: names of the nodes that the outputs need.
     """
+    averages = cls._opened(graph, needed)
+    written = [
+      name
+      for names in averages._updates.values()
+      for name in names
+      if averages._written(name) != FREE
+    ]
+    joined = in_one(graph, written)
+    if joined is not graph:
+      averages = cls._opened(joined, needed)
+    averages._reduce_other_axes()
+    averages._drop_fixed()
+    averages._find()
+    return averages
+
+  @classmethod
+  def _opened(cls, graph: Graph, needed: Collection[str]) -> Averages:
     updates = _updates(graph)
     region = dict.fromkeys(needed)
     names = [name for found in updates.values() for name in found]
     region.update(graph.ancestors(names, control=False))
     order = graph.topological(region)
     averages = cls(graph, needed, updates, Dependence(graph, order))
-    others = averages._reductions_of_other_axes(order)
-    if others:
-      averages.dependence = Dependence(graph, order, others)
-    averages._drop_fixed()
-    averages._find()
+    averages._order = order
     return averages
 
   def _drop_fixed(self) -> None:
     """Initialisers and restores write what no batch has a part in."""
-    kept = {
-      variable: [name for name in names if self._written(name) != FREE]
-      for variable, names in self._updates.items()
-    }
-    self._updates = {v: names for v, names in kept.items() if names}
+    kept: Dict[str, List[str]] = {}
+    for variable, names in self._updates.items():
+      for name in names:
+        is_fixed = self._written(name) == FREE
+        found = self._counts if is_fixed else kept
+        found.setdefault(variable, []).append(name)
+    self._updates = kept
+    self._use(self.dependence)
 
   def _find(self) -> None:
     for variable, updates in self._updates.items():
       for update in updates:
-        average = self._read(variable, update)
-        if average is not None:
+        for average in self._read(variable, update):
           self.all.append(average)
           self._by_statistic[average.statistic].append(average)
           if average.signature is not None:
             self._by_signature[average.signature].append(average)
+    told = {average.variable for average in self.all}
+    sums = {v: names for v, names in self._updates.items() if v not in told}
+    for ratio in ratios(self._graph, self._settling, sums, self._counts):
+      average = Average(
+        TensorRef(ratio.update),
+        ratio.stored,
+        ratio.signature,
+        frozenset(),
+        ratio.update,
+      )
+      self._by_signature[ratio.signature].append(average)
+      self.sums.append(average)
 
-  def _reductions_of_other_axes(self, order: List[str]) -> Set[str]:
-    """Averaged reductions that leave axis 0, where the batch mostly is.
+  def _reduce_other_axes(self) -> None:
+    """Looks for averaged reductions that leave axis 0, mostly the batch.
 
     Time may be first, or channels may have been moved there. What is averaged
     into a variable of fixed size has no batch in it.
@@ -159,19 +183,22 @@ class Averages:
     first = self.dependence
     for variable, updates in self._updates.items():
       for update in updates:
-        if first(self._graph.data_inputs(update)[1]) != DATA:
-          continue
-        behind = self._reductions_behind(update, first)
+        level = first(write_of(self._graph, update).value)
+        if level == DATA:
+          behind = self._reductions_behind(update, first)
+        else:
+          behind = self._groups_behind(update, first)
         if behind and not behind <= found:
-          self.dependence = Dependence(self._graph, order, behind)
-          if self._read(variable, update) is not None:
+          self._use(Dependence(self._graph, self._order, behind))
+          if self._read(variable, update):
             found |= behind
-    self.dependence = first
-    return found
+    self._use(first)
+    if found:
+      self._use(Dependence(self._graph, self._order, found))
 
   def _reductions_behind(self, update: str, dependence: Dependence) -> Set[str]:
     graph = self._graph
-    stack = [graph.data_inputs(update)[1]]
+    stack = [write_of(graph, update).value]
     seen: Set[TensorRef] = set()
     found: Set[str] = set()
     for ref in stack:
@@ -185,16 +212,127 @@ class Averages:
         stack.extend(graph.data_inputs(ref.node))
     return found
 
+  def _groups_behind(self, update: str, dependence: Dependence) -> Set[str]:
+    """Means and variances of groups of rows, of which an average is kept.
+
+    The outputs need those of the groups, and not the mean of all groups.
+    """
+    graph = self._graph
+    stack = [write_of(graph, update).value]
+    seen: Set[TensorRef] = set()
+    found: Set[str] = set()
+    for ref in stack:
+      if ref in seen or dependence(ref) != STATISTIC:
+        continue
+      seen.add(ref)
+      refs, op = graph.data_inputs(ref.node), graph.op(ref.node)
+      if op == "Mean" and is_taken_of_data(graph, dependence, ref):
+        inner = origin_of(graph, refs[0], VIEWS).node
+        if (
+          ref.node not in self._needed
+          and inner in self._needed
+          and _is_of_norm(graph, inner)
+        ):
+          found.add(inner)
+      elif op in KNOWN:
+        stack.extend(refs)
+    return found
+
+  def _moves(self, part: Optional[Part]) -> bool:
+    """Whether another part is written each time, as in a ring of batches."""
+    graph = self._graph
+    if part is None:
+      return False
+    refs = [ref.node for ref in part.operands]
+    for name in graph.ancestors(refs, control=False):
+      for update in self._counts.get(name, []) + self._updates.get(name, []):
+        is_set = graph.op(update) in ops.ASSIGN
+        value = write_of(graph, update).value.node
+        if not is_set or name in graph.ancestors([value], control=False):
+          return True
+    return False
+
+  def unexplained(self) -> Dict[TensorRef, Tuple[str, str]]:
+    """Statistics of data that go into a variable that is no average of any.
+
+    Returns:
+      The variable and its update, by the statistic.
+    """
+    known = {average.variable for average in self.sums}
+    for average in self.all:
+      ref = average.statistic
+      if ref.node in self._needed or is_taken_of_data(
+        self._graph, self.dependence, ref
+      ):
+        known.add(average.variable)
+    found: Dict[TensorRef, Tuple[str, str]] = {}
+    for variable, updates in self._updates.items():
+      for update in updates if variable not in known else ():
+        for ref in self._roots_behind(update):
+          found.setdefault(ref, (variable, update))
+    return found
+
+  def _roots_behind(self, update: str) -> List[TensorRef]:
+    """Statistics of data that a written value is made of, by any ops."""
+    found = []
+    stack = [write_of(self._graph, update).value]
+    seen = set(stack)
+    for ref in stack:
+      if self.dependence(ref) != STATISTIC:
+        continue
+      if is_taken_of_data(self._graph, self.dependence, ref):
+        found.append(ref)
+        continue
+      new = [r for r in self._graph.data_inputs(ref.node) if r not in seen]
+      seen.update(new)
+      stack.extend(new)
+    return found
+
   def is_updated(self, variable: str) -> bool:
     """Whether some update writes batch dependent values into a variable."""
     return variable in self._updates
 
   def of(self, ref: TensorRef) -> List[Average]:
-    """Averages of a statistic, or else of an equal one elsewhere."""
-    found = list(self._by_statistic.get(ref, ())) or self._own(ref)
-    for signature in self._signatures(ref) if not found else ():
-      found += self._by_signature.get(signature, ())
-    return list({a.variable: a for a in found}.values())
+    """Averages of a statistic, or else of an equal one elsewhere.
+
+    Those that are the statistic itself, where there are any; else those of
+    which it can be computed in the fewest steps.
+    """
+    found = self._by_statistic.get(ref) or self._own(ref)
+    if not found:
+      for signature in self._signatures(ref):
+        found = found + self._by_signature.get(signature, [])
+    found = found or self._of_two(ref)
+    least = min((len(a.stored.steps) for a in found), default=0)
+    found = [a for a in found if len(a.stored.steps) == least]
+    return list({a.stored: a for a in found}.values())
+
+  def _of_two(self, ref: TensorRef) -> List[Average]:
+    """Averages by which E[x^2] less the mean's square is the variance."""
+    found = []
+    for source, *values in self._signatures(ref):
+      for op, kind, other in (
+        ("Sub", "variance", "squares"),
+        ("Add", "squares", "variance"),
+      ):
+        if (source, *values) not in self.signatures_of(source, kind):
+          continue
+        means = self.stored(self._known(source, "mean"))
+        for average in self._known(source, other):
+          for mean in means:
+            step = Step(op, mean.then(Step("Square")))
+            stored = average.stored.then(step)
+            found.append(
+              dataclasses.replace(average, statistic=ref, stored=stored)
+            )
+    return found
+
+  def _known(self, x: TensorRef, which: str) -> List[Average]:
+    """Averages of "mean", "variance" or "squares" of x, wherever they are."""
+    found: List[Average] = []
+    for signature in self.signatures_of(x, which):
+      found += self._by_signature.get(signature, [])
+    return found
 
   def _own(self, ref: TensorRef) -> List[Average]:
     """Averages of a view of a statistic, such as its Squeeze."""
@@ -206,48 +344,40 @@ class Averages:
     ]
 
   def variables(self, found: Iterable[Average]) -> List[str]:
-    """What averages of one statistic come down to: one variable, if told.
+    """Names of the variables that `stored` gives."""
+    return [stored.variable for stored in self.stored(found)]
+
+  def stored(self, found: Iterable[Average]) -> List[Stored]:
+    """What averages of one statistic come down to: one Stored, if told.
 
     Args:
       found: Averages.
 
     Returns:
-      Sorted names: none for none, several where nothing tells which is meant.
+      Sorted by name: none for none, several where nothing tells which is
+      meant.
     """
+    found = list(found)
     helpers = {helper for a in found for helper in a.helpers}
     left = [a for a in found if a.variable not in helpers] or found
     # What the training graph itself reads corrects it, as renorm does.
     unread = [a for a in left if a.variable not in self._needed]
-    names = sorted({a.variable for a in unread or left})
-    moving = [name for name in names if "moving" in name.lower()]
-    return moving if len(moving) == 1 else names
+    chosen: Dict[object, Stored] = {}
+    for stored in (a.stored for a in unread or left):
+      # Both settle at the statistic, so what is computed of the same variables
+      # is the same function of them.
+      of = frozenset(stored.variables), stored.part
+      if of not in chosen or len(stored.steps) < len(chosen[of].steps):
+        chosen[of] = stored
+    return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics.
-
-    Returns:
-      The tensor it is taken of and its values for two probe batches; None
-      where it is no function of one tensor's rows.
-    """
-    sources: Set[TensorRef] = set()
-    values = []
-    for probe in _PROBES:
-      reader = self._reader({}, probe, sources)
-      value = reader.value(ref)
-      if value is None or np.ndim(value) or len(sources) != 1:
-        return None
-      values.append(round(float(value), 6))
-    return (next(iter(sources)),) + tuple(values)
+    """What a statistic is of what: equal for equal statistics."""
+    return self._settling.signature(ref)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:
-    """Signatures that `which` ("mean" or "variance") of x may have."""
-    source = origin_of(self._graph, x, VIEWS)
-    if which == "mean":
-      return [(source,) + tuple(round(float(p.mean()), 6) for p in _PROBES)]
-    return [
-      (source,) + tuple(round(float(p.var(ddof=d)), 6) for p in _PROBES)
-      for d in (0, 1)
-    ]
+    """Signatures that "mean", "variance" or "squares", E[x^2], may have."""
+    return self._settling.signatures_of(x, which)
 
   def _signatures(self, ref: TensorRef) -> List[Signature]:
     """Signatures by which an equal statistic elsewhere is known."""
@@ -257,103 +387,61 @@ class Averages:
     signature = self.signature(ref)
     return [] if signature is None else [signature]
 
-  def _reader(
-    self,
-    given: Mapping[TensorRef, float],
-    rows: Optional[np.ndarray],
-    sources: Set[TensorRef],
-    unknown: Optional[float] = None,
-  ) -> Reader:
-    more = {} if unknown is None else {"unknown": unknown}
-    return Reader(
-      self._graph, self.dependence, self._updates, given, rows, sources, **more
-    )
-
   def _written(self, update: str) -> int:
-    return self.dependence(self._graph.data_inputs(update)[1])
+    return self.dependence(write_of(self._graph, update).value)
 
-  def _read(self, variable: str, update: str) -> Optional[Average]:
-    """The Average that an update keeps, or None."""
-    if self._written(update) != STATISTIC:
-      return None
-    for candidate in self._candidates(update):
-      helpers = self._settles_at(variable, update, candidate)
-      if helpers is not None:
-        return Average(
-          variable,
-          candidate,
-          self.signature(candidate),
-          frozenset(helpers),
-          update,
-        )
-    return None
+  def _read(self, variable: str, update: str) -> List[Average]:
+    """The Averages that an update keeps: of a statistic and of what is behind.
 
-  def _candidates(self, update: str) -> List[TensorRef]:
-    """Statistics behind an update: needed ones first, nearest first."""
-    graph = self._graph
-    stack = [graph.data_inputs(update)[1]]
-    seen: Set[TensorRef] = set()
-    needed, others = [], []
-    for ref in stack:
-      if ref in seen or self.dependence(ref) != STATISTIC:
-        continue
-      seen.add(ref)
-      node = graph.node(ref.node)
-      is_root = is_taken_of_data(graph, self.dependence, ref)
-      if ref.node in self._needed and node.op not in ops.UPDATES:
-        needed.append(ref)
-      elif is_root:
-        others.append(ref)
-      if not is_root and node.op in KNOWN:
-        stack.extend(graph.data_inputs(ref.node))
-    return needed + others
-
-  def _settles_at(
-    self, variable: str, update: str, statistic: TensorRef
-  ) -> Optional[Set[str]]:
-    """Helpers of the update, where its fixed point is the statistic.
-
-    Bessel's correction n / (n - 1) is the only factor that there may be: a
-    statistic times another number is another statistic.
+    What it settles at is first; what that is computed of comes in some steps.
     """
-    ratio, helpers = self._ratio(variable, update, statistic, None)
-    if ratio is None:
-      return None
-    if abs(ratio - 1) > _SAME_RATIO:
-      # Where n is not known, it is taken for a number of rows.
-      ratio, _ = self._ratio(variable, update, statistic, _ROWS)
-      if ratio is None or not _is_bessels(ratio):
-        return None
-    return helpers - {variable}
-
-  def _ratio(
-    self,
-    variable: str,
-    update: str,
-    statistic: TensorRef,
-    unknown: Optional[float],
-  ) -> Tuple[Optional[float], Set[str]]:
-    """The fixed point over the statistic, if that is constant; the helpers."""
-    ratios: List[float] = []
-    helpers: Set[str] = set()
-    for probe in (0.7, 2.3):
-      reader = self._reader({statistic: probe}, None, set(), unknown)
-      value = reader.fixed_point(variable, update)
-      if value is None or not np.isfinite(value) or value == 0:
-        return None, helpers
-      ratios.append(value / probe)
-      helpers |= reader.variables
-    if abs(ratios[0] - ratios[1]) > _SAME_RATIO * abs(ratios[0]):
-      return None, helpers
-    return ratios[0], helpers
+    part = write_of(self._graph, update).part
+    if self._written(update) != STATISTIC or self._moves(part):
+      return []
+    stored = Stored(variable, part)
+    known, others = self._settling.candidates(update)
+    found: List[Average] = []
+    for candidate in known + others:
+      is_blend = self._settling.is_blend(candidate)
+      if is_blend and (found or candidate in others):
+        continue
+      helpers = self._settling.settles_at(
+        variable, update, candidate, candidate in others
+      )
+      if helpers is None:
+        continue
+      for ref, steps in inverses(self._graph, self.dependence, candidate):
+        one = stored.then(*steps)
+        signature, names = self.signature(ref), frozenset(helpers)
+        found.append(Average(ref, one, signature, names, update))
+        if is_blend:
+          break
+      if not is_blend:
+        break
+    return found
 
 
-def _is_bessels(ratio: float) -> bool:
-  """Whether a factor is n / (n - 1) for a whole number n of at least 2."""
-  if not 1 < ratio <= 2 + _SAME_RATIO:
+def _is_of_norm(graph: Graph, name: str) -> bool:
+  """Whether a reduction is the mean of what it is subtracted from, or so.
+
+  That is the mean or the variance of a norm; a pooled feature is neither.
+  """
+  if graph.op(name) != "Mean":
     return False
-  n = ratio / (ratio - 1)
-  return abs(n - round(n)) <= 1e-3 * n
+  x = origin_of(graph, graph.data_inputs(name)[0], VIEWS)
+  if graph.op(x.node) in ("Square", "SquaredDifference"):
+    return True
+  views = [name]
+  for view in views:
+    for reader in graph.readers(view):
+      refs = graph.data_inputs(reader)
+      if graph.op(reader) in VIEWS:
+        views.append(reader)
+      elif graph.op(reader) in ("Sub", "SquaredDifference") and x in [
+        origin_of(graph, ref, VIEWS) for ref in refs
+      ]:
+        return True
+  return False
 
 
 def _updates(graph: Graph) -> Dict[str, List[str]]:
@@ -361,7 +449,7 @@ def _updates(graph: Graph) -> Dict[str, List[str]]:
   updates: Dict[str, List[str]] = {}
   for node in graph:
     if node.op in ops.UPDATES:
-      variable = variable_of(graph, graph.inputs(node.name)[0])
+      variable = written_variable(graph, node.name)
       if variable is not None:
         updates.setdefault(variable, []).append(node.name)
   return updates

@@ -11,19 +11,35 @@ import numpy as np
 
 from bnexport.analysis import arithmetic
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC
+from bnexport.analysis.sizes import Sizes, reduced_count
 from bnexport.batchnorm.forms import NORM_OPS, batch_statistic, op_form
 from bnexport.graph import ops
-from bnexport.graph.nodes import constant_value, uniform_value
+from bnexport.graph.nodes import uniform_value
 from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
 from bnexport.graph.variables import variable_of
+from bnexport.graph.writes import (
+  ADD,
+  PART_READS,
+  SET,
+  SUBTRACT,
+  part_key,
+  part_read,
+  write_of,
+  written_variable,
+)
 
 # What a non-data scalar of unknown value, such as a decay, is taken for.
 _UNKNOWN = 0.9
+# Rows of a batch, where no batch is given.
+_ROWS = 4
 _MOST_DEPTH = 120
+# A slope as near to 1 as this leaves a value where it is, but for what it adds.
+_STILL = 1e-9
 
 _ARITHMETIC = arithmetic.select(
-  "Abs Add AddN AddV2 Div DivNoNan Exp Floor Inv Log Maximum Minimum Mul Neg "
-  "Pow RealDiv Reciprocal Relu Rsqrt Sqrt Square SquaredDifference Sub"
+  "Abs Add AddN AddV2 Div DivNoNan Exp Expm1 Floor Inv Log Log1p Maximum "
+  "Minimum Mul Neg Pow RealDiv Reciprocal Relu Rsqrt Sqrt Square "
+  "SquaredDifference Sub"
 )
 _SAME = STORED_VIEWS | ops.SWITCHES
 # Ops that are computed; statistics are looked for behind these.
@@ -33,7 +49,7 @@ KNOWN = (
   | ops.MERGES
   | ops.UPDATES
   | NORM_OPS
-  | {"Mean", "Sum", "Select", "SelectV2"}
+  | {"Mean", "Pack", "Sum", "Select", "SelectV2"}
 )
 
 
@@ -45,7 +61,17 @@ class Reader:
   """
 
   def __init__(
-    self, graph, dependence, updates, given, rows, sources, unknown=_UNKNOWN
+    self,
+    graph,
+    dependence,
+    updates,
+    given,
+    rows,
+    sources,
+    unknown=_UNKNOWN,
+    counted=np.inf,
+    other=None,
+    sizes=None,
   ):
     """Prepares one computation.
 
@@ -57,7 +83,16 @@ class Reader:
       rows: what a data tensor holds, or None where none may be met.
       sources: collects the data tensors that were met.
       unknown: what scalars of unknown value, such as a decay, are taken for.
+      counted: what a counter has come to.
+      other: what statistics of data are taken for that are not given, where
+        no rows are; None where none may be met.
+      sizes: the Sizes of tensors that no batch has a part in.
     """
+    if sizes is None:
+      sizes = Sizes(graph, _ROWS if rows is None else len(rows))
+    self._sizes = sizes
+    self._counted = counted
+    self._other = other
     self._unknown = unknown
     self._graph = graph
     self._dependence = dependence
@@ -70,32 +105,52 @@ class Reader:
     self.variables = set()
 
   def fixed_point(self, variable, update):
-    """The value at which repeating an update leaves a variable; or None."""
+    """The value at which repeating an update leaves a variable; or None.
+
+    Of an update that writes a part of its variable, that of this part.
+    """
+    line = self._line(variable, update)
+    if line is None:
+      return None
+    slope, start = line
+    with np.errstate(all="ignore"):
+      if abs(slope - 1) < _STILL:
+        return self._counted if start > 0 else None
+      return start / (1 - slope)
+
+  def growth(self, variable, update):
+    """What each run of an update adds to a sum or a count; None for others."""
+    line = self._line(variable, update)
+    if line is None or abs(line[0] - 1) >= _STILL or not line[1]:
+      return None
+    return line[1]
+
+  def _line(self, variable, update):
+    """Slope and start of the line on which an update moves; None for none."""
     if variable in self._trial:
-      return self._trial[variable]
+      return None
     self.variables.add(variable)
     memo = self._given
     written = []
+    key = part_key(self._graph, write_of(self._graph, update).part)
     for trial in (0.0, 1.0):
-      self._trial[variable] = trial
+      self._trial[variable] = key, trial
       self._given = dict(memo)
-      written.append(self._after(variable, update, trial))
+      written.append(self._after(update, trial))
     del self._trial[variable]
     self._given = memo
     if any(value is None or np.ndim(value) for value in written):
       return None
-    slope = written[1] - written[0]
-    with np.errstate(all="ignore"):
-      if abs(slope - 1) < 1e-9:
-        return np.inf if written[0] > 0 else None  # a counter
-      return written[0] / (1 - slope)
+    return written[1] - written[0], written[0]
 
-  def _after(self, variable, update, before):
-    value = self.value(self._graph.data_inputs(update)[1])
-    op = self._graph.op(update)
-    if value is None or op in ops.ASSIGN:
+  def _after(self, update, before):
+    change, _, value = write_of(self._graph, update)
+    value = self.value(value)
+    if value is None or change == SET:
       return value
-    return before - value if op in ops.ASSIGN_SUB else before + value
+    if change in (ADD, SUBTRACT):
+      return before - value if change == SUBTRACT else before + value
+    return None
 
   def value(self, ref):
     """The value of a tensor; None where it can't be told."""
@@ -111,20 +166,25 @@ class Reader:
   def _compute(self, ref):
     node = self._graph.node(ref.node)
     op = node.op
-    if op == "Const":
-      value = constant_value(self._graph, ref)
-      value = None if value is None else uniform_value(value)
-      return self._unknown if value is None else float(value)
     if op in ops.VARIABLES:
-      return self._variable(ref.node)
+      return self._variable(ref.node, None)
     if op in ops.UPDATES:
-      variable = variable_of(self._graph, self._graph.inputs(ref.node)[0])
-      return self.fixed_point(variable, ref.node)
+      return self._updated(ref.node)
     level = self._dependence(ref)
     refs = self._graph.data_inputs(ref.node)
     if level == DATA and not self._is_part_of_moments(op, refs):
       return self._source(ref)
-    if op in _SAME:
+    if op in PART_READS and level != DATA:
+      variable = variable_of(self._graph, refs[0])
+      if variable is not None:
+        part = part_read(self._graph, ref.node)
+        return self._variable(variable, part) if part else None
+    if level == FREE:
+      value = self._sizes.value(ref)
+      value = None if value is None else uniform_value(value)
+      if value is not None:
+        return float(value)
+    if op in _SAME or (op == "Pack" and len(refs) == 1):
       return self.value(refs[0])
     if op in ops.MERGES:
       return self._strongest(refs)
@@ -133,19 +193,32 @@ class Reader:
     if op in NORM_OPS:
       return self._norm(ref)
     if op in ops.REDUCTIONS and level != FREE:
-      return self._reduce(op, refs)
+      return self._reduce(ref.node, refs)
     if op in _ARITHMETIC:
       values = [self.value(r) for r in refs]
       known = all(v is not None for v in values)
       return arithmetic.compute(node, values) if known else None
     return self._unknown if level == FREE else None
 
-  def _variable(self, name):
+  def _updated(self, update):
+    variable = written_variable(self._graph, update)
+    if variable in self._trial:
+      # Written by an earlier update of the same run, or by this very one.
+      key, trial = self._trial[variable]
+      part = write_of(self._graph, update).part
+      is_same = part_key(self._graph, part) == key
+      return self._after(update, trial) if is_same else None
+    return self.fixed_point(variable, update)
+
+  def _variable(self, name, part):
+    """The value of a variable, or of a part of it."""
+    key = part_key(self._graph, part)
     if name in self._trial:
-      return self._trial[name]
-    updates = self._updates.get(name)
-    if updates:
-      return self.fixed_point(name, updates[0])
+      tried, trial = self._trial[name]
+      return trial if key == tried else None
+    for update in self._updates.get(name, ()):
+      if part_key(self._graph, write_of(self._graph, update).part) == key:
+        return self.fixed_point(name, update)
     return self._unknown
 
   def _strongest(self, refs):
@@ -173,7 +246,7 @@ class Reader:
   def _norm(self, ref):
     statistic = batch_statistic(self._graph, ref)
     if self._rows is None or statistic is None:
-      return None
+      return None if statistic is None else self._other
     x, which = statistic
     x = self.value(x)
     if x is None or not np.ndim(x):
@@ -182,9 +255,17 @@ class Reader:
       return np.mean(x)
     return np.var(x, ddof=op_form(self._graph.op(ref.node)).ddof)
 
-  def _reduce(self, op, refs):
+  def _reduce(self, name, refs):
     value = self.value(refs[0])
-    if value is None or not np.ndim(value):
+    if value is None and self._rows is None:
+      return self._other
+    if not np.ndim(value):
       return value  # statistics of groups: their average is one again
+    op = self._graph.op(name)
     reduce = arithmetic.REDUCTIONS.get(op)
-    return None if reduce is None else reduce(value)
+    if reduce is None:
+      return None
+    count = reduced_count(self._graph, self._sizes, name)
+    if op == "Sum" and count is not None:
+      return np.mean(value) * count
+    return reduce(value)

@@ -18,7 +18,7 @@ _PRECISION = {
   "float64": (2.0**-52, 2.0**-1022),
 }
 # What folding a shift forward may add to an answer, relative to 1: a tenth of
-# what comparison.TOLERANCE takes for rounding.
+# what differences.TOLERANCE takes for rounding.
 _LARGEST_ERROR = {"float16": 2e-3, "bfloat16": 8e-3, "float32": 1e-5}
 
 

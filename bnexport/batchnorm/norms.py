@@ -14,7 +14,7 @@ import numpy as np
 
 from bnexport.analysis.dependence import STATISTIC
 from bnexport.analysis.flow import Flow, is_setting
-from bnexport.batchnorm.averages import Averages, is_taken_of_data
+from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import find_among
 from bnexport.batchnorm.health import health
 from bnexport.batchnorm.norm import (
@@ -24,6 +24,7 @@ from bnexport.batchnorm.norm import (
   UNKNOWN,
   BatchNorm,
 )
+from bnexport.batchnorm.settling import is_taken_of_data
 from bnexport.batchnorm.shared_norms import SharedNorms
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
@@ -223,8 +224,9 @@ class _Norms:
 
   def _pick(self, averages):
     """The one variable among averages of the same statistic, or None."""
-    variables = self._averages.variables(averages)
-    return variables[0] if len(variables) == 1 else None
+    stored = self._averages.stored(averages)
+    is_told = len(stored) == 1 and stored[0].is_whole
+    return stored[0].variable if is_told else None
 
   # The two sides of a conditional.
 

@@ -8,25 +8,31 @@ import numpy as np
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.writes import ROWS
 
 
-def shape_for(model, ref, variable):
-  """The shape to bring a variable to; None where it fits as it is.
+def shape_for(model, ref, value):
+  """The shape to bring a stored value to; None where it fits as it is.
 
   Args:
     model: holds the graph, and the variable's shape where it has values.
     ref: the statistic.
-    variable: its average.
+    value: the Stored of it.
 
   Raises:
     TransformError: the one can't stand for the other.
   """
+  variable = value.variable
   stored = _stored_shape(model, variable)
+  if value.part is not None:
+    stored = _part_shape(model.graph, value.part, stored)
   shape = static_shape(model.graph, ref)
   if shape is None:
     shape = _reduced_shape(model.graph, ref, stored)
-  if shape is None or stored is None or shape == stored:
+  if shape is None or shape == stored:
     return None
+  if stored is None:
+    return None if value.part is None or -1 in shape else shape
   count = int(np.prod(stored, dtype=np.int64))
   if shape.count(-1) == 1:
     rest = -int(np.prod(shape, dtype=np.int64))
@@ -50,6 +56,14 @@ def _stored_shape(model, variable):
     if shape is not None:
       return shape
   return static_shape(model.graph, TensorRef(variable))
+
+
+def _part_shape(graph, part, stored):
+  """The shape of some rows of a variable; None where it isn't told."""
+  shape = static_shape(graph, part.operands[0])
+  if part.kind != ROWS or stored is None or shape is None or -1 in shape:
+    return None
+  return shape + stored[1:]
 
 
 def _reduced_shape(graph, ref, stored):

@@ -31,6 +31,9 @@ from bnexport.graph.origins import STORED_VIEWS
 from bnexport.model.changes import changes_by
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
+# Of the norms that are asked for: every one, and those that can't be right.
+ALL = "all"
+BROKEN = "broken"
 _KEPT = "--keep_batch_statistics keeps it as it is"
 
 
@@ -74,7 +77,7 @@ class Recalibrated:
 
 
 def recalibrate(
-  model, norms, data, which="all", keep=(), progress=lambda text: None
+  model, norms, data, which=(ALL,), keep=(), progress=lambda text: None
 ):
   """Gives norms the mean and variance of the data as stored statistics.
 
@@ -89,9 +92,10 @@ def recalibrate(
       has gone well.
     norms: its batch norms, from forms.find.
     data: from calibration_data.read_data.
-    which: "all"; "broken", for those whose stored statistics are not OK (see
-      batchnorm.health) and all that use the batch's; or a tuple of names and
-      scopes. Norms that share statistics with a chosen one come along.
+    which: a tuple of names and scopes; ALL is one of every norm, BROKEN one of
+      those whose stored statistics are not OK (see batchnorm.health) and all
+      that use the batch's. Norms that share statistics with a chosen one come
+      along.
     keep: names and scopes of norms to leave as they are.
     progress: called with what is being done.
 
@@ -107,7 +111,7 @@ def recalibrate(
   if not chosen:
     model.history.append(
       "recalibrated nothing: there is no norm%s"
-      % (" that is broken" if which == "broken" else "")
+      % ("" if ALL in which else " that is broken")
     )
     return []
   groups = group_norms(model.graph, model.outputs, chosen)
@@ -141,22 +145,22 @@ def _choose(model, norms, which, keep):
   free = [n for n in norms if not any(in_scope(n.name, k) for k in keep)]
   reasons = {n.name: _reason_to_leave(model.graph, n) for n in free}
   usable = [n for n in free if reasons[n.name] is None]
-  named = None
-  if which not in ("all", "broken"):
-    named = {n for name in which for n in _find(norms, name, keep, reasons)}
+  groups = {ALL, BROKEN} & set(which)
+  names = [name for name in which if name not in groups]
+  named = {n for name in names for n in _find(norms, name, reasons)}
   for norm in free:
-    if norm not in usable and (named is None or norm in named):
+    if norm not in usable and (groups or norm in named):
       model.history.append(
         f"left the statistics of norm '{norm.name}' alone: {reasons[norm.name]}"
       )
-  chosen = [n for n in usable if named is None or n in named]
-  if which == "broken":
-    chosen = _broken(model, chosen)
+  if BROKEN in groups:
+    named.update(_broken(model, [n for n in usable if n not in named]))
+  chosen = [n for n in usable if ALL in groups or n in named]
   taken = _keys(chosen)
   return [n for n in usable if n in chosen or _keys([n]) & taken]
 
 
-def _find(norms, name, keep, reasons):
+def _find(norms, name, reasons):
   """Norms of a name or scope.
 
   Raises:

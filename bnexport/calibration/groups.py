@@ -15,8 +15,6 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 
-_LOOP_ENDS = ("NextIteration", "RefNextIteration")
-
 
 @dataclasses.dataclass(eq=False)
 class Group:

@@ -21,6 +21,7 @@ from bnexport.checks.form import (
   missing_function,
   missing_input,
   output_in_conditional,
+  shared_frame,
   update_in_forward_pass,
 )
 from bnexport.checks.portability import (
@@ -62,6 +63,7 @@ RULES = (
   missing_function.RULE,
   output_in_conditional.RULE,
   malformed_inputs.RULE,
+  shared_frame.RULE,
   newer_ops.RULE,
   newer_attributes.RULE,
   file_size.RULE,

@@ -7,6 +7,8 @@ import dataclasses
 import textwrap
 from typing import Callable, Iterable, Mapping, Optional, Tuple
 
+from bnexport.checks.fix import Fix
+
 # A NOTE does not stand against using the graph; the others do.
 ERROR = "error"
 WARNING = "warning"
@@ -22,14 +24,14 @@ class Finding:
     severity: ERROR, WARNING or NOTE.
     node: name of the node; "" where it is the whole file.
     message: the fact, and what follows from it.
-    fix: a command that clears it.
+    fix: the Fix that clears it.
   """
 
   code: str
   severity: str
   node: str
   message: str
-  fix: str
+  fix: Fix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Rule:
   why: str
   code_sample: str
   cure: str
-  look: Callable[..., Iterable[Tuple[str, str, str]]]
+  look: Callable[..., Iterable[Tuple[str, str, Fix]]]
   bad: Example
   good: Example
 

@@ -24,12 +24,18 @@ from bnexport.analysis.partial_evaluation import PartialEvaluation
 from bnexport.analysis.phase import Leaf, find_leaves
 from bnexport.batchnorm import norms
 from bnexport.batchnorm.norm import BatchNorm
+from bnexport.checks.fix import FREEZE, REPAIR, Fix
 from bnexport.errors import Error, GraphError
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import Signatures, constant_value, op_histogram
+from bnexport.graph.nodes import (
+  DEFERRED,
+  Signatures,
+  constant_value,
+  op_histogram,
+)
 from bnexport.mending import faults, mending
 from bnexport.mending.faults import Fault
-from bnexport.model import Model
+from bnexport.model import Model, stream
 from bnexport.model.checkpoint import Values
 from bnexport.model.request import Request
 from bnexport.sources.contents import Contents
@@ -112,7 +118,13 @@ class Subject:
     """Values of the variables, those that freezing made constants included."""
     if self.graph is None:
       return None
-    values = Values(contents.checkpoint, self.graph, contents.held)
+    values = Values(
+      contents.checkpoint,
+      self.graph,
+      contents.held,
+      contents.saver,
+      self.request.scope_map,
+    )
     outputs = tuple(TensorRef.parse(name) for name in self._named)
     model = self._model(values, outputs)
     is_thawed = self.is_frozen and ThawVariables().apply(model)
@@ -243,27 +255,50 @@ class Subject:
       return None
     return self.values[name]
 
-  # Commands that clear a finding.
+  # Fixes of a finding.
 
   def fix(
-    self, *flags: str, outputs: Optional[Iterable[TensorRef]] = None
-  ) -> str:
-    """A command that exports or mends the graph, with more flags."""
-    return self._command(self.is_frozen, outputs or self.outputs, flags)
+    self, outputs: Optional[Iterable[TensorRef]] = None, **changes: Any
+  ) -> Fix:
+    """The Fix that exports or mends the graph; `changes` are attributes."""
+    return self._fix(self.is_frozen, outputs or self.outputs, changes)
 
-  def mend(self, *flags: str) -> str:
-    """A command that mends the graph's file, with more flags."""
+  def mend(self, **changes: Any) -> Fix:
+    """The Fix that mends the graph's file; `changes` are attributes."""
     is_file = self.request.kind == "graph_def"
-    return self._command(is_file or self.is_frozen, self.outputs, flags)
+    return self._fix(is_file or self.is_frozen, self.outputs, changes)
 
-  def _command(
-    self, is_repair: bool, outputs: Iterable[TensorRef], flags: Iterable[str]
-  ) -> str:
+  def _fix(
+    self, is_repair: bool, outputs: Iterable[TensorRef], changes: Dict[str, Any]
+  ) -> Fix:
     # A graph that does not open has no outputs but those the user named.
-    named = ",".join(map(str, outputs or self._named)) or "OUTPUT"
-    return self.request.command(
-      "repair" if is_repair else "freeze", f"--output_node={named}", *flags
-    )
+    named = tuple(map(str, outputs or self._named))
+    verb = REPAIR if is_repair else FREEZE
+    return Fix(verb, self.request, named, **changes)
+
+
+def subject_of(
+  model: Model, request: Request, target_tf: Optional[str] = None
+) -> Subject:
+  """The Subject of a Model, which stays as it is.
+
+  Args:
+    model: the Model.
+    request: the Request that names its files.
+    target_tf: a version of TensorFlow, or None.
+  """
+  graph_def = model.graph.to_graph_def()
+  for node in graph_def.node:
+    if DEFERRED in node.attr:
+      node.CopyFrom(stream.whole(model, node.name))
+  contents = Contents(
+    graph_def,
+    model.signatures,
+    model.origin,
+    tuple(map(str, model.outputs)),
+    checkpoint=None if model.values is None else model.values.checkpoint,
+  )
+  return Subject(contents, request, target_tf, model.values)
 
 
 def _devices(graph_def: tf1.GraphDef) -> Dict[str, List[str]]:

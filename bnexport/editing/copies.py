@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional, Union
 
-from bnexport.editing.pieces import add_copies, below, moved
+from bnexport.editing.pieces import add_copies, moved
 from bnexport.editing.rewiring import refuse_unlike
 from bnexport.editing.selection import (
   Names,
@@ -32,6 +32,7 @@ from bnexport.editing.selection import (
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.graph.frames import separate_frames
 from bnexport.graph.nodes import in_scope
 
 
@@ -65,9 +66,9 @@ def copy(
   own, given = members(graph, names), as_refs(inputs)
   for old, new in given.items():
     refuse_unlike(graph, old, new)
-  loops = _whole_frames(graph, own)
   named = add_copies(graph, [graph.node(name) for name in own], scope, given)
-  _name_frames(graph, [named[name] for name in loops], scope)
+  if any(graph.op(name) in ops.ENTERS for name in own):
+    separate_frames(graph, named.values(), scope)
   return named
 
 
@@ -76,37 +77,6 @@ def _contexts(graph: Graph) -> Optional[Contexts]:
   if not any(node.op in ops.ENTERS for node in graph):
     return None
   return Contexts(graph, graph.topological())
-
-
-def _whole_frames(graph: Graph, own: Dict[str, None]) -> List[str]:
-  """Names of the Enter nodes of loops that lie wholly in `own`."""
-  enters = [name for name in own if graph.op(name) in ops.ENTERS]
-  contexts = _contexts(graph) if enters else None
-  if contexts is None:
-    return []
-  partial = set()
-  for name in graph.names():
-    frame = contexts.frame(name)
-    for depth in range(1, len(frame) + 1) if name not in own else ():
-      partial.add(frame[:depth])
-  return [name for name in enters if contexts.frame(name) not in partial]
-
-
-def _name_frames(graph: Graph, enters: Iterable[str], scope: str) -> None:
-  """Gives copied loops own frame names; TensorFlow tells loops by them."""
-  taken = {node.attr["frame_name"].s for node in graph if node.op in ops.ENTERS}
-  new: Dict[bytes, bytes] = {}
-  for name in enters:
-    attr = graph.node(name).attr["frame_name"]
-    if attr.s not in new:
-      base = made = below(scope, attr.s.decode())
-      count = 0
-      while made.encode() in taken:
-        count += 1
-        made = f"{base}_{count}"
-      taken.add(made.encode())
-      new[attr.s] = made.encode()
-    attr.s = new[attr.s]
 
 
 def recompute(

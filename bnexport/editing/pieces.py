@@ -48,6 +48,7 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.frames import separate_frames
 from bnexport.graph.nodes import Signatures, static_shape
 from bnexport.graph.placeholders import (
   cut_dtype,
@@ -249,7 +250,8 @@ def splice(
       of the piece that is named here is not added.
     outputs: tensors of the piece by those of the graph whose place they take;
       a placeholder of the graph that nobody needs then goes.
-    scope: a name scope to put the piece under.
+    scope: a name scope to put the piece under. Loops of the piece whose frame
+      has the name of another get a frame of their own.
 
   Returns:
     The names that the nodes have, by those in the piece; where a name is
@@ -262,11 +264,7 @@ def splice(
   """
   read, handed = as_refs(inputs), as_refs(outputs)
   proto, is_open = _proto_of(piece)
-  nodes = {node.name: node for node in proto.node}
-  for old, new in list(read.items()):
-    if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
-      del nodes[old.node]
-      read[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  nodes = _without_inputs(proto, read)
   _refuse_missing(graph, nodes, read, handed)
   if isinstance(piece, Graph):
     for old, new in read.items():
@@ -277,6 +275,7 @@ def splice(
   try:
     if is_open:
       fill(graph, named.values())
+    graph.topological(named.values())  # a piece may read itself
     there = {old: moved(ref, named, {}) for old, ref in handed.items()}
     reroute(graph, there, but=named.values())
   except GraphError:
@@ -286,7 +285,24 @@ def splice(
     raise
   replaced = [ref.node for ref in handed if _is_idle(graph, ref.node)]
   graph.remove(replaced)
+  if any(graph.op(name) in ops.ENTERS for name in named.values()):
+    separate_frames(graph, named.values(), scope)
   return _rename_back(graph, named, scope)
+
+
+def _without_inputs(
+  proto: tf1.GraphDef, read: Dict[TensorRef, TensorRef]
+) -> Dict[str, tf1.NodeDef]:
+  """The nodes to add: no placeholder of a tensor that is read.
+
+  Who waits for such a placeholder waits for what is read; `read` says so then.
+  """
+  nodes = {node.name: node for node in proto.node}
+  for old, new in list(read.items()):
+    if old.node in nodes and nodes[old.node].op in ops.PLACEHOLDERS:
+      del nodes[old.node]
+      read[TensorRef(old.node, 0, True)] = TensorRef(new.node, 0, True)
+  return nodes
 
 
 def _proto_of(piece: Piece) -> Tuple[tf1.GraphDef, bool]:

@@ -34,6 +34,7 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
+from bnexport.graph.nodes import static_shape
 from bnexport.graph.origins import holder_of
 from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
@@ -195,6 +196,21 @@ def refuse_unlike(
       f"it is {now} and not {was}",
       "insert a Cast",
     )
+  shapes = [static_shape(graph if of is None else of, old)]
+  shapes.append(static_shape(graph, new))
+  stated = [tf1.TensorShape(shape and _open(shape)) for shape in shapes]
+  if not stated[0].is_compatible_with(stated[1]):
+    raise GraphError(
+      f"put '{new}' in the place of '{old}'",
+      f"its shape is stated as {shapes[1]} and not {shapes[0]}",
+      "insert a Reshape, or drop the shapes with "
+      "remove_attribute(attribute_name=_output_shapes)",
+    )
+
+
+def _open(shape: Tuple[int, ...]) -> List[Optional[int]]:
+  """A shape as TensorFlow takes it: None for what is open."""
+  return [None if size < 0 else size for size in shape]
 
 
 def dtype_of(graph: Graph, ref: TensorRef) -> Optional[int]:

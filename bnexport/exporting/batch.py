@@ -224,10 +224,13 @@ def run(jobs, skipped, export, processes):
       "pass --resume to go on from there",
     ) from None
   finally:
-    words = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
-    said = ", ".join(words) or "none looked at"
-    print(f"{len(jobs)} checkpoints: {said}")
+    _sum_up(len(jobs), counts)
   return counts
+
+
+def _sum_up(number, counts):
+  words = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
+  print(f"{number} checkpoints: {', '.join(words) or 'none looked at'}")
 
 
 def _verdict(result):

@@ -8,17 +8,29 @@ import dataclasses
 import functools
 from typing import Callable, Mapping, Optional
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.exporting import saved_model, writing
 from bnexport.model import stream
-from bnexport.proof import comparison, fixed_point
+from bnexport.proof import alternatives, comparison, fixed_point
 from bnexport.proof.comparison import Comparison
+from bnexport.proof.fixed_point import FixedPoint
 from bnexport.proof.runs import ImportedGraph, restore_variables
+from bnexport.proof.sensitivity import Sensitivity
 from bnexport.sources import files
-from bnexport.tf1 import tf1
+from bnexport.tf1 import tf1, time_limit
 
-# Bytes of weights up to which a graph is run beside its reference unasked.
+# How much is done for a proof. `quick` compares with the reference, `full` also
+# solves for the fixed point of the updates; `auto` does either where the
+# weights are small enough for it.
+AUTO, FULL, QUICK, NONE = PROOFS = ("auto", "full", "quick", "none")
+# Seconds that the runs of a proof take at most, where nobody says so.
+PROOF_TIMEOUT = 300.0
+# The part of them after which made-up feeds give way to others.
+_PATIENCE = 0.1
+# Bytes of weights up to which a graph is run beside its reference unasked, and
+# up to which the fixed point is solved for: it takes runs of training.
 _MOST_PROVEN = 1 << 29
+_MOST_SETTLED = 1 << 27
 
 
 def _as_they_are(data):
@@ -37,8 +49,8 @@ class Delivery:
     path: a file for a GraphDef, or a directory for a SavedModel.
     as_text: whether a GraphDef is written as text.
     overwrite: whether what is there may be replaced.
-    is_proven: whether it is proven; it is only written else.
-    is_forced: whether it is run also where its weights are large.
+    proof: how much is done to prove it, one of PROOFS.
+    proof_timeout: seconds that the runs of the proof take at most.
     feeds: arrays by input name; made up where it is None.
     data: the graph's bytes, piece by piece; None for those of the export.
     watched: is handed the graph's bytes, and hands them on.
@@ -48,8 +60,8 @@ class Delivery:
   path: str
   as_text: bool = False
   overwrite: bool = False
-  is_proven: bool = True
-  is_forced: bool = False
+  proof: str = AUTO
+  proof_timeout: float = PROOF_TIMEOUT
   feeds: Optional[Mapping] = None
   data: Optional[object] = None
   watched: Callable = _as_they_are
@@ -148,15 +160,27 @@ def deliver(export, delivery) -> Delivered:
     )
   proof = None
   with written(export.model, path, data=data, is_served=is_served) as file:
-    if delivery.is_proven:
+    if delivery.proof != NONE:
       delivery.progress("importing it again and comparing")
       proof = prove(
-        export, file.read, delivery.feeds, file.restore, delivery.is_forced
+        export,
+        file.read,
+        delivery.feeds,
+        file.restore,
+        delivery.proof,
+        delivery.proof_timeout,
       )
   return Delivered(path, proof)
 
 
-def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
+def prove(
+  export,
+  read,
+  feeds=None,
+  restore=None,
+  effort=FULL,
+  seconds=PROOF_TIMEOUT,
+) -> Comparison:
   """A Comparison of an export with its reference.
 
   Args:
@@ -164,7 +188,8 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
     read: gives the GraphDef to import.
     feeds: arrays by input name; made up where it is None.
     restore: gives a session's variables their values, or None.
-    is_forced: whether it is run also where its weights are large.
+    effort: AUTO, FULL or QUICK.
+    seconds: how long its runs take at most.
 
   Raises:
     ComparisonError: TensorFlow does not import it, or feeds do not fit it.
@@ -173,30 +198,68 @@ def prove(export, read, feeds=None, restore=None, is_forced=True) -> Comparison:
   unknown = comparison.unknown_op(model.graph)
   if unknown is not None:
     return unknown
-  is_large = stream.weight_bytes(model) > _MOST_PROVEN
-  if is_large and not is_forced and not feeds:
+  size = stream.weight_bytes(model)
+  if size > _MOST_PROVEN and effort == AUTO and not feeds:
     return comparison.import_only(stream.skeleton(model))
   if restore is None:
     restore = functools.partial(restore_variables, model)
-  proof = comparison.prove(
-    read(),
-    model.outputs,
-    export.reference,
-    feeds,
-    model.initializers,
-    export.keeps_batch,
-    restore,
-    model.is_trusted,
-  )
-  # Where the reference was fed averages, it shares with the export which
-  # tensor they stand for. The updates' fixed point does not.
-  is_fed = bool(model.decisions.stored) and not export.recalibrated
-  if is_fed and proof.arrays is not None and not proof.stands_against:
-    proof.fixed_point = fixed_point.examine(export, proof.arrays)
-  if is_fed and proof.is_joint and not export.keeps_batch:
+  is_thorough = effort == FULL or (effort == AUTO and size <= _MOST_SETTLED)
+  with time_limit(seconds):
+    proof = comparison.prove(
+      read(),
+      model.outputs,
+      export.reference,
+      feeds,
+      model.initializers,
+      export.keeps_batch,
+      restore,
+      model.is_trusted,
+      seconds * _PATIENCE,
+      functools.partial(Sensitivity, export),
+      export.second if is_thorough else None,
+    )
+    if model.decisions.stored and not export.recalibrated:
+      _beside_fed_averages(export, proof, effort, is_thorough)
+    if is_thorough and proof.arrays is not None and not export.recalibrated:
+      _try_decisions(export, proof)
+  return proof
+
+
+def _try_decisions(export, proof):
+  """Says what other decisions would have led to.
+
+  An input that is gone may not have been part of the answer.
+  """
+  with contextlib.suppress(ComparisonError, OutOfTime):
+    proof.alternatives = alternatives.examine(export, proof.arrays)
+  for one in proof.alternatives:
+    if one.lost and one.matters and not proof.missing:
+      proof.missing = (
+        f"answers of the training graph depend on '{one.lost}', which is no "
+        "input of the export"
+      )
+      proof.notes.append(f"keep it as an input with --input_node={one.lost}")
+
+
+def _beside_fed_averages(export, proof, effort, is_thorough):
+  """What is to be said where the reference was fed the stored averages.
+
+  It shares with the export which tensors they stand for. The updates' fixed
+  point does not.
+  """
+  if proof.arrays is not None and not proof.stands_against:
+    if is_thorough:
+      proof.fixed_point = fixed_point.examine(export, proof.arrays)
+    elif effort == QUICK:
+      proof.fixed_point = FixedPoint(why_not="--proof=full looks for it")
+    else:
+      proof.fixed_point = FixedPoint(
+        why_not=f"above {_MOST_SETTLED >> 20} MiB of weights only --proof=full "
+        "looks for it"
+      )
+  if proof.is_joint and not export.keeps_batch:
     proof.missing = (
       "the reference was fed the stored averages, and its rows depend on each "
       "other all the same; compare the export with the rebuilt model: "
       "--model=FILE.py:FUNCTION"
     )
-  return proof

@@ -5,26 +5,34 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Tuple
 
+from bnexport import sources
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.batchnorm.norm import BATCH, STORED, BatchNorm
-from bnexport.calibration.calibration import Recalibrated, recalibrate
+from bnexport.calibration.calibration import BROKEN, Recalibrated, recalibrate
 from bnexport.calibration.data import CalibrationData
 from bnexport.errors import (
   ComparisonError,
+  Error,
   SourceError,
   TransformError,
   nearest,
 )
 from bnexport.exporting import delivery
-from bnexport.exporting.mend import is_same, mend, refuse_lost
+from bnexport.exporting.mend import (
+  is_same,
+  mend,
+  refuse_frozen,
+  refuse_lost,
+)
 from bnexport.graph import Graph, ops
 from bnexport.mending.mending import set_aside
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
+from bnexport.model.request import Request
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.proof.comparison import Comparison
@@ -34,21 +42,31 @@ from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.remove_neutral_arithmetic import (
+  RemoveNeutralArithmetic,
+)
 from bnexport.transforms.inference import freeze_in_session
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.leave_loops import LeaveLoops
 from bnexport.transforms.inference.read_variables import ReadVariables
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
-from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_moving_averages import (
+  UseMovingAverages,
+  use_swapped,
+)
+from bnexport.transforms.inference.use_one_replica import UseOneReplica
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
 from bnexport.transforms.inference.use_written_values import UseWrittenValues
 from bnexport.transforms.layout.convert_layout import ConvertLayout
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.table import apply_specs
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
@@ -58,13 +76,15 @@ class Options:
   """What a user may ask of an export; see the flags of the same names.
 
   `engine` is "session", "stream", or "auto": the session where the model is
-  rebuilt from code, the stream elsewhere. `recalibrate` is "all", "broken", or
-  names and scopes of norms; it counts where `calibration_data` is given.
+  rebuilt from code, the stream elsewhere. `recalibrate` has "all", "broken",
+  and names and scopes of norms; it counts where `calibration_data` is given.
   """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
+  keep_random: Tuple[str, ...] = ()
   moving_averages: bool = False
+  average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
   initializers: Tuple[str, ...] = ()
@@ -74,8 +94,12 @@ class Options:
   transforms: str = ""
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
-  recalibrate: Union[str, Tuple[str, ...]] = "broken"
+  recalibrate: Tuple[str, ...] = (BROKEN,)
   allow_unsafe_ops: bool = False
+
+  def __post_init__(self):
+    if isinstance(self.recalibrate, str):  # a single one
+      object.__setattr__(self, "recalibrate", (self.recalibrate,))
 
 
 @dataclasses.dataclass
@@ -92,6 +116,8 @@ class Export:
     norms: the batch norms of the inference graph, before they were folded.
     health: state of each norm's stored statistics, by the norm's name.
     reference: the Run to prove it against, or None.
+    second: a Run to prove it against as well: the training graph beside the
+      checkpoint, where the model was rebuilt from code; or None.
     is_unchanged: whether a graph that was to be mended is fine as it is.
     original: the Model before the phase was decided; None where it was
       rebuilt for inference.
@@ -104,6 +130,7 @@ class Export:
   norms: List[BatchNorm]
   health: Dict[str, str]
   reference: Optional[Run] = None
+  second: Optional[Run] = None
   is_unchanged: bool = False
   original: Optional[Model] = None
   unfolded: Optional[Graph] = None
@@ -129,17 +156,24 @@ class Export:
     """The inference graph, without shapes that the rewriting made stale."""
     return to_graph_def(self.model)
 
-  def prove(self, feeds=None) -> Comparison:
+  def prove(
+    self, feeds=None, proof=delivery.FULL, seconds=delivery.PROOF_TIMEOUT
+  ) -> Comparison:
     """Imports the graph and compares its answers with the reference's.
 
     Args:
       feeds: arrays by input name; made up where it is None.
+      proof: "full"; "quick" for no fixed point of the updates; "auto" for
+        what its size allows.
+      seconds: how long the runs take at most.
 
     Raises:
       ComparisonError: TensorFlow does not import the graph, or feeds do not
         fit it.
     """
-    return delivery.prove(self, self.to_graph_def, feeds)
+    return delivery.prove(
+      self, self.to_graph_def, feeds, effort=proof, seconds=seconds
+    )
 
   def write(self, path, **how) -> delivery.Delivered:
     """Writes the graph whole or not at all, proven before it gets its name.
@@ -148,7 +182,7 @@ class Export:
       path: a file for a GraphDef, or a SavedModel's directory where the
         variables were kept.
       **how: fields of delivery.Delivery, such as `as_text`, `overwrite`,
-        `feeds` and `is_proven`.
+        `feeds` and `proof`.
 
     Returns:
       The path and the Comparison.
@@ -188,7 +222,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   is_rebuilt = model.request is not None and model.request.kind == "model"
   original = None if is_rebuilt else _decided(model, options)
   if is_rebuilt:
-    _run(model, [Decide(options.settings)])
+    _run(model, [Decide(options.settings), RemoveDropout()])
   _run(model, _tidying(options))
   progress("reading the variables")
   _freeze(model, options, is_rebuilt)
@@ -197,16 +231,23 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   else:
     reference = _reference(original, model, options)
   made = _finish(model, options, reference, progress)
+  if is_rebuilt:
+    made.second = _trained(model, options)
   if original is not None:
-    _refuse_lost_inputs(original, model)
+    if not is_frozen and not _has_variables(original.graph):
+      refuse_frozen(model, made.norms, options.keep_batch_statistics)
+    _name_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
     made.original = original
-  if is_frozen:
-    if not model.has_training_graph:
-      refuse_lost(model, made.norms, options.keep_batch_statistics)
-    if not is_mended:
-      _settle_unchanged(made, options)
+  if is_frozen and not model.has_training_graph:
+    refuse_lost(model, made.norms, options.keep_batch_statistics)
+  if is_frozen and not is_mended:
+    _settle_unchanged(made, options)
   return made
+
+
+def _has_variables(graph):
+  return any(node.op in ops.VARIABLES for node in graph)
 
 
 def _settle_unchanged(made, options):
@@ -239,7 +280,16 @@ def _open_for_export(model, options):
       "mend",
       set_aside(model.graph, model.signatures, model.outputs, model.inputs),
     )
-  _run(model, [ReplaceInputs(), InlineFunctions()])
+  _run(
+    model,
+    [
+      ReplaceInputs(),
+      InlineFunctions(),
+      SeparateLoops(),
+      UseOneReplica(),
+      LeaveLoops(),
+    ],
+  )
   if is_code:
     return
   refuse_mutable(
@@ -250,8 +300,12 @@ def _open_for_export(model, options):
     "found",
   )
   keep_initializers(model, options.initializers)
-  if options.moving_averages:
-    _run(model, [UseMovingAverages()])
+  if options.moving_averages or options.average_name:
+    _run(model, [UseMovingAverages(options.average_name)])
+  else:
+    told = use_swapped(model)
+    model.history += changes_by(UseMovingAverages.name, told)
+    model.warnings += map(Doubt, told)
 
 
 def drop_placement(graph):
@@ -276,15 +330,19 @@ def _decided(model, options):
   original = copy.copy(model)
   original.graph = model.graph.clone()
   keep = options.keep_batch_statistics
-  _run(model, [Decide(options.settings, keep), UseStoredStatistics(keep)])
+  steps = [
+    Decide(options.settings, keep),
+    RemoveNoise(options.keep_random),
+    UseStoredRanges(),
+    UseStoredStatistics(keep),
+  ]
+  _run(model, steps)
   return original
 
 
 def _tidying(options):
   """The steps after which nothing but inference is left."""
   steps = [
-    RemoveDropout(),
-    RemoveNoise(),
     UseWrittenValues(),
     RemoveSideEffects(),
     ReadVariables(),
@@ -292,6 +350,38 @@ def _tidying(options):
   if options.data_format is not None:
     steps.append(ConvertLayout(options.data_format))
   return steps
+
+
+def _trained(model, options):
+  """The training graph beside the checkpoint of a rebuilt model, or None."""
+  request = model.request
+  path = request.training_graph
+  if path is None or options.calibration_data is not None:
+    return None
+  outputs = tuple(str(ref) for ref in model.outputs)
+
+  def make():
+    asked = Options(
+      settings=options.settings,
+      keep_batch_statistics=options.keep_batch_statistics,
+      moving_averages=options.moving_averages,
+      fold_batch_norms=False,
+      allow_unsafe_ops=options.allow_unsafe_ops,
+    )
+    try:
+      made = export(
+        sources.open(Request("meta_graph", path, request.checkpoint, outputs)),
+        asked,
+      )
+    except Error as error:
+      raise ComparisonError(
+        "run the training graph", error.fact, error.step
+      ) from error
+    if made.reference is None:
+      raise ComparisonError("run the training graph", "it is not to be run")
+    return made.reference
+
+  return LaterRun(make, f"the training graph '{path}'", outputs)
 
 
 def _reference(original, model, options):
@@ -322,7 +412,7 @@ def _refuse_partial_writes(original, model):
     return
   flow = Flow(original.graph)
   for node in original.graph:
-    if ops.PARTIAL_WRITES.match(node.op) and node.name not in flow.gradients:
+    if node.op in ops.PARTIAL_UPDATES and node.name not in flow.gradients:
       norm = model.decisions.unaveraged[0]
       raise TransformError(
         f"export norm '{norm}'",
@@ -332,16 +422,36 @@ def _refuse_partial_writes(original, model):
       )
 
 
-def _refuse_lost_inputs(original, model):
-  """What was rewritten has to answer to some input, as it did before."""
-  lost = [n for n in original.placeholders() if n not in model.decisions.values]
-  if lost and not model.placeholders():
+def _name_lost_inputs(original, model):
+  """Says which inputs are none any more; some input has to be left.
+
+  What a user or a signature names is asked of all that the outputs wait for.
+  """
+  named = {ref.node for ref in original.inputs}
+  awaited = original.needed(control=True)
+  before = original.placeholders()
+  before += [name for name in named - set(before) if name in awaited]
+  left = model.placeholders()
+  lost = [
+    name
+    for name in before
+    if name not in left
+    and name not in model.decisions.values
+    and name in original.graph
+    and original.graph.op(name) in ops.PLACEHOLDERS
+  ]
+  if lost and not left:
     raise TransformError(
       "export",
       f"the answers no longer depend on '{lost[0]}', nor on any other input",
       "report it, and pass --keep_batch_statistics=SCOPE for the norms that "
       "replaced it",
     )
+  for name in lost:
+    said = f"'{name}' is no input any more: no answer depends on it now"
+    model.history += changes_by("export", [said])
+    if name in named:
+      model.warnings.append(Doubt(said, name))
 
 
 def _freeze(model, options, is_rebuilt):
@@ -399,10 +509,14 @@ def _finish(model, options, reference, progress):
         name,
       )
     )
+  _name_random(model)
   norms = find(model.graph, model.outputs)
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
     unfolded = model.graph.clone()
+    if model.decisions.stored:
+      # A statistic of the batch over the stored one is 1 now.
+      _run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
     _run(model, [FoldBatchNorms()])
   if options.transforms:
     apply_specs(model, options.transforms, progress)
@@ -420,6 +534,19 @@ def _finish(model, options, reference, progress):
   if done:
     made.reference = _before_folding(made)
   return made
+
+
+def _name_random(model):
+  """Says what is random in the exported graph."""
+  for name in model.graph.topological(model.needed()):
+    if ops.is_random(model.graph.op(name)):
+      model.warnings.append(
+        Doubt(
+          f"'{name}' draws random numbers in the exported graph, as a sampler "
+          f"or a generator's code does; --input_node={name} feeds them instead",
+          name,
+        )
+      )
 
 
 def _before_folding(made):
@@ -502,8 +629,10 @@ def _settle_inputs(model):
     if ops.is_data_source(node.op) and node.op not in ops.PLACEHOLDERS
   ]
   if sources:
+    read = sorted(model.graph.reads(sources[0]))
+    tensors = ",".join(f"{ref.node}:{ref.index}" for ref in read)
     raise TransformError(
       "export a graph that reads its input by itself",
       f"'{sources[0]}' is a {model.graph.op(sources[0])}",
-      f"pass --input_node={sources[0]} to feed it instead",
+      f"pass --input_node={tensors} to feed it instead",
     )

@@ -11,6 +11,7 @@ from bnexport.model.changes import changes_by
 from bnexport.transforms.inference.inline_functions import InlineFunctions
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.repair.restore_updates import RestoreUpdates
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 
@@ -33,7 +34,12 @@ def mend(model, keep):
   told += changes_by("mend", _unknown(model))
   # What follows looks into functions; that they are inlined mends nothing.
   InlineFunctions().apply(model)
-  for transform in (ThawVariables(), StateShapes(), RestoreUpdates(keep)):
+  for transform in (
+    SeparateLoops(),
+    ThawVariables(),
+    StateShapes(),
+    RestoreUpdates(keep),
+  ):
     told += _done(transform, model)
   model.history = told
   return bool(told)
@@ -55,10 +61,16 @@ def _unknown(model):
 def is_same(original, model):
   """Whether rewriting changed nothing of what the outputs need.
 
+  What they only wait for may go without a word, but for updates: there is no
+  variable left that these could write.
+
   Args:
     original: the Model before.
     model: the Model afterwards.
   """
+  awaited = original.needed(control=True)
+  if any(original.graph.op(name) in ops.UPDATES for name in awaited):
+    return False
   for name in original.needed():
     if name not in model.graph:
       return False
@@ -89,24 +101,64 @@ def refuse_lost(model, norms, keep):
     norms: its BatchNorms.
     keep: names and scopes of norms that mean to use the batch.
   """
-  lost = model.decisions.unaveraged or tuple(
-    norm.name
-    for norm in norms
-    if norm.statistics == BATCH
-    and not any(in_scope(norm.name, scope) for scope in keep)
-  )
+  lost = _lost(model, norms, keep)
   if not lost:
     return
-  more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
   fact = "it is in training mode and its averages are not in the graph"
   if model.values.checkpoint is not None:
     saved = model.values.checkpoint.prefix
     fact += f", nor do names in checkpoint '{saved}' tell them"
   raise TransformError(
-    f"mend norm '{lost[0]}'{more}",
+    f"mend norm {_named(lost)}",
     fact,
     "pass --checkpoint=PREFIX with its .meta beside it, or "
     "--calibration_data=FILE.npz to compute them; "
     f"--keep_batch_statistics={lost[0]} keeps a norm that means to use the "
     "batch",
   )
+
+
+def refuse_frozen(model, norms, keep):
+  """The same for a graph that was frozen before it was to be frozen.
+
+  It has no variables, so that the averages can be nowhere in it.
+
+  Args:
+    model: the Model, rewritten.
+    norms: its BatchNorms.
+    keep: names and scopes of norms that mean to use the batch.
+  """
+  lost = _lost(model, norms, keep)
+  if not lost:
+    return
+  outputs = ",".join(map(str, model.outputs))
+  step = "run repair on its GraphDef"
+  if model.request is not None and model.request.kind == "graph_def":
+    step = "run " + model.request.command("repair", f"--output_node={outputs}")
+  elif model.request is not None and model.request.kind == "saved_model":
+    step = (
+      f"run python -m bnexport.transform --in_graph={model.request.source} "
+      "--out_graph=FILE.pb, and repair on that file"
+    )
+  raise TransformError(
+    f"freeze norm {_named(lost)}",
+    "it is in training mode, and the graph holds no variables: it was frozen "
+    "before",
+    f"{step}; --keep_batch_statistics={lost[0]} keeps a norm that means to "
+    "use the batch",
+  )
+
+
+def _lost(model, norms, keep):
+  """Names of norms that use the batch, where nobody said so."""
+  return model.decisions.unaveraged or tuple(
+    norm.name
+    for norm in norms
+    if norm.statistics == BATCH
+    and not any(in_scope(norm.name, scope) for scope in keep)
+  )
+
+
+def _named(lost):
+  more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+  return f"'{lost[0]}'{more}"

@@ -9,12 +9,7 @@ import os
 import numpy as np
 
 from bnexport.errors import SourceError, first_line
-from bnexport.exporting.writing import (
-  clear_parts,
-  is_local,
-  part_of,
-  refuse_existing,
-)
+from bnexport.exporting import writing
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import static_shape, tensor_attr
 from bnexport.graph.variables import become_resource, own_read
@@ -54,7 +49,6 @@ def written(model, path):
       entries are not in the graph. Nothing is left then.
     GraphError: TensorFlow does not take the graph.
   """
-  part = part_of(path, os.getpid())
   names = _saved_variables(model)
   refuse_mutable(
     model.graph,
@@ -63,42 +57,46 @@ def written(model, path):
     "pass --signature=NAME of one that does not read it",
   )
   refuse_unusable(model, names, is_frozen=False)
-  try:
-    if is_local(path):
-      clear_parts(path)
-    tf1.gfile.MakeDirs(os.path.join(part, "variables"))
-    prefix = os.path.join(part, "variables", "variables")
-    if names:
-      _save_variables(model, names, prefix)
-    meta = _meta_graph(model, names)
-    _copy_assets(model, meta, part)
-    proto = SavedModelProto(saved_model_schema_version=1)
-    proto.meta_graphs.add().CopyFrom(meta)
-    with tf1.gfile.GFile(os.path.join(part, "saved_model.pb"), "wb") as f:
-      f.write(proto.SerializeToString(deterministic=True))
-    yield meta, prefix
-    # One of the two is whole at any time, whenever the process is killed.
-    before = part_of(path, os.getpid(), "before")
-    if tf1.gfile.Exists(path):
-      tf1.gfile.Rename(path.rstrip("/"), before)
-    tf1.gfile.Rename(part, path)
-    if tf1.gfile.Exists(before):
-      tf1.gfile.DeleteRecursively(before)
-  except (tf1.errors.OpError, OSError) as error:
-    raise SourceError(
-      f"write SavedModel '{path}'",
-      first_line(error),
-      "free space or give another path",
-    ) from error
-  finally:
-    if tf1.gfile.Exists(part):
-      tf1.gfile.DeleteRecursively(part)
+  with writing.part(path) as part:
+    try:
+      if writing.is_local(path):
+        writing.clear_parts(path)
+      meta, prefix = _write(model, names, part)
+      yield meta, prefix
+      # One of the two is whole at any time, whenever the process is killed.
+      before = writing.part_of(path, os.getpid(), "before")
+      if tf1.gfile.Exists(path):
+        tf1.gfile.Rename(path.rstrip("/"), before)
+      tf1.gfile.Rename(part, path)
+      if tf1.gfile.Exists(before):
+        tf1.gfile.DeleteRecursively(before)
+    except (tf1.errors.OpError, OSError) as error:
+      raise SourceError(
+        f"write SavedModel '{path}'",
+        first_line(error),
+        "free space or give another path",
+      ) from error
+
+
+def _write(model, names, folder):
+  """Writes it; returns the MetaGraphDef and the prefix of its variables."""
+  tf1.gfile.MakeDirs(os.path.join(folder, "variables"))
+  prefix = os.path.join(folder, "variables", "variables")
+  if names:
+    _save_variables(model, names, prefix)
+  meta = _meta_graph(model, names)
+  _copy_assets(model, meta, folder)
+  proto = SavedModelProto(saved_model_schema_version=1)
+  proto.meta_graphs.add().CopyFrom(meta)
+  with tf1.gfile.GFile(os.path.join(folder, "saved_model.pb"), "wb") as f:
+    f.write(proto.SerializeToString(deterministic=True))
+  return meta, prefix
 
 
 def refuse_directory(path, overwrite):
   """Raises SourceError where a SavedModel would be lost, or can't be made."""
   if not tf1.gfile.IsDirectory(path):
-    refuse_existing(path.rstrip("/"), overwrite=False)
+    writing.refuse_existing(path.rstrip("/"), overwrite=False)
   elif tf1.gfile.ListDirectory(path) and not (
     overwrite and tf1.gfile.Exists(os.path.join(path, "saved_model.pb"))
   ):

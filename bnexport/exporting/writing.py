@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+from typing import Set
 
 from google.protobuf import text_format
 
@@ -152,6 +153,35 @@ def _new_file(part):
     yield f
 
 
+# What this process has begun to write, and not taken away again.
+_begun: Set[str] = set()
+
+
+@contextlib.contextmanager
+def part(path):
+  """What to write to before it is whole; nothing of it is left afterwards."""
+  name = part_of(path, os.getpid())
+  _begun.add(name)
+  try:
+    yield name
+  finally:
+    _remove(name)
+
+
+def remove_parts():
+  """Takes away what was begun, where a signal came between doing so."""
+  for name in list(_begun):
+    _remove(name)
+
+
+def _remove(name):
+  if tf1.gfile.IsDirectory(name):
+    tf1.gfile.DeleteRecursively(name)
+  elif tf1.gfile.Exists(name):
+    tf1.gfile.Remove(name)
+  _begun.discard(name)
+
+
 @contextlib.contextmanager
 def whole_file(path, data):
   """Writes beside `path`; puts the file there when the block has ended well.
@@ -167,25 +197,22 @@ def whole_file(path, data):
     SourceError: it can't be written. Nothing is left then, and what was at
       `path` stays.
   """
-  part = part_of(path, os.getpid())
-  try:
-    if is_local(path):
-      clear_parts(path)
-    with _new_file(part) as f:
-      for piece in data:
-        for start in range(0, len(piece), _AT_ONCE):
-          f.write(bytes(piece[start : start + _AT_ONCE]))
-    yield part
-    tf1.gfile.Rename(part, path, overwrite=True)
-  except (tf1.errors.OpError, OSError) as error:
-    raise SourceError(
-      f"write '{path}'",
-      first_line(error),
-      "free space or give another path",
-    ) from error
-  finally:
-    if tf1.gfile.Exists(part):
-      tf1.gfile.Remove(part)
+  with part(path) as name:
+    try:
+      if is_local(path):
+        clear_parts(path)
+      with _new_file(name) as f:
+        for piece in data:
+          for start in range(0, len(piece), _AT_ONCE):
+            f.write(bytes(piece[start : start + _AT_ONCE]))
+      yield name
+      tf1.gfile.Rename(name, path, overwrite=True)
+    except (tf1.errors.OpError, OSError) as error:
+      raise SourceError(
+        f"write '{path}'",
+        first_line(error),
+        "free space or give another path",
+      ) from error
 
 
 def serialize(model, as_text):

@@ -27,12 +27,29 @@ PLACEHOLDERS = frozenset(
 ASSIGN = frozenset(("Assign", "AssignVariableOp"))
 ASSIGN_ADD = frozenset(("AssignAdd", "AssignAddVariableOp"))
 ASSIGN_SUB = frozenset(("AssignSub", "AssignSubVariableOp"))
-UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB
+# The same for rows of a variable that are told by their numbers, for elements
+# that are told by their indices, and for a slice. How each changes what was
+# there is the rest of its name.
+ROW_UPDATES = frozenset(
+  prefix + "Scatter" + change
+  for prefix in ("", "Resource")
+  for change in ("Update", "Add", "Sub", "Mul", "Div", "Min", "Max")
+)
+ELEMENT_UPDATES = frozenset(
+  prefix + "ScatterNd" + change
+  for prefix in ("", "Resource")
+  for change in ("Update", "Add", "Sub", "Min", "Max")
+)
+SLICE_UPDATES = frozenset(("StridedSliceAssign", "ResourceStridedSliceAssign"))
+PARTIAL_UPDATES = ROW_UPDATES | ELEMENT_UPDATES | SLICE_UPDATES
+UPDATES = ASSIGN | ASSIGN_ADD | ASSIGN_SUB | PARTIAL_UPDATES
 # Ops with which a Saver writes a checkpoint.
 SAVES = frozenset(("SaveV2", "SaveSlices", "Save"))
 
 # Calls of functions that are named in an attribute.
-CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+CALLS = frozenset(
+  ("PartitionedCall", "StatefulPartitionedCall", "TPUPartitionedCall")
+)
 
 # Ops that give lookup tables their entries.
 TABLE_INITIALIZERS = frozenset(
@@ -71,18 +88,18 @@ LOOKUPS = frozenset(
     "ResourceGatherNd",
   )
 )
-# Writes of parts of a variable, which no transform follows.
-PARTIAL_WRITES = re.compile(
-  r"(Resource)?(Scatter(Nd)?(Update|Add|Sub|Mul|Div|Min|Max)"
-  r"|StridedSliceAssign)$"
-)
-
 FUSED_NORMS = frozenset(
   (
     "FusedBatchNorm",
     "FusedBatchNormV2",
     "FusedBatchNormV3",
   )
+)
+
+# Ops that quantize within a range and give floats again; training learns, or
+# averages, the range.
+FAKE_QUANTS = frozenset(
+  ("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
 )
 
 SWITCHES = frozenset(("Switch", "RefSwitch"))

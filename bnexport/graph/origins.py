@@ -24,6 +24,8 @@ STORED_VIEWS = LOOP_VIEWS | ops.RESOURCE_READS
 CONSTANT_COPIES = ops.IDENTITIES | ops.ENTERS
 # Ops that hand on a variable's reference, handle or value as it is.
 HANDOVERS = ops.CARRIERS | ops.SWITCHES | ops.MERGES | ops.RESOURCE_READS
+# Ops by which a loop hands on a value from turn to turn as it is.
+CARRIERS_IN_LOOPS = ops.CARRIERS | ops.SWITCHES
 
 _STORES = ops.VARIABLES | {"Const"}
 _CHOICES = ops.MERGES | {"Select", "SelectV2"}

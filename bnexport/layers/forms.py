@@ -241,21 +241,15 @@ def _renorm(layer, mean, variance):
     training, and a function that adds the updates of renorm's averages.
   """
   variables, options = layer.variables, layer.options
-  clipping = options.renorm_clipping or {}
   stddev = tf1.sqrt(variance + options.epsilon)
   # The stored deviation may start at zero.
   known_stddev = tf1.maximum(
     variables.renorm_stddev,
     tf1.sqrt(tf1.constant(options.epsilon, stddev.dtype)),
   )
-  open_r = r = stddev / known_stddev
-  open_d = d = (mean - variables.renorm_mean) / known_stddev
-  if clipping.get("rmin") is not None:
-    r = tf1.maximum(r, clipping["rmin"])
-  if clipping.get("rmax") is not None:
-    r = tf1.minimum(r, clipping["rmax"])
-  if clipping.get("dmax") is not None:
-    d = tf1.minimum(tf1.maximum(d, -clipping["dmax"]), clipping["dmax"])
+  open_r = stddev / known_stddev
+  open_d = (mean - variables.renorm_mean) / known_stddev
+  r, d = _clipped(open_r, open_d, options.renorm_clipping or {})
   r = either(layer.training, lambda: r, lambda: tf1.ones_like(open_r))
   d = either(layer.training, lambda: d, lambda: tf1.zeros_like(open_d))
 
@@ -273,6 +267,16 @@ def _renorm(layer, mean, variance):
     _broadcast(layer, tf1.stop_gradient(d)),
     update,
   )
+
+
+def _clipped(r, d, clipping):
+  if clipping.get("rmin") is not None:
+    r = tf1.maximum(r, clipping["rmin"])
+  if clipping.get("rmax") is not None:
+    r = tf1.minimum(r, clipping["rmax"])
+  if clipping.get("dmax") is not None:
+    d = tf1.minimum(tf1.maximum(d, -clipping["dmax"]), clipping["dmax"])
+  return r, d
 
 
 def _update(layer, variable, value, momentum):

@@ -212,36 +212,16 @@ def make_variables(x, axes, options):
   shape = variable_shape(x, axes, options)
   dtype = variable_dtype(x, options)
   found = Variables()
-
-  def trained(name):
-    regularizer = options.regularizers.get(name)
-    own, added = None, regularizer
-    if options.replaces_regularizer:
-      own, added = regularizer, None
-
-    def make():
-      return parameter(
-        name,
-        shape,
-        dtype,
-        options.initializers[name],
-        regularizer=own,
-        trainable=bool(options.trainable),
-        constraint=options.constraints.get(name),
-        collections=options.collections,
-      )
-
-    return penalized(name, make, added)
+  is_made = {"gamma": options.scale, "beta": options.center}
+  for name in options.parameters:
+    if is_made[name]:
+      setattr(found, name, _trained(name, shape, dtype, options))
 
   def averaged(name, initializer):
     return average(
       name, shape, dtype, initializer, collections=options.collections
     )
 
-  is_made = {"gamma": options.scale, "beta": options.center}
-  for name in options.parameters:
-    if is_made[name]:
-      setattr(found, name, trained(name))
   mean = options.initializers["moving_mean"]
   variance = options.initializers["moving_variance"]
   found.moving_mean = averaged("moving_mean", mean)
@@ -258,3 +238,25 @@ def make_variables(x, axes, options):
     with tf1.colocate_with(found.moving_stddev):
       found.renorm_stddev = averaged("renorm_stddev", stddev)
   return found
+
+
+def _trained(name, shape, dtype, options):
+  """Makes or gets gamma or beta."""
+  regularizer = options.regularizers.get(name)
+  own, added = None, regularizer
+  if options.replaces_regularizer:
+    own, added = regularizer, None
+
+  def make():
+    return parameter(
+      name,
+      shape,
+      dtype,
+      options.initializers[name],
+      regularizer=own,
+      trainable=bool(options.trainable),
+      constraint=options.constraints.get(name),
+      collections=options.collections,
+    )
+
+  return penalized(name, make, added)

@@ -69,24 +69,24 @@ def complete(
   done.restored = sorted(
     name for name in wanted if name not in names and name in originals
   )
+  called = {name for node in graph_def.node for name in functions_of(node)}
   graph_def.node.extend(
     node for name, node in originals.items() if name not in names
   )
+  done.restored += sorted(called & _add_library(graph_def, training))
+  return done
+
+
+def _add_library(graph_def: tf1.GraphDef, training: tf1.GraphDef) -> Set[str]:
+  """Adds the functions that a graph lacks; returns their names."""
   library = {f.signature.name for f in graph_def.library.function}
   lost = {
     f.signature.name: f
     for f in training.library.function
     if f.signature.name not in library
   }
-  called = {
-    name
-    for node in graph_def.node
-    if node.name in names
-    for name in functions_of(node)
-  }
-  done.restored += sorted(called & set(lost))
   graph_def.library.function.extend(lost.values())
-  return done
+  return set(lost)
 
 
 def scope_of(

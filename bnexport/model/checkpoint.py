@@ -5,25 +5,28 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from bnexport.errors import SourceError, first_line, nearest
-from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import constant_value
-from bnexport.graph.origins import holder_of
+from bnexport.graph import Graph
 from bnexport.graph.tensors import array_of
 from bnexport.model.paths import refuse_special
+from bnexport.model.savers import (
+  Saved,
+  ScopeMap,
+  mapped,
+  restored_keys,
+  saver_keys,
+)
 from bnexport.tf1 import ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # Tensors of more elements take longer to read than a session to start.
 _LARGE = 1 << 20
-# The ops that a Saver puts between a variable and the op that writes it.
-_READS = ops.IDENTITIES | ops.RESOURCE_READS
 # The ends of a checkpoint's files, behind its prefix; the last is what
 # Saver.save returns of one in format V1 with shards.
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
@@ -58,33 +61,65 @@ def find_prefix(path: str) -> str:
   if tf1.gfile.Exists(prefix + ".index"):
     return prefix
   if tf1.gfile.IsDirectory(path):
-    latest = tf1.train.latest_checkpoint(path)
-    if latest is None:
-      raise SourceError(
-        f"read checkpoint '{path}'",
-        "the directory's `checkpoint` file names none",
-        "give the prefix of one",
-      )
-    return latest
+    return _latest(path)
   if tf1.gfile.Exists(prefix) and prefix == path:
     if os.path.basename(path) == "checkpoint":
       return find_prefix(os.path.dirname(path) or ".")
     return prefix  # a checkpoint of format V1 is one file of that name
   if tf1.gfile.Glob(prefix + "-?????-of-?????"):
     return prefix  # V1 in several shards
-  folder = os.path.dirname(prefix) or "."
-  there: Set[str] = set()
-  if tf1.gfile.IsDirectory(folder):
-    there = {
-      os.path.join(os.path.dirname(prefix), _SUFFIX.sub("", name))
-      for name in tf1.gfile.ListDirectory(folder)
-      if _SUFFIX.search(name)
-    }
+  there = prefixes_in(os.path.dirname(prefix))
   raise SourceError(
     f"read checkpoint '{path}'",
     f"there is no '{prefix}.index'",
-    nearest(prefix, sorted(there), "give the prefix that Saver.save returned"),
+    nearest(prefix, there, "give the prefix that Saver.save returned"),
   )
+
+
+def prefixes_in(folder: str) -> List[str]:
+  """Prefixes of the checkpoints whose files are in a directory, sorted."""
+  if not tf1.gfile.IsDirectory(folder or "."):
+    return []
+  names = tf1.gfile.ListDirectory(folder or ".")
+  ends = filter(_SUFFIX.search, names)
+  return sorted({os.path.join(folder, _SUFFIX.sub("", n)) for n in ends})
+
+
+def _latest(folder: str) -> str:
+  """The latest checkpoint of a directory, by its `checkpoint` file.
+
+  That file names the checkpoint by a path which may be that of another
+  machine. Where nothing is named, the only checkpoint there is the one.
+  """
+  there = prefixes_in(folder)
+  try:
+    state = tf1.train.get_checkpoint_state(folder)
+  except tf1.errors.OpError as error:  # it is unsound
+    raise SourceError(
+      f"read checkpoint '{folder}'",
+      first_line(error),
+      _one_of(there),
+    ) from error
+  named = state.model_checkpoint_path if state is not None else ""
+  if named:
+    moved = os.path.join(folder, os.path.basename(named))
+    for prefix in (named, moved):
+      if prefix in prefixes_in(os.path.dirname(prefix)) or tf1.gfile.Exists(
+        prefix  # a checkpoint of format V1
+      ):
+        return prefix
+  elif len(there) == 1:
+    return there[0]
+  fact = "it has no `checkpoint` file that names the latest"
+  if named:
+    fact = f"its `checkpoint` file names '{named}', which is not there"
+  raise SourceError(f"read checkpoint '{folder}'", fact, _one_of(there))
+
+
+def _one_of(prefixes: List[str]) -> str:
+  if not prefixes:
+    return "give the prefix that Saver.save returned"
+  return f"give the prefix of one, such as '{prefixes[-1]}'"
 
 
 class Checkpoint:
@@ -183,13 +218,6 @@ class Checkpoint:
     )
 
 
-class Saved(NamedTuple):
-  """A place in a checkpoint: a key, and a slice as SaveV2 writes it."""
-
-  key: str
-  slice_spec: str
-
-
 # In the place of a slice: the graph's own file holds the value.
 _IN_FILE = "in the file"
 
@@ -200,7 +228,8 @@ class Values:
   What the graph's file itself holds comes first. In the checkpoint, a
   variable's key is what the graph's own Savers call it, else its name, else,
   in a graph without Savers, that of the object which had a variable of this
-  name.
+  name, else what the graph restores it from. Where a map of scopes gives a key
+  that is there, that one goes first.
   Reading is lazy; nothing is kept.
   """
 
@@ -210,6 +239,7 @@ class Values:
     graph: Graph,
     held: Optional[Mapping[str, tf1.TensorProto]] = None,
     saver: Optional[str] = None,
+    scopes: ScopeMap = (),
   ):
     """Takes the keys from the graph's Savers.
 
@@ -218,16 +248,23 @@ class Values:
       graph: the Graph with the variables and, perhaps, Savers.
       held: TensorProtos by variable, which a frozen graph holds; or None.
       saver: the tensor that the MetaGraph's own Saver saves with, or None.
+      scopes: pairs of a scope of variables and that of their keys.
     """
     self.checkpoint = checkpoint
+    self._scopes = scopes
     self._held = dict(held or {})
     self._saved = saver_keys(graph, saver)
+    self._restored = restored_keys(graph)
     self._shared = {
       node.name: node.attr["shared_name"].s.decode("utf-8", "replace")
       for node in graph
       if node.op == "VarHandleOp"
     }
     self._instead: Dict[str, Saved] = {}
+
+  def shared_name(self, variable: str) -> Optional[str]:
+    """The name by which sessions share a resource, or None."""
+    return self._shared.get(variable)
 
   def prefer(self, variable: str, saved: Saved) -> None:
     """Makes `saved` the place that the value of `variable` is read from."""
@@ -251,7 +288,9 @@ class Values:
     if not self._saved:  # TF 2 saves graphs in which variables are renamed
       names.append(self.checkpoint.key_of(variable))
     candidates += [Saved(name, "") for name in names if name is not None]
-    for saved in candidates:
+    candidates += self._restored.get(variable, ())
+    moved = [m for saved in candidates for m in mapped(saved, self._scopes)]
+    for saved in moved + candidates:
       if saved.key in self.checkpoint:
         return saved
     return None
@@ -298,50 +337,3 @@ def slice_shape(slice_spec: str) -> Tuple[int, ...]:
   for size, part in zip(full, parts.split(":")):
     sizes.append(int(size) if part == "-" else int(part.split(",")[1]))
   return tuple(sizes)
-
-
-def saver_keys(
-  graph: Graph, own: Optional[str] = None
-) -> Dict[str, List[Saved]]:
-  """Keys under which the graph's Savers save each variable.
-
-  Args:
-    graph: holds the Savers.
-    own: what the MetaGraph's own Saver saves with, its `save_tensor_name`. The
-      graph may hold others, such as one that warm-starts a part from another
-      model's names; they count for variables that its own does not save.
-
-  Returns:
-    A dict from variable node to a list of Saved, in the order found.
-  """
-  keys: Dict[str, List[Saved]] = {}
-  behind: Mapping[str, None] = {}
-  if own is not None and TensorRef.parse(own).node in graph:
-    behind = graph.ancestors([TensorRef.parse(own).node])
-  saves = [node for node in graph if node.op in ops.SAVES]
-  for node in sorted(saves, key=lambda node: node.name not in behind):
-    refs = graph.data_inputs(node.name)
-    if len(refs) < (2 if node.op == "Save" else 3):
-      continue  # a malformed node saves nothing
-    names = constant_value(graph, refs[1], largest=1 << 20)
-    first, slices = 2, None
-    if node.op != "Save":
-      first, slices = 3, constant_value(graph, refs[2], largest=1 << 20)
-    if names is None:
-      continue
-    # Of lists that are not as long as each other, the rest names nothing.
-    counts = [array.size for array in (names, slices) if array is not None]
-    for i, ref in enumerate(refs[first : first + min(counts)]):
-      variable = holder_of(graph, ref, ops.VARIABLES, _READS)
-      if variable is not None:
-        spec = "" if slices is None else _text(slices.reshape(-1)[i])
-        keys.setdefault(variable, []).append(
-          Saved(_text(names.reshape(-1)[i]), spec)
-        )
-  return keys
-
-
-def _text(value: Any) -> str:
-  return (
-    value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-  )

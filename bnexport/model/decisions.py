@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, FrozenSet, Tuple
+from typing import Any, Dict, FrozenSet, Tuple
 
 from bnexport.graph import TensorRef
 
@@ -15,20 +15,23 @@ class Decisions:
 
   Attributes:
     values: values given to placeholders and flags, by node name.
-    stored: variables by the batch statistic whose place they took.
+    stored: a batchnorm.stored.Stored of variables by the batch statistic whose
+      place it took.
     corrections: statistics by the tensor that corrected towards them in
       training, as renorm does.
     averages: variables that are moving averages of batch statistics.
     unaveraged: norms that compute their own statistics, and nobody said so.
-    is_noise_removed: whether random scales and offsets of norms were taken
-      out.
+    random_kept: random ops that are part of the model, as a user says.
+    moments: tensors with noise that keeps mean 0 and variance 1, by name, and
+      the tensors without, which took their place.
   """
 
   values: Dict[str, object] = dataclasses.field(default_factory=dict)
-  stored: Dict[TensorRef, str] = dataclasses.field(default_factory=dict)
+  stored: Dict[TensorRef, Any] = dataclasses.field(default_factory=dict)
   corrections: Dict[TensorRef, TensorRef] = dataclasses.field(
     default_factory=dict
   )
   averages: FrozenSet[str] = frozenset()
   unaveraged: Tuple[str, ...] = ()
-  is_noise_removed: bool = False
+  random_kept: Tuple[str, ...] = ()
+  moments: Tuple[Tuple[str, TensorRef], ...] = ()

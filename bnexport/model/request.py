@@ -32,6 +32,8 @@ class Request:
     placeholders: `name:dtype:dims` of a model function's leading arguments.
     kwargs: a model function's other arguments.
     moving_averages: whether a rebuilt model's weights are their averages.
+    average_name: of those averages, where a weight has several; or None.
+    scope_map: pairs of a scope of variables and that of their keys.
     session: holds the values of a tf.compat.v1.Graph's variables.
     is_served: whether a SavedModel is made of it again: its files stay files,
       and where nobody names ends, all its signatures stay.
@@ -49,6 +51,8 @@ class Request:
   placeholders: Tuple[str, ...] = ()
   kwargs: Mapping[str, object] = dataclasses.field(default_factory=dict)
   moving_averages: bool = False
+  average_name: Optional[str] = None
+  scope_map: Tuple[Tuple[str, str], ...] = ()
   session: object = None
   is_served: bool = False
   flags: Tuple[str, str] = ("--output_node", "--input_node")
@@ -101,6 +105,8 @@ class Request:
       flags.append("--checkpoint=PREFIX")
     if self.training is not None:
       flags.append(f"--meta_graph={self.training}")
+    for old, new in self.scope_map:
+      flags.append(f"--scope_map={old}={new}")
     words = [f"python -m bnexport.{name}", *map(shlex.quote, (*flags, *more))]
     return " ".join(words)
 

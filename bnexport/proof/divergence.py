@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import Signatures
 from bnexport.proof.differences import Difference, difference
-from bnexport.proof.runs import Run
+from bnexport.proof.rounding import changed, movement
+from bnexport.proof.runs import ImportedGraph, Run
 from bnexport.tf1 import tf1
 
 # Tensors of one run stay below this, so that a batch of large images fits.
@@ -20,9 +22,6 @@ _BYTES = 256 << 20
 _FEWEST, _MOST = 8, 128
 # No session hands these out.
 _HANDLES = (tf1.resource, tf1.variant)
-# A small tensor is suspected where it is apart by this many tolerances of its
-# own magnitude; cancellation makes less of rounding.
-_SUSPECT = 100
 
 
 @dataclasses.dataclass
@@ -50,7 +49,7 @@ class Parting:
   note: str = ""
 
 
-def part(a: Run, b: Run, feeds, norms=()) -> Parting:
+def part(a: ImportedGraph, b: Run, feeds, norms=()) -> Parting:
   """Walks two runs tensor by tensor; tells where they part.
 
   Where a norm was folded, a layer has other values and what reads it agrees
@@ -71,9 +70,13 @@ def part(a: Run, b: Run, feeds, norms=()) -> Parting:
   names += [name for name in a.outputs if name not in names]
   found = Parting(b.what, list(walk(a, b, feeds, names)))
   reaching = _reaching(graph, a.outputs, found.differences)
-  first = first_real(
-    [d for d in found.differences if d.holds or _node(d.output) in reaching],
-    graph,
+  first = next(
+    (
+      one
+      for one in found.differences
+      if not one.holds and _node(one.output) in reaching
+    ),
+    None,
   )
   if first is not None:
     found.first, found.op = first, graph.op(_node(first.output))
@@ -143,7 +146,7 @@ def norm_behind(graph: Graph, norms, differences, first):
     graph: the graph that was walked.
     norms: its BatchNorms, in order of execution.
     differences: as they were walked; see `walk`.
-    first: one of them; see `first_real`.
+    first: one of them.
   """
   agree = []
   for one in differences:
@@ -212,7 +215,7 @@ def walk(a, b, feeds, names: Iterable[str]) -> Iterator[Difference]:
   """Yields how far the tensors of two graphs are apart, in order.
 
   Args:
-    a: a Run.
+    a: an ImportedGraph.
     b: a Run.
     feeds: arrays by node name, for both.
     names: the tensors, in order of execution; see `matched`.
@@ -221,38 +224,11 @@ def walk(a, b, feeds, names: Iterable[str]) -> Iterator[Difference]:
     ComparisonError: TensorFlow can't run one of them.
   """
   names = list(names)
-  for (name, value), (_, expected) in zip(
-    stream(a, names, feeds), stream(b, names, feeds)
+  beside = [stream(a, names, other) for other in changed(a, names, feeds)]
+  for (name, value), (_, expected), *others in zip(
+    stream(a, names, feeds), stream(b, names, feeds), *beside
   ):
-    yield difference(name, value, expected)
-
-
-def first_real(
-  differences: Iterable[Difference], graph: Graph
-) -> Optional[Difference]:
-  """The first difference that is no rounding, or None.
-
-  A difference is real where it exceeds its limit. It may have grown from a
-  tensor of small values, in which it stays below: then that one is named.
-
-  Args:
-    differences: in order of execution; see `walk`.
-    graph: tells which tensor feeds which.
-  """
-  suspects: List[Difference] = []
-  for one in differences:
-    if not one.holds:
-      behind = graph.ancestors([TensorRef.parse(one.output).node], False)
-      for suspect in suspects:
-        if TensorRef.parse(suspect.output).node in behind:
-          return suspect
-      return one
-    if _is_suspect(one):
-      suspects.append(one)
-  return None
-
-
-def _is_suspect(one):
-  # The limit is the tolerance times the scale; both are known to be positive.
-  allowed = one.limit / one.scale * one.magnitude
-  return one.largest > _SUSPECT * allowed and one.largest > 0
+    moved = [movement(value, other) for _, other in others]
+    yield difference(
+      name, value, expected, a.rounding, functools.reduce(np.maximum, moved)
+    )

@@ -3,17 +3,45 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import FEED, ComparisonError, OutOfTime
 from bnexport.graph import ops
-from bnexport.graph.nodes import constant_value
-from bnexport.tf1 import tf1
+from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.tf1 import tf1, time_limit
 
 _ROWS = 4
-# What floats are made up from: none is normal, others go up to a pixel's.
-RANGES = (None, 255.0)
+# What floats are made up from: none is normal, others go up to a pixel's, or
+# are positive and small as a logarithm's.
+_RANGES = (None, 255.0, 1.0)
+# Single numbers beside them: a loop may end for some only.
+_SCALARS = {None: 1.0, 255.0: 2.0, 1.0: 0.5}
+# What keeps whole numbers what they are, elementwise or in another order.
+_CARRIES = (
+  ops.CARRIERS
+  | ops.RESHAPES
+  | ops.SWITCHES
+  | ops.MERGES
+  | frozenset(
+    (
+      "Cast",
+      "ConcatV2",
+      "Pack",
+      "Slice",
+      "Split",
+      "StridedSlice",
+      "Transpose",
+      "Unpack",
+    )
+  )
+)
 _MOST_ROWS = 1024
+# So many times the rows are fed once more, where that is no more numbers than
+# a batch of small images.
+_MORE_ROWS = 16
+_MOST_FED = 1 << 19
 # So many numbers of rows are tried.
 _MOST_TRIED = 8
 # Sizes tried for dimensions that a graph leaves open: networks halve images
@@ -21,12 +49,13 @@ _MOST_TRIED = 8
 _SIZES = (64, 32, 224, 8, 128, 299, 16, 256, 5, 1)
 
 
-def made_up_feeds(graph_def, rows=_ROWS, largest=None):
+def made_up_feeds(graph_def, rows=_ROWS, largest=None, bounds=None):
   """Yields feeds to try: random values in the placeholders' shapes.
 
   Feeds are dicts of arrays by node name. Open first dimensions get `rows`
   rows; other open ones the same size each, another size in each try. Floats
-  are normal, or lie evenly between 0 and `largest`.
+  are normal, or lie evenly between 0 and `largest`; whole numbers lie below
+  their bounds, see `bounds_of`.
   """
   placeholders = [
     n
@@ -37,9 +66,161 @@ def made_up_feeds(graph_def, rows=_ROWS, largest=None):
   for size in _SIZES if is_open else (1,):
     random = np.random.RandomState(7)
     yield {
-      node.name: _made_up(node, rows, size, largest, random)
+      node.name: _made_up(node, rows, size, largest, bounds or {}, random)
       for node in placeholders
     }
+
+
+def bounds_of(graph):
+  """Whole numbers that placeholders take are below these, by node name.
+
+  What looks up rows of a table takes numbers of rows; bytes are all there are.
+  """
+  return {
+    node.name: bound
+    for node in graph
+    if node.op in ops.PLACEHOLDERS and _is_whole(node)
+    for bound in [_bound(graph, node)]
+    if bound
+  }
+
+
+def _is_whole(node):
+  return tf1.as_dtype(node.attr["dtype"].type).is_integer
+
+
+def _bound(graph, node):
+  """The rows of the smallest table that a placeholder is looked up in, or 0."""
+  stack, seen, sizes = [node.name], {node.name}, []
+  while stack:
+    name = stack.pop()
+    for reader in graph.readers(name):
+      op, refs = graph.op(reader), graph.data_inputs(reader)
+      if op in ops.LOOKUPS:
+        sizes.append(_rows_of(graph, op, refs, name))
+      elif op in _CARRIES and reader not in seen:
+        seen.add(reader)
+        stack.append(reader)
+  if not any(sizes) and tf1.as_dtype(node.attr["dtype"].type) == tf1.uint8:
+    return 256
+  return min(filter(None, sizes), default=0)
+
+
+def _rows_of(graph, op, refs, indices):
+  """How many rows a lookup chooses from; 0 where that is not told."""
+  if op == "OneHot":
+    depth = constant_value(graph, refs[1]) if refs[0].node == indices else None
+    return 0 if depth is None else int(depth)
+  if op not in ("Gather", "GatherV2") or refs[1].node != indices:
+    return 0
+  axis = constant_value(graph, refs[2]) if op == "GatherV2" else np.int32(0)
+  shape = _shape_of(graph, refs[0])
+  if axis is None or shape is None or len(shape) <= int(axis):
+    return 0
+  return max(0, shape[int(axis)])
+
+
+def _shape_of(graph, ref):
+  """The shape of a table, of its Const where no other is stated."""
+  found = static_shape(graph, ref)
+  while found is None and graph.op(ref.node) in ops.IDENTITIES:
+    ref = graph.data_inputs(ref.node)[0]
+    found = static_shape(graph, ref)
+  return found
+
+
+def in_rows(feeds, counts):
+  """Yields feeds as they are, and in other numbers of rows.
+
+  Args:
+    feeds: arrays by node name.
+    counts: numbers of rows.
+  """
+  yield feeds
+  for rows in counts:
+    yield {
+      name: np.resize(value, (rows, *np.shape(value)[1:]))
+      if np.ndim(value)
+      else value
+      for name, value in feeds.items()
+    }
+
+
+def other_choices(feeds):
+  """Yields feeds in which single flags and small numbers are others.
+
+  They may choose what is computed: a domain, a task, a mode of pooling.
+  """
+  for name, value in feeds.items():
+    value = np.asarray(value)
+    if not value.ndim and value.dtype.kind in "biu" and value in (0, 1):
+      yield {**feeds, name: (1 - value.astype(np.int64)).astype(value.dtype)}
+
+
+def other_feeds(feeds, bounds):
+  """Yields feeds of the same shapes for what some feeds do not reach.
+
+  Args:
+    feeds: arrays by node name, on which a graph runs.
+    bounds: see `bounds_of`.
+  """
+  random = np.random.RandomState(11)
+  for scale in (10.0, 0.1):
+    yield {name: _scaled(value, scale) for name, value in feeds.items()}
+  for largest, times in ((1.0, 1), (255.0, 1), (None, 8), (1.0, 8)):
+    yield {
+      name: _drawn_anew(value, bounds.get(name), largest, times, random)
+      for name, value in feeds.items()
+    }
+
+
+def more_rows(feeds, bounds):
+  """Feeds of more rows than some have, small and large ones; None if too many.
+
+  Args:
+    feeds: arrays by node name, which were made up.
+    bounds: see `bounds_of`.
+  """
+  times = _MORE_ROWS
+  if sum(np.size(value) for value in feeds.values()) * times > _MOST_FED:
+    return None
+  random = np.random.RandomState(13)
+  found = {}
+  for name, value in feeds.items():
+    is_normal = not _is_float(value) or np.min(value, initial=0) < 0
+    largest = None if is_normal else float(np.max(value, initial=1))
+    drawn = _drawn_anew(value, bounds.get(name), largest, times, random)
+    if _is_float(value) and is_normal:
+      scales = np.linspace(0.5, 4, len(drawn)).astype(drawn.dtype)
+      drawn *= scales.reshape([-1] + [1] * (drawn.ndim - 1))
+    found[name] = drawn
+  return found
+
+
+def _scaled(value, scale):
+  return (value * scale).astype(value.dtype) if _is_float(value) else value
+
+
+def _is_float(value):
+  return np.ndim(value) > 0 and np.asarray(value).dtype.kind == "f"
+
+
+def _drawn_anew(value, bound, largest, times, random):
+  """Other values like some, in so many times the rows."""
+  value = np.asarray(value)
+  if not value.ndim:
+    return value
+  shape = (len(value) * times, *value.shape[1:])
+  if _is_float(value):
+    drawn = random.randn(*shape) if largest is None else random.rand(*shape)
+    return (drawn * (largest or 1.0)).astype(value.dtype)
+  if value.dtype.kind == "b":
+    return random.rand(*shape) > 0.5
+  if value.dtype.kind in "iu":
+    # Without a bound they may be lengths, which go up to a size that is fed.
+    high = bound or max(int(np.max(value, initial=1)) + 1, shape[-1])
+    return random.randint(0, high, shape).astype(value.dtype)
+  return np.concatenate([value] * times)
 
 
 def _is_data(node):
@@ -55,7 +236,7 @@ def _open_sizes(node):
   return shape.unknown_rank or any(d.size < 0 for d in shape.dim[1:])
 
 
-def _made_up(node, rows, size, largest, random):
+def _made_up(node, rows, size, largest, bounds, random):
   shape = node.attr["shape"].shape
   sizes = [d.size for d in shape.dim]
   if shape.unknown_rank or "shape" not in node.attr:
@@ -67,7 +248,7 @@ def _made_up(node, rows, size, largest, random):
   ]
   dtype = tf1.as_dtype(node.attr["dtype"].type)
   if dtype.is_floating or dtype.is_complex:
-    values = np.float64(1.0)
+    values = np.float64(_SCALARS[largest])
     if sizes and largest is None:
       values = random.randn(*sizes)
     elif sizes:
@@ -77,7 +258,74 @@ def _made_up(node, rows, size, largest, random):
     return random.rand(*sizes) > 0.5
   if dtype == tf1.string:
     return np.full(sizes, b"", dtype=object)
-  return random.randint(0, 2, sizes).astype(dtype.as_numpy_dtype)
+  high = bounds.get(node.name, 2)
+  return random.randint(0, high, sizes).astype(dtype.as_numpy_dtype)
+
+
+def find(graph_def, runner, reference, proof, patience):
+  """Feeds that a graph and its reference run on, and the graph's answers.
+
+  Those are taken first whose answers depend on what is fed.
+
+  Args:
+    graph_def: the graph.
+    runner: a Run of it.
+    reference: a Run, or None.
+    proof: a Comparison; is told why nothing runs.
+    patience: seconds after which other values are tried.
+
+  Returns:
+    Feeds and a list of arrays, or two None.
+  """
+  found, said, endless = [], None, set()
+  counts = row_counts(runner.graph, _graph_of(reference))
+  bounds = bounds_of(runner.graph)
+  for largest, rows in itertools.product(_RANGES, counts):
+    if largest is not None and not found and not isinstance(said, OutOfTime):
+      break  # what no shape fits, no values will
+    if largest in endless:
+      continue
+    tried = made_up_feeds(graph_def, rows, largest, bounds)
+    try:
+      with time_limit(patience):
+        feeds, answers = first_that_runs(runner, tried)
+        runs = reference is None or _runs(reference, feeds)
+    except ComparisonError as error:
+      said = said or error
+      continue
+    except OutOfTime as error:
+      said = error  # other values may end a loop, not other sizes
+      endless.add(largest)
+      continue
+    rank = (not runs, not are_finite(answers), not is_alive(feeds, answers))
+    if not any(rank):
+      return feeds, answers
+    found.append((rank, feeds, answers))
+  if not found:
+    proof.missing = said.fact
+    if not isinstance(said, OutOfTime):
+      proof.missing = "no made-up input fits the graph"
+      proof.notes.append(f"not run: {said.fact}")
+    proof.notes.append(said.step)
+    return None, None
+  _, feeds, answers = min(found, key=lambda one: one[0])
+  return feeds, answers
+
+
+def _graph_of(reference):
+  """The Graph that a reference runs, or None."""
+  try:
+    return None if reference is None else reference.graph
+  except ComparisonError:
+    return None
+
+
+def _runs(reference, feeds):
+  try:
+    reference.run(feeds)
+  except ComparisonError:
+    return False
+  return True
 
 
 def run_given(runner, feeds):
@@ -106,13 +354,16 @@ def refuse_other_names(graph_def, feeds):
     )
 
 
-def first_that_runs(runner, tried, proof):
-  """The first feeds that a graph runs on, and its answers; or two None.
+def first_that_runs(runner, tried):
+  """The first feeds that a graph runs on, and its answers.
 
   Args:
     runner: a Run.
     tried: iterable of feeds.
-    proof: a Comparison; is told why nothing runs.
+
+  Raises:
+    ComparisonError: it runs on none of them.
+    OutOfTime: the limit of time ended a run.
   """
   said = None
   for feeds in tried:
@@ -120,11 +371,16 @@ def first_that_runs(runner, tried, proof):
       return feeds, runner.run(feeds)
     except ComparisonError as error:
       said = said or error.fact
-  proof.missing = "no made-up input fits the graph"
-  proof.notes.append(
-    f"not run: {said}; pass --feeds=FILE.npz with arrays by input name"
+  raise ComparisonError("run the graph on made-up input", said, FEED)
+
+
+def are_finite(answers):
+  """Whether floats among answers are all numbers."""
+  return all(
+    np.isfinite(a).all()
+    for a in map(np.asarray, answers)
+    if a.dtype.kind == "f"
   )
-  return None, None
 
 
 def is_alive(feeds, answers):
@@ -154,7 +410,8 @@ def row_counts(*graphs):
   """Numbers of rows to try, likely ones first.
 
   Where a batch is cut into groups or has a fixed size, a constant of the graph
-  says so: the first sizes of a Reshape, or those of another placeholder.
+  says so: the first sizes of a Reshape, or those of another placeholder or of
+  what a loop collects.
 
   Args:
     *graphs: Graphs that the rows are for, or None.
@@ -167,5 +424,7 @@ def row_counts(*graphs):
     elif node.op == "Reshape":
       shape = constant_value(graph, graph.data_inputs(node.name)[1])
       sizes = [] if shape is None or shape.ndim != 1 else list(shape[:2])
+    elif node.op == "TensorArrayV3":
+      sizes = [d.size for d in node.attr["element_shape"].shape.dim][:1]
     found += [int(size) for size in sizes if 1 < size <= _MOST_ROWS]
   return list(dict.fromkeys(found))[:_MOST_TRIED]

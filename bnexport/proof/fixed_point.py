@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from typing import Dict, List
 
 import numpy as np
@@ -26,16 +27,18 @@ from bnexport.graph.nodes import (
   static_shape,
   tensor_attr,
 )
-from bnexport.graph.variables import assignment, variable_of
+from bnexport.graph.variables import assignment
+from bnexport.graph.writes import are_apart, write_of, written_variable
 from bnexport.model.stream import to_graph_def
+from bnexport.proof import noise
+from bnexport.proof.behind import behind
+from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
 from bnexport.proof.trust import unsafe_op
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 # Runs of the updates before they are said not to settle.
 _MOST_RUNS = 100
@@ -43,9 +46,11 @@ _MOST_RUNS = 100
 # of the largest one of its variable.
 _SETTLED = 1e-3
 # An update of this slope or less leaves a value where it is, or counts.
-_STILL = 1e-7
-# A step counter settles at infinity.
-_FAR = 1e6
+_STILL = 1e-6
+# A step counter settles at infinity: after so many steps, as good as. Where an
+# average is of all batches so far, any number is as right and is solved better.
+_FAR = 2.0**20
+_NEAR = 2.0**6
 # So many times the rows tell Bessel's correction from another fault: it falls
 # to (n - 1) / (8 n - 1), an eighth or less, and some rounding.
 _MORE = 8
@@ -63,12 +68,14 @@ class FixedPoint:
     why_not: why there is none, or empty.
     averages: names of the variables that settled.
     runs: how often the updates were run.
+    is_idle: whether no update does anything, so that training runs otherwise.
   """
 
   differences: List[Difference] = dataclasses.field(default_factory=list)
   why_not: str = ""
   averages: List[str] = dataclasses.field(default_factory=list)
   runs: int = 0
+  is_idle: bool = False
 
   @property
   def holds(self) -> bool:
@@ -91,6 +98,8 @@ def examine(export, feeds) -> FixedPoint:
     other = _in_mode(export, feeds, trains=True)
     if not other.why_not and (found.why_not or other.holds):
       return other
+    if found.is_idle and other.why_not:
+      return other  # the updates run in that mode, and it says what is amiss
   return found
 
 
@@ -104,6 +113,12 @@ def _in_mode(export, feeds, trains):
     found, apart = _examine(export, training, feeds)
     if found.holds:
       return found
+    if training.counters:
+      training.steps = _NEAR
+      again, _ = _examine(export, training, feeds)
+      if again.holds and not again.why_not:
+        return again
+      training.steps = _FAR
     # Norms over groups of the batch, of which every one is the same now.
     for size in row_counts(training.graph):
       for is_in_turn in (True, False):
@@ -134,15 +149,37 @@ def _examine(export, training, feeds):
     found = training.settle(feeds)
     if found.why_not:
       return found, []
-    expected = training.outputs(feeds)
-    given = _exported(export, training.values, feeds)
   except (Error, *TF_ERRORS) as error:
     return FixedPoint(why_not=_reason(error)), []
-  found.differences = [
-    difference(str(ref), a, b, _ROUNDING)
-    for ref, a, b in zip(export.model.outputs, given, expected)
-  ]
+  own = [str(ref) for ref in export.model.outputs]
+  other = [str(ref) for ref in export.original.outputs]
+  try:
+    with _exported(export, training.values) as run:
+      # A class number is the same for many a wrong network.
+      floats = behind(run, training, export.model.outputs, feeds)
+      own += map(str, floats.own)
+      other += map(str, floats.other)
+      given = run.fetch(own, {k: v for k, v in feeds.items() if k in run.graph})
+  except Error as error:
+    why = f"the export does not run on that batch: {error.fact}"
+    return dataclasses.replace(found, why_not=why), []
+  if floats.hidden:
+    why = f"what '{floats.hidden[0]}' is computed from is not in both"
+    return dataclasses.replace(found, why_not=why), []
+  try:
+    expected = training.fetch(other, feeds)
+  except (Error, *TF_ERRORS) as error:
+    return FixedPoint(why_not=_reason(error)), []
+  found.differences = [_difference(*one) for one in zip(own, given, expected)]
   return found, [d.largest for d in found.differences]
+
+
+def _difference(name, value, expected):
+  """A Difference that is judged by the answer's own size, be it small."""
+  found = difference(name, value, expected, _ROUNDING)
+  size = np.abs(np.asarray(expected)) if found.limit else np.zeros(1)
+  size = float(np.max(size[np.isfinite(size)], initial=0))
+  return dataclasses.replace(found, limit=found.limit * min(1.0, size))
 
 
 def _repeated(feeds, size, times, is_in_turn=True):
@@ -181,8 +218,8 @@ def _without(one):
   return dataclasses.replace(one, limit=max(one.limit, one.largest))
 
 
-def _exported(export, values, feeds):
-  """Answers of the export with other values of its averages."""
+def _exported(export, values):
+  """An ImportedGraph of the export with other values of its averages."""
   model = copy.copy(export.before_folding().model)
   model.graph = graph = model.graph.clone()
   for name, value in values.items():
@@ -190,10 +227,8 @@ def _exported(export, values, feeds):
       node = graph.node(name)
       node.attr.pop(DEFERRED, None)
       node.attr["value"].CopyFrom(tensor_attr(value, node.attr["dtype"].type))
-  with ImportedGraph(
-    to_graph_def(model), model.outputs, model.initializers
-  ) as run:
-    return run.run({k: v for k, v in feeds.items() if k in graph})
+  _round_nothing(graph)
+  return ImportedGraph(to_graph_def(model), model.outputs, model.initializers)
 
 
 class _Training:
@@ -210,21 +245,23 @@ class _Training:
         "run the training graph",
         f"which value of '{other[0]}' means training is not known",
       )
-    if model.decisions.is_noise_removed:
-      raise ComparisonError(
-        "run the training graph", "its norms draw random numbers"
-      )
     original.warnings = []
     graph = original.graph = original.graph.clone()
-    for transform in (RemoveDropout(), RemoveNoise()):
-      transform.apply(original)
     self._original, self._graph = original, graph
     self._phases = {
       name: not value if trains else value for name, value in phases.items()
     }
+    decisions = model.decisions
+    noise.expect(
+      original, self._phases, decisions.random_kept, decisions.moments
+    )
     self._by_data = _reached(graph, original)
-    self._updates = _updates(graph, original, self._by_data)
-    _divide_by_rows(graph)
+    self._updates = _updates(
+      graph, original, self._by_data, model.decisions.averages
+    )
+    _divide_by_rows(graph, original.needed())
+    _round_nothing(graph)
+    run_channels_last(graph)
     roots = [ref.node for ref in original.outputs]
     roots += [u for us in self._updates.values() for u in us]
     graph.keep(graph.ancestors(roots + list(original.initializers)))
@@ -233,6 +270,8 @@ class _Training:
       raise ComparisonError("run the training graph", unsafe)
     self._import()
     self.values: Dict[str, np.ndarray] = {}
+    self.steps = _FAR
+    self.counters = False
 
   def _import(self):
     graph_def = self._graph.to_graph_def()
@@ -276,7 +315,8 @@ class _Training:
     fed = {}
     for node in self._graph:
       name = node.name
-      if name in self._phases and name not in self._assigns:
+      is_fed = node.op in ops.PLACEHOLDERS | {"Const"}
+      if name in self._phases and is_fed:
         shape = static_shape(self._graph, TensorRef(name)) or ()
         fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
       elif name in feeds:
@@ -290,12 +330,13 @@ class _Training:
           rows if i == 0 and size < 0 else max(size, 1)
           for i, size in enumerate(shape)
         ]
-        filled = np.full(sizes, b"" if dtype == tf1.string else 1)
+        value = 0.5 if dtype.is_floating else 1
+        filled = np.full(sizes, b"" if dtype == tf1.string else value)
         fed[name] = filled.astype(dtype.as_numpy_dtype)
     return {tensor_name(name): value for name, value in fed.items()}
 
-  def outputs(self, feeds):
-    names = [tensor_name(ref) for ref in self._original.outputs]
+  def fetch(self, refs, feeds):
+    names = [tensor_name(ref) for ref in refs]
     return self._session.run(names, self._fed(feeds))
 
   def settle(self, feeds) -> FixedPoint:
@@ -307,7 +348,7 @@ class _Training:
     """
     names = list(self._updates)
     if not names:
-      return FixedPoint(why_not="no update depends on the batch")
+      return FixedPoint(why_not="no update depends on the batch", is_idle=True)
     fed = self._fed(feeds)
     values = {name: self._original.values[name] for name in names}
     levels, runs = self._levels(), 0
@@ -330,6 +371,7 @@ class _Training:
         return FixedPoint(
           why_not=f"its update leaves '{idle[0]}' as it is on made-up rates",
           runs=runs,
+          is_idle=True,
         )
       if not moving:
         self._restore(values)
@@ -371,8 +413,9 @@ class _Training:
     at_high = self._run(fed, dict(values, **high))
     for name in level:
       slopes[name], values[name] = _solved(
-        low[name], at_low[name], high[name], at_high[name]
+        low[name], at_low[name], high[name], at_high[name], self.steps
       )
+      self.counters |= bool(np.any(np.abs(1 - slopes[name]) < _STILL))
 
   def _restore(self, values):
     for name in self._assigns:
@@ -392,7 +435,7 @@ def _apart(value):
   return np.asarray(wide + np.maximum(1.0, np.abs(wide)), value.dtype)
 
 
-def _solved(low, at_low, high, at_high):
+def _solved(low, at_low, high, at_high, steps):
   """Slope of an update, and where it settles, elementwise.
 
   Args:
@@ -400,14 +443,15 @@ def _solved(low, at_low, high, at_high):
     at_low: what the update makes of them.
     high: other stored values.
     at_high: what the update makes of those.
+    steps: how often counters and sums have been added to.
   """
   x, fx, y, fy = map(np.float64, (low, at_low, high, at_high))
   slope = (fy - fx) / (y - x)
   left = 1 - slope
   is_still = np.abs(left) < _STILL
   solved = x + (fx - x) / np.where(is_still, 1.0, left)
-  # A counter goes on for ever; what nothing changes stays.
-  counted = np.where(np.abs(fx - x) > 0, _FAR, x)
+  # A counter goes on for ever, and a sum; what nothing changes stays.
+  counted = np.where(np.abs(fx - x) > 0, (fx - x) * steps, x)
   value = np.where(is_still, counted, solved)
   return slope, np.asarray(value, np.asarray(low).dtype)
 
@@ -416,20 +460,21 @@ def _is_settled(found, value, slope):
   """Whether a value is near enough to where its update goes."""
   found, value = np.float64(found), np.float64(value)
   left = np.abs(1 - slope)
-  is_counter = (left < _STILL) & (value == _FAR)
-  apart = np.where(
-    is_counter, 0.0, np.abs(found - value) / np.maximum(left, _STILL)
-  )
+  # What still moves on such a slope is a counter or a sum.
+  apart = np.abs(found - value) / np.maximum(left, _STILL)
+  apart = np.where(left < _STILL, 0.0, apart)
   scale = float(np.max(np.abs(value), initial=0))
   return bool(np.all(apart <= _SETTLED * max(scale, 1e-30)))
 
 
-def _updates(graph, original, by_data):
+def _updates(graph, original, by_data, averages):
   """Updates by variable that carry data into it; what they wait for goes.
 
   The weights stay: what gradients are part of is no update of an average.
   Initialisers and restores carry no data. A counter moves by itself; it
-  matters where an average's update reads it.
+  matters where an average's update reads it, or a sum is divided by it. What
+  the outputs read from an update, such as the range of weights that are
+  quantized, settles as well.
 
   Raises:
     ComparisonError: one variable is updated several times in a run, so that
@@ -440,17 +485,19 @@ def _updates(graph, original, by_data):
   for node in graph:
     if node.op not in ops.UPDATES or node.name in flow.gradients:
       continue
-    variable = variable_of(graph, graph.inputs(node.name)[0])
+    variable = written_variable(graph, node.name)
     if variable is None or variable not in original.values:
       continue
-    if tf1.as_dtype(graph.node(variable).attr["dtype"].type).is_floating:
+    dtype = tf1.as_dtype(graph.node(variable).attr["dtype"].type)
+    if dtype.is_floating or variable in averages:
       found.setdefault(variable, []).append(node.name)
   carrying = [u for us in found.values() for u in us if u in by_data]
   behind = graph.ancestors(carrying, control=False)
+  needed = original.needed() if carrying else ()
   chosen = {}
   for variable, updates in found.items():
-    own = [u for u in updates if u in by_data]
-    if not own and variable in behind:
+    own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
+    if not own and (variable in behind or variable in averages):
       own = [
         u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
       ]
@@ -459,12 +506,23 @@ def _updates(graph, original, by_data):
   _stop_waiting(graph, behind, flow.gradients)
   for variable, updates in chosen.items():
     depth = max(len(flow.contexts.frame(u)) for u in updates)
-    if len(updates) > 1 or depth:
+    parts = [write_of(graph, update).part for update in updates]
+    if depth or not all(
+      are_apart(graph, a, b) for a, b in itertools.combinations(parts, 2)
+    ):
       raise ComparisonError(
         "settle the averages",
         f"'{variable}' is updated several times in a run",
       )
   return chosen
+
+
+def _is_read(graph, update, needed):
+  """Whether the outputs need what an update writes."""
+  return update in needed or any(
+    reader in needed and graph.op(reader) in ops.RESOURCE_READS
+    for reader in graph.readers(update)
+  )
 
 
 def _stop_waiting(graph, names, gradients):
@@ -509,14 +567,34 @@ _BIASED = """
 """
 
 
-def _divide_by_rows(graph):
-  """Makes fused norms hand out the variance that they normalise with."""
+# A FakeQuant op without its rounding, which turns the last bit of x into a
+# whole step.
+_CLIPPED = """
+  below = Minimum(x, high)
+  y = Maximum(below, low)
+"""
+
+
+def _round_nothing(graph):
+  """Lets FakeQuant ops clip, and no more, in a graph that is compared so."""
+  emitter = Emitter(graph)
+  for node in list(graph):
+    if node.op in ops.FAKE_QUANTS:
+      x, low, high = graph.data_inputs(node.name)
+      emitter.become(node.name, _CLIPPED, x=x, low=low, high=high)
+
+
+def _divide_by_rows(graph, needed):
+  """Lets updates store the variance that fused norms normalise with.
+
+  What the outputs need of a variance handed out is theirs to correct.
+  """
   emitter = Emitter(graph)
   for node in graph:
     if node.op not in ops.FUSED_NORMS or not node.attr["is_training"].b:
       continue
     variance = TensorRef(node.name, 2)
-    readers = graph.readers_of(variance)
+    readers = [n for n in graph.readers_of(variance) if n not in needed]
     if readers:
       x, mean = graph.inputs(node.name)[0], TensorRef(node.name, 1)
       made = emitter.emit(node.name, _BIASED, x=x, mean=mean, variance=variance)

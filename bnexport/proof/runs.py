@@ -4,15 +4,23 @@
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Iterable, List, Mapping, Optional
+from typing import (
+  Callable,
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  Optional,
+)
 
 import numpy as np
 
-from bnexport.errors import FEED, ComparisonError, first_line
+from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
+from bnexport.proof.tracking import Tracked
 from bnexport.tf1 import session, tf1
 
 # What TensorFlow raises of a graph or of feeds that it does not take.
@@ -60,6 +68,13 @@ class Run(abc.ABC):
     """Arrays of the outputs; see `fetch`."""
     return self.fetch(self.outputs, feeds)
 
+  def tracked(self, graph: Graph) -> Optional[Tracked]:
+    """What this one keeps of its batches, seen from an export's Graph.
+
+    None where it updates nothing.
+    """
+    return None
+
   @abc.abstractmethod
   def close(self) -> None:
     """Gives sessions and weights back; it may be opened again."""
@@ -76,6 +91,7 @@ class ImportedGraph(Run):
 
   Attributes:
     settings: what is fed where feeds say nothing, by node name.
+    imported: TensorFlow's graph.
   """
 
   def __init__(
@@ -106,8 +122,8 @@ class ImportedGraph(Run):
     self._graph = None
     self._graph_def = graph_def
     try:
-      self._imported = import_graph(graph_def)
-      self._session = session(self._imported)
+      self.imported = import_graph(graph_def)
+      self._session = session(self.imported)
       if restore is not None:
         restore(self._session)
       if initializers:
@@ -126,15 +142,24 @@ class ImportedGraph(Run):
     return self._graph
 
   @property
-  def rounding(self):
-    """Relative rounding of the coarsest numbers the graph computes with."""
+  def coarsest(self):
+    """NumPy dtype of the coarsest numbers the graph computes with."""
     dtypes = {
-      output.dtype
-      for operation in self._imported.get_operations()
+      output.dtype.base_dtype
+      for operation in self.imported.get_operations()
       for output in operation.outputs
     }
-    coarse = dtypes & {tf1.float16, tf1.bfloat16}
-    return max((tolerance(d.as_numpy_dtype) for d in coarse), default=0.0)
+    found = [
+      d.as_numpy_dtype
+      for d in (tf1.bfloat16, tf1.float16, tf1.float32)
+      if d in dtypes
+    ]
+    return np.dtype(found[0] if found else np.float64)
+
+  @property
+  def rounding(self):
+    """The most that rounding may be taken to do, relative to the answers."""
+    return tolerance(self.coarsest)
 
   def fetch(self, refs, feeds):
     # Its reference may need what it does not.
@@ -144,7 +169,7 @@ class ImportedGraph(Run):
   def _has(self, name):
     try:
       return (
-        self._imported.get_operation_by_name(TensorRef.parse(name).node)
+        self.imported.get_operation_by_name(TensorRef.parse(name).node)
         is not None
       )
     except KeyError:
@@ -207,6 +232,7 @@ def run_session(running, refs, feeds, what="run the graph"):
 
   Raises:
     ComparisonError: TensorFlow can't run it.
+    OutOfTime: the limit of time ended it.
   """
   try:
     return running.run(
@@ -214,7 +240,17 @@ def run_session(running, refs, feeds, what="run the graph"):
       {tensor_name(ref): value for ref, value in feeds.items()},
     )
   except TF_ERRORS as error:
-    raise ComparisonError(what, first_line(error), FEED) from error
+    raise failure(what, error) from error
+
+
+def failure(what, error) -> Error:
+  """The Error that says why TensorFlow can't run something."""
+  if isinstance(error, tf1.errors.DeadlineExceededError):
+    return OutOfTime(
+      what, first_line(error), "pass --proof_timeout=SECONDS for more"
+    )
+  fact = error.fact if isinstance(error, Error) else first_line(error)
+  return ComparisonError(what, fact, FEED)
 
 
 def tensor_name(ref):

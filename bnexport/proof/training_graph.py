@@ -13,7 +13,8 @@ import copy
 import numpy as np
 
 from bnexport.batchnorm.forms import NORM_OPS, op_form
-from bnexport.errors import FEED, ComparisonError, Error, first_line
+from bnexport.batchnorm.stored import StoredValues
+from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.importing import import_graph
@@ -23,21 +24,21 @@ from bnexport.graph.nodes import (
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import assignment, read, variable_of
+from bnexport.graph.variables import assignment
+from bnexport.graph.writes import written_variable
+from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
-from bnexport.proof.runs import TF_ERRORS, Run, tensor_name
+from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
+from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
-from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.inference.remove_noise import RemoveNoise
 
 _WHAT = "run the training graph"
-# What random ops give on average.
-_EXPECTED = {
-  "RandomStandardNormal": 0.0,
-  "RandomUniform": 0.5,
-  "TruncatedNormal": 0.0,
-}
+# Norms that are one op read a vector.
+_FLAT = """
+  sizes = Const(^value) {value=<int32 [1] -1>}
+  fed = Reshape(value, sizes)
+"""
 
 
 class TrainingGraph(Run):
@@ -48,7 +49,15 @@ class TrainingGraph(Run):
     "averages fed"
   )
 
-  def __init__(self, original, model, trains=False, keep=()):
+  def __init__(
+    self,
+    original,
+    model,
+    trains=False,
+    keep=(),
+    other=None,
+    has_noise=False,
+  ):
     """Prepares; nothing is imported before it is asked.
 
     Args:
@@ -60,18 +69,41 @@ class TrainingGraph(Run):
         and noise stay out all the same, so that it answers twice the same.
       keep: scopes of norms that mean to use the batch: the phase has its
         training value there.
+      other: other values of placeholders and flags than were decided, by node
+        name. Where one was decided, norms have their batch statistics, as
+        where it trains.
+      has_noise: whether dropout and noise stay in.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
-    self._original = original
-    self._trains = trains
-    self._decided = model.decisions.values
+    self._original, self._model = original, model
+    decided = model.decisions.values
+    if trains:
+      other = {
+        name: np.logical_not(value)
+        for name, value in decided.items()
+        if np.asarray(value).dtype == bool
+      }
+    self._trains = trains or any(name in decided for name in other or ())
+    self._decided = {**decided, **(other or {})}
+    self._has_noise = has_noise
     self._stored = model.decisions.stored
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
-    self._is_random = model.decisions.is_noise_removed
+    self._keep_random = model.decisions.random_kept
+    self._moments = model.decisions.moments
     self._keep = tuple(keep)
     self._session = None
+
+  def otherwise(self, other=None, has_noise=False):
+    """The same with other decisions; see `__init__`."""
+    return TrainingGraph(
+      self._original,
+      self._model,
+      keep=self._keep,
+      other=other,
+      has_noise=has_noise,
+    )
 
   @property
   def graph(self):
@@ -88,8 +120,34 @@ class TrainingGraph(Run):
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
+      names = [tensor_name(ref) for ref in refs]
       self._restore()
-      return self._session.run([tensor_name(ref) for ref in refs], feeds)
+      found = self._session.run(names, feeds)
+      if self._random:
+        self._restore()
+        self._refuse_random(found, self._session.run(names, feeds))
+      return found
+
+  def _refuse_random(self, found, again):
+    """Raises where noise that has no known mean shows in the answers."""
+    if not all(np.array_equal(a, b) for a, b in zip(found, again)):
+      raise ComparisonError(
+        _WHAT,
+        f"what '{self._random[0]}' is on average is not told by its values",
+        f"pass --set={self._random[0]}=VALUE",
+      )
+
+  def tracked(self, graph):
+    known = self._averages_kept | {
+      stored.variable for stored in self._stored.values()
+    }
+    found = tracking.tracked(self._original.graph, graph, known)
+    for ref in list(found.tensors):
+      if any(in_scope(ref.node, scope) for scope in self._keep):
+        del found.tensors[ref]
+    if self._keep:
+      found.unread.clear()  # the averages of what was kept
+    return found
 
   def close(self):
     if self._session is not None:
@@ -100,10 +158,10 @@ class TrainingGraph(Run):
   def _run_errors(self):
     try:
       yield
-    except ComparisonError:
+    except (ComparisonError, OutOfTime):
       raise
     except (Error, *TF_ERRORS) as error:
-      raise ComparisonError(_WHAT, first_line(error), FEED) from error
+      raise failure(_WHAT, error) from error
 
   def _open(self):
     original = copy.copy(self._original)
@@ -114,7 +172,7 @@ class TrainingGraph(Run):
     self._import(original)
     graph = original.graph
     self._settings = {
-      name + ":0": _shaped(graph, name, self._phase(value))
+      name + ":0": _shaped(graph, name, value)
       for name, value in self._decided.items()
       if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
     }
@@ -127,31 +185,43 @@ class TrainingGraph(Run):
   def _rewrite(self, original):
     """Makes the forward pass of what is run; the phase stays to be fed."""
     graph = original.graph
-    for transform in (RemoveDropout(), RemoveNoise()):
-      transform.apply(original)
-    if self._is_random:
-      _expect(graph, original.needed())
-    _keep_training(graph, self._keep, self._decided)
+    self._random = []
+    if not self._has_noise:
+      self._random = noise.expect(
+        original, self._decided, self._keep_random, self._moments
+      )
+    _keep_training(graph, self._keep, self._model.decisions.values)
     self._statistics = {}
     if not self._trains:
       self._use_averages(original)
       contexts = Contexts(graph, graph.topological())
-      for ref, variable in self._stored.items():
+      for ref, stored in self._stored.items():
         if ref.node not in graph or graph.op(ref.node) in NORM_OPS:
           continue
-        if contexts.frame(ref.node):
-          self._carry_average(original, contexts, ref, variable)
+        is_inside = contexts.is_inside(ref)
+        if is_inside and stored.is_whole:
+          self._carry_average(original, contexts, ref, stored.variable)
+          continue
+        value = stored.variable
+        if not stored.is_whole:
+          frame = contexts.frame(ref.node)
+          values = StoredValues(graph, contexts, original.signatures)
+          value = values.emit(stored, f"{ref.node}/fed", frame)
+        if is_inside:
+          self._use_value(original, ref, value)
         else:
-          self._statistics[ref] = variable
+          self._statistics[ref] = value
     _drop_updates(graph, self._averages_kept)
     run_channels_last(graph)
     roots = [ref.node for ref in original.outputs]
-    graph.keep(graph.ancestors(roots + list(original.initializers)))
+    needed = graph.ancestors(roots + list(original.initializers))
     self._statistics = {
-      ref: variable
-      for ref, variable in self._statistics.items()
-      if ref.node in graph
+      ref: value
+      for ref, value in self._statistics.items()
+      if ref.node in needed
     }
+    computed = [ref.node for ref in self._computed()]
+    graph.keep(graph.ancestors(list(needed) + computed))
 
   def _refuse_unsafe(self, original):
     unsafe = unsafe_op(original.graph, original.outputs, original.initializers)
@@ -171,28 +241,34 @@ class TrainingGraph(Run):
         self._session.run(list(original.initializers))
 
   def _carry_average(self, original, contexts, ref, variable):
-    """Puts a stored average in the place of a statistic inside a loop.
+    """Puts a stored average in the place of a statistic in a loop or branch.
 
-    Nothing can be fed there; the shape is the statistic's own.
+    Nothing can be fed there, or not in every run; the shape is the statistic's
+    own.
     """
     graph = original.graph
-    dtype = original.signatures.output_dtypes(graph.node(ref.node))[ref.index]
+    dtype = _dtype(original, ref)
     value = np.ravel(original.values[variable])
     like = static_shape(graph, ref)
     if like is not None and -1 not in like and np.prod(like) == value.size:
       value = value.reshape(like)
-    readers = graph.readers_of(ref)
     stored = constant(graph, f"{ref.node}/fed", value, dtype)
     stored = contexts.carry(stored, dtype, contexts.frame(ref.node))
-    kind = {"T": type_attr(dtype)}
+    self._use_value(original, ref, stored)
+
+  def _use_value(self, original, ref, value):
+    """Gives the readers of a statistic a value, of the statistic's shape."""
+    graph = original.graph
+    readers = graph.readers_of(ref)
+    kind = {"T": type_attr(_dtype(original, ref))}
     zeros = graph.add("ZerosLike", f"{ref.node}/zeros", [ref], kind)
     made = graph.add(
-      "Add", f"{ref.node}/instead", [TensorRef(zeros.name), stored], kind
+      "Add", f"{ref.node}/instead", [TensorRef(zeros.name), value], kind
     )
     graph.substitute({ref: TensorRef(made.name)}, readers)
 
   def _made_up(self, feeds):
-    """Ones for placeholders that are not fed, with as many rows as the data."""
+    """Values for placeholders that are not fed, with as many rows as data."""
     rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
     return {name: _filled(self._graph, name, rows) for name in self._unfed}
 
@@ -201,22 +277,21 @@ class TrainingGraph(Run):
     graph, needed = original.graph, original.needed()
     for old, new in self._settled.items():
       graph.substitute({old: new}, needed)
-    for ref, variable in self._stored.items():
+    contexts = Contexts(graph, graph.topological())
+    values = StoredValues(graph, contexts, original.signatures)
+    for ref, stored in self._stored.items():
       form = op_form(graph.op(ref.node))
       if form is not None:
         form.to_inference(graph.node(ref.node))
         slot = form.slot(form.outputs[ref.index])
-        stored = read(graph, variable)
-        graph.set_input(ref.node, slot, stored)
+        frame = contexts.frame(ref.node)
+        value = values.emit(stored, f"{ref.node}/fed", frame)
+        if not stored.is_whole:
+          value = Emitter(graph).emit(ref.node, _FLAT, value=value)["fed"]
+        graph.set_input(ref.node, slot, value)
         # What an op hands out then is no statistic of the batch, nor the
         # stored one.
-        graph.substitute({ref: stored}, needed)
-
-  def _phase(self, value):
-    """A decided value, or what it is in training."""
-    if self._trains and np.asarray(value).dtype == bool:
-      return not value
-    return value
+        graph.substitute({ref: value}, needed)
 
   def _loaders(self, imported, original):
     """Yields operations that set the variables, with what they are fed."""
@@ -233,22 +308,32 @@ class TrainingGraph(Run):
 
   def _value(self, name):
     if name in self._decided:
-      return np.asarray(self._phase(self._decided[name]))
+      return np.asarray(self._decided[name])
     return self._original.values[name]
 
   def _averages(self, feeds):
     """Stored averages in the shapes of the statistics they stand for."""
-    refs = list(self._statistics)
-    shapes = self._session.run([tensor_name(ref) for ref in refs], feeds)
+    names = [tensor_name(ref) for ref in self._statistics]
+    shapes = self._session.run(names, feeds)
+    computed = {}
+    if self._computed():
+      self._restore()
+      computed = self._session.run(
+        {ref: tensor_name(ref) for ref in self._computed()}, feeds
+      )
     fed = {}
-    for ref, like in zip(refs, shapes):
-      value = self._original.values[self._statistics[ref]]
+    for name, stored, like in zip(names, self._statistics.values(), shapes):
+      value = computed.get(stored)
+      if value is None:
+        value = self._original.values[stored]
       if value.size == like.size:
         value = value.reshape(like.shape)
-      fed[tensor_name(ref)] = np.broadcast_to(value, like.shape).astype(
-        like.dtype
-      )
+      fed[name] = np.broadcast_to(value, like.shape).astype(like.dtype)
     return fed
+
+  def _computed(self):
+    """The tensors of stored statistics that are not a variable as it is."""
+    return [v for v in self._statistics.values() if isinstance(v, TensorRef)]
 
 
 def _drop_updates(graph, averages):
@@ -260,8 +345,7 @@ def _drop_updates(graph, averages):
   dropped = {
     node.name
     for node in graph
-    if node.op in ops.UPDATES
-    and variable_of(graph, graph.inputs(node.name)[0]) in averages
+    if node.op in ops.UPDATES and written_variable(graph, node.name) in averages
   }
   # A reader once: a train step may wait for hundreds of them.
   for reader in {r for name in dropped for r in graph.readers(name)}:
@@ -269,25 +353,6 @@ def _drop_updates(graph, averages):
     left = [r for r in refs if not (r.control and r.node in dropped)]
     if left != refs:
       graph.set_inputs(reader, left)
-
-
-def _expect(graph, names):
-  """Makes what draws random numbers give their expectation.
-
-  It is asked for where an adjustment of norms was taken out, which is linear
-  in its random numbers.
-  """
-  for name in names:
-    node = graph.node(name)
-    mean = _EXPECTED.get(node.op)
-    if mean is None:
-      continue
-    value = constant(graph, name + "/expected", mean, node.attr["dtype"].type)
-    attrs = {
-      "T": type_attr(node.attr["dtype"].type),
-      "index_type": type_attr(node.attr["T"].type),
-    }
-    graph.become(name, "Fill", [graph.inputs(name)[0], value], attrs)
 
 
 def _keep_training(graph, scopes, decided):
@@ -308,6 +373,11 @@ def _keep_training(graph, scopes, decided):
           graph.set_input(name, slot, trains)
 
 
+def _dtype(model, ref):
+  node = model.graph.node(ref.node)
+  return model.signatures.output_dtypes(node)[ref.index]
+
+
 def _shaped(graph, name, value, rows=1):
   shape = static_shape(graph, TensorRef(name)) or ()
   sizes = [
@@ -320,4 +390,6 @@ def _shaped(graph, name, value, rows=1):
 def _filled(graph, name, rows):
   dtype = tf1.as_dtype(graph.node(name).attr["dtype"].type)
   value = b"" if dtype == tf1.string else 1
+  if dtype.is_floating:
+    value = 0.5  # it may be a rate of dropout: neither 0 nor 1 is one
   return _shaped(graph, name, value, rows).astype(dtype.as_numpy_dtype)

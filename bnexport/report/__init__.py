@@ -58,12 +58,12 @@ def writer(path):
   return _WRITERS[extension]
 
 
-def text(export, proof, path):
+def text(export, proof, path, outcome=None):
   """The report for a terminal, which takes no runs; see `write`."""
-  return terminal.export(export_facts(export, proof, path))
+  return terminal.export(export_facts(export, proof, path, outcome=outcome))
 
 
-def write(path, export, proof, graph_path):
+def write(path, export, proof, graph_path, outcome=None):
   """Runs the graphs tensor by tensor and writes the report to a file.
 
   Args:
@@ -71,6 +71,7 @@ def write(path, export, proof, graph_path):
     export: an export.Export.
     proof: a comparison.Comparison, or None.
     graph_path: the file that the exported graph was written to.
+    outcome: of the findings about a graph that was repaired, or None.
 
   Raises:
     SourceError: see `writer`; or the file can't be written.
@@ -80,6 +81,6 @@ def write(path, export, proof, graph_path):
 
   make = writer(path)
   evidence = gather(export, proof)
-  said = export_facts(export, proof, graph_path, evidence)
+  said = export_facts(export, proof, graph_path, evidence, outcome)
   with whole_file(path, [make(export, said, evidence).encode("utf-8")]):
     pass

@@ -13,7 +13,7 @@ from bnexport.errors import GraphError, SourceError, nearest
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import in_scope
 from bnexport.model.model import find_tensors
-from bnexport.report import terminal
+from bnexport.report import facts, terminal
 from bnexport.report.overview import overview
 from bnexport.tf1 import tf1
 
@@ -43,9 +43,7 @@ class Examination:
 
   def facts(self):
     """Everything, as one object of plain values."""
-    return dict(
-      self.seen, findings=[dataclasses.asdict(f) for f in self.findings]
-    )
+    return dict(self.seen, findings=list(map(facts.finding, self.findings)))
 
   def text(self):
     """Everything, for a terminal."""

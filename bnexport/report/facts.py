@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from bnexport.graph.nodes import element_count
+from bnexport.proof.comparison import DIFFERS, PROVEN
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.tf1 import tf1
 
@@ -27,10 +28,21 @@ def finite(value):
   return value
 
 
+def finding(found):
+  """A Finding; its fix as the command that it is."""
+  return {
+    "code": found.code,
+    "severity": found.severity,
+    "node": found.node,
+    "message": found.message,
+    "fix": found.fix.command(),
+  }
+
+
 # An export.
 
 
-def export_facts(export, proof, path, evidence=None):
+def export_facts(export, proof, path, evidence=None, outcome=None):
   """Everything a report says of an export, as one object of plain values.
 
   Args:
@@ -39,6 +51,7 @@ def export_facts(export, proof, path, evidence=None):
     path: the file that was written.
     evidence: an evidence.Evidence. Without it, what takes runs is left out:
       `layers`, `training_and_inference`, and norms' `before` and `values`.
+    outcome: of the findings about a graph that was repaired, or None.
   """
   graph = export.model.graph
   said = {
@@ -61,17 +74,29 @@ def export_facts(export, proof, path, evidence=None):
       if getattr(change, "transform", "") not in _OF_SINGLE_NORMS
     ],
     "warnings": list(export.model.warnings),
+    "findings": outcome and _outcome(outcome),
     "proof": _proof(proof),
   }
   if evidence is not None:
-    recalibrated = {one.name: str(one) for one in export.recalibrated}
-    for norm in said["batch_norms"]:
-      norm.update(_before(norm, evidence))
-      norm["recalibrated"] = recalibrated.get(norm["name"])
-      norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
-    said["layers"] = _walk(evidence.layers)
-    said["training_and_inference"] = _walk(evidence.training)
+    _add_evidence(said, export, evidence)
   return said
+
+
+def _add_evidence(said, export, evidence):
+  recalibrated = {one.name: str(one) for one in export.recalibrated}
+  for norm in said["batch_norms"]:
+    norm.update(_before(norm, evidence))
+    norm["recalibrated"] = recalibrated.get(norm["name"])
+    norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
+  said["layers"] = _walk(evidence.layers)
+  said["training_and_inference"] = _walk(evidence.training)
+
+
+def _outcome(outcome):
+  return {
+    "cleared": list(map(finding, outcome.cleared)),
+    "left": list(map(finding, outcome.left)),
+  }
 
 
 def _in_order(export):
@@ -83,32 +108,19 @@ def _in_order(export):
   )
 
 
+_SAYS = {
+  PROVEN: ("proven", "The exported graph answers as its reference"),
+  DIFFERS: ("differs", "The exported graph does not answer as its reference"),
+}
+
+
 def _verdict(proof):
   """State ("proven", "unproven" or "differs") and a sentence for it."""
-  if proof is None:
-    return {
-      "state": "unproven",
-      "says": "Written, and not proven: --novalidate",
-    }
-  if not proof.is_run:
-    return {
-      "state": "unproven",
-      "says": "Written, and not proven: it was not run here",
-    }
-  if proof.stands_against:
-    return {
-      "state": "differs",
-      "says": "The exported graph does not answer as its reference",
-    }
-  if not proof.differences:
-    return {
-      "state": "unproven",
-      "says": "It can be imported; its answers were compared with nothing",
-    }
-  return {
-    "state": "proven",
-    "says": "The exported graph answers as its reference",
-  }
+  if proof is not None and proof.verdict in _SAYS:
+    state, says = _SAYS[proof.verdict]
+    return {"state": state, "says": says}
+  why = "--novalidate" if proof is None else proof.missing
+  return {"state": "unproven", "says": f"Written, and not proven: {why}"}
 
 
 def _before(norm, evidence):
@@ -247,6 +259,17 @@ def _difference(d):
   }
 
 
+def _decision(one):
+  """An Alternative as plain values."""
+  return {
+    "decided": one.decided,
+    "other": one.other,
+    "apart": one.apart,
+    "matters": one.matters,
+    "not_tried_because": one.why_not,
+  }
+
+
 def _fixed_point(found):
   """A FixedPoint as plain values."""
   return {
@@ -267,6 +290,7 @@ def _proof(proof):
     "holds": proof.holds,
     "run": proof.is_run,
     "compared_with": proof.reference,
+    "compared_with_as_well": proof.second,
     "not_proven_because": proof.missing,
     "first_difference": proof.parting and _parting(proof.parting),
     "fixed_point": proof.fixed_point and _fixed_point(proof.fixed_point),
@@ -275,5 +299,9 @@ def _proof(proof):
     "outputs": [_difference(d) for d in proof.differences],
     "one_row_answers_alone": proof.batch,
     "second_run_answers_the_same": proof.repeats,
+    "statistics_moved": proof.statistics,
+    "blind_to": list(proof.blind),
+    "further_feeds": proof.further,
+    "decisions": [_decision(one) for one in proof.alternatives],
     "notes": list(proof.notes),
   }

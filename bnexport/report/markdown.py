@@ -35,6 +35,8 @@ def markdown(said):
   lines += [f"- {_text(line)}" for line in sentences.proof(said["proof"])]
   lines += _section("Warnings", said["warnings"])
   lines += _section("What was changed and why", sentences.changes(said))
+  if said["findings"] is not None:
+    lines += _section(*sentences.outcome(said["findings"]))
   lines += ["", "## Batch norms", ""] + _table(_NORM, _norms(said))
   lines += ["", sentences.health(said)]
   values = [norm for norm in said["batch_norms"] if norm["values"]]

@@ -53,14 +53,6 @@ def overview(
     shapes, dtypes and counts that nothing in the file tells.
   """
   signatures = signatures or Signatures()
-  said = {
-    "kind": kind or kind_of(graph),
-    "file": file,
-    "size": size,
-    "producer": graph.versions.producer,
-    "nodes": len(graph),
-    "functions": len(graph.library),
-  }
   try:
     flow = flow or Flow(graph)
   except GraphError:  # a cycle: there is no order to follow data in
@@ -68,15 +60,20 @@ def overview(
   found = _ends(graph, flow, signatures, inputs, outputs)
   needed = _needed(graph, [entry["name"] for entry in found["outputs"]])
   there = op_histogram(graph, graph.library.values())
-  said.update(
-    found,
+  return dict(
+    kind=kind or kind_of(graph),
+    file=file,
+    size=size,
+    producer=graph.versions.producer,
+    nodes=len(graph),
+    functions=len(graph.library),
+    **found,
     parameters=_parameters(graph, needed, values),
     variables=_variables(graph, needed, values),
     ops=there,
     control_flow={op: n for op, n in there.items() if op in _FLOW_OPS},
     batch_norms=_batch_norms(flow, signatures, values, found["outputs"]),
   )
-  return said
 
 
 def kind_of(graph):

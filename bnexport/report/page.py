@@ -40,6 +40,7 @@ def page(export, said, evidence):
     proof=sentences.proof(said["proof"]),
     changes=sentences.changes(said),
     health=sentences.health(said),
+    outcome=said["findings"] and sentences.outcome(said["findings"]),
     agreement=sentences.agreement(said["layers"]),
     parting=sentences.parting(said["training_and_inference"], said["outputs"]),
     walks_plot=_walks_plot(said),

@@ -46,6 +46,18 @@ def changes(said):
   return lines + said["changes_beside_norms"]
 
 
+def outcome(said):
+  """What a repair did about findings: a title, and a line each."""
+  cleared, left = said["cleared"], said["left"]
+  lines = [f"cleared {one['code']} '{one['node']}'" for one in cleared]
+  lines += [
+    f"left {one['code']} {one['severity']} '{one['node']}' {one['message']}; "
+    f"{one['fix']}"
+    for one in left
+  ]
+  return f"findings: {len(cleared)} cleared, {len(left)} left", lines
+
+
 def health(said):
   """Counts of norms by the state of their stored statistics."""
   counted = collections.Counter(
@@ -118,6 +130,8 @@ def proof(said, after_outputs=()):
     return ["not looked for: --novalidate"]
   why, what = said["not_proven_because"], said["compared_with"]
   lines = [said["verdict"], f"compared with {what or f'nothing: {why}'}"]
+  if said["compared_with_as_well"]:
+    lines.append(f"compared with {said['compared_with_as_well']} as well")
   if what and why:
     lines.append(why)
   lines += map(difference, said["outputs"])
@@ -134,10 +148,47 @@ def proof(said, after_outputs=()):
     lines.append(
       f"a second run answers {'the same' if same else 'DIFFERENTLY'}"
     )
+  lines += _blindness(said)
+  lines += map(_decision, said["decisions"])
   if said["fed"]:
     fed = [f"{name} {shape}" for name, shape in said["fed"].items()]
     lines.append(f"fed: {', '.join(fed)}")
   return lines + said["notes"]
+
+
+def _decision(one):
+  """One decision, and what another one would have led to."""
+  if one["apart"] is None:
+    return (
+      f"decided: {one['decided']}; with {one['other']}: not known, "
+      f"{one['not_tried_because']}"
+    )
+  answers = "the same answers"
+  if one["matters"]:
+    answers = f"answers {one['apart']:.2g} apart"
+  return f"decided: {one['decided']}; with {one['other']}: {answers}"
+
+
+# Longer lists are cut.
+_MOST_BLIND = 8
+
+
+def _blindness(said):
+  """Which stored statistics no answer depends on, as lines."""
+  if not said["statistics_moved"]:
+    return []
+  blind, more = said["blind_to"], ""
+  if said["further_feeds"]:
+    more = f", {said['further_feeds']} feeds more were compared for that"
+  if not blind:
+    return [
+      f"an answer changes with each of {said['statistics_moved']} stored "
+      f"statistics{more}"
+    ]
+  lines = [f"no answer changes with the {one}" for one in blind[:_MOST_BLIND]]
+  if blind[_MOST_BLIND:]:
+    lines.append(f"and {len(blind) - _MOST_BLIND} statistics more")
+  return lines
 
 
 def first_difference(one, norms=()):

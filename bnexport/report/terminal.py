@@ -56,6 +56,8 @@ def export(said):
   lines += _section("changes", said["changes"])
   lines += _section(f"batch norms: {len(norms)}", map(_exported_norm, norms))
   lines += _section("warnings", said["warnings"])
+  if said["findings"] is not None:
+    lines += _section(*sentences.outcome(said["findings"]))
   lines += _section("proof", sentences.proof(said["proof"]))
   return "\n".join(lines)
 
@@ -200,7 +202,7 @@ def validation(said):
     )
   note = ""
   if said["outputs_are_guessed"]:
-    note = " (the likely one; --output_node names others)"
+    note = " (an end of it; --output_node names others)"
   lines = [f"{said['graph']}: {said['nodes']} nodes, imported again"]
   lines += [f"  output  {name}{note}" for name in said["outputs"]]
   lines += _validated_norms(said["batch_norms"])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from bnexport.errors import SourceError
 from bnexport.graph.nodes import Signatures
 from bnexport.model.checkpoint import Checkpoint
@@ -51,7 +53,8 @@ def read_meta_graph(path, checkpoint=None):
         f"open checkpoint '{checkpoint}'",
         f"it holds {held} tensors and no graph, and there is no such file as "
         f"'{path}'",
-        "give the training graph with --meta_graph=FILE or --graph_def=FILE",
+        f"pass {_beside(checkpoint)}, or rebuild the model with "
+        "--model=FILE.py:FUNCTION",
       )
   meta = read_proto(path, tf1.MetaGraphDef, "the training graph")
   if not meta.graph_def.node:
@@ -61,3 +64,13 @@ def read_meta_graph(path, checkpoint=None):
       "give the .meta that Saver.save wrote, or a GraphDef with --graph_def",
     )
   return meta
+
+
+def _beside(checkpoint):
+  """The flag that gives the graph; Estimators write one beside."""
+  folder = os.path.dirname(checkpoint)
+  for name in ("graph.pbtxt", "graph.pb"):
+    path = os.path.join(folder, name)
+    if tf1.gfile.Exists(path):
+      return f"--graph_def={path}"
+  return "the training graph with --meta_graph=FILE or --graph_def=FILE"

@@ -89,8 +89,8 @@ def read(request) -> Contents:
 
 def _fit(model, request):
   """Chooses which values weights take, and looks for what lacks one."""
-  if request.moving_averages:
-    averages = UseMovingAverages()
+  if request.moving_averages or request.average_name:
+    averages = UseMovingAverages(request.average_name or "")
     model.history += changes_by(averages.name, averages.apply(model))
   _refuse_mismatch(model, _variables(model), request.source)
 

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Optional
 
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
+from bnexport.graph.nodes import tensor_attr
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
-from bnexport.model.checkpoint import Values, find_prefix
+from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
 from bnexport.sources import (
@@ -22,6 +24,7 @@ from bnexport.sources import (
   meta_graph,
   model_code,
   saved_model,
+  session_values,
   tf_graph,
 )
 from bnexport.sources.contents import Contents
@@ -73,10 +76,20 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   graph = Graph(contents.graph_def)
   if contents.prepare is not None:
     graph = contents.prepare(graph)
-  flags = request.flags
+  flags, held = request.flags, contents.held
+  if request.session is not None:
+    found = session_values.read(graph, request.session)
+    own = {name: tensor_attr(value).tensor for name, value in found.items()}
+    held = {**held, **own}
   model = Model(
     graph=graph,
-    values=Values(contents.checkpoint, graph, contents.held, contents.saver),
+    values=Values(
+      contents.checkpoint,
+      graph,
+      held,
+      contents.saver,
+      request.scope_map,
+    ),
     inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
     outputs=find_tensors(
       graph, contents.signatures, contents.outputs, flags[0]
@@ -127,7 +140,10 @@ def recognise(source, checkpoint=None) -> Request:
       "give a path, a GraphDef, a MetaGraphDef, a tf.compat.v1.Graph or a "
       "ConcreteFunction",
     )
-  path = os.fspath(source)
+  return _recognise_path(os.fspath(source), prefix)
+
+
+def _recognise_path(path, prefix):
   if is_keras(path):
     return Request("keras", path)
   if tf1.gfile.Exists(os.path.join(path, hub_module.MODULE_DEF)):
@@ -139,9 +155,9 @@ def recognise(source, checkpoint=None) -> Request:
     return Request("meta_graph", found + ".meta", prefix or found)
   if not path.endswith(".meta"):
     return Request("graph_def", path, prefix)
-  beside = path[: -len(".meta")]
-  if prefix is None and is_checkpoint(beside):
-    prefix = beside
+  if prefix is None:
+    with contextlib.suppress(SourceError):  # there is the graph alone
+      prefix = find_prefix(path[: -len(".meta")])
   return Request("meta_graph", path, prefix)
 
 
@@ -158,7 +174,9 @@ def is_saved_model(path):
 def is_checkpoint(path):
   """Whether a path names a checkpoint rather than a graph."""
   if tf1.gfile.IsDirectory(path):
-    return tf1.gfile.Exists(os.path.join(path, "checkpoint"))
+    return tf1.gfile.Exists(os.path.join(path, "checkpoint")) or bool(
+      prefixes_in(path)
+    )
   return path.endswith(_PARTS_OF_A_CHECKPOINT) or any(
     tf1.gfile.Exists(path + suffix) for suffix in _PARTS_OF_A_CHECKPOINT
   )

@@ -90,7 +90,9 @@ class _Opening:
     if request.is_served:
       graph, names = model.graph, self._definitions.values()
       assert model.values is not None  # opening sets them
-      model.values = Values(model.values.checkpoint, self._flat)
+      model.values = Values(
+        model.values.checkpoint, self._flat, scopes=request.scope_map
+      )
       model.outputs = find_tensors(
         graph, model.signatures, _names(d.outputs for d in names), ""
       )

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from bnexport.errors import SourceError, first_line
 from bnexport.graph import TensorRef
 from bnexport.graph.ops import RESOURCE_READS, VARIABLES
 from bnexport.tf1 import tf1
 
 
 def read(graph, session):
-  """Arrays by variable, of the variables that the session has initialized."""
+  """Arrays by variable, of the variables that the session has initialized.
+
+  Raises:
+    SourceError: the session is one of another graph.
+  """
   tensors = {}
   for node in graph:
     if node.op == "VarHandleOp":
@@ -25,6 +30,12 @@ def read(graph, session):
       tensors[node.name] = node.name + ":0"
   try:
     return session.run(tensors)
+  except (TypeError, ValueError) as error:
+    raise SourceError(
+      "read the variables from the session",
+      first_line(error),
+      "give a session of the graph",
+    ) from error
   except tf1.errors.FailedPreconditionError:
     pass  # one of them is not initialized
   found = {}

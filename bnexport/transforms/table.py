@@ -22,6 +22,9 @@ from bnexport.transforms.folding.fold_batch_norms import (
   FoldOldBatchNorms,
 )
 from bnexport.transforms.folding.fold_constants import FoldConstants
+from bnexport.transforms.folding.remove_neutral_arithmetic import (
+  RemoveNeutralArithmetic,
+)
 from bnexport.transforms.fusing.flatten_atrous_conv import FlattenAtrousConv
 from bnexport.transforms.fusing.fuse_pad_and_conv import FusePadAndConv
 from bnexport.transforms.fusing.fuse_resize_and_conv import FuseResizeAndConv
@@ -32,12 +35,15 @@ from bnexport.transforms.fusing.sparsify_gather import SparsifyGather
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 from bnexport.transforms.inference.inline_functions import InlineFunctions
+from bnexport.transforms.inference.leave_loops import LeaveLoops
 from bnexport.transforms.inference.read_variables import ReadVariables
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 from bnexport.transforms.inference.remove_noise import RemoveNoise
 from bnexport.transforms.inference.remove_side_effects import RemoveSideEffects
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
 from bnexport.transforms.inference.use_moving_averages import UseMovingAverages
+from bnexport.transforms.inference.use_one_replica import UseOneReplica
+from bnexport.transforms.inference.use_stored_ranges import UseStoredRanges
 from bnexport.transforms.inference.use_stored_statistics import (
   UseStoredStatistics,
 )
@@ -50,6 +56,7 @@ from bnexport.transforms.quantizing.quantize_nodes import QuantizeNodes
 from bnexport.transforms.quantizing.quantize_weights import QuantizeWeights
 from bnexport.transforms.quantizing.round_weights import RoundWeights
 from bnexport.transforms.repair.restore_updates import RestoreUpdates
+from bnexport.transforms.repair.separate_loops import SeparateLoops
 from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 from bnexport.transforms.tidying.add_default_attributes import (
@@ -116,15 +123,20 @@ _OWN = (
   Decide,
   FreezeVariables,
   InlineFunctions,
+  LeaveLoops,
   ReadVariables,
   RemoveDropout,
+  RemoveNeutralArithmetic,
   RemoveNoise,
   RemoveSideEffects,
   ReplaceInputs,
   RestoreUpdates,
+  SeparateLoops,
   StateShapes,
   ThawVariables,
   UseMovingAverages,
+  UseOneReplica,
+  UseStoredRanges,
   UseStoredStatistics,
   UseWrittenValues,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Dict
+import itertools
+from typing import Dict, List
 
 import numpy as np
 
@@ -13,13 +14,15 @@ from bnexport import sources
 from bnexport.analysis import ends
 from bnexport.analysis.flow import Flow, is_setting
 from bnexport.analysis.phase import stated_value
+from bnexport.batchnorm.forms import NORM_OPS
 from bnexport.errors import ComparisonError, Error, GraphError, SourceError
 from bnexport.exporting.export import drop_placement, export
 from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph.nodes import Signatures
 from bnexport.mending.faults import unusable
 from bnexport.model.model import find_tensors
 from bnexport.model.tables import keep_initializers
-from bnexport.proof.divergence import always_run
+from bnexport.proof.divergence import always_run, depend_on
 from bnexport.proof.runs import ImportedGraph, restore_variables
 from bnexport.proof.trust import refuse_unsafe
 from bnexport.tf1 import tf1
@@ -37,11 +40,13 @@ class Reference:
     running: a Run.
     decided: values it gives to placeholders and flags, by node name.
     keeps_batch: whether its norms use the batch on purpose.
+    lost: names of guessed outputs that it does not have.
   """
 
   running: object
   decided: Dict[str, object] = dataclasses.field(default_factory=dict)
   keeps_batch: bool = False
+  lost: List[str] = dataclasses.field(default_factory=list)
 
 
 def imported(model, graph_def, settings):
@@ -69,16 +74,17 @@ def _is_variable(model, name):
   return model.graph.op(name) in ops.VARIABLES
 
 
-def open_graph(request, which="--graph"):
+def open_graph(request, which="--graph", contents=None):
   """Opens a graph that runs as it is; nothing of it is imported or run.
 
   Args:
     request: a Request of a GraphDef or a SavedModel. Where it names no outputs,
-      those of the signature are looked at, or else the likely one.
+      those of the signature are looked at, or else all ends.
     which: the flag that names it, for messages.
+    contents: what `sources.read` gave for it, where the caller has it.
 
   Returns:
-    A Model, the GraphDef to import, and whether the output was guessed.
+    A Model, the GraphDef to import, and whether the outputs were guessed.
 
   Raises:
     SourceError: it can't be read, has variables and no values for them, or
@@ -90,10 +96,10 @@ def open_graph(request, which="--graph"):
     request, flags=("output of " + which, "--input_node")
   )
   try:
-    contents = sources.read(request)
+    contents = contents or sources.read(request)
     is_guessed = not contents.outputs
     if is_guessed:
-      contents.outputs = _guessed(contents, request, which)
+      contents.outputs = _ends(contents, request, which)
     model = sources.open(request, contents)
   except GraphError as error:
     raise NotImported(error.what, error.fact, error.step) from error
@@ -109,13 +115,15 @@ def open_graph(request, which="--graph"):
   return model, graph_def, is_guessed
 
 
-def _guessed(contents, request, which):
-  """The likely output.
+def _ends(contents, request, which):
+  """Names of the likely output and of all other ends, the likely one first.
 
   Raises:
-    SourceError: nothing tells it.
+    SourceError: there is none.
   """
-  found = _likely_output(Graph(contents.graph_def, copy=False))
+  graph = Graph(contents.graph_def, copy=False)
+  found = ends.outputs(Flow(graph))[:1]
+  found += [name for name in _unread(graph) if name not in found]
   if not found:
     raise SourceError(
       f"tell the output of {which}={request.source}",
@@ -125,22 +133,45 @@ def _guessed(contents, request, which):
   return tuple(found)
 
 
+def _unread(graph):
+  """Names of the tensors of nodes that nothing reads, where they are answers.
+
+  What depends on no input is none, unless nothing does. What norms hand out
+  beside their result are statistics.
+  """
+  runs, signatures = always_run(graph), Signatures()
+  nodes = [
+    node
+    for node in graph
+    if node.name in runs
+    and node.op not in ops.PLACEHOLDERS
+    and not node.op.endswith("Summary")
+    and not _is_read(graph, node.name)
+  ]
+  fed = depend_on(graph, [n.name for n in graph if n.op in ops.PLACEHOLDERS])
+  nodes = [node for node in nodes if node.name in fed] or nodes
+  found = []
+  for node in nodes:
+    count = len(signatures.output_dtypes(node))
+    count = 1 if node.op in NORM_OPS else count
+    found += [str(TensorRef(node.name, index)) for index in range(count)]
+  return found
+
+
+def _is_read(graph, name):
+  return any(
+    ref.node == name
+    for reader in graph.readers(name)
+    for ref in graph.data_inputs(reader)
+  )
+
+
 def _served(model):
   """The GraphDef of what a loader would run for the outputs."""
   roots = [ref.node for ref in model.outputs] + list(model.initializers)
   model.graph.keep(model.graph.ancestors(roots))
   drop_placement(model.graph)
   return model.graph.to_graph_def()
-
-
-def _likely_output(graph):
-  """Name of the output in a list; an empty one where nothing tells it."""
-  found = ends.outputs(Flow(graph))[:1]
-  if not found:
-    # Without weights nothing is a layer's answer; a single end is one still.
-    runs = always_run(graph)
-    found = [n for n in graph.names() if n in runs and not graph.readers(n)]
-  return found if len(found) == 1 else []
 
 
 def refuse_reaching_out(model, is_allowed):
@@ -200,7 +231,9 @@ def settings_of(model, stated, decided):
   return found, notes
 
 
-def reference_of(request, options, stated, inputs, is_allowed, progress):
+def reference_of(
+  request, options, stated, inputs, is_allowed, progress, is_guessed=False
+):
   """The Reference that a user names.
 
   A checkpoint or a Keras file is exported anew, and the graph as it was is run
@@ -213,6 +246,7 @@ def reference_of(request, options, stated, inputs, is_allowed, progress):
     inputs: names of the inputs of the graph that is to be proven.
     is_allowed: whether ops that reach out of the graph may run.
     progress: called with what is being done.
+    is_guessed: whether nobody named the outputs, so that it may lack some.
 
   Raises:
     SourceError: it can't be read, or lacks an output.
@@ -220,22 +254,44 @@ def reference_of(request, options, stated, inputs, is_allowed, progress):
     ComparisonError: TensorFlow refuses it, or it holds ops that are not to be
       run.
   """
+  contents, lost = None, []
+  if is_guessed:
+    contents = sources.read(request)
+    lost = _leave_out(contents, request.outputs)
   if request.kind == "model":
-    model = sources.open(request)
+    model = sources.open(request, contents)
     refuse_unsafe(model.graph, model.needed(control=True), is_allowed)
-    return Reference(model.own_run)
+    return Reference(model.own_run, lost=lost)
   if request.kind in ("keras", "meta_graph"):
-    return _exported_anew(request, options, inputs, is_allowed, progress)
+    model = sources.open(request, contents)
+    reference = _exported_anew(model, options, inputs, is_allowed, progress)
+    return dataclasses.replace(reference, lost=lost)
   try:
-    model, graph_def, _ = open_graph(request, "--reference")
+    model, graph_def, _ = open_graph(request, "--reference", contents)
   except NotImported as error:
     raise _unusable(request.source, error) from error
   settings, _ = settings_of(model, stated, {})
   refuse_reaching_out(model, is_allowed)
   try:
-    return Reference(imported(model, graph_def, settings))
+    return Reference(imported(model, graph_def, settings), lost=lost)
   except ComparisonError as error:
     raise _unusable(request.source, error) from error
+
+
+def _leave_out(contents, names):
+  """Takes outputs that are not there out of contents; returns their names.
+
+  Where none is there they all stay, to be refused.
+  """
+  there = {node.name for node in contents.graph_def.node}
+  is_there = [TensorRef.parse(name).node in there for name in contents.outputs]
+  if not any(is_there):
+    return []
+  keys = contents.output_keys
+  if len(keys) == len(is_there):
+    contents.output_keys = tuple(itertools.compress(keys, is_there))
+  contents.outputs = tuple(itertools.compress(contents.outputs, is_there))
+  return [name for name, found in zip(names, is_there) if not found]
 
 
 def _unusable(path, error):
@@ -244,9 +300,9 @@ def _unusable(path, error):
   )
 
 
-def _exported_anew(request, options, inputs, is_allowed, progress):
-  """A Reference of a model that is rewritten for inference."""
-  model = sources.open(request)
+def _exported_anew(model, options, inputs, is_allowed, progress):
+  """A Reference of a Model that is rewritten for inference."""
+  source = model.request.source
   graph = model.graph
   cut = [
     n for n in inputs if n in graph and graph.op(n) not in ops.PLACEHOLDERS
@@ -262,7 +318,7 @@ def _exported_anew(request, options, inputs, is_allowed, progress):
   if reference is None:  # no other way is left to make an inference graph
     refuse_reaching_out(made.model, is_allowed)
     reference = imported(made.model, made.to_graph_def(), {})
-    reference.what = f"the graph exported anew from '{request.source}'"
+    reference.what = f"the graph exported anew from '{source}'"
   else:
     original = made.original
     refuse_unsafe(original.graph, original.needed(control=True), is_allowed)

@@ -10,13 +10,15 @@ import numpy as np
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED, BatchNorm
-from bnexport.errors import FEED, ComparisonError, SourceError
+from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
+from bnexport.graph.frames import shared_frames
 from bnexport.graph.nodes import static_shape
 from bnexport.proof import comparison, feeding
 from bnexport.proof.comparison import Comparison
-from bnexport.proof.differences import difference, tolerance
+from bnexport.proof.differences import tolerance
 from bnexport.proof.divergence import Parting, part
+from bnexport.proof.rounding import compared
 from bnexport.tf1 import tf1
 from bnexport.validation.consumers.verdicts import Verdict
 from bnexport.validation.data_statistics import (
@@ -128,13 +130,7 @@ def validate(
     outputs=[str(ref) for ref in model.outputs],
     norms=find(model.graph, model.outputs),
   )
-  found.proof.is_made_up = feeds is None
-  if feeds is None:
-    batches = [_made_up(model, runner, samples or _ROWS)]
-  else:
-    feeding.refuse_other_names(_placeholders(model.graph), feeds)
-    batches = _cut(model, feeds, found.proof)
-  found.batches = batches
+  found.batches = _batches(found.proof, model, runner, feeds, samples)
   running = reference and reference.running
   found.is_compared = running is not None
   if running is not None:
@@ -145,26 +141,37 @@ def validate(
     runner,
     model.outputs,
     running,
-    batches[0],
-    feeding.run_given(runner, batches[0]),
+    found.batches[0],
+    feeding.run_given(runner, found.batches[0]),
     keeps_batch or (reference is not None and reference.keeps_batch),
     is_strict=True,
   )
   if running is not None:
-    if not found.proof.differences:
-      raise ComparisonError(
-        f"compare with {running.what}",
-        found.proof.missing,
-        "give both graphs the same inputs",
-      )
-    apart = _compare(found, runner, running, batches)
-    if apart is not None:
-      progress("looking for the first tensor that differs")
-      found.parting = _part(found, runner, running, apart)
+    _hold_against(found, runner, reference, progress)
   if feeds is not None:
     progress("statistics of the data")
-    _look_at_statistics(found, model, runner, batches)
+    _look_at_statistics(found, model, runner, found.batches)
   return found
+
+
+def _hold_against(found, runner, reference, progress):
+  """Compares all batches with the reference, and looks where they part."""
+  running = reference.running
+  if not found.proof.differences:
+    raise ComparisonError(
+      f"compare with {running.what}",
+      found.proof.missing,
+      "give both graphs the same inputs",
+    )
+  if reference.lost and not found.proof.missing:
+    found.proof.missing = (
+      f"the reference does not have '{reference.lost[0]}', an end of the "
+      "graph; name the outputs that count with --output_node"
+    )
+  apart = _compare(found, runner, running, found.batches)
+  if apart is not None:
+    progress("looking for the first tensor that differs")
+    found.parting = _part(found, runner, running, apart)
 
 
 def _open(running):
@@ -181,21 +188,40 @@ def _open(running):
 # What is fed.
 
 
+def _refuse_joined_loops(model):
+  """Refuses what TensorFlow runs on no input: loops of one name."""
+  for (first, *_), (second, *_), *_ in shared_frames(model.graph):
+    raise ComparisonError(
+      f"run '{model.origin}'",
+      f"no input can run it: the loops that '{first}' and '{second}' enter "
+      "have frames of one name",
+      "make the frames different with repair",
+    )
+
+
+def _batches(proof, model, runner, feeds, samples):
+  """Feeds, each a dict of arrays by input name: the user's, or made up."""
+  proof.is_made_up = feeds is None
+  if feeds is None:
+    return [_made_up(model, runner, samples or _ROWS)]
+  feeding.refuse_other_names(_placeholders(model.graph), feeds)
+  return _cut(model, feeds, proof)
+
+
 def _made_up(model, runner, rows):
   """Feeds that the graph runs on."""
+  _refuse_joined_loops(model)
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
-  proof = Comparison()
-  feeds, _ = feeding.first_that_runs(
-    runner, feeding.made_up_feeds(_placeholders(fed), rows), proof
+  tried = feeding.made_up_feeds(
+    _placeholders(fed), rows, bounds=feeding.bounds_of(model.graph)
   )
-  if feeds is None:
+  try:
+    return feeding.first_that_runs(runner, tried)[0]
+  except ComparisonError as error:
     raise ComparisonError(
-      f"run '{model.origin}' on made-up input",
-      proof.notes[-1],
-      FEED,
-    )
-  return feeds
+      f"run '{model.origin}' on made-up input", error.fact, error.step
+    ) from error
 
 
 def _placeholders(nodes):
@@ -243,8 +269,9 @@ def _compare(found, runner, running, batches):
   apart = None
   for feeds in batches:
     answers, expected = runner.run(feeds), running.run(feeds)
-    for name, value, other in zip(found.outputs, answers, expected):
-      one = difference(name, value, other, runner.rounding)
+    differences = compared(runner, found.outputs, feeds, answers, expected)
+    for one, value, other in zip(differences, answers, expected):
+      name = one.output
       if one.largest - one.limit > worst[name].largest - worst[name].limit:
         worst[name] = one
       if not one.holds and apart is None:

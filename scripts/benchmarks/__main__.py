@@ -27,7 +27,14 @@ from benchmarks.timing import run_python
 _VERSION = "import tensorflow; print(tensorflow.__version__)"
 # Those that measure the memory of processes first: this process has to be
 # small meanwhile, see timing.run_python.
-_PARTS = ("startup", "freezing", "growth", "transforming", "inference")
+_PARTS = (
+  "startup",
+  "freezing",
+  "growth",
+  "transforming",
+  "inference",
+  "proving",
+)
 
 
 def _flags():

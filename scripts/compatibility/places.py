@@ -11,8 +11,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 from benchmarks.timing import ROOT
 
+from bnexport.errors import ComparisonError
 from bnexport.model.request import Request
-from bnexport.proof.comparison import Comparison
 from bnexport.proof.differences import difference
 from bnexport.proof.feeding import first_that_runs, made_up_feeds
 from bnexport.validation import opening
@@ -63,11 +63,12 @@ class Exported:
       Request("graph_def", path, outputs=tuple(report["outputs"]))
     )
     self._runner = opening.imported(self._model, self._graph_def, {})
-    self._feeds, self._answers = first_that_runs(
-      self._runner, made_up_feeds(self._graph_def), Comparison()
-    )
-    if self._feeds is None:
-      sys.exit("compat: cannot run the graph: no made-up input fits it")
+    try:
+      self._feeds, self._answers = first_that_runs(
+        self._runner, made_up_feeds(self._graph_def)
+      )
+    except ComparisonError as error:
+      sys.exit(f"compat: {error}")
 
   def in_newest(self):
     """The Finding of freeze's own proof against the training graph."""

@@ -18,8 +18,10 @@ BOOLS, OTHERS = "<bool [3] true false true>", "<bool [3] true false false>"
 STRINGS = ('<string [2] "a" "b">', '<string [2] "a" "c">')
 ZERO = "<float [3] 2 0 0.5>"
 
-UNARY = "Abs Floor Inv Neg OnesLike Reciprocal Relu Square ZerosLike"
-OF_POSITIVE = "Exp Log Rsqrt Sqrt"
+UNARY = """
+  Abs Ceil Floor Inv Neg OnesLike Reciprocal Relu Round Sigmoid Square ZerosLike
+"""
+OF_POSITIVE = "Exp Expm1 Log Log1p Rsqrt Sqrt"
 BINARY = """
   Add AddN AddV2 Div Equal Greater GreaterEqual Less LessEqual Maximum Minimum
   Mul NotEqual RealDiv SquaredDifference Sub
@@ -50,6 +52,12 @@ CASES = [
   ("ConcatV2", (A, POSITIVE, "<int32 -1>"), ""),
   ("ExpandDims", (A, "<int32 -1>"), ""),
   ("ExpandDims", (A, "<int32 [1] 0>"), ""),
+  ("Gather", (A, "<int32 [3] 1 0 1>"), ""),
+  ("GatherV2", (A, "<int32 2>", "<int32 1>"), ""),
+  *(
+    (op, ("<bool [2,3] true false true true false false>", A, POSITIVE), "")
+    for op in ("Select", "SelectV2")
+  ),
   ("Fill", ("<int32 [2] 2 3>", "<float 1.5>"), ""),
   ("Pack", (A, POSITIVE), "{axis=1}"),
   ("Reshape", (A, "<int32 [2] 3 -1>"), ""),

@@ -6,6 +6,7 @@ import pytest
 from judges.transforming import model_of
 
 from bnexport.analysis import phase
+from bnexport.analysis.partial_evaluation import PartialEvaluation
 from bnexport.errors import GraphError, TransformError
 
 SCALARS = """
@@ -49,55 +50,6 @@ def test_values_for_nodes_that_are_not_there_are_refused():
     phase.stated_value(model_of(SCALARS), "phase", "true")
 
 
-@pytest.mark.parametrize(
-  "name, value",
-  [
-    ("is_training", False),
-    ("train_phase", False),
-    ("keras_learning_phase", False),
-    ("is_test", True),
-    ("inference_mode", True),
-    ("not_training", True),
-    ("no_eval", False),
-    ("train_or_test", None),
-    ("flag", None),
-  ],
-)
-def test_names_of_bools_hint_at_inference(name, value):
-  bools = (np.bool_(False), np.bool_(True))
-  assert phase.hint(phase.Leaf(name, bools, None, "Placeholder")) == value
-
-
-def test_names_of_other_scalars_hint_at_nothing():
-  leaf = phase.Leaf("is_training", (0, 1), None, "Placeholder")
-  assert phase.hint(leaf) is None
-
-
-@pytest.mark.parametrize(
-  "op, is_mark",
-  [
-    ("Assign(v, c)", True),
-    ("AssignSub(v, c)", True),
-    ("Identity(v)", False),
-    ("Mean(x, batch)", True),
-    ("Mean(x, inner)", False),
-    ("Sum(x, all)", True),
-    ("Max(x, batch)", False),
-    ("FusedBatchNorm(x, c, c, c, c) {is_training=true}", True),
-    ("FusedBatchNorm(x, c, c, c, c)", True),  # the op's default
-    ("FusedBatchNorm(x, c, c, c, c) {is_training=false}", False),
-  ],
-)
-def test_training_is_told_by_what_it_leaves(op, is_mark):
-  model = model_of(
-    "x = Placeholder() {shape=[?,4,4,2]}   v = VariableV2() {shape=[2]}"
-    "  c = Const() {value=<float [2] 1>}   batch = Const() {value=<int32 0>}"
-    "  inner = Const() {value=<int32 [2] 1 2>}"
-    "  all = Const() {value=<int32 [3] 0 1 2>}   y = " + op
-  )
-  assert phase.is_training_mark(model.graph, "y") == is_mark
-
-
 CHOICE = """
   x = Placeholder() {shape=[?,2]}   p = Const() {value=<bool true>}
   s = Switch(x, p)   a = Neg(s)   b = Abs(s:1)   y = Merge(a, b)
@@ -134,4 +86,29 @@ def test_vectors_and_numbers_are_no_constant_phase(value):
 
 def test_values_as_users_write_them():
   assert phase.value_text(b"train") == "train"
+  assert phase.value_text(b"") == "''"
   assert phase.value_text(np.int32(-1)) == "-1"
+
+
+def test_leaves_of_a_blend_only_scale():
+  model = model_of("""
+    x = Placeholder() {shape=[?,2]}   p = Placeholder() {shape=[]}
+    q = Placeholder() {shape=[], dtype=bool}   i = Cast(q) {DstT=float}
+    a = Mul(x, p)   b = Mul(a, i)   y = Relu(b)
+  """)
+  order = model.graph.topological()
+  evaluation = PartialEvaluation(model.graph, order, {})
+  leaves = {f.name: f for f in phase.find_leaves(model, evaluation)}
+  assert leaves["p"].is_factor and not leaves["q"].is_factor
+  assert set(leaves) == {"p", "q"}
+
+
+def test_python_without_arguments_may_be_a_phase():
+  model = model_of("""
+    x = Placeholder() {shape=[?,2]}
+    p = PyFunc() {Tin=(), Tout=(bool), token="t"}
+    s = Switch(x, p)   a = Neg(s)   b = Abs(s:1)   y = Merge(a, b)
+  """)
+  evaluation = PartialEvaluation(model.graph, model.graph.topological(), {})
+  (leaf,) = phase.find_leaves(model, evaluation)
+  assert (leaf.name, leaf.op, leaf.default) == ("p", "PyFunc", None)

@@ -7,7 +7,8 @@ from judges import opening
 from judges.exporting import assert_close
 from judges.norms import graph_of
 
-from bnexport.batchnorm.averages import Averages, _is_bessels
+from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.settling import _are_bessels
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
 from bnexport.graph import TensorRef
@@ -217,14 +218,23 @@ def test_two_averages_of_one_statistic():
   averages = averages_of(KEEP_MEAN + shadow + update)
   assert variables_of(averages, "m") == ["mm", "shadow"]
   renamed = (KEEP_MEAN + shadow + update).replace("shadow", "moving_mean")
-  assert variables_of(averages_of(renamed), "m") == ["moving_mean"]
+  assert variables_of(averages_of(renamed), "m") == ["mm", "moving_mean"]
 
 
 @pytest.mark.parametrize("n", [2, 3, 8, 200])
 def test_bessels_correction_is_told(n):
-  assert _is_bessels(n / (n - 1))
+  constant = [n / (n - 1)] * 2
+  assert _are_bessels(constant, n)
+  assert not _are_bessels(constant, n + 1)
+  assert not _are_bessels(constant, None)
+  assert _are_bessels([2 * n / (2 * n - 1), 5 * n / (5 * n - 1)], None)
 
 
 @pytest.mark.parametrize("factor", [-1.0, 0.5, 1.0, 1.37, 2.5, 10.0])
 def test_other_factors_are_no_correction(factor):
-  assert not _is_bessels(factor)
+  assert not _are_bessels([factor, factor], 4)
+
+
+def test_a_sum_is_no_correction():
+  """Of two rows it is twice the mean, as the correction is."""
+  assert not _are_bessels([2.0, 5.0], None)

@@ -7,6 +7,7 @@ from judges.norms import graph_of, norms_of
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.norm import STORED
 from bnexport.batchnorm.shared_norms import SharedNorms
+from bnexport.batchnorm.stored import Stored
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.model import Model
@@ -116,10 +117,10 @@ def test_both_norms_use_the_averages_of_one():
   model = Model(graph, None, (), outputs, "test", Signatures())
   UseStoredStatistics().apply(model)
   assert model.decisions.stored == {
-    TensorRef("first", 1): "mm",
-    TensorRef("first", 2): "mv",
-    TensorRef("second", 1): "mm",
-    TensorRef("second", 2): "mv",
+    TensorRef("first", 1): Stored("mm"),
+    TensorRef("first", 2): Stored("mv"),
+    TensorRef("second", 1): Stored("mm"),
+    TensorRef("second", 2): Stored("mv"),
   }
   for norm in norms_of(graph):
     assert norm.statistics == STORED

@@ -11,7 +11,7 @@ from judges.exporting import assert_close, export
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import BATCH, STORED
-from bnexport.calibration.calibration import recalibrate
+from bnexport.calibration.calibration import ALL, BROKEN, recalibrate
 from bnexport.calibration.data import Input, read_data
 from bnexport.calibration.moments import Moments
 from bnexport.errors import SourceError, TransformError
@@ -376,7 +376,7 @@ def test_lost_averages(norm, data, tmp_path):
   exported = export_model(model, Options(fold_batch_norms=False))
   assert [n.statistics for n in exported.norms] == [BATCH]
   assert any("keeps computing" in line for line in model.warnings)
-  (done,) = recalibrate(model, exported.norms, data(x=X), "broken")
+  (done,) = recalibrate(model, exported.norms, data(x=X), (BROKEN,))
   assert done.old is None and "batch's" in str(done)
   (now,) = norms_of(model)
   assert now.statistics == STORED
@@ -415,7 +415,7 @@ def test_broken(data):
       fused(fused(x, "a", sound("a")), "b", stored("b", x.dtype, np.nan)), "c"
     )
   )
-  done = recalibrate(model, norms_of(model), data(x=X), "broken")
+  done = recalibrate(model, norms_of(model), data(x=X), (BROKEN,))
   assert [d.name for d in done] == ["b/norm", "c/norm"]
   assert_statistics(model, "a", 0.5, 2.0)
   h = (X - 0.5) / np.sqrt(2 + EPSILON) * GAMMA + BETA
@@ -424,7 +424,7 @@ def test_broken(data):
   _, *expected = normalised(h)
   assert_statistics(model, "c", *expected)
   before = list(model.history)
-  assert recalibrate(model, norms_of(model), data(x=X), "broken") == []
+  assert recalibrate(model, norms_of(model), data(x=X), (BROKEN,)) == []
   assert len(model.history) == len(before) + 1
 
 
@@ -507,7 +507,7 @@ def test_destroyed(cases, data, name, how):
   broken = export(case, folds=False)
   destroy(broken.model.graph, broken.norms, how)
   # Nothing tells that statistics are another channel's.
-  which = "all" if how == "rolled" else "broken"
+  which = (ALL if how == "rolled" else BROKEN,)
   done = recalibrate(broken.model, broken.norms, given, which)
   assert len(done) == len(broken.norms)
   found = answers(broken.model, {case.input: case.x})[0]

@@ -39,7 +39,7 @@ def test_fix_clears_the_bad_example(tmp_path, code, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   named = write(checks.BY_CODE[code].bad, tmp_path)
   found = examination.look(*asked(**named)).findings[0]
-  words = shlex.split(found.fix)
+  words = shlex.split(found.fix.command())
   assert words[:2] == ["python", "-m"]
   command = words[2][len("bnexport.") :]
   fixed = str(tmp_path / "fixed.pb")
@@ -85,7 +85,7 @@ def find(folder, graph, outputs=("y",), **named):
 
 def fix(capsys, folder, finding):
   """Runs a finding's command; returns the findings about what it writes."""
-  words = shlex.split(finding.fix)
+  words = shlex.split(finding.fix.command())
   fixed = str(folder / "fixed.pb")
   command = words[2][len("bnexport.") :]
   result = run(capsys, "--output_graph=" + fixed, *words[3:], command=command)
@@ -109,7 +109,7 @@ def test_all_inputs_are_named_where_some_are_cut(capsys, tmp_path):
   )
   assert [f.code for f in found] == ["BN406"]
   assert "(as 1 more)" in found[0].message
-  assert found[0].fix.endswith(" --input_node=b,a:1,z")
+  assert found[0].fix.command().endswith(" --input_node=b,a:1,z")
   assert fix(capsys, tmp_path, found[0]) == []
 
 
@@ -127,7 +127,7 @@ def test_table_from_a_file(capsys, tmp_path):
     """,
   )
   assert [(f.code, f.node) for f in found] == [("BN406", "ids")]
-  assert found[0].fix.endswith(" --input_node=ids")
+  assert found[0].fix.command().endswith(" --input_node=ids")
   assert fix(capsys, tmp_path, found[0]) == []
 
 
@@ -156,7 +156,7 @@ def test_output_that_is_unknown_gives_way_to_what_it_reads(capsys, tmp_path):
     """,
   )
   assert {f.code for f in found} == {"BN405"}
-  assert found[0].fix.endswith(" --output_node=h")
+  assert found[0].fix.command().endswith(" --output_node=h")
   assert fix(capsys, tmp_path, found[0]) == []
 
 
@@ -166,7 +166,7 @@ def test_unknown_op_that_nothing_needs(capsys, tmp_path):
     tmp_path, "x = Placeholder() {shape=[?,3]}\ny = Relu(x)\nz = Ours(x)"
   )
   assert [(f.code, f.node) for f in found] == [("BN405", "z")]
-  assert found[0].fix.endswith(" --output_node=y")
+  assert found[0].fix.command().endswith(" --output_node=y")
   assert fix(capsys, tmp_path, found[0]) == []
 
 
@@ -259,6 +259,19 @@ def test_constants_of_another_shape_are_computed_anew(
   found = find(tmp_path, _NORM % ("[4] 1 2 3 4", "[4] 1 2 3 4"))
   assert [f.code for f in found] == ["BN206"]
   assert fix(capsys, tmp_path, found[0]) == []
+
+
+@pytest.mark.parametrize(
+  "variance, found", [("4e6 7e6", ["BN207"]), ("4e6 0.7", [])]
+)
+def test_more_than_half_of_the_channels_tell_of_an_explosion(
+  tmp_path, variance, found
+):
+  """One that is large may be of a channel that the data made so once."""
+  bad = checks.BY_CODE["BN207"].bad.graph
+  assert bad.count("4e6 7e6") == 1
+  graph = bad.replace("4e6 7e6", variance)
+  assert [f.code for f in find(tmp_path, graph)] == found
 
 
 def test_norms_that_no_output_needs_are_let_be(tmp_path):

@@ -305,6 +305,7 @@ def test_cycle_leaves_the_rest_to_say():
   for name, of in (("a", "b"), ("b", "a"), ("y", "a")):
     node = graph_def.node.add()
     node.name, node.op = name, "Neg"
+    node.attr["T"].type = tf1.float32.as_datatype_enum
     node.input.append(of)
   said = overview(Graph(graph_def))
   assert said["nodes"] == 3

@@ -257,10 +257,10 @@ def test_check_names_the_files_and_leaves_the_model_alone(tmp_path):
   before = model.graph.to_graph_def()
   found = bnexport.check(model)
   assert [finding.code for finding in found] == ["BN101"]
-  assert str(tmp_path) in found[0].fix
+  assert str(tmp_path) in found[0].fix.command()
   assert model.graph.to_graph_def() == before
   proto = bnexport.load(before, outputs=named["outputs"])
-  assert "--graph_def=GRAPH.pb" in bnexport.check(proto)[0].fix
+  assert "--graph_def=GRAPH.pb" in bnexport.check(proto)[0].fix.command()
 
 
 def test_check_of_the_good_example_finds_nothing(tmp_path):

@@ -11,7 +11,7 @@ from judges.commands import ROOT
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 
 from benchmarks import __main__ as bench  # noqa: E402
-from benchmarks import growth, results, startup, timing  # noqa: E402
+from benchmarks import growth, proving, results, startup, timing  # noqa: E402
 
 
 def tables(markdown):
@@ -71,6 +71,18 @@ def test_startup_is_written_with_goals(monkeypatch):
   times, goals = tables(startup.measure(is_small=True).markdown())
   assert times[1:][0] == ["`python -c pass`", "1.00", "1.00", "0.10"]
   assert [row[-1] for row in goals[1:]] == ["holds", "holds"]
+
+
+def test_proving_is_written_with_ratios(monkeypatch):
+  def networks_of(is_small, image):
+    return {"small": built["small"]}
+
+  built = proving._networks(is_small=True, image=32)
+  monkeypatch.setattr(proving, "_networks", networks_of)
+  times, goals = tables(proving.measure(is_small=True).markdown())
+  assert times[0][1:4] == ["none", "quick", "full"]
+  assert times[1][0] == "small" and all(float(c) > 0 for c in times[1][1:])
+  assert goals[1][0] == "full over none, at worst: small"
 
 
 @pytest.mark.parametrize(

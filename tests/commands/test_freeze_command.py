@@ -64,6 +64,50 @@ def assert_writes(capsys, path, case, *arguments):
   return result
 
 
+def test_likely_outputs_are_offered(capsys, case, prefix):
+  """Where none is named; what can't be read offers none."""
+  result = run(capsys, "--checkpoint=" + prefix)
+  assert_refused(
+    result, f"no output is named; pass --output_node={case.output}"
+  )
+  result = run(capsys, "--checkpoint=" + prefix + ".lost")
+  assert_refused(result, "pass --output_node=NAME")
+
+
+def test_keys_below_another_scope(capsys, case, prefix):
+  """The error says which map is right, and with it the answer is."""
+  moved = prefix + "-moved"
+  reader = tf1.train.NewCheckpointReader(prefix)
+  keys = sorted(reader.get_variable_to_shape_map())
+  graph = tf1.Graph()
+  with graph.as_default():
+    save = tf1.raw_ops.SaveV2(
+      prefix=moved,
+      tensor_names=["tower/" + key for key in keys],
+      shape_and_slices=[""] * len(keys),
+      tensors=[tf1.constant(reader.get_tensor(key)) for key in keys],
+    )
+  with session(graph) as run_session:
+    run_session.run(save)
+  flags_ = [
+    "--meta_graph=" + prefix + ".meta",
+    "--checkpoint=" + moved,
+    "--output_node=" + case.output,
+  ]
+  assert_refused(
+    run(capsys, *flags_), "and holds 'tower/", "pass --scope_map==tower/"
+  )
+  path = moved + ".frozen.pb"
+  assert_writes(capsys, path, case, *flags_, "--scope_map==tower/")
+  assert_writes(
+    capsys, path, case, *flags_, "--scope_map=tower/=", "--overwrite"
+  )
+  assert_refused(
+    run(capsys, *flags_, "--scope_map=tower", "--overwrite"),
+    "read --scope_map item 'tower'",
+  )
+
+
 # What it writes.
 
 
@@ -267,6 +311,33 @@ def test_same_bytes_each_time(capsys, case, prefix, tmp_path):
       "--output_graph=%s" % path,
     )
   assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (["--proof=none"], "not looked for"),
+    (["--proof=quick"], "--proof=full looks for it"),
+    (["--proof=full"], "averages settled"),
+    (["--validate"], "averages settled"),
+    ([], "averages settled"),
+  ],
+)
+def test_how_much_is_proven(capsys, prefix, flags, said):
+  result = run(capsys, "--checkpoint=" + prefix, "--output_node=prob", *flags)
+  assert result.status == 0
+  assert said in result.out
+
+
+def test_two_words_about_the_proof_have_to_agree(capsys, prefix):
+  result = run(
+    capsys,
+    "--checkpoint=" + prefix,
+    "--output_node=prob",
+    "--proof=full",
+    "--validate=false",
+  )
+  assert_refused(result, "--proof=full", "--validate=false")
 
 
 def test_novalidate(capsys, case, prefix, monkeypatch):
@@ -521,6 +592,10 @@ def assert_nothing_done(capsys, folder, arguments, *words):
         "--keep_batch_statistics=nosuch",
       ],
       ["'nosuch'"],
+    ),
+    (
+      ["--output_node=prob", "--checkpoint=@", "--keep_random=nosuch"],
+      ["'nosuch'", "draws"],
     ),
     (
       [

@@ -265,11 +265,11 @@ def test_devices(capsys, literal):
 
 
 def test_stated_phase(capsys, broken):
-  made = broken("refuse_ambiguous_flag")
-  made.assert_refuses(capsys, [], "'option'", "--set=option=VALUE")
-  result = made.repair(capsys, "--set=option=false")
+  made = broken("anywhere_three_modes_differ")
+  made.assert_refuses(capsys, [], "'mode'", "--set=mode=VALUE")
+  result = made.repair(capsys, "--set=mode=predict")
   assert result.status == 0, result.err
-  assert "decided 'option' = false, as stated" in result.out
+  assert "decided 'mode' = predict, as stated" in result.out
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,19 @@ def test_walks(graph):
     selection.forward(graph, "y")
 
 
+def test_neighbours(graph):
+  """Control inputs lead to neighbours where that is asked for."""
+  near = ["net/b", "out"]
+  assert selection.neighbours(graph, "net/c") == near
+  assert selection.neighbours(graph, "net/c", control=True) == [
+    "net/b",
+    "net/a",
+    "out",
+    "other",
+  ]
+  assert selection.neighbours(graph, "net/a") == ["x", "net/b"]
+
+
 def test_boundary(graph):
   edge = selection.boundary(graph, ["net/b", "net/c"])
   assert texts(edge.inputs) == ["net/a", "s"]
@@ -417,6 +430,33 @@ def test_copy_of_a_loop_is_a_loop_of_its_own():
   assert_sound(graph)
 
 
+def test_spliced_loop_is_a_loop_of_its_own():
+  """Also behind one of the same name, and again behind both."""
+  graph, piece = graph_of(LOOP), Graph(text.loads(LOOP))
+  pieces.splice(graph, piece, {"x": "y"}, scope="b")
+  pieces.splice(graph, piece, {"x": "b/y"}, scope="c")
+  names = [graph.node(n).attr["frame_name"].s for n in ("ex", "b/ex", "c/ex")]
+  assert names == [b"w", b"b/w", b"c/w"]
+  with session(graph.to_tf_graph()) as running:
+    values = running.run(["y:0", "b/y:0", "c/y:0"], {"x:0": 1.0})
+  once, twice, thrice = (
+    session(graph_of(LOOP).to_tf_graph()).run("y:0", {"x:0": x})
+    for x in (1.0, values[0], values[1])
+  )
+  assert values == [once, twice, thrice]
+  assert_sound(graph)
+
+
+def test_part_of_a_loop_goes_back_into_it():
+  graph = graph_of(LOOP)
+  piece = pieces.cut(graph, ["sum", "k"])
+  into = {"sx_1": "sx:1", "c": "c"}
+  named = pieces.splice(graph, piece, into, {"sum": "sum"})
+  assert graph.node(named["k"]).attr["frame_name"].s == b"w"
+  with session(graph.to_tf_graph()) as running:
+    assert running.run("y:0", {"x:0": 1.0}) == -7.0
+
+
 def test_copy_of_a_part_of_a_loop_stays_in_it():
   graph = graph_of(LOOP)
   named = copies.copy(graph, ["sum", "k"], "again")
@@ -503,7 +543,7 @@ def random_step(graph, dice):
   fresh = "n%d" % dice.randint(0, 30)
   dice.choice(
     [
-      lambda: graph.add("Neg", fresh, [tensor]),
+      lambda: graph.add("Neg", fresh, [tensor], FLOAT),
       lambda: editing.reroute(graph, {read: tensor}, but=some),
       lambda: editing.reroute(graph, {read: tensor, tensor: read}),
       lambda: editing.insert(graph, read, "Add", fresh, [tensor]),

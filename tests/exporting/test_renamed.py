@@ -16,8 +16,14 @@ _OTHER_KEYS = (
 )
 
 
-# Scopes are names that a user states.
-_SCOPES = ("keep_all_tracked", "keep_named_scope", "keep_named_scopes_unfused")
+# Scopes and ends of names are what a user states.
+_SCOPES = (
+  "averages_two_decays",
+  "averages_two_decays_other",
+  "keep_all_tracked",
+  "keep_named_scope",
+  "keep_named_scopes_unfused",
+)
 _NAMES = [
   name
   for name in zoo.names()

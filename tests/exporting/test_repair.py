@@ -14,11 +14,14 @@ import zoo
 from judges.counting import assert_linear
 from judges.exporting import assert_answers
 from judges.sampling import part
+from judges.transforming import model_of
 
 from bnexport import sources, text
+from bnexport.batchnorm.forms import find
 from bnexport.errors import Error, GraphError, SourceError
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
+from bnexport.exporting.mend import is_same
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.mending import mending
@@ -30,10 +33,28 @@ from bnexport.tf1 import tf1
 
 # The checkpoint lacks their averages, which naive.pb holds; y is no truth.
 _NO_TRUTH = "refuse_trainable_saver_phase"
+# The weights were frozen, and their averages, which the Saver puts in their
+# place, are the truth.
+_WEIGHTS_FROZEN = {
+  "averages_swapped",
+  "averages_swapped_by_hand",
+  "averages_swapped_resource",
+}
 # Without the updates only names are left, and here they lie.
 _NAMES_LIE = {"decoy_swapped_scopes", "decoy_unused_moving_mean"}
 # Names tell nothing, or more than one thing, or there are no averages.
 _NAMES_ARE_SILENT = {
+  "anywhere_domain",
+  "anywhere_domain_none",
+  "anywhere_float_blend",
+  "anywhere_mode_variable",
+  "anywhere_not_frozen_yet",
+  "anywhere_raw_or_average",
+  "anywhere_task",
+  "averages_by_hand",
+  "averages_from_a_step_on",
+  "averages_running_mean",
+  "averages_target_and_average",
   "contrib_renorm_literal",
   "contrib_scale_only_unfused_literal",
   "decoy_crossed_names",
@@ -49,51 +70,79 @@ _NAMES_ARE_SILENT = {
   "layers_adjustment",
   "layers_renorm_clipping",
   "layers_renorm_literal",
+  "quant_default",
+  "quant_delay_over",
+  "quant_delay_set",
+  "quant_dense",
+  "quant_depthwise",
+  "quant_fixed_batch",
+  "quant_fold_frozen",
+  "quant_fold_only",
+  "quant_layers",
+  "quant_mobile",
+  "quant_norms_frozen",
+  "quant_norms_not_frozen",
+  "quant_residual",
+  "quant_resource",
+  "quant_symmetric",
+  "quant_unfused",
 }
 
 
 # Freezing pruned the updates: nothing but the checkpoint has their averages.
 _LOST = set(
   """
+  anywhere_delayed anywhere_domain anywhere_domain_none anywhere_float_blend
+  anywhere_mode_variable anywhere_not_frozen_yet anywhere_option
+  anywhere_pooling anywhere_raw_or_average anywhere_task averages_by_hand
+  averages_copied_network averages_counted averages_crossed_elsewhere
+  averages_from_a_step_on averages_not_swapped averages_online_network
+  averages_running_mean averages_target_and_average averages_teacher
+  averages_to_restore averages_two_decays averages_two_decays_other
   contrib_activation_inside contrib_arg_scope_literal contrib_batch_weights
   contrib_dense_literal contrib_fused_literal contrib_nchw_literal
   contrib_neither_literal contrib_own_collection contrib_param_initializers
   contrib_renorm_literal contrib_scale_only_unfused_literal
-  contrib_siamese_literal contrib_true_constant
-  contrib_true_constant_unfused contrib_unfused_literal
-  contrib_variable_flag contrib_zero_debias_literal decoy_crossed_names
-  decoy_global_pool decoy_in_use decoy_meaningless_names
+  contrib_siamese_literal contrib_true_constant contrib_true_constant_unfused
+  contrib_unfused_literal contrib_variable_flag contrib_zero_debias_literal
+  decoy_crossed_names decoy_global_pool decoy_in_use decoy_meaningless_names
   decoy_moments_of_another decoy_same_shapes decoy_swapped_scopes
   decoy_two_norms_one_pair decoy_unused_moving_mean dropout_by_hand_literal
   dropout_keep_prob dropout_keep_prob_default dropout_layers_literal
   dropout_rate ema_literal ema_shared_object flow_data_cond_norm
-  flow_defun_moments flow_defun_norm hand_assign_sub hand_bessel
-  hand_fused_separate_moments hand_resource_assign hand_tensorpack
-  hand_update_conditional input_batch_queue input_default_queue
-  input_iterator_and_scaling input_one_shot_iterator input_py_func_summary
-  input_reshaped_batch input_staging_area keep_gan_generator
-  keep_gan_generator_fused keep_instance_fused keep_layer_fused
-  keep_mixed_fused keep_mixed_literal keep_named_scope
-  keep_named_scopes_unfused keep_standardized_input
-  keras_learning_phase_true keras_subclassed keras_training_true
-  layers_adjustment layers_axis_1 layers_axis_1_3 layers_axis_1_of_3
-  layers_dense_literal layers_float16_literal layers_float64
-  layers_frozen_middle layers_fused_literal layers_momentum_tensor
-  layers_nchw_inner layers_nchw_literal layers_objects layers_partitioned
+  flow_defun_moments flow_defun_norm function_defuns function_partitioned_call
+  hand_assign_sub hand_bessel hand_fused_separate_moments
+  hand_resource_assign hand_tensorpack hand_update_conditional handed_out
+  handed_out_corrected handed_out_features input_batch_queue
+  input_default_queue input_iterator_and_scaling input_one_shot_iterator
+  input_py_func_summary input_reshaped_batch input_staging_area
+  keep_gan_generator keep_gan_generator_fused keep_instance_fused
+  keep_layer_fused keep_mixed_fused keep_mixed_literal keep_named_scope
+  keep_named_scopes_unfused keep_standardized_input keras_learning_phase_true
+  keras_subclassed keras_training_true layers_adjustment layers_axis_1
+  layers_axis_1_3 layers_axis_1_of_3 layers_dense_literal
+  layers_float16_literal layers_float64 layers_frozen_middle
+  layers_fused_literal layers_momentum_tensor layers_nchw_inner
+  layers_nchw_literal layers_objects layers_partitioned
   layers_reference_variables layers_regularized layers_renorm_clipping
   layers_renorm_literal layers_resource_literal layers_resource_sequence
-  layers_unfused_literal layers_virtual_batch layers_volume_literal
-  loop_map_fn loop_while_v2_literal net_autoencoder net_capsules net_mobile
-  net_residual_v2 net_segmenter net_speech_recognizer net_squeeze_excite
-  phase_resource_variable phase_true_constant phase_variable
-  state_memory_bank state_spectral_control state_weight_norm towers_first
+  layers_unfused_literal layers_virtual_batch layers_volume_literal loop_map_fn
+  loop_while_v2_literal net_autoencoder net_capsules net_mobile net_residual_v2
+  net_segmenter net_speech_recognizer net_squeeze_excite
+  phase_resource_variable phase_true_constant phase_variable quant_default
+  quant_delay_over quant_delay_set quant_dense quant_depthwise
+  quant_fixed_batch quant_fold_frozen quant_fold_only quant_hand_average
+  quant_hand_running quant_hand_waits quant_layers quant_mobile
+  quant_norms_frozen quant_norms_not_frozen quant_per_channel quant_residual
+  quant_resource quant_symmetric quant_unfused state_memory_bank
+  state_spectral_control state_weight_norm towers_first
   towers_first_all_updates towers_parameter_server towers_second
   towers_second_by_hand towers_second_dropped_updates towers_split_batch
   warn_never_updated warn_variance_zero weights_average_everything
   weights_average_ignored weights_average_kernels weights_average_phase
   weights_average_trainable weights_format_v1 weights_moved_scope
-  weights_quantize_nodes weights_renamed weights_sharded
-  weights_shared_kernel weights_two_savers
+  weights_quantize_nodes weights_renamed weights_sharded weights_shared_kernel
+  weights_two_savers
   """.split()
 )
 # Of cases whose ops were renamed, those that have lost more by it.
@@ -118,7 +167,7 @@ def _has_naive(name):
 
 _NAIVE = [name for name in zoo.names() if _has_naive(name)]
 _REFUSED = {n for n in _NAIVE if n.startswith("refuse_")} - {_NO_TRUTH}
-_RIGHT = set(_NAIVE) - _REFUSED - {_NO_TRUTH}
+_RIGHT = set(_NAIVE) - _REFUSED - {_NO_TRUTH} - _WEIGHTS_FROZEN
 _PROVEN = part(_RIGHT, 2, 3)
 
 
@@ -148,6 +197,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
     settings={key: str(value) for key, value in case.set.items()},
     keep_batch_statistics=tuple(case.keep_scopes),
     moving_averages=case.ema,
+    average_name=case.average,
     data_format="NHWC" if case.no_run_115 else None,
   )
   asked.update(options)
@@ -254,9 +304,13 @@ def test_refused_with_nothing_else(cases, name):
 
 @pytest.mark.parametrize("name", sorted(_LOST))
 def test_lost_is_what_holds_no_updates(cases, name):
-  """In cases of other state, and of averages of weights, theirs may be left."""
+  """Of other state, of averages of weights and of ranges, theirs may be left."""
   case = cases(name)
-  assert name.startswith("state_") or case.ema or not _holds_updates(case)
+  assert (
+    name.startswith(("state_", "quant_"))
+    or case.ema
+    or not _holds_updates(case)
+  )
 
 
 def _holds_updates(case):
@@ -658,13 +712,68 @@ def test_repaired_graph_is_fine(cases, tmp_path, name):
   assert repair(case, False, False, path).is_unchanged
 
 
+@pytest.mark.parametrize(
+  "after, same",
+  [
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5, _note=1}", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}  z = Neg(y)", True),
+    ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.25}", False),
+    ("x = Placeholder()  y = Relu(x)", False),
+    ("w = Placeholder()  y = LeakyRelu(w) {alpha=0.5}", False),
+    (
+      "x = Placeholder()  a = Neg(x)  y = LeakyRelu(a) {alpha=0.5}",
+      False,
+    ),
+  ],
+)
+def test_unchanged_is_the_same_in_all_that_the_outputs_need(after, same):
+  before = model_of("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}")
+  assert is_same(before, model_of(after)) == same
+
+
 # Flags.
 
 
 def test_stated_phase(cases):
-  case = cases("refuse_ambiguous_flag")
-  export = repair(case, settings={"option": "false"})
-  assert _proof(export).holds
+  case = cases("anywhere_option")
+  assert case.set == {"option": "false"}
+  assert "option" not in repair(case).model.placeholders()
+  assert "option" in repair(case, settings={}).model.placeholders()
+
+
+def test_frozen_graph_that_is_to_be_frozen(cases):
+  """It has lost its averages, and repair finds them."""
+  case = cases("layers_fused_literal")
+  request = Request("graph_def", case.naive, case.prefix, (case.output,))
+  with pytest.raises(Error) as refused:
+    export_model(sources.open(request))
+  assert_refusal(refused, "frozen before", "run python -m bnexport.repair")
+  assert f"--checkpoint={case.prefix}" in str(refused.value)
+  model = sources.open(request)
+  names = tuple(norm.name for norm in find(model.graph, model.outputs))
+  assert export_model(model, Options(keep_batch_statistics=names)).keeps_batch
+
+
+def test_frozen_graph_that_is_right_is_frozen_again(cases):
+  case = cases("layers_fused_phase")
+  request = Request("graph_def", case.naive, None, (case.output,))
+  assert_answers(case, export_model(sources.open(request)))
+
+
+def test_graph_that_waits_for_an_update_is_not_fine(tmp_path):
+  graph = """
+    x = Placeholder() {shape=[?,2], dtype=float}
+    v = Const() {value=<float [2] 1>}   u = Assign(v, v) {T=float}
+    r = Identity(^u, x) {T=float}   y = Relu(r) {T=float}
+  """
+  path = str(tmp_path / "graph.pb")
+  with open(path, "wb") as f:
+    f.write(text.loads(graph).SerializeToString())
+  request = Request("frozen_graph", path, None, ("y",))
+  export = export_model(sources.open(request))
+  assert not export.is_unchanged
+  assert export.prove().repeats
 
 
 def test_large_graphs_take_linear_time():

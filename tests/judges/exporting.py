@@ -28,6 +28,7 @@ def export(case, prefix=None, rename=lambda name: name, folds=True):
       settings={rename(k): str(v) for k, v in case.set.items()},
       keep_batch_statistics=tuple(rename(s) for s in case.keep_scopes),
       moving_averages=case.ema,
+      average_name=case.average,
       data_format="NHWC" if case.no_run_115 else None,
       fold_batch_norms=folds,
     ),

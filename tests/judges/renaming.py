@@ -31,6 +31,9 @@ def renamed(case, folder):
   }
   for node in meta.graph_def.node:
     _rename_node(node, keys, rename)
+  saver = meta.saver_def
+  for field in ("filename_tensor_name", "save_tensor_name", "restore_op_name"):
+    setattr(saver, field, rename(getattr(saver, field)))
   prefix = "%s/%s" % (folder, case.name)
   with open(prefix + ".meta", "wb") as f:
     f.write(meta.SerializeToString())

@@ -44,6 +44,7 @@ def _numbers(*shape):
 
 
 _RELU = "x = Placeholder() {shape=[2,3]}   y = Relu(x)"
+_X = "x = Placeholder() {shape=[2,3]}   y = Identity(x)"
 _NORM = """
   x = Placeholder() {shape=[2,3,3,2]}   none = Const() {value=<float [0]>}
   g = Const() {value=<float [2] 1.5 0.5>}   b = Const() {value=<float [2] 0 1>}
@@ -152,6 +153,74 @@ OWN = {
     """,
     values={"mm": [1, -1], "mv": [4, 9]},
     same=_INFERENCE,
+  ),
+  "leave_loops": Small(
+    """
+      x = Placeholder() {shape=[2,3]}   w = Const() {value=<float [3] 1 2 3>}
+      i = Const() {value=<int32 0>}   n = Const() {value=<int32 9>}
+      e = Enter(i) {frame_name="f"}   m = Merge(e, next)
+      c = Enter(n) {frame_name="f", is_constant=true}
+      less = Less(m, c)   loop = LoopCond(less)   s = Switch(m, loop)
+      one = Const(^m) {value=<int32 1>}   more = Add(s:1, one)
+      next = NextIteration(more)
+      k = Enter(w) {frame_name="f", is_constant=true}   y = Mul(x, k)
+    """,
+    same="""
+      x = Placeholder() {shape=[2,3]}   w = Const() {value=<float [3] 1 2 3>}
+      y = Mul(x, w)
+    """,
+  ),
+  "use_one_replica": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      r = TPUReplicatedInput(x) {T=float}
+      g = Const() {value=<int32 [1,2] 0 1>}
+      s = CrossReplicaSum(r, g) {T=float}
+      y = TPUReplicatedOutput(s) {T=float, num_replicas=2}
+    """,
+    same="""
+      x = Placeholder() {shape=[2,3]}   two = Const() {value=<float 2>}
+      y = Mul(x, two)
+    """,
+  ),
+  "separate_loops": Small(
+    """
+      x = Placeholder() {shape=[2,3]}   one = Const() {value=<float 1>}
+      o = Const() {value=<float 0>}
+      a = Enter(o) {frame_name="f"}     b = Merge(a, d)
+      l = Enter(one) {frame_name="f", is_constant=true}
+      k = Less(b, l)   p = LoopCond(k)   c = Switch(b, p)
+      u = Add(c:1, l)   d = NextIteration(u)   e = Exit(c)
+      g = Enter(e) {frame_name="f"}     h = Merge(g, j)
+      w = Enter(e) {frame_name="f", is_constant=true}
+      v = Less(h, w)   q = LoopCond(v)   i = Switch(h, q)
+      j = NextIteration(i:1)   z = Exit(i)
+      y = Mul(x, z)
+    """,
+    same=_X,
+  ),
+  "use_stored_ranges": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      mn = VariableV2() {shape=[]}   lo = Const() {value=<float -9>}
+      mx = VariableV2() {shape=[]}   hi = Const() {value=<float 9>}
+      a = Assign(mn, lo)   b = Assign(mx, hi)
+      y = FakeQuantWithMinMaxVars(x, a, b)
+    """,
+    values={"mn": -1.0, "mx": 2.0},
+    same="""
+      x = Placeholder() {shape=[2,3]}
+      lo = Const() {value=<float -1>}   hi = Const() {value=<float 2>}
+      y = FakeQuantWithMinMaxVars(x, lo, hi)
+    """,
+  ),
+  "remove_neutral_arithmetic": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      v = Const() {value=<float [3] 4 5 6>}   o = Const() {value=<float [3] 0>}
+      s = RealDiv(v, v)   m = Mul(s, x)   a = Add(m, o)   y = Relu(a)
+    """,
+    same=_RELU,
   ),
   "restore_updates": Small(
     """

@@ -55,16 +55,22 @@ def transformed(graph, specs, outputs=("y",), inputs=()):
   return model
 
 
-def checkpoint(folder, values):
-  """Writes a checkpoint of float32 values by key; returns it opened."""
-  prefix = os.path.join(str(folder), "model.ckpt")
+def checkpoint(folder, values, name="model.ckpt"):
+  """Writes a checkpoint of values by key; returns it opened.
+
+  Bytes are a string, and all others float32.
+  """
+  prefix = os.path.join(str(folder), name)
   graph = tf1.Graph()
   with graph.as_default():
     save = tf1.raw_ops.SaveV2(
       prefix=prefix,
       tensor_names=list(values),
       shape_and_slices=[""] * len(values),
-      tensors=[np.float32(value) for value in values.values()],
+      tensors=[
+        tf1.constant(value) if isinstance(value, bytes) else np.float32(value)
+        for value in values.values()
+      ],
     )
   with session(graph) as running:
     running.run(save)

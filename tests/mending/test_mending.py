@@ -120,8 +120,10 @@ def test_missing_input_that_is_fed(ref, name):
 
 
 def test_fed_node_may_be_broken():
+  """What it reads is of no use, and goes."""
   graph, told = mend(X + "b = Sub(x)\ny = Relu(b)", inputs=["b"])
   assert graph.inputs("y") == [TensorRef("b")]
+  assert graph.inputs("b") == []
   assert told == []
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding checkpoints, and the values of a graph's variables in them."""
 
+import os
+
 import numpy as np
 import pytest
 from judges.transforming import checkpoint
@@ -11,13 +13,17 @@ from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import tensor_attr
 from bnexport.model.checkpoint import (
   Checkpoint,
-  Saved,
   Values,
   find_prefix,
-  saver_keys,
   slice_shape,
 )
-from bnexport.tf1 import session, tf1
+from bnexport.model.savers import (
+  Saved,
+  restored_keys,
+  saver_keys,
+  scopes_between,
+)
+from bnexport.tf1 import ObjectGraph, session, tf1
 
 VARIABLES = """
   v = VariableV2() {shape=[2]}   v/read = Identity(v)
@@ -58,12 +64,35 @@ def test_any_file_of_a_checkpoint_means_it(saved, tmp_path, path):
   assert find_prefix(str(tmp_path / path)) == saved.prefix
 
 
-def test_directory_means_its_latest(saved, tmp_path):
-  with pytest.raises(SourceError, match="the directory's `checkpoint` file"):
-    find_prefix(str(tmp_path))
-  (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n')
+def test_directory_means_its_latest(tmp_path):
+  older = checkpoint(tmp_path, {"v": 1}, "older.ckpt").prefix
+  latest = checkpoint(tmp_path, {"v": 2}, "latest.ckpt").prefix
+  for named in (older, latest):
+    name = os.path.basename(named)
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
+    assert find_prefix(str(tmp_path)) == named
+    assert find_prefix(str(tmp_path / "checkpoint")) == named
+
+
+def test_directory_that_was_moved(saved, tmp_path):
+  state = tmp_path / "checkpoint"
+  state.write_text('model_checkpoint_path: "/data/runs/7/model.ckpt"\n')
   assert find_prefix(str(tmp_path)) == saved.prefix
-  assert find_prefix(str(tmp_path / "checkpoint")) == saved.prefix
+  state.write_text('model_checkpoint_path: "/data/runs/7/other.ckpt"\n')
+  with pytest.raises(SourceError) as refused:
+    find_prefix(str(tmp_path))
+  assert "names '/data/runs/7/other.ckpt', which is not" in str(refused.value)
+  assert f"such as '{saved.prefix}'" in str(refused.value)
+
+
+def test_directory_without_its_checkpoint_file(saved, tmp_path):
+  assert find_prefix(str(tmp_path)) == saved.prefix
+  checkpoint(tmp_path, {"v": 2}, "another.ckpt")
+  with pytest.raises(SourceError, match="no `checkpoint` file.*'.*model.ckpt'"):
+    find_prefix(str(tmp_path))
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(SourceError, match="give the prefix that Saver.save"):
+    find_prefix(str(tmp_path / "empty"))
 
 
 def test_missing_checkpoint_offers_what_is_near(saved, tmp_path):
@@ -113,17 +142,7 @@ def test_slices_of_a_tensor(tmp_path, spec, rows, columns):
 
 
 def test_strings_keep_the_zeros_at_their_end(tmp_path):
-  prefix = str(tmp_path / "model.ckpt")
-  with tf1.Graph().as_default() as graph:
-    save = tf1.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=["s"],
-      shape_and_slices=[""],
-      tensors=[tf1.constant(b"ab\0\0")],
-    )
-    with session(graph) as running:
-      running.run(save)
-  assert Checkpoint(prefix).read("s").item() == b"ab\0\0"
+  assert checkpoint(tmp_path, {"s": b"ab\0\0"}).read("s").item() == b"ab\0\0"
 
 
 # Values of variables.
@@ -164,6 +183,8 @@ def test_what_is_preferred_goes_before_all(saved):
   found = values(saved, held={"v": tensor_attr(np.float32([5, 6])).tensor})
   found.prefer("v", Saved("scope/h", ""))
   assert found["v"].tolist() == [3, 4]
+  found.prefer("v", Saved("v", ""))
+  assert found["v"].tolist() == [1, 2]
 
 
 def test_missing_values_are_refused(saved):
@@ -192,6 +213,22 @@ def test_names_of_objects_count_where_there_is_no_saver(tmp_path):
   assert values(saved)["v"].tolist() == [1, 2]
   # A graph with a Saver knows its own keys.
   assert "v" not in values(saved, VARIABLES + SAVER)
+
+
+def test_name_of_two_objects_tells_no_key(tmp_path):
+  """Eager code may give one name to variables of two objects."""
+  objects = ObjectGraph()
+  for name, key in (("v", "a/v"), ("v", "b/v"), ("w", "b/w")):
+    objects.nodes.add().attributes.add(full_name=name, checkpoint_key=key)
+  stored = {
+    "_CHECKPOINTABLE_OBJECT_GRAPH": objects.SerializeToString(),
+    "a/v": [1, 2],
+    "b/v": [3, 4],
+  }
+  saved = checkpoint(tmp_path, stored)
+  assert saved.key_of("w") == "b/w"
+  assert saved.key_of("v") is None
+  assert "v" not in values(saved)
 
 
 # Savers.
@@ -252,3 +289,55 @@ def test_a_malformed_saver_saves_what_it_can():
   save.input[:] = refs + refs[-1:] * 3
   whole = saver_keys(Graph(text.loads(VARIABLES + SAVER)))
   assert saver_keys(Graph(graph_def)) == whole
+
+
+RESTORED = """
+  prefix = Const() {value=<string "other">}
+  names = Const() {value=<string [2] "base/a" "base/v">}
+  slices = Const() {value=<string [2] "" "">}
+  restore = RestoreV2(prefix, names, slices) {dtypes=(float, float)}
+  value = Identity(restore:1)   init = Assign(v, value)
+"""
+
+
+def test_keys_that_the_graph_restores_from(tmp_path):
+  """They count where the checkpoint has no key that is the variable's own."""
+  graph = Graph(text.loads(VARIABLES + RESTORED))
+  assert restored_keys(graph) == {"v": [Saved("base/v", "")]}
+  own = checkpoint(tmp_path, {"v": [1, 2], "base/v": [3, 4]}, "own.ckpt")
+  assert Values(own, graph).find("v") == Saved("v", "")
+  other = checkpoint(tmp_path, {"base/v": [3, 4]}, "other.ckpt")
+  np.testing.assert_array_equal(Values(other, graph)["v"], [3, 4])
+
+
+@pytest.mark.parametrize("scopes", [("net/", "base/"), ("base/", "net/")])
+def test_scopes_are_mapped_either_way(tmp_path, scopes):
+  graph = Graph(text.loads("net/v = VariableV2() {shape=[2]}"))
+  found = checkpoint(tmp_path, {"base/v": [3, 4], "net/w": [1, 2]})
+  assert "net/v" not in Values(found, graph)
+  there = Values(found, graph, scopes=(scopes,))
+  np.testing.assert_array_equal(there["net/v"], [3, 4])
+
+
+def test_mapped_key_goes_before_the_own_one(tmp_path):
+  graph = Graph(text.loads("v = VariableV2() {shape=[2]}"))
+  found = checkpoint(tmp_path, {"v": [1, 2], "base/v": [3, 4]})
+  there = Values(found, graph, scopes=(("", "base/"),))
+  assert there.find("v") == Saved("base/v", "")
+  there = Values(found, graph, scopes=(("other/", "base/"),))
+  assert there.find("v") == Saved("v", "")
+
+
+@pytest.mark.parametrize(
+  "names, keys, scopes",
+  [
+    (["a/v", "a/w"], ["b/v", "b/w"], ("a/", "b/")),
+    (["a/v", "a/w"], ["v", "w"], ("a/", "")),
+    (["v", "w"], ["x/y/v", "x/y/w", "z/v"], ("", "x/y/")),
+    (["a/v", "a/w"], ["b/v", "c/w"], None),
+    (["a/v"], ["bv"], None),
+    (["a/b/v", "a/c/w"], ["d/b/v", "d/c/w"], ("a/", "d/")),
+  ],
+)
+def test_scopes_between_names_and_keys(names, keys, scopes):
+  assert scopes_between(names, keys) == scopes

@@ -7,7 +7,7 @@ import pytest
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
 from bnexport.proof import feeding
-from bnexport.proof.comparison import NOT_PROVEN, prove
+from bnexport.proof.comparison import DIFFERS, NOT_PROVEN, prove
 from bnexport.proof.differences import difference, tolerance
 from bnexport.proof.runs import ImportedGraph, Run
 from bnexport.tf1 import tf1
@@ -380,3 +380,19 @@ def test_answers_that_are_all_the_same_prove_nothing():
 )
 def test_is_alive(answer, alive):
   assert feeding.is_alive({"x": np.eye(2, 3)}, [answer]) == alive
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_noise_that_the_reference_does_not_have_differs(scale):
+  """Also where it is little, as under a softmax of many classes."""
+
+  def noisy(x):
+    return tf1.nn.softmax(scale * (x + tf1.random_normal(tf1.shape(x))))
+
+  def quiet(x):
+    powers = np.exp(np.float32(scale) * x)
+    return powers / powers.sum(1, keepdims=True)
+
+  proof = prove(graph_of(noisy), OUTPUT, Answers(quiet))
+  assert proof.repeats is False
+  assert proof.verdict == DIFFERS

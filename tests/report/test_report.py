@@ -214,10 +214,26 @@ def test_report_leaves_the_graphs_as_they_are(proven):
   assert "is_training" in exported.original.graph
 
 
+def test_a_proof_that_lacks_something_is_no_proof(proven):
+  """Equal answers alone prove nothing, such as of rows that are all one."""
+  _, exported, proof, evidence, _ = proven("layers_fused_literal")
+  why = "every row that was fed has the same answer"
+  weak = dataclasses.replace(proof, missing=why)
+  assert weak.differences and not weak.stands_against
+  said = report.export_facts(exported, weak, PATH, evidence)
+  assert said["verdict"] == {
+    "state": "unproven",
+    "says": f"Written, and not proven: {why}",
+  }
+  assert said["proof"]["verdict"] == "NOT PROVEN"
+  text = report.writer("x.md")(exported, said, evidence)
+  assert f"**Written, and not proven: {why}.**" in text
+
+
 def test_a_wrong_answer_is_the_verdict(proven):
   _, exported, proof, evidence, _ = proven("layers_fused_literal")
   wrong = dataclasses.replace(
-    proof, differences=[differences.Difference("prob", float("inf"), 1.0, 1e-4)]
+    proof, differences=[differences.Difference("prob", float("inf"), 1e-4)]
   )
   said = report.export_facts(exported, wrong, PATH, evidence)
   assert said["verdict"]["state"] == "differs"
@@ -498,7 +514,11 @@ def part(a, b, names=None):
   differences = list(divergence.walk(*runners, FEEDS, names))
   for runner in runners:
     runner.close()
-  return differences, divergence.first_real(differences, Graph(a))
+  return differences, first_apart(differences)
+
+
+def first_apart(differences):
+  return next((one for one in differences if not one.holds), None)
 
 
 def test_walk_finds_the_perturbed_constant():
@@ -528,10 +548,10 @@ def test_rounding_is_no_difference():
 
 
 def test_small_tensor_that_everything_grew_from_is_named():
-  """2e-5 of 1e-5 is below any limit, and the cause all the same."""
+  """2e-5 is as little as rounding may be elsewhere, and the cause here."""
   a, b = two_layers(1e5, 1e-5), two_layers(1e5, 3e-5)
   differences, first = part(a, b)
-  assert {d.output: d.holds for d in differences}["w1"]
+  assert {d.output: d.limit for d in differences}["w1"] < 1e-8
   assert first.output == "w1"
 
 
@@ -594,5 +614,5 @@ def test_rebuilt_model_is_walked_in_its_session():
   runner = ImportedGraph(two_layers(0.2), ["y"])
   differences = list(divergence.walk(runner, live, FEEDS, names))
   runner.close()
-  assert divergence.first_real(differences, live.graph).output == "w2"
+  assert first_apart(differences).output == "w2"
   assert live.run(FEEDS)[0].shape == (4, 2)

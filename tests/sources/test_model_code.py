@@ -46,6 +46,10 @@ def own_input(is_training):
   return build(tf.placeholder(tf.float32, [None, 5], name="x"), is_training)
 
 
+def changed_since(x, is_training):
+  return build(1.1 * x, is_training)
+
+
 def two_inputs(a, b, is_training):
   return build(tf.concat([a, b], 1), is_training)
 
@@ -80,7 +84,7 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop(name, None)
 
 
-def save(build, path, *arguments, **options):
+def save(build, path, *arguments, has_graph=False, **options):
   """Builds a model, gives it random values and saves them."""
   random = np.random.RandomState(5)
   with tf1.Graph().as_default() as graph:
@@ -94,7 +98,7 @@ def save(build, path, *arguments, **options):
       for variable in tf1.global_variables():
         value = random.uniform(0.5, 1.5, variable.shape.as_list())
         variable.load(value.astype(np.float32), running)
-      tf1.train.Saver().save(running, str(path), write_meta_graph=False)
+      tf1.train.Saver().save(running, str(path), write_meta_graph=has_graph)
 
 
 def live_answers(build, prefix, feeds, *arguments, **options):
@@ -151,6 +155,35 @@ def test_model_with_input(capsys, net, model):
   )
   assert np.ptp(truth) > 0.1
   assert_answers("run/model.ckpt.frozen.pb", {"x": x_of(4, 5)}, truth)
+
+
+@pytest.mark.parametrize(
+  "function, output, status, said",
+  [
+    ("build", "logits", 0, "'run/model.ckpt.meta' as well"),
+    ("changed_since", "logits", 2, "DIFFERS"),
+    ("build", "hidden/Relu,x", 0, "as well"),
+    ("two_inputs", "concat", 0, "'run/model.ckpt.meta' was not compared"),
+  ],
+)
+def test_the_graph_beside_the_checkpoint_is_compared_too(
+  capsys, folder, function, output, status, said
+):
+  build = model_code.find_function("my_net.py:build")
+  save(build, folder / "run" / "model.ckpt", "x:float32:?,5", has_graph=True)
+  inputs = ["--input=x:float32:?,5"]
+  if function == "two_inputs":
+    inputs = ["--input=x:float32:?,2", "--input=z:float32:?,3"]
+  result = run(
+    capsys,
+    "--model=my_net.py:" + function,
+    "--checkpoint=run/model.ckpt",
+    "--output_node=" + output,
+    *inputs,
+  )
+  assert result.status == status, result
+  assert said in result.out
+  assert "compared with the rebuilt model in its session" in result.out
 
 
 def test_model_that_makes_its_input(capsys, net):

@@ -166,6 +166,15 @@ def test_odd_names(odd):
   assert_round_trip(graph_def)
 
 
+def test_words_of_the_notation_are_names_as_well():
+  for first, then in (("graph", "function"), ("function", "graph")):
+    read = text.loads(
+      f"{first} = Placeholder() {{shape=[2]}}  {then} = Relu({first})"
+    )
+    assert [node.name for node in read.node] == [first, then]
+    assert read.node[1].attr["T"].type == tf1.float32.as_datatype_enum
+
+
 VALUES = {
   "i: 3": "3",
   "i: -9223372036854775808": "-9223372036854775808",

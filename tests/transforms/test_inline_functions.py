@@ -12,6 +12,7 @@ from judges.transforming import (
   model_of,
 )
 
+from bnexport.errors import GraphError
 from bnexport.transforms import table
 
 # Each branch gives another multiple of its argument, and the number itself.
@@ -121,3 +122,104 @@ def test_conditional_in_a_loop_by_a_number():
   expected = answers(before, feeds)
   assert expected[0].tolist() == [4, 12]
   assert_same_answers(answers(inlined(before), feeds), expected)
+
+
+def test_loop_that_changes_nothing():
+  before = model_of(
+    """
+    function never(a float, b float) -> (t bool = l:z:0) { l = Less(a, a) }
+    function same(a float, b float) -> (y float = a, z float = b) { }
+    x = Placeholder() {shape=[]}   n = Neg(x)
+    w = While(x, n) {T=(float, float), cond=never{}, body=same{},
+      output_shapes=(), parallel_iterations=10}
+    y = Sub(w, w:1)
+    """,
+    inputs=["x"],
+  )
+  assert answers(inlined(before), {"x": np.float32(3)}) == [6]
+
+
+# The power of 2 that n says, times a.
+RECURSIVE = """
+  function power(a float, n int32) -> (y float = if:output:0) {
+    zero = Const() {value=<int32 0>}   more = Greater(n, zero:output:0)
+    if = If(more:z:0, a, n) {Tcond=bool, Tin=(float, int32), Tout=(float),
+      then_branch=again{}, else_branch=done{}, output_shapes=()}
+  }
+  function again(a float, n int32) -> (y float = call:y:0) {
+    one = Const() {value=<int32 1>}   less = Sub(n, one:output:0)
+    twice = Add(a, a)   call = power(twice:z:0, less:z:0)
+  }
+  function done(a float, n int32) -> (y float = a) { }
+  x = Placeholder() {shape=[2]}   p = Placeholder() {shape=[], dtype=int32}
+"""
+# The same with the conditional of TF 1, whose other side is not run.
+SWITCHED = """
+  function power(a float, n int32) -> (y float = merge:output:0) {
+    zero = Const() {value=<int32 0>}   more = Greater(n, zero:output:0)
+    sa = Switch(a, more:z:0)   sn = Switch(n, more:z:0)
+    one = Const(^sn) {value=<int32 1>}
+    less = Sub(sn:output_true:0, one:output:0)
+    twice = Add(sa:output_true:0, sa:output_true:0)
+    call = power(twice:z:0, less:z:0)
+    merge = Merge(sa:output_false:0, call:y:0) {T=float}
+  }
+  x = Placeholder() {shape=[2]}   p = Placeholder() {shape=[], dtype=int32}
+"""
+
+
+@pytest.mark.parametrize("functions", [RECURSIVE, SWITCHED])
+def test_recursion_goes_as_deep_as_constants_say(functions):
+  for count in (0, 1, 5):
+    model = model_of(
+      functions + f"n = Const() {{value=<int32 {count}>}}   y = power(x, n)",
+      inputs=["x"],
+    )
+    table.apply_specs(model, "inline_functions decide")
+    assert not model.graph.library.keys() & {
+      node.op for node in map(model.graph.node, model.needed())
+    }
+    model.graph.keep(model.needed())
+    (found,) = answers(model, {"x": np.float32([1, 3])})
+    assert found.tolist() == [2**count, 3 * 2**count]
+
+
+@pytest.mark.parametrize("functions", [RECURSIVE, SWITCHED])
+def test_recursion_by_data_or_for_ever_is_refused(functions):
+  for n, fact in (
+    ("n = Identity(p)", "no constant tells how often"),
+    ("n = Const() {value=<int32 100000>}", "calls itself more than 500 times"),
+  ):
+    model = model_of(functions + n + "   y = power(x, n)", inputs=["x"])
+    with pytest.raises(GraphError, match=fact) as refused:
+      table.apply_specs(model, "inline_functions")
+    assert "power" in str(refused.value) or "again" in str(refused.value)
+
+
+def test_functions_that_double_are_refused_before_they_do():
+  functions = ["function f0(a float) -> (y float = n:y:0) { n = Neg(a) }"]
+  functions += [
+    f"function f{i}(a float) -> (y float = c:y:0) "
+    f"{{ b = f{i - 1}(a)   c = f{i - 1}(b:y:0) }}"
+    for i in range(1, 41)
+  ]
+  model = model_of("\n".join(functions) + "x = Placeholder()   y = f40(x)")
+  with pytest.raises(GraphError, match="'f40'.*more than 1000000 nodes"):
+    table.apply_specs(model, "inline_functions")
+  model = model_of("\n".join(functions) + "x = Placeholder()   y = f6(x)")
+  table.apply_specs(model, "inline_functions")
+  assert sum(node.op == "Neg" for node in model.graph) == 64
+
+
+def test_a_chain_of_functions_is_inlined_or_refused():
+  functions = ["function f0(a float) -> (y float = n:y:0) { n = Neg(a) }"]
+  functions += [
+    f"function f{i}(a float) -> (y float = b:y:0) {{ b = f{i - 1}(a) }}"
+    for i in range(1, 2001)
+  ]
+  statements = "\n".join(functions) + "x = Placeholder()   y = f%d(x)"
+  model = model_of(statements % 400)
+  table.apply_specs(model, "inline_functions")
+  assert sum(node.op == "Neg" for node in model.graph) == 1
+  with pytest.raises(GraphError, match="'f2000'.*nested more than 500 deep"):
+    table.apply_specs(model_of(statements % 2000), "inline_functions")

@@ -37,6 +37,7 @@ DEFAULTS = collections.OrderedDict(
     ("tol", 2e-4),  # relative to max(1, max |y|)
     ("set", {}),  # values that a user has to state
     ("ema", False),  # export the moving averages of the weights
+    ("average", ""),  # which of several, by how its name ends
     ("also", ()),  # further outputs
     ("joint", False),  # rows answer only together
     ("cut_input", False),  # input is an inner tensor, not a placeholder

@@ -142,15 +142,7 @@ def train(recipe, folder, seed):
     script.training_step(
       outputs[0], how.get("optimizer", _OPTIMIZERS[seed % len(_OPTIMIZERS)])
     )
-    for key, value in (
-      ("input", script.x.op.name),
-      ("output", outputs[0].op.name),
-      ("also", [t.op.name for t in outputs[1:]]),
-      ("switch", script.switch),
-    ):
-      if value:
-        case.setdefault(key, value)
-    case.setdefault("kind", "placeholder" if script.switch else "const")
+    describe(case, script, outputs)
     x = draw_input(script, rng)
     with session(graph) as sess:
       sess.run(
@@ -170,6 +162,49 @@ def train(recipe, folder, seed):
         decided = run(sess, outputs, script.decided, script, x)
       y_train = run(sess, outputs, script.feeds, script, x)
   return case, x, y_train, decided
+
+
+def train_on_tpu(recipe, folder, seed):
+  """As `train`, for a graph whose ops have no kernels here.
+
+  Variables and answers come from the same model beside, without a TPU.
+  """
+  case = dict(recipe.case)
+  rng = np.random.RandomState(seed)
+  prefix = os.path.join(folder, "model.ckpt")
+  with tf.Graph().as_default():
+    tf.set_random_seed(seed % 10007)
+    script = script_lib.Script(True)
+    script.on_tpu = True
+    outputs = as_list(recipe.model(script))
+    script.training_step(outputs[0], "sgd")
+    describe(case, script, outputs)
+    script.saver.export_meta_graph(prefix + ".meta")
+    write_meta(prefix + ".meta", script.devices)
+    x = draw_input(script, rng)
+  with tf.Graph().as_default() as graph:
+    twin = script_lib.Script(True)
+    outputs = as_list(recipe.model(twin))
+    twin.training_step(outputs[0], "sgd")
+    with session(graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      set_values(sess, {}, {}, rng)
+      twin.saver.save(sess, prefix, write_meta_graph=False)
+      y_train = run(sess, outputs, twin.feeds, twin, x)
+  return case, x, y_train, None
+
+
+def describe(case, script, outputs):
+  """Adds to case.json what the script's graph says."""
+  for key, value in (
+    ("input", script.x.op.name),
+    ("output", outputs[0].op.name),
+    ("also", [t.op.name for t in outputs[1:]]),
+    ("switch", script.switch),
+  ):
+    if value:
+      case.setdefault(key, value)
+  case.setdefault("kind", "placeholder" if script.switch else "const")
 
 
 def write_naive(sess, outputs, folder):
@@ -268,7 +303,8 @@ def make(recipe, out):
   folder = tempfile.mkdtemp(prefix="zoo-")
   try:
     prefix = os.path.join(folder, "model.ckpt")
-    case, x, y_train, decided = train(recipe, folder, seed)
+    trained = train_on_tpu if recipe.make.get("on_tpu") else train
+    case, x, y_train, decided = trained(recipe, folder, seed)
     case.setdefault("tol", 2e-4)
     if case.get("no_run_115"):
       y_train, _ = rebuild(recipe, prefix, x, training=True)

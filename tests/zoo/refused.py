@@ -51,14 +51,6 @@ def trainable_saver_phase(script):
   return logits
 
 
-def ambiguous(script):
-  """A flag named neutrally: both sides are clean, and they differ."""
-  x = _images(script)
-  logits = backbones.conv_net(x, _layers(script.training))
-  flag = script.value("option", True, False, tf.bool)
-  return tf.cond(flag, lambda: logits * 2.0, lambda: tf.square(logits))
-
-
 def wider(script):
   """The model another checkpoint is of: two more channels."""
   x = _images(script)
@@ -134,7 +126,6 @@ RECIPES = (
     expect="refuse",
     values={"bn1/moving_variance": -1.5},
   ),
-  recipe("refuse_ambiguous_flag", ambiguous, expect="refuse"),
   recipe("refuse_other_shapes", plain, expect="refuse", checkpoint_of=wider),
   recipe("refuse_other_model", plain, expect="refuse", checkpoint_of=unrelated),
   recipe("refuse_half_tracked", half_tracked, expect="refuse"),

@@ -18,7 +18,15 @@ BATCH = 6
 # make: how make.py treats it (values, optimizer, ...), see `recipe`.
 Recipe = collections.namedtuple("Recipe", "name model case make")
 
-_MAKE = ("values", "roles", "optimizer", "checkpoint_of", "same", "undecided")
+_MAKE = (
+  "values",
+  "roles",
+  "optimizer",
+  "checkpoint_of",
+  "same",
+  "undecided",
+  "on_tpu",
+)
 
 
 def recipe(name, model, **fields):
@@ -34,6 +42,8 @@ def recipe(name, model, **fields):
       optimizer: 'momentum', 'adam', 'rmsprop' or 'sgd'.
       checkpoint_of: another model, whose variables go into the checkpoint.
       same: True where training and inference answer alike.
+      on_tpu: True for a program that only a TPU runs; what its training answers
+        comes from a twin.
       undecided: True where feeding the phase does not make the training graph
         answer like the rebuild.
 
@@ -60,6 +70,7 @@ class Script:
     updates: ops to run with the training step besides UPDATE_OPS.
     train_op: a model's own training step.
     saver: a model's own Saver.
+    on_tpu: whether the training script is for a TPU.
     devices: function of an op's type, its device in the stored metagraph.
     restore: for the rebuild: {name in the checkpoint: variable} or a list.
   """
@@ -76,6 +87,7 @@ class Script:
     self.updates = []
     self.train_op = None
     self.saver = None
+    self.on_tpu = False
     self.devices = None
     self.restore = None
 

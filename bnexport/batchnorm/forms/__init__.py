@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from typing import Optional
 
-from bnexport.analysis.dependence import (
-  FREE,
-  STATISTIC,
-  Dependence,
-  uses_batch,
-)
+from bnexport.analysis.dependence import STATISTIC, Dependence, uses_batch
 from bnexport.batchnorm.form import OpForm
 from bnexport.batchnorm.forms.arithmetic import Arithmetic
 from bnexport.batchnorm.forms.fused import Fused
 from bnexport.batchnorm.forms.global_norm import GlobalNorm
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN, BatchNorm
-from bnexport.graph.origins import stored_name
+from bnexport.graph import ops
+from bnexport.graph.origins import STORED_VIEWS, stored_name
 
 FORMS = (Fused(), GlobalNorm(), Arithmetic())
 
@@ -52,11 +48,14 @@ def find_among(graph, order, dependence):
     order: names of nodes, inputs first.
     dependence: a Dependence that covers them.
   """
-  members, found = set(order), []
+  members, found, without_x = set(order), [], set()
   for name in order:
     form = _BY_OP.get(graph.op(name))
     match = form and form.match(graph, graph.node(name), dependence, members)
-    if match is not None:
+    # What is folded into weights may take the stddev of one norm repeatedly.
+    if match is not None and match not in without_x:
+      if match.x is None:
+        without_x.add(match)
       found.append(
         BatchNorm(form, name, *match, *_provenance(graph, dependence, match))
       )
@@ -71,12 +70,18 @@ def _provenance(graph, dependence, match):
   """
   refs = (match.mean, match.variance)
   level = max(dependence(ref) for ref in refs if ref is not None)
-  stored = [None if ref is None else stored_name(graph, ref) for ref in refs]
+  # Read in a branch, they are what they are, whatever chooses the branch.
+  through = STORED_VIEWS | ops.SWITCHES
+  stored = [
+    None if ref is None else stored_name(graph, ref, through) for ref in refs
+  ]
   statistics = UNKNOWN
-  if level == STATISTIC or batch_statistic(graph, match.variance) is not None:
+  if batch_statistic(graph, match.variance) is not None:
     statistics = BATCH
-  elif level == FREE and None not in stored:
+  elif None not in stored:
     statistics = STORED
+  elif level == STATISTIC:
+    statistics = BATCH
   return (statistics, *stored)
 
 

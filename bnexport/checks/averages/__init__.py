@@ -9,9 +9,6 @@ from bnexport.checks.examples import AFFINE, NORM
 from bnexport.checks.rule import Example
 from bnexport.graph import ops
 
-# The flag of a fix that computes statistics anew; a user makes the file.
-DATA = "--calibration_data=calibration.npz"
-
 
 def norms_in_state(subject, *states):
   """Norms of the forward pass with such a state of health."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnexport.batchnorm.health import NEVER_UPDATED, NOT_FINITE
-from bnexport.checks.averages import DATA, INPUT, stored_averages
+from bnexport.checks.averages import INPUT, stored_averages
 from bnexport.checks.averages.magnitudes import Magnitudes, product_of
 from bnexport.checks.examples import AFFINE, MEAN, VARIANCE
 from bnexport.checks.rule import WARNING, Example, Rule
@@ -35,7 +35,7 @@ def _look(subject):
         f"has variances ('{norm.moving_variance}') that are {factor:.0e} times "
         f"what the weights of '{product}' can make of its input: it scales its "
         "channels down to nothing",
-        subject.fix("--recalibrate=" + norm.name, DATA),
+        subject.fix(recalibrate=(norm.name,)),
       )
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from bnexport.checks.averages import DATA, average_variables, trained
+from bnexport.checks.averages import average_variables, trained
+from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import ERROR, Rule
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
@@ -13,11 +14,11 @@ from bnexport.graph.origins import stored_name
 def _look(subject):
   """Norms with an average of another shape than they have channels."""
   for norm in subject.norms_at_inference:
-    names, flags = average_variables(subject, norm), (DATA,)
+    names, chosen = average_variables(subject, norm), BROKEN
     if not names:
       # Nothing tells calibration that a constant is of no use.
       names = _constants_of(subject, norm)
-      flags = ("--recalibrate=" + norm.name, DATA)
+      chosen = (norm.name,)
     for name in names:
       wanted, there = _shapes(subject, norm, name)
       if wanted is None or there is None or _fits(wanted, there):
@@ -26,7 +27,7 @@ def _look(subject):
         norm.name,
         f"has {_size(wanted)} channels, and its '{name}' is that of a norm "
         f"with {_size(there)}: it is of another model, or of another layer",
-        subject.fix(*flags),
+        subject.fix(recalibrate=chosen),
       )
       break
 

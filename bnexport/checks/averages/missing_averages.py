@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from bnexport.batchnorm.norm import BATCH
-from bnexport.checks.averages import DATA, INPUT
+from bnexport.checks.averages import INPUT
 from bnexport.checks.examples import AFFINE, SOUND, TRAINING_MODE
+from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import WARNING, Example, Rule
 
 
@@ -19,7 +20,7 @@ def _look(subject):
         "normalises with the mean and variance of the batch it gets, and no "
         f"average of them is in the {place}: an answer depends on the rest of "
         "the batch",
-        subject.fix(DATA),
+        subject.fix(recalibrate=BROKEN),
       )
 
 

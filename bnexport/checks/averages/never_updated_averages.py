@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from bnexport.batchnorm.health import NEVER_UPDATED
-from bnexport.checks.averages import DATA, frozen, norms_in_state
+from bnexport.checks.averages import frozen, norms_in_state
 from bnexport.checks.examples import SOUND
+from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import WARNING, Rule
 
 
@@ -17,7 +18,7 @@ def _look(subject):
       f"has mean 0 and variance 1 in every channel ('{norm.moving_mean}' and "
       f"'{norm.moving_variance}'), as they are before the first update: it "
       "does not normalise at all",
-      subject.fix(DATA),
+      subject.fix(recalibrate=BROKEN),
     )
 
 

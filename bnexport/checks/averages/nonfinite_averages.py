@@ -7,12 +7,12 @@ import numpy as np
 
 from bnexport.batchnorm.health import NOT_FINITE
 from bnexport.checks.averages import (
-  DATA,
   frozen,
   norms_in_state,
   stored_averages,
 )
 from bnexport.checks.examples import MEAN, SOUND
+from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import ERROR, Rule
 
 
@@ -27,7 +27,7 @@ def _look(subject):
       norm.name,
       f"has a NaN or infinity in '{listed}': the channel's answers are NaN, "
       "and soon all are",
-      subject.fix(DATA),
+      subject.fix(recalibrate=BROKEN),
     )
 
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from bnexport.batchnorm.health import NEGATIVE, ZERO
 from bnexport.checks.averages import (
-  DATA,
   frozen,
   norms_in_state,
   stored_averages,
 )
 from bnexport.checks.examples import AFFINE, MEAN, NORM
+from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import ERROR, Example, Rule
 
 # A smaller mean is what is left of one that was 0 for a long time.
@@ -34,7 +34,7 @@ def _look(subject):
       f"has {fact} in {count} of {variance.size} channels "
       f"('{norm.moving_variance}'), which no data has: these channels are NaN "
       "or blown up",
-      subject.fix(DATA),
+      subject.fix(recalibrate=BROKEN),
     )
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from bnexport.checks.averages import DATA, average_variables, trained
+from bnexport.checks.averages import average_variables, trained
+from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import ERROR, Rule
 
 
@@ -19,7 +20,7 @@ def _look(subject):
         f"normalises with '{listed}', which the checkpoint lacks, as where "
         "only trainable variables were saved: there is nothing to normalise "
         "with",
-        subject.fix(DATA),
+        subject.fix(recalibrate=BROKEN),
       )
 
 

@@ -37,5 +37,6 @@ def refusals(subject, *kinds, because=""):
 
 
 def feeding(subject, tensor):
-  """Flags that feed a tensor where no training graph can restore it."""
-  return () if subject.request.training_graph else (f"--input_node={tensor}",)
+  """The Fix that feeds a tensor where no training graph can restore it."""
+  inputs = () if subject.request.training_graph else (tensor,)
+  return subject.mend(inputs=inputs)

@@ -15,10 +15,9 @@ def _look(subject):
   """
   kinds = faults.ORDER, faults.ARITY, faults.PORT, faults.ATTRIBUTE
   for fault, message in refusals(subject, *kinds):
-    flags = ()
-    if fault.kind != faults.ORDER:
-      flags = feeding(subject, fault.node)
-    yield fault.node, message, subject.mend(*flags)
+    is_lost = fault.kind != faults.ORDER
+    fix = feeding(subject, fault.node) if is_lost else subject.mend()
+    yield fault.node, message, fix
 
 
 RULE = Rule(

@@ -11,7 +11,7 @@ from bnexport.mending import faults
 def _look(subject):
   """Nodes that call a function which the library lacks."""
   for fault, message in refusals(subject, faults.FUNCTION):
-    yield fault.node, message, subject.mend(*feeding(subject, fault.node))
+    yield fault.node, message, feeding(subject, fault.node)
 
 
 RULE = Rule(

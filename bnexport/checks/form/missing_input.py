@@ -11,10 +11,9 @@ from bnexport.mending import faults
 def _look(subject):
   """Nodes that read what is not in the file."""
   for fault, message in refusals(subject, faults.DANGLING):
-    flags = ()
-    if not fault.subject.startswith("^"):
-      flags = feeding(subject, fault.subject)
-    yield fault.node, message, subject.mend(*flags)
+    is_data = not fault.subject.startswith("^")
+    fix = feeding(subject, fault.subject) if is_data else subject.mend()
+    yield fault.node, message, fix
 
 
 RULE = Rule(

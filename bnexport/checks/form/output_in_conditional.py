@@ -26,7 +26,7 @@ def _look(subject):
       str(ref),
       f"lies on a side of a conditional that {state}: running it fails with "
       "'Retval does not have value' or a dead tensor",
-      subject.fix(outputs=merge and [merge]),
+      subject.fix(merge and [merge]),
     )
 
 

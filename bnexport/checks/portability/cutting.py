@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that cut nodes off: inputs behind them, outputs before them."""
+"""Fixes that cut nodes off: inputs behind them, outputs before them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def needed_names(subject):
 
 
 def cut_by_op(subject, names, is_bad):
-  """Groups bad nodes by op, with one command that cuts all of them off.
+  """Groups bad nodes by op, with one fix that cuts all of them off.
 
   Args:
     subject: a Subject.
@@ -29,8 +29,7 @@ def cut_by_op(subject, names, is_bad):
     return []
   outputs = _outputs_before(subject, is_bad)
   cuts = _inputs_behind(subject, outputs, is_bad)
-  flags = ["--input_node=" + ",".join(cuts)] if cuts else []
-  fix = subject.fix(*flags, outputs=outputs)
+  fix = subject.fix(outputs, inputs=tuple(cuts))
   return [(op, found, fix) for op, found in by_op.items()]
 
 

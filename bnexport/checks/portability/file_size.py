@@ -35,7 +35,7 @@ def _look(subject):
   yield (
     largest,
     f"holds {_gigabytes(variables[largest])}; {_fact('a frozen graph', size)}",
-    subject.fix("--variable_names_denylist=" + ",".join(left_out)),
+    subject.fix(denylist=tuple(left_out)),
   )
 
 

@@ -16,7 +16,7 @@ def _look(subject):
         newer[0].node,
         f"has op {op}{and_more(newer)} with {newer[0].what}, which TensorFlow "
         f"{subject.target_tf} does not know: the graph is not imported there",
-        subject.fix("--target_tf=" + subject.target_tf),
+        subject.fix(target_tf=subject.target_tf),
       )
 
 

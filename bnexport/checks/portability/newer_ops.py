@@ -18,7 +18,7 @@ def _look(subject):
         newer[0].node,
         f"has op {op}{and_more(newer)}, which TensorFlow {subject.target_tf} "
         f"lacks ({newer[0].since} has it): the graph is not imported there",
-        subject.fix("--target_tf=" + subject.target_tf),
+        subject.fix(target_tf=subject.target_tf),
       )
 
 

@@ -18,7 +18,7 @@ def _look(subject):
       leaf.name,
       f"is the constant {leaf.default}, and with it conditionals take the "
       "side of training",
-      subject.fix(f"--set={leaf.name}={not leaf.default}"),
+      subject.fix(settings={leaf.name: str(not leaf.default)}),
     )
 
 

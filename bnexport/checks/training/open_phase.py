@@ -14,15 +14,15 @@ def _look(subject):
   for leaf in subject.undecided:
     if leaf.op == "PlaceholderWithDefault":
       continue
-    flags = ()
+    settings = {}
     if subject.inference is None:
-      flags = (f"--set={leaf.name}={value_text(leaf.candidates[0])}",)
+      settings[leaf.name] = value_text(leaf.candidates[0])
     yield (
       leaf.name,
       "chooses between training and inference when the graph runs: both are "
       "in it, it can't be run without feeding this, and consumers that know "
       "no control flow can't load it",
-      subject.fix(*flags),
+      subject.fix(settings=settings),
     )
 
 

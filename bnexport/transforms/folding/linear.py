@@ -47,13 +47,13 @@ def is_float(node):
 
 
 def linear(graph, constants, name):
-  """A Linear of a node with a constant kernel and other data, or None."""
+  """A Linear of a node with a constant kernel, or None."""
   node = graph.node(name)
   found = _OPS.get(node.op)
   if found is None or not is_float(node) or data_format(node) not in _FORMATS:
     return None
   refs = graph.data_inputs(name)
-  if refs[found.kernel] not in constants or refs[found.data] in constants:
+  if refs[found.kernel] not in constants:
     return None
   if node.op == "MatMul" and flag(node, "transpose_b"):
     found = found._replace(in_axis=1, out_axes=(0,))

@@ -43,9 +43,8 @@ def fuse(model, pattern, op, inputs, attrs, what):
     chain = _chain(graph, node.name, pattern)
     if chain is None:
       continue
-    reason = _obstacle(graph, uses, chain) or _of_batch(
-      shapes.of(graph.data_inputs(chain[-1])[0])
-    )
+    x = graph.data_inputs(chain[-1])[0]
+    reason = _obstacle(graph, uses, chain) or _of_batch(shapes.of(x))
     if reason:
       told.append(f"left {what} '{node.name}' as it is: {reason}")
       continue

@@ -16,29 +16,39 @@ from bnexport.analysis.partial_evaluation import (
 from bnexport.analysis.phase import (
   find_constants,
   find_leaves,
-  hint,
-  is_training_mark,
   stated_value,
   value_text,
 )
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import constant, in_scope, tensor_attr, type_attr
+from bnexport.graph.nodes import (
+  constant,
+  identity,
+  in_scope,
+  static_shape,
+  tensor_attr,
+  type_attr,
+)
 from bnexport.model import Model
+from bnexport.transforms.inference.delayed_quantization import refuse_not_begun
+from bnexport.transforms.inference.training import Training, computations
 
 # So many undecided switches at once are tried in all combinations.
 _MOST_JOINT = 6
-# Why a variable has a value.
+# Why a leaf has a value.
 _SAVED = "its value in the checkpoint"
+_LESS = "it leaves no training in the graph"
 
 
 @dataclasses.dataclass(frozen=True)
 class Decide:
   """Puts a value where the phase was and folds what follows from it.
 
-  The value that means inference is the one under which the outputs need the
-  fewest state updates and batch statistics, then the fewest random numbers.
-  Conditionals about data stay as they are.
+  The value that means inference is the one under which the outputs need none
+  of the state updates, batch statistics and random numbers that training has,
+  while stored statistics take the place of the batch's and every weight is
+  used as before. Where nothing of training hangs on a switch, or either side
+  of it trains, it is about data: it stays, and its placeholder is an input.
 
   Before: p = Placeholder() {dtype=bool}   s = Switch(x, p)
           a = FusedBatchNorm(s, g, b, mean, variance) {is_training=false}
@@ -47,8 +57,8 @@ class Decide:
   After:  a = FusedBatchNorm(x, g, b, mean, variance) {is_training=false}
           y = Relu(a)
 
-  Refuses when two values of a placeholder leave different graphs that are
-  equally good and nothing but its name tells them apart.
+  Refuses when two values leave different graphs without training, and when
+  one of them trains less and leaves out weights too.
 
   Attributes:
     values: values a user states, as text by node name.
@@ -83,21 +93,24 @@ def training_constants(model):
   found = []
   for leaf in find_constants(model, phase.order):
     stated, other = (
-      phase.marks({leaf.name: np.bool_(value)})[0][0]
+      phase.without_random({leaf.name: np.bool_(value)})
       for value in (leaf.default, not leaf.default)
     )
-    if other < stated:
+    if phase.training.is_inference(other, stated):
       found.append(leaf)
   return found
 
 
-def _is_counted(value):
-  """Whether a variable's value is a number, such as a step, and no flag.
-
-  A phase that is kept in a variable is a bool; a checkpoint has the training
-  value of it. A number means what it says.
-  """
-  return value is not None and np.asarray(value).dtype.kind in "iuf"
+def _joint(leaves):
+  """Groups of leaves that are open in one predicate."""
+  groups = {}
+  for leaf in leaves:
+    for predicate in leaf.predicates:
+      groups.setdefault(predicate, []).append(leaf)
+  found = {
+    tuple(leaf.name for leaf in group): group for group in groups.values()
+  }
+  return [g for g in found.values() if 2 <= len(g) <= _MOST_JOINT]
 
 
 class _Phase:
@@ -111,7 +124,9 @@ class _Phase:
       self.graph.ancestors(ref.node for ref in model.outputs)
     )
     self.known = {}
+    self.counted = []  # variables that the checkpoint decided
     self.told = []
+    self._training = None
     for name, text in stated.items():
       self.known[name] = stated_value(model, name, text)
       self.told.append(f"decided '{name}' = {text}, as stated")
@@ -129,13 +144,25 @@ class _Phase:
       scoped = ScopedEvaluation(self.graph, self.order, opposite, self.keep)
     evaluation = PartialEvaluation(self.graph, self.order, self.known, scoped)
     _rewrite(self.model, evaluation)
+    self._settle_elsewhere()
     self.model.decisions.values.update(self.known)
     return self.told
+
+  def _settle_elsewhere(self):
+    """Stated values also hold where only averages are updated, as of a row."""
+    for name, value in self.known.items():
+      ref = TensorRef(name)
+      shape = static_shape(self.graph, ref) or ()
+      if self.graph.op(name) in ops.PLACEHOLDERS and -1 not in shape:
+        value = np.broadcast_to(np.asarray(value), shape)
+        _constant(self.model, ref, value, False)
 
   def evaluation(self):
     """Decides; returns the PartialEvaluation that follows from it."""
     self._use_defaults(self._choose())
-    return PartialEvaluation(self.graph, self.order, self.known)
+    evaluation = PartialEvaluation(self.graph, self.order, self.known)
+    refuse_not_begun(self.graph, self.order, evaluation, self.counted)
+    return evaluation
 
   def _refuse_unknown_scopes(self):
     for scope in self.keep:
@@ -146,6 +173,12 @@ class _Phase:
           "give a norm's scope",
         )
 
+  @property
+  def training(self):
+    if self._training is None:
+      self._training = Training(self.model)
+    return self._training
+
   # The choice.
 
   def _choose(self):
@@ -153,107 +186,126 @@ class _Phase:
     while True:
       evaluation = PartialEvaluation(self.graph, self.order, self.known)
       leaves = find_leaves(self.model, evaluation)
-      if not any([self._choose_one(leaf) for leaf in leaves]):
+      if any([self._choose_one(leaf) for leaf in leaves]):
+        continue
+      if not any([self._choose_jointly(group) for group in _joint(leaves)]):
         break
-    if 2 <= len(leaves) <= _MOST_JOINT and self._choose_jointly(leaves):
-      return self._choose()
     for leaf in leaves:
-      if self._choose_by_rest(leaf):
-        return self._choose()
+      if (
+        leaf.op in ops.PLACEHOLDERS
+        and leaf.default is None
+        and not leaf.is_factor
+      ):
+        self._keep_input(leaf)
     return evaluation
 
-  def marks(self, assignment):
-    """What training leaves behind under an assignment: (training, random)."""
-    evaluation = PartialEvaluation(
-      self.graph, self.order, dict(self.known, **assignment)
-    )
-    needed = evaluation.needed(self.model.outputs)
-    training = sum(is_training_mark(self.graph, name) for name in needed)
-    random = sum(ops.is_random(self.graph.op(name)) for name in needed)
-    return (training, random), frozenset(needed)
+  def needed(self, assignment):
+    """Names of what the outputs need under an assignment."""
+    known = dict(self.known, **assignment)
+    evaluation = PartialEvaluation(self.graph, self.order, known)
+    return frozenset(evaluation.needed(self.model.outputs))
+
+  def without_random(self, assignment):
+    """The same, but for random numbers.
+
+    What the code states is changed only to leave training, and what scales
+    random numbers may be what a sampler is fed.
+    """
+    return self.training.without_random(self.needed(assignment))
 
   def _choose_one(self, leaf):
     if leaf.name in self.known:
       return False
-    if leaf.op in ops.VARIABLES and _is_counted(leaf.default):
+    if leaf.is_count and leaf.default is not None:
       self._decide(leaf, leaf.default, _SAVED)
       return True
-    marks = [self.marks({leaf.name: c})[0] for c in leaf.candidates]
-    if leaf.op == "Const":
-      # What the code states is changed only to leave training.
-      marks = [(training, 0) for training, _ in marks]
-    best = min(marks)
-    if marks.count(best) > 1 and len(set(marks)) > 1:
-      return self._choose_among(
-        leaf, [c for c, m in zip(leaf.candidates, marks) if m == best]
-      )
-    if marks.count(best) > 1:
+    is_weak = leaf.op == "Const" or leaf.is_factor
+    needed = self.without_random if is_weak else self.needed
+    graphs = [needed({leaf.name: c}) for c in leaf.candidates]
+    best = self._inference(graphs)
+    if not best:
       return False
-    self._decide(
-      leaf,
-      leaf.candidates[marks.index(best)],
-      "it leaves no training in the graph",
-    )
-    return True
-
-  def _choose_among(self, leaf, candidates):
-    """Several values are equally good and others are worse."""
-    graphs = {self.marks({leaf.name: c})[1] for c in candidates}
-    default = [c for c in candidates if c == leaf.default]
-    if len(graphs) > 1 and not default:
-      if leaf.op != "Placeholder" and leaf.op != "PlaceholderV2":
-        return False
+    values = [leaf.candidates[i] for i in best]
+    if leaf.default in values:
+      values = [leaf.default]
+    values = self._unlike(leaf, values)
+    if len(values) > 1:
       raise TransformError(
         f"tell which value of '{leaf.name}' means inference",
-        f"{' and '.join(map(value_text, candidates))} give different graphs "
+        f"{' and '.join(map(value_text, values))} give different graphs "
         "without training",
         f"pass --set={leaf.name}=VALUE",
       )
-    self._decide(
-      leaf, (default or candidates)[0], "it leaves no training in the graph"
-    )
+    self._decide(leaf, values[0], _LESS)
     return True
+
+  def _unlike(self, leaf, values):
+    """The first of the values that leave each computation."""
+    found, numbers = {}, {}
+    for value in values if len(values) > 1 else ():
+      known = dict(self.known, **{leaf.name: value})
+      evaluation = PartialEvaluation(self.graph, self.order, known)
+      outputs = self.model.outputs
+      left = computations(evaluation, self.order, outputs, numbers)
+      found.setdefault(left, value)
+    return list(found.values()) or values
+
+  def _inference(self, graphs):
+    """Numbers of the graphs that are others' inference, and nobody trains.
+
+    Empty where nothing tells: no graph is the inference of another one.
+    """
+    if len(set(graphs)) < 2:
+      return []
+    dominated = {
+      i
+      for i, j in itertools.permutations(range(len(graphs)), 2)
+      if self.training.is_inference(graphs[j], graphs[i])
+    }
+    return [i for i in range(len(graphs)) if i not in dominated and dominated]
 
   def _choose_jointly(self, leaves):
     """Predicates of several leaves, such as `a or b`."""
+    if any(leaf.name in self.known for leaf in leaves):
+      return True
+    names = [leaf.name for leaf in leaves]
     combinations = list(itertools.product(*(f.candidates for f in leaves)))
     if len(combinations) > 2**_MOST_JOINT:
       return False
-    names = [leaf.name for leaf in leaves]
-    marks = [self.marks(dict(zip(names, c)))[0] for c in combinations]
-    best = [c for c, m in zip(combinations, marks) if m == min(marks)]
-    if len(best) == len(combinations):
-      return False
+    graphs = [self.needed(dict(zip(names, c))) for c in combinations]
+    best = self._inference(graphs)
+    if len({graphs[i] for i in best}) == 1:
+      best = best[:1]  # whatever else they choose, it is the same graph
     decided = False
     for i, leaf in enumerate(leaves):
-      values = {c[i] for c in best}
+      values = {combinations[b][i] for b in best}
       if len(values) == 1 and leaf.op != "Const":
-        self._decide(leaf, values.pop(), "it leaves no training in the graph")
+        self._decide(leaf, values.pop(), _LESS)
         decided = True
     return decided
 
-  def _choose_by_rest(self, leaf):
-    """The graph leaves the choice open: a default, a name, or a refusal."""
-    if leaf.default is not None and leaf.op != "PlaceholderWithDefault":
-      return False
-    if len({self.marks({leaf.name: c})[1] for c in leaf.candidates}) == 1:
-      return False
-    value = hint(leaf)
-    if value is not None:
-      self._decide(leaf, value, "as its name says; the graph leaves it open")
-      return True
-    if leaf.op == "PlaceholderWithDefault":
-      return False
-    raise TransformError(
-      f"tell which value of '{leaf.name}' means inference",
-      f"{' and '.join(map(value_text, leaf.candidates))} leave equally "
-      "little training in the graph",
-      f"pass --set={leaf.name}=VALUE, or name it in --input_node to keep it "
-      "as an input",
-    )
+  def _keep_input(self, leaf):
+    """Leaves a choice about data to who feeds it; refuses what is unclear."""
+    graphs = [self.needed({leaf.name: c}) for c in leaf.candidates]
+    for one, other in itertools.permutations(set(graphs), 2):
+      if self.training.is_less(one, other) and not self.training.are_apart(
+        one, other
+      ):
+        value = leaf.candidates[graphs.index(one)]
+        raise TransformError(
+          f"tell whether '{leaf.name}' is the phase",
+          f"with {value_text(value)} the answers need less of training, and "
+          "nothing stands in its place",
+          f"pass --set={leaf.name}=VALUE, or name it in --input_node to keep "
+          "it as an input",
+        )
+    if len(set(graphs)) > 1:
+      self.told.append(f"'{leaf.name}' stays an input: no training hangs on it")
 
   def _decide(self, leaf, value, reason):
     self.known[leaf.name] = value
+    if reason == _SAVED:
+      self.counted.append(leaf.name)
     self.told.append(f"decided '{leaf.name}' = {value_text(value)}: {reason}")
 
   def _use_defaults(self, evaluation):
@@ -303,6 +355,10 @@ def _constant(model, ref, value, is_inside):
     return ref
   # In a branch or a loop it has to stay there: it waits for what it replaces.
   control = [TensorRef(name, 0, True)] if is_inside else ()
+  if graph.op(name) in ops.SWITCHES:
+    # A Switch itself runs on both sides.
+    side = identity(graph, f"{name}/side", ref, dtype)
+    control = [TensorRef(side.node, 0, True)]
   return constant(graph, name + "/decided", value, dtype, control)
 
 

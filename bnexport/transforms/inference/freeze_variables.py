@@ -19,6 +19,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.variables import variable_dtype
 from bnexport.model import Model
+from bnexport.model.savers import scopes_between
 from bnexport.tf1 import tf1
 
 # A protobuf of this many bytes or more can't be read.
@@ -151,6 +152,15 @@ def refuse_unusable(model, variables, is_frozen=True):
 def _refuse_missing(model, missing):
   checkpoint = model.values.checkpoint
   more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+  scopes = scopes_between(missing, checkpoint.shapes)
+  if scopes is not None:
+    old, new = scopes
+    raise SourceError(
+      f"freeze variable '{missing[0]}'",
+      f"checkpoint '{checkpoint.prefix}' lacks it{more}, and holds "
+      f"'{new}{missing[0][len(old) :]}'",
+      f"pass --scope_map={old}={new} if that is where its values are",
+    )
   averages = [name for name in missing if name in model.decisions.averages]
   if averages:
     raise SourceError(

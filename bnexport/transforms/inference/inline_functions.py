@@ -10,7 +10,7 @@ the function library. It is what TensorFlow does to a graph before it runs it
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Dict, List, NamedTuple, Set, Tuple
+from typing import ClassVar, Dict, List, NamedTuple, Set
 
 import numpy as np
 
@@ -27,11 +27,15 @@ from bnexport.graph.nodes import (
 from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
+from bnexport.transforms.inference.function_calls import (
+  DEEPEST,
+  MOST_NODES,
+  Recursion,
+  refuse_many,
+)
 
 _IFS = ("If", "StatelessIf")
 _CASES = ("Case", "StatelessCase")
-# A few functions that call each other twice make more nodes than a disk holds.
-_MOST_NODES = 1000000
 _WHILES = ("While", "StatelessWhile")
 
 
@@ -43,7 +47,10 @@ class InlineFunctions:
           c = PartitionedCall(x) {f=f{}, Tout=(float)}   y = Relu(c)
   After:  c/n = Neg(x)   y = Relu(c/n)
 
-  Refuses functions that call themselves, and bodies with ops whose signature
+  Functions that call themselves are inlined as often as constants say.
+
+  Refuses recursion whose depth depends on data, more than a million nodes,
+  calls that are nested more than 500 deep, and bodies with ops whose signature
   neither TensorFlow nor the file knows.
   """
 
@@ -61,46 +68,12 @@ class InlineFunctions:
       for node in graph
       if node.op in ops.UPDATES or ops.UPDATES & called_ops(graph, node)
     )
+    refuse_many(graph, {**needed, **writers})
     inliner = _Inliner(graph, model.signatures, model.outputs)
-    _refuse_explosion(graph, {**needed, **writers})
     for name in {**needed, **writers}:
       if name in graph:
-        inliner.inline(name, ())
+        inliner.inline(name)
     return inliner.changes
-
-
-def _refuse_explosion(graph: Graph, names) -> None:
-  """Raises GraphError where the calls of some nodes make too many nodes."""
-  sizes: Dict[str, int] = {}
-  made = 0
-  for name in names:
-    for function in functions_of(graph.node(name)):
-      if function in graph.library:
-        made += _size(graph, function, sizes)
-    if made > _MOST_NODES:
-      raise GraphError(
-        f"inline the functions that '{name}' calls",
-        f"they call others, which makes more than {_MOST_NODES} nodes",
-        "cut it away with --input_node",
-      )
-
-
-def _size(graph: Graph, function: str, sizes: Dict[str, int]) -> int:
-  """How many nodes a call makes, those of the calls in it included."""
-  stack = [] if function in sizes else [function]
-  opened: Set[str] = set()
-  while stack:
-    top = stack[-1]
-    body = graph.library[top].node_def
-    called = [n for node in body for n in functions_of(node)]
-    known = [n for n in called if n in graph.library]
-    if top not in opened:
-      opened.add(top)
-      stack += [n for n in set(known) if n not in sizes and n not in opened]
-      continue
-    # What calls itself is refused when it is inlined.
-    sizes[stack.pop()] = len(body) + sum(sizes.get(n, 0) for n in known)
-  return sizes[function]
 
 
 class _Side(NamedTuple):
@@ -126,28 +99,39 @@ class _Inliner:
     for ref in outputs:
       self.outputs.setdefault(ref.node, set()).add(ref.index)
     self.changes: List[str] = []
-    # Nodes of the bodies just added, which may be calls, by their functions.
-    self._added: List[Tuple[str, str]] = []
+    self._recursion = Recursion(graph)
+    # Nodes of the bodies just added, which may be calls.
+    self._added: List[str] = []
+    self._count = 0
 
-  def inline(self, name, stack):
-    """Replaces the node `name` where it is a call; `stack`: its callers."""
-    node = self.graph.node(name)
-    call = self._kind(node)
-    if call is None:
-      return
-    for function in functions_of(node):
-      if function in stack:
-        raise GraphError(
-          f"inline function '{function}'",
-          "it calls itself",
-          "cut it away with --input_node",
-        )
-    outer, self._added = self._added, []
-    self._replace(node, call(node))
-    self.changes.append(f"inlined {node.op} '{name}'")
-    added, self._added = self._added, outer
-    for inner, function in added:
-      self.inline(inner, stack + (function,))
+  def inline(self, name: str) -> None:
+    """Replaces the node `name`, where it is a call, and the calls within."""
+    calls = [(name, 0)]
+    while calls:
+      name, depth = calls.pop()
+      node = self.graph.node(name)
+      call = self._kind(node)
+      if call is None:
+        continue
+      if self._recursion.is_part_of(node):
+        if depth and self._recursion.is_dead(name):
+          continue  # the conditional around it goes with its predicate
+        depth += 1
+      if depth > DEEPEST or self._count > MOST_NODES:
+        self._refuse_more(node, depth)
+      self._added = []
+      self._replace(node, call(node))
+      self.changes.append(f"inlined {node.op} '{name}'")
+      calls += [(inner, depth) for inner in reversed(self._added)]
+
+  def _refuse_more(self, node, depth):
+    raise GraphError(
+      f"inline function '{functions_of(node)[-1]}'",
+      f"it calls itself more than {DEEPEST} times"
+      if depth > DEEPEST
+      else f"more than {MOST_NODES} nodes come of what was inlined before",
+      "cut it away with --input_node",
+    )
 
   def _kind(self, node):
     if node.op in self.graph.library or node.op in ops.CALLS:
@@ -183,18 +167,28 @@ class _Inliner:
     if function in ops.CALLS:
       function = node.attr["f"].func.name
     args = self.graph.data_inputs(node.name)
+    return self._body(function, node.name, node.attr, args, self._waits(node))
+
+  def _waits(self, node):
+    """What nodes without inputs wait for, in the place of a call."""
     pivots = self.graph.control_inputs(node.name)
-    if args:
-      dtype = self._function(function).signature.input_arg[0].type
-      made = self.emitter.emit(
-        node.name, "pivot = Identity(x) {T=$T}", x=args[0], T=type_attr(dtype)
-      )
-      pivots = pivots + [made["pivot"]]
-    return self._body(function, node.name, node.attr, args, pivots)
+    args = self.graph.data_inputs(node.name)
+    if not args:
+      return pivots
+    dtype = self.signatures.dtype_of(self.graph, args[0])
+    made = self.emitter.emit(
+      node.name, "pivot = Identity(x) {T=$T}", x=args[0], T=type_attr(dtype)
+    )
+    return pivots + [made["pivot"]]
 
   def _if(self, node):
     name = node.name
     pred, *args = self.graph.data_inputs(name)
+    if self._recursion.is_part_of(node):
+      taken = bool(self._recursion.choice(name, pred))
+      return self._branch(
+        node, node.attr["then_branch" if taken else "else_branch"].func
+      )
     pred = self._bool(node, pred, node.attr["Tcond"].type)
     on_false, on_true = self._sides(
       name, pred, args, node.attr["Tin"].list.type
@@ -208,10 +202,21 @@ class _Inliner:
     ]
     return self._merged(name, *results, node.attr["Tout"].list.type)
 
+  def _branch(self, node, func):
+    """Inlines the one branch that a conditional takes in every run."""
+    args = self.graph.data_inputs(node.name)[1:]
+    return self._body(func.name, node.name, func.attr, args, self._waits(node))
+
   def _case(self, node):
     """A Case is a chain of conditionals; out of range means the last."""
     index, *args = self.graph.data_inputs(node.name)
     waits = self.graph.control_inputs(node.name)
+    if self._recursion.is_part_of(node):
+      functions = node.attr["branches"].list.func
+      taken = int(self._recursion.choice(node.name, index))
+      if not 0 <= taken < len(functions):
+        taken = len(functions) - 1
+      return self._branch(node, functions[taken])
     return self._case_from(node, 0, index, args, waits)
 
   def _case_from(self, node, number, index, args, waits):
@@ -253,6 +258,8 @@ class _Inliner:
     name, args = node.name, self.graph.data_inputs(node.name)
     cond, body = node.attr["cond"].func, node.attr["body"].func
     invariant = self._loop_invariants(body.name)
+    if len(invariant) == len(args):
+      invariant -= {0}  # something has to go around
     values = [
       self._enter(node, i, arg, i in invariant) for i, arg in enumerate(args)
     ]
@@ -388,10 +395,11 @@ class _Inliner:
     names, refs = {}, {}
     for arg, ref in zip(fdef.signature.input_arg, args):
       refs[arg.name] = refs[arg.name + ":0"] = ref
+    self._count += len(fdef.node_def)
     for body_node in fdef.node_def:
       node = self.graph.add(body_node.op, f"{prefix}/{body_node.name}")
       names[body_node.name] = node.name
-      self._added.append((node.name, function))
+      self._added.append(node.name)
       for key, value in body_node.attr.items():
         if key == "_class":
           continue  # names that hold inside the function only

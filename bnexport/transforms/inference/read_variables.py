@@ -16,7 +16,8 @@ from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
-_PLAIN = {
+# Ops that hand on values, by those that hand on references.
+PLAIN = {
   "RefSwitch": "Switch",
   "RefEnter": "Enter",
   "RefIdentity": "Identity",
@@ -24,7 +25,7 @@ _PLAIN = {
   "RefExit": "Exit",
   "RefNextIteration": "NextIteration",
 }
-_CARRIERS = frozenset(_PLAIN) | frozenset(_PLAIN.values())
+_CARRIERS = frozenset(PLAIN) | frozenset(PLAIN.values())
 # What gives of a variable's value what the op gives of its handle.
 _BY_VALUE = {
   "ReadVariableOp": "result = Identity(value, ^waits) {T=$T}",
@@ -76,7 +77,7 @@ def _make_plain(graph, node, variables):
     variable = _handed_on(graph, data[0], variables)
     variables[name] = variable
     is_handle = node.attr["T"].type == tf1.resource.as_datatype_enum
-    if variable is not None and (node.op in _PLAIN or is_handle):
+    if variable is not None and (node.op in PLAIN or is_handle):
       node.attr["T"].CopyFrom(type_attr(variable_dtype(graph, variable)))
       graph.set_inputs(
         name,
@@ -86,7 +87,7 @@ def _make_plain(graph, node, variables):
         ]
         + graph.control_inputs(name),
       )
-    node.op = _PLAIN.get(node.op, node.op)
+    node.op = PLAIN.get(node.op, node.op)
     return
   source = graph.node(data[0].node)
   if source.op == "VarHandleOp" or node.op in _BY_VALUE:
@@ -107,6 +108,24 @@ def _read_handle(graph, node, data):
     return  # a table or another resource
   if node.op == "ReadVariableOp" and data[0].node == variable:
     return
+  value = data[0]
+  if value.node == variable and graph.op(variable) == "VarHandleOp":
+    value = read(graph, variable)
+  read_value(graph, node, variable, value)
+
+
+def read_value(graph, node, variable, value):
+  """Makes an op that reads a variable's handle read a value instead.
+
+  Args:
+    graph: is edited.
+    node: the NodeDef of the op.
+    variable: name of the variable.
+    value: the TensorRef to read.
+
+  Raises:
+    TransformError: there is no such op that takes a value.
+  """
   if node.op not in _BY_VALUE:
     raise TransformError(
       f"freeze variable '{variable}'",
@@ -114,15 +133,12 @@ def _read_handle(graph, node, data):
       "that takes a value",
       "cut it away with --input_node",
     )
-  value = data[0]
-  if value.node == variable and graph.op(variable) == "VarHandleOp":
-    value = read(graph, variable)
   batch_dims = node.attr["batch_dims"].i if "batch_dims" in node.attr else 0
   Emitter(graph).become(
     node.name,
     _BY_VALUE[node.op],
     value=value,
-    indices=data[1:],
+    indices=graph.data_inputs(node.name)[1:],
     T=type_attr(variable_dtype(graph, variable)),
     Tindices=node.attr.get("Tindices"),
     out_type=node.attr.get("out_type"),

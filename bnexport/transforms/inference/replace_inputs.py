@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, List
 
+from bnexport.analysis.flow import is_setting
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import static_shape
 from bnexport.graph.placeholders import (
@@ -32,15 +33,16 @@ class ReplaceInputs:
   name: ClassVar[str] = "replace_inputs"
 
   def apply(self, model: Model) -> List[str]:
-    told = []
-    inputs = []
-    for ref in model.inputs + _defaults_from_data(model):
+    told, replaced = [], {}
+    inputs = model.inputs + _defaults_from_data(model)
+    # The first output last: its placeholder takes the node's name.
+    for ref in sorted(set(inputs), key=lambda ref: -ref.index):
       if model.graph.op(ref.node) not in ("Placeholder", "PlaceholderV2"):
-        new = _replace(model, ref)
-        told.append(f"cut at '{ref}': it is fed as placeholder '{new.node}'")
-        ref = new
-      inputs.append(ref)
-    model.inputs = tuple(inputs)
+        replaced[ref] = _replace(model, ref)
+        told.append(
+          f"cut at '{ref}': it is fed as placeholder '{replaced[ref].node}'"
+        )
+    model.inputs = tuple(replaced.get(ref, ref) for ref in inputs)
     return told
 
 
@@ -54,7 +56,7 @@ def _defaults_from_data(model):
       if graph.op(name) == "PlaceholderWithDefault"
       and TensorRef(name) not in model.inputs
       and any(
-        ops.is_data_source(graph.op(n))
+        ops.is_data_source(graph.op(n)) and not is_setting(graph, graph.node(n))
         for n in graph.ancestors([graph.inputs(name)[0].node], control=False)
       )
     )

@@ -16,21 +16,18 @@ from bnexport.analysis.dependence import (
   reduces_batch,
   uses_batch,
 )
+from bnexport.analysis.flow import Flow
 from bnexport.batchnorm.averages import Averages
+from bnexport.batchnorm.bessel import taken_back
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.reshaping import shape_for
 from bnexport.batchnorm.shared_norms import SharedNorms
+from bnexport.batchnorm.stored import Stored, StoredValues
 from bnexport.errors import TransformError
-from bnexport.graph import TensorRef, ops
+from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
-from bnexport.graph.nodes import (
-  constant,
-  in_scope,
-  static_shape,
-  type_attr,
-)
+from bnexport.graph.nodes import in_scope, static_shape
 from bnexport.graph.origins import VIEWS, origin_of
-from bnexport.graph.variables import read, variable_dtype
 from bnexport.model import Model
 from bnexport.text import Emitter
 
@@ -77,7 +74,8 @@ class _Replacement:
     self.order = self.graph.topological(self.needed)
     self.averages = Averages.read(self.graph, self.needed)
     self.shared = SharedNorms(self.graph, self.averages)
-    self.contexts = Contexts(self.graph, self.order)
+    self.contexts = Contexts(self.graph, self.graph.topological())
+    self.values = StoredValues(self.graph, self.contexts, model.signatures)
     self.sources = {}  # of what was replaced, with a name for messages
     self.told = []
 
@@ -85,9 +83,10 @@ class _Replacement:
     self._ops()
     self._recognise()
     self._spelled_out()
-    self._remove_noise()
     self.model.decisions.averages = frozenset(
-      a.variable for a in self.averages.all
+      name
+      for a in self.averages.all + self.averages.sums
+      for name in a.stored.variables
     )
     self._look_at_rest()
     return self.told
@@ -127,18 +126,19 @@ class _Replacement:
         self._use(node, form, stored)
 
   def _averages_of(self, node, form):
-    """For each statistic of an op: which it is, its average, and that read.
+    """For each statistic of an op: which it is, its Stored, and its read.
 
-    Empty where the op is meant to use the batch.
+    The read is None where the op does not have it yet. Empty where the op is
+    meant to use the batch.
     """
     stored = []
     for which in ("mean", "variance"):
       ref = form.output(node.name, which)
-      variable = self._average(node.name, which, ref)
-      if variable is not None:
-        stored.append((which, variable, read(self.graph, variable)))
+      value = self._average(node.name, which, ref)
+      if value is not None:
+        stored.append((which, value, None))
     if len(stored) == 1:
-      self._refuse_half(node.name, stored[0][0], stored[0][1])
+      self._refuse_half(node.name, *stored[0][:2])
     if stored:
       return stored
     # TF 2 hands the averages to the norm itself.
@@ -148,27 +148,37 @@ class _Replacement:
     ]
     if not all(self._is_fed_average(ref) for _, ref in handed):
       return []
-    return [(which, ref.node, ref) for which, ref in handed]
+    return [(which, Stored(ref.node), ref) for which, ref in handed]
 
   def _use(self, node, form, stored):
     """Makes an op use stored averages instead of the batch's statistics."""
     x = form.input(self.graph, node.name, "x")
     self.sources[origin_of(self.graph, x, VIEWS)] = node.name
-    frame = self.contexts.frame(node.name)
-    for which, variable, ref in stored:
-      if ref != form.input(self.graph, node.name, which):
-        dtype = variable_dtype(self.graph, variable)
-        ref = self.contexts.carry(ref, dtype, frame)
+    for which, value, ref in stored:
+      if ref is None:
+        ref = self._value(form.output(node.name, which), value)
         self.graph.set_input(node.name, form.slot(which), ref)
-      output = form.output(node.name, which)
-      self.model.decisions.stored[output] = variable
       # Quantization-aware training folds norms by what they hand out.
-      readers = [n for n in self.graph.readers_of(output) if n in self.needed]
-      self.graph.substitute({output: ref}, readers)
+      for output in self._handed_out(node, form, which, x, value):
+        self.model.decisions.stored[output] = value
+        readers = [n for n in self.graph.readers_of(output) if n in self.needed]
+        self.graph.substitute({output: ref}, readers)
       self.told.append(
-        f"norm '{node.name}' uses '{variable}' for its batch {which}"
+        f"norm '{node.name}' uses '{value}' for its batch {which}"
       )
     form.to_inference(node)
+
+  def _handed_out(self, node, form, which, x, value):
+    """The tensors that are a statistic of an op, those behind it first."""
+    output = form.output(node.name, which)
+    if which != "variance" or not form.ddof:
+      return [output]
+    shape = static_shape(self.graph, TensorRef(value.variable)) or (1,)
+    channels = int(np.prod(shape if value.part is None else shape[-1:]))
+    return [
+      *taken_back(self.graph, output, x, channels, self.needed),
+      output,
+    ]
 
   def _is_fed_average(self, ref):
     return (
@@ -182,35 +192,61 @@ class _Replacement:
   def _spelled_out(self):
     """Finds what to replace in order of execution, then replaces it.
 
-    A statistic that is computed from replaced ones alone is no statistic any
-    more: the stddev of a stored variance stays as it is spelled.
+    What has an average of its own comes first; of what the outputs need then,
+    statistics are computed from averages of others. A statistic that is
+    computed from replaced ones alone is no statistic any more: the stddev of a
+    stored variance stays as it is spelled.
     """
+    replaced, derived = {}, []
+    for most_steps in (0, None):
+      needed = self._needed_without(replaced)
+      order = [name for name in self.order if name in needed]
+      derived += self._find(order, replaced, most_steps)
+    chosen = {name for value in replaced.values() for name in value.variables}
+    for ref in list(replaced) + derived:
+      self._follow(ref, chosen)
+    # Each is read before the others' readers change.
+    values = {ref: self._value(ref, value) for ref, value in replaced.items()}
+    for ref, value in values.items():
+      self._replace(ref, value, replaced[ref])
+
+  def _needed_without(self, replaced):
+    """Names of nodes that the outputs need once statistics are replaced."""
+    stack = list(self.model.outputs)
+    seen = set(stack)
+    for ref in stack:
+      for source in self.graph.data_inputs(ref.node):
+        if source not in seen and source not in replaced:
+          seen.add(source)
+          stack.append(source)
+    return {ref.node for ref in stack}
+
+  def _find(self, order, replaced, most_steps):
+    """Adds the Stored of statistics to `replaced`; returns derived ones."""
     read = {}
-    for name in self.order:
+    for name in order:
       for ref in self.graph.data_inputs(name):
         read.setdefault(ref.node, set()).add(ref)
-    settled, replaced, derived = set(), [], []
-    for name in self.order:
+    settled, derived = set(replaced), []
+    for name in order:
       for ref in sorted(read.get(name, ())):
         if self.averages.dependence(ref) != STATISTIC or self._is_kept(name):
           continue
         inputs = self.graph.data_inputs(name)
+        if ref in settled:
+          continue
         if inputs and all(
           r in settled or self.averages.dependence(r) == FREE for r in inputs
         ):
           settled.add(ref)
           derived.append(ref)
           continue
-        variable = self._average(name, "statistic", ref)
-        if variable is not None:
+        value = self._average(name, "statistic", ref)
+        if value is not None and most_steps in (None, len(value.steps)):
           settled.add(ref)
-          replaced.append((ref, variable))
+          replaced[ref] = value
           self._remember(ref)
-    chosen = {variable for _, variable in replaced}
-    for ref in [ref for ref, _ in replaced] + derived:
-      self._follow(ref, chosen)
-    for ref, variable in replaced:
-      self._replace(ref, variable)
+    return derived
 
   def _remember(self, ref):
     signature = self.averages.signature(ref)
@@ -224,9 +260,14 @@ class _Replacement:
     stored one, the correction is 1 and 0.
     """
     for average in self.averages.of(ref):
-      if average.variable in chosen or average.variable not in self.needed:
+      variable = average.variable
+      if (
+        not average.stored.is_whole
+        or variable in chosen
+        or variable not in self.needed
+      ):
         continue
-      for reader in self.graph.readers(average.variable):
+      for reader in self.graph.readers(variable):
         if reader in self.needed and self.graph.op(reader) in (
           "Identity",
           "ReadVariableOp",
@@ -234,72 +275,33 @@ class _Replacement:
           self.model.decisions.corrections[TensorRef(reader)] = ref
           self.graph.substitute({TensorRef(reader): ref}, self.needed)
 
-  def _replace(self, ref, variable):
-    graph = self.graph
-    value = read(graph, variable)
-    dtype = variable_dtype(graph, variable)
-    shape = shape_for(self.model, ref, variable)
+  def _value(self, ref, stored):
+    """The value of a Stored, of the shape and dtype of a statistic."""
+    frame = self.contexts.frame(ref.node)
+    value = self.values.emit(stored, ref.node, frame)
+    shape = shape_for(self.model, ref, stored)
     if shape is not None:
       text = """
-        stored/shape = Const() {value=$shape}
+        stored/shape = Const(^value) {value=$shape}
         stored = Reshape(value, stored/shape)
       """
       shape = np.array(shape, np.int32)
       made = self.emitter.emit(ref.node, text, value=value, shape=shape)
       value = made["stored"]
     wanted = self.model.dtype(ref).as_datatype_enum
-    if wanted != dtype:
-      text, to = "cast = Cast(value) {DstT=$to}", type_attr(wanted)
-      value = self.emitter.emit(ref.node, text, value=value, to=to)["cast"]
-    frame = self.contexts.frame(ref.node)
-    value = self.contexts.carry(value, wanted, frame)
-    graph.substitute({ref: value}, self.needed)
-    self.model.decisions.stored[ref] = variable
+    return self.values.cast(value, wanted, ref.node)
+
+  def _replace(self, ref, value, stored):
+    self.graph.substitute({ref: value}, self.needed)
+    self.model.decisions.stored[ref] = stored
     self.told.append(
-      f"stored '{variable}' takes the place of batch statistic '{ref}'"
+      f"stored '{stored}' takes the place of batch statistic '{ref}'"
     )
-
-  def _remove_noise(self):
-    """Takes the random part out of the scale and offset of these norms.
-
-    tf.layers' `adjustment` multiplies scale and offset by random numbers and
-    adds random numbers, while training.
-    """
-    random = set()
-    for name in self.order:
-      if ops.is_random(self.graph.op(name)) or any(
-        ref.node in random for ref in self.graph.data_inputs(name)
-      ):
-        random.add(name)
-    for name in self.order if random else ():
-      if self.averages.dependence(TensorRef(name)) != STATISTIC:
-        continue
-      for slot, ref in enumerate(self.graph.data_inputs(name)):
-        if ref.node in random and self.averages.dependence(ref) == FREE:
-          self._quiet(name, slot, ref, random)
-
-  def _quiet(self, name, slot, ref, random):
-    """Puts the part of an operand that is not random in its place."""
-    combined = "Mul" if self.graph.op(name) == "Mul" else "Add"
-    plain = []
-    if self.graph.op(ref.node).startswith(combined):
-      plain = [
-        r for r in self.graph.data_inputs(ref.node) if r.node not in random
-      ]
-    if plain:
-      value = plain[0]
-    else:
-      dtype = self.graph.node(name).attr["T"].type
-      neutral = np.array(1 if combined == "Mul" else 0)
-      value = constant(self.graph, ref.node + "/neutral", neutral, dtype)
-    self.graph.set_input(name, slot, value)
-    self.model.decisions.is_noise_removed = True
-    self.told.append(f"removed the random adjustment '{ref.node}'")
 
   # Choosing an average.
 
   def _average(self, name, which, ref):
-    """The one variable that is a statistic's average, or None.
+    """The one Stored that is a statistic's average, or None.
 
     Args:
       name: of the norm, or of the node that computes the statistic.
@@ -307,14 +309,33 @@ class _Replacement:
       ref: the statistic.
     """
     found = self.averages.of(ref) or self.shared.of(ref)
-    variables = self.averages.variables(found)
-    if len(variables) > 1:
+    values = self._unlike(self.averages.stored(found))
+    if len(values) > 1:
+      names = ", ".join(f"'{value}'" for value in values)
       raise TransformError(
         f"tell which average '{name}' means for its {which}",
-        "%s all track it" % (", ".join((f"'{v}'" for v in variables)),),
+        f"{names} all track it",
         f"pass {_KEEP % name} to keep the batch statistic",
       )
-    return variables[0] if variables else None
+    return values[0] if values else None
+
+  def _unlike(self, values):
+    """Those of some Stored whose numbers differ, by what the variables hold.
+
+    Each norm may have its own count of the same rows.
+    """
+    if len(values) < 2 or self.model.values is None:
+      return values
+    found = {}
+    for value in values:
+      held = [
+        self.model.values[name].tobytes() if name in self.model.values else name
+        for name in value.variables[1:]
+      ]
+      steps = tuple((step.op, step.is_first) for step in value.steps)
+      key = (value.variable, value.part, steps, *held)
+      found.setdefault(key, value)
+    return list(found.values())
 
   # What is left.
 
@@ -333,6 +354,7 @@ class _Replacement:
       ):
         self._look_at_statistic(name, kept)
     asked = [name for name in kept.values() if self._is_kept(name)]
+    self._refuse_unexplained(order, kept)
     self.model.decisions.unaveraged = tuple(
       n for n in kept.values() if n not in asked
     )
@@ -340,6 +362,28 @@ class _Replacement:
       self.model.warnings.append(
         f"norm '{name}' keeps computing its own statistics: as asked"
       )
+
+  def _refuse_unexplained(self, order, kept):
+    """What is stored of a norm's statistics has to give them."""
+    found = self.averages.unexplained()
+    gradients = Flow(self.graph).gradients if found else ()
+    left = set(order)
+    for ref, (variable, update) in found.items():
+      signature = self.averages.signature(ref)
+      name = kept.get(signature[0]) if signature is not None else None
+      if name is None and ref.node in left:
+        name = ref.node
+      if (
+        name is not None
+        and not self._is_kept(name)
+        and (update not in gradients)
+      ):
+        raise TransformError(
+          f"export norm '{name}'",
+          f"'{update}' writes something of its batch statistics to "
+          f"'{variable}', and they can't be told from that",
+          f"pass {_KEEP % name} if it means to use the batch",
+        )
 
   def _look_at_statistic(self, name, kept):
     signature = self.signatures.get(name)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant_value
 from bnexport.transforms.quantizing.quantized_ops import WIDE
@@ -12,13 +10,6 @@ from bnexport.transforms.quantizing.quantized_ops import WIDE
 OP = "FakeQuantWithMinMaxVars"
 # To cut off at a range and to apply these is the same in either order.
 _MONOTONE = frozenset(("Identity", "MaxPool", "Relu", "Relu6", "Squeeze"))
-
-
-class Range(NamedTuple):
-  """The constants a fake quantization reads."""
-
-  low: TensorRef
-  high: TensorRef
 
 
 def obstacle(graph, node):

@@ -24,7 +24,9 @@ class RoundWeights:
   Its range is cut into `num_steps` buckets of one width, and each value
   becomes the centre of its bucket: min + width * (i + 1/2). It changes by
   half a width at most; graph and size of the file stay, and what a zip makes
-  of the file is smaller. In float32, as the Graph Transform Tool computed it.
+  of the file is smaller. In float32, as the Graph Transform Tool computed it,
+  but for the largest value: there it was the centre of one bucket more, half a
+  width above the range, so that num_steps + 1 values came of it.
   A constant of fewer elements than 16, of another dtype, or of no more
   different values than `num_steps` stays as it is.
 

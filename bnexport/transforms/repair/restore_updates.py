@@ -16,7 +16,7 @@ from bnexport.graph import ops
 from bnexport.graph.nodes import in_scope, static_shape, type_attr
 from bnexport.graph.origins import LOOP_VIEWS, is_chosen, origin_of
 from bnexport.model import Model
-from bnexport.model.checkpoint import Saved
+from bnexport.model.savers import Saved
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 

@@ -12,14 +12,16 @@ from bnexport.mending.faults import gives_reference
 from bnexport.model import Model
 from bnexport.tf1 import tf1
 from bnexport.transforms.tidying.names import protected
+from bnexport.transforms.uses import Uses
 
 
 @dataclasses.dataclass(frozen=True)
 class RemoveNodes:
   """Lets whoever reads a node of some op read the node's first input instead.
 
-  What a removed node waits for, its readers wait for. Inputs and outputs of
-  the model stay, also what nobody reads. So do these, which is said:
+  What a removed node waits for, its readers wait for; for constants nobody
+  has to. What only a removed node read goes with it. Inputs and outputs of the
+  model stay, also what nobody reads. So do these, which is said:
 
   - a node that others wait for and that reads one side of a Switch: that they
     run in one branch only hangs on it;
@@ -66,13 +68,15 @@ class RemoveNodes:
     ]
     for name in found:
       _refuse_cast(model, graph.node(name))
-    told, removed = [], 0
+    told, removed, uses = [], 0, Uses(model)
     for name in found:
       reason = _reason_to_stay(model, name)
       if reason:
         told.append(f"kept '{name}' ({graph.op(name)}): {reason}")
       else:
+        read = [ref.node for ref in graph.inputs(name)]
         _splice(graph, name)
+        uses.remove_unread(read)
         removed += 1
     removed += sum(self._strip_body(f) for f in graph.library.values())
     if removed:
@@ -165,7 +169,13 @@ def _reason_to_stay(model, name):
 
 def _splice(graph, name):
   """Takes a node out between its first input and its readers."""
-  source, waits = graph.data_inputs(name)[0], graph.control_inputs(name)
+  source = graph.data_inputs(name)[0]
+  # A constant that waits for nothing is always there.
+  waits = [
+    ref
+    for ref in graph.control_inputs(name)
+    if graph.op(ref.node) != "Const" or graph.inputs(ref.node)
+  ]
   graph.substitute(
     {
       ref: [source._replace(control=ref.control), *waits]

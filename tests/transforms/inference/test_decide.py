@@ -93,17 +93,123 @@ CHOICE = """
 """
 
 
-def test_names_choose_only_what_the_graph_leaves_open():
+def test_names_choose_nothing():
   named = CHOICE.replace("p)", "is_test)") % (
     "is_test = Placeholder() {shape=[], dtype=bool}"
   )
   model, told = decided(named)
-  assert norm_before(model) == "b" and "as its name says" in told[0]
+  assert norm_before(model) == "m" and not model.decisions.values
+  assert told == ["'is_test' stays an input: no training hangs on it"]
 
 
-def test_choice_that_nothing_tells_is_refused():
-  with pytest.raises(TransformError, match="value of 'p'.*False and True"):
-    decided(CHOICE % PHASES["bool"])
+DOMAINS = """
+  x = Placeholder() {shape=[?,4,4,2]}   none = Const() {value=<float [0]>}
+  p = Placeholder() {shape=[], dtype=bool}
+  g = Const() {value=<float [2] 1>}   z = Const() {value=<float [2] 0>}
+  s = Switch(x, p)   %s
+  m = Merge(f, t)   y = Relu(m)
+"""
+TRAINED = """
+  %s = FusedBatchNorm(%s, g, z, none, none) {is_training=true}
+"""
+
+
+def test_switch_with_training_on_either_side_stays():
+  """However many norms a side has."""
+  sides = TRAINED % ("t", "s:1") + TRAINED % ("e", "s") + TRAINED % ("f", "e")
+  model, told = decided(DOMAINS % sides)
+  assert norm_before(model) == "m" and not model.decisions.values
+  assert told == ["'p' stays an input: no training hangs on it"]
+
+
+def test_side_that_leaves_a_norm_out_is_not_taken_for_inference():
+  sides = TRAINED % ("t", "s:1") + "f = Neg(s)"
+  with pytest.raises(TransformError, match="whether 'p' is the phase: with Fa"):
+    decided(DOMAINS % sides)
+  model, _ = decided(DOMAINS % sides, inputs=["x", "p"])
+  assert norm_before(model) == "m"
+
+
+def test_dropout_on_a_side_with_other_weights_is_no_phase():
+  sides = """
+    w = VariableV2() {shape=[2]}   v = VariableV2() {shape=[2]}
+    r = RandomUniform(like) {dtype=float}   like = Shape(s:1)
+    a = Mul(s:1, r)   t = Mul(a, w)   f = Mul(s, v)
+  """
+  model, told = decided(DOMAINS % sides)
+  assert norm_before(model) == "m" and "stays an input" in told[0]
+
+
+AVERAGED = """
+  w = VariableV2() {shape=[]}   v = VariableV2() {shape=[]}
+  keep = Const() {value=<float 0.9>}   rest = Const() {value=<float 0.1>}
+  old = Mul(v, keep)   new = Mul(%s, rest)   sum = Add(old, new)
+  update = Assign(v, sum)   wr = Identity(w)   vr = Identity(v)
+  x = Placeholder() {shape=[?,2]}   p = Placeholder() {shape=[], dtype=bool}
+  s = Switch(x, p)   a = Mul(s, vr)   b = Mul(s:1, wr)   y = Merge(a, b)
+"""
+
+
+def test_average_of_a_weight_stands_where_the_weight_stood():
+  model, _ = decided(AVERAGED % "wr")
+  assert model.decisions.values == {"p": False}
+  model, told = decided(AVERAGED % "rest")  # two weights
+  assert not model.decisions.values and "stays an input" in told[0]
+
+
+def test_phase_of_a_blend_is_decided():
+  model, _ = decided("""
+    x = Placeholder() {shape=[?,2]}   p = Placeholder() {shape=[]}
+    one = Const() {value=<float 1>}   q = Sub(one, p)
+    axis = Const() {value=<int32 0>}   n = Mean(x, axis)
+    v = VariableV2() {shape=[2]}   u = Assign(v, n)   r = Identity(v)
+    a = Mul(n, p)   b = Mul(r, q)   c = Add(a, b)   y = Sub(x, c)
+  """)
+  assert model.decisions.values == {"p": 0}
+  assert spelled(model.graph, "y") == "Sub(x, r)"
+
+
+def test_phase_behind_a_choice_about_data_is_decided():
+  model, _ = decided("""
+    x = Placeholder() {shape=[?,4,4,2]}   none = Const() {value=<float [0]>}
+    p = Placeholder() {shape=[], dtype=bool}
+    g = Const() {value=<float [2] 1>}   z = Const() {value=<float [2] 0>}
+    axes = Const() {value=<int32 [4] 0 1 2 3>}   zero = Const() {value=<float 0>}
+    total = Sum(x, axes)   q = Greater(total, zero)
+    i = Switch(x, q)   ip = Switch(p, q)   s = Switch(i:1, ip:1)
+    f = FusedBatchNorm(s, g, z, g, g) {is_training=false}
+    t = FusedBatchNorm(s:1, g, z, none, none) {is_training=true}
+    n = Merge(f, t)   o = Neg(i)   m = Merge(o, n)   y = Relu(m)
+  """)
+  assert model.decisions.values == {"p": False}
+  assert spelled(model.graph, "m") == "Merge(o, f)"
+  assert "p" not in model.placeholders()
+
+
+MODES = """
+  x = Placeholder() {shape=[?,4,4,2]}   none = Const() {value=<float [0]>}
+  mode = Placeholder() {shape=[], dtype=int32}
+  g = Const() {value=<float [2] 1>}   z = Const() {value=<float [2] 0>}
+  zero = Const() {value=<int32 0>}   one = Const() {value=<int32 1>}
+  p = Equal(mode, zero)   q = Equal(mode, one)
+  s = Switch(x, p)   o = Switch(s, q)
+  t = FusedBatchNorm(s:1, g, z, none, none) {is_training=true}
+  a = FusedBatchNorm(o, g, z, g, g) {is_training=false, epsilon=0.0001}
+  b = FusedBatchNorm(o:1, g, z, g, g) {is_training=false, epsilon=%s}
+  c = Merge(a, b)   m = Merge(c, t)   y = Relu(m)
+"""
+
+
+def test_modes_that_compute_the_same_are_one():
+  model, _ = decided(MODES % "0.0001")
+  assert len(model.decisions.values) == 1
+
+
+def test_modes_that_compute_otherwise_are_told_by_the_user():
+  with pytest.raises(TransformError, match="mode'.*: -1 and 1 give"):
+    decided(MODES % "0.1")
+  model, _ = decided(MODES % "0.1", values={"mode": "1"})
+  assert norm_before(model) == "b"
 
 
 @pytest.mark.parametrize("value, taken", [("true", "b"), ("false", "a")])
@@ -175,3 +281,39 @@ def test_constants_that_take_the_side_of_training():
     model = model_of(f"p = Const() {{value=<bool {value}>}}" + NORMS % "p")
     assert [f.name for f in decide.training_constants(model)] == found
     assert norm_before(model) == "m"  # it is looked at and stays
+
+
+STEPS = """
+  step = VariableV2() {shape=[], dtype=int32}   r = Identity(step)
+  one = Const() {value=<int32 1>}   p = %s
+"""
+
+
+@pytest.mark.parametrize(
+  "predicate, is_count",
+  [
+    ("Equal(r, one)", False),
+    ("Greater(one, r)", True),
+    ("Equal(r, one)   more = AssignAdd(step, one)", True),
+  ],
+)
+def test_counts_keep_their_value_and_modes_do_not(
+  tmp_path, predicate, is_count
+):
+  saved = checkpoint(tmp_path, {"step": 1})
+  model, told = decided(STEPS % predicate + NORMS % "p", saved=saved)
+  assert ("its value in the checkpoint" in told[0]) == is_count
+  assert (model.decisions.values["step"] == 1) == is_count
+
+
+def test_stored_statistics_in_the_place_of_the_batchs_are_enough():
+  """Training has a branch of its own, with weights and a norm."""
+  model, _ = decided("""
+    x = Placeholder() {shape=[?,2]}   p = Placeholder() {shape=[], dtype=bool}
+    axis = Const() {value=<int32 0>}   w = VariableV2() {shape=[2]}
+    v = VariableV2() {shape=[2]}   r = Identity(v)
+    s = Switch(x, p)   n = Mean(s:1, axis)   u = Assign(v, n)
+    c = Sub(s:1, n)   k = Mul(c, w)   t = Add(c, k)
+    rs = Switch(r, p)   f = Sub(s, rs)   y = Merge(f, t)
+  """)
+  assert model.decisions.values == {"p": False}

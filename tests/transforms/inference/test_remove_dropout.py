@@ -36,6 +36,8 @@ SPELLINGS = {
   "1 / (1 - rate)": "r = Placeholder() {shape=[]}   q = Sub(one, r)"
   "  f = RealDiv(one, q)   b = GreaterEqual(u, r)   m = Cast(b) {DstT=float}"
   "  s = Mul(x, f)   d = Mul(s, m)",
+  "a rate for each unit": "k = Placeholder() {shape=[4]}   a = Add(u, k)"
+  "  m = Floor(a)   s = RealDiv(x, k)   d = Mul(s, m)",
   "rate that is stored": "k = VariableV2() {shape=[]}   r = Identity(k)"
   "  a = Add(r, u)   m = Floor(a)   s = RealDiv(x, r)   d = Mul(s, m)",
 }
@@ -69,8 +71,6 @@ NO_DROPOUT = {
   "  s = Mul(x, scale)   d = SelectV2(b, s, one)",
   "data that decide": "b = GreaterEqual(x, rate)   m = Cast(b) {DstT=float}"
   "  s = Mul(x, scale)   d = Mul(s, m)",
-  "a rate for each unit": "k = Placeholder() {shape=[4]}   a = Add(u, k)"
-  "  m = Floor(a)   s = RealDiv(x, k)   d = Mul(s, m)",
 }
 
 
@@ -81,12 +81,13 @@ def test_what_has_another_expectation_stays(how):
   assert told == []
 
 
-def test_scale_that_others_read_stays():
-  """x * mask is used without its factor too."""
+def test_mask_that_others_read_too_stays_there():
+  """x * mask is used without its factor as well."""
   graph, told = applied(
     FLOOR + "s = Mul(x, m)   d = RealDiv(s, keep)   t = Relu(d)   y = Add(s, t)"
   )
-  assert spelled(graph, "t") == "Relu(d)" and told == []
+  assert spelled(graph, "t") == "Relu(x)" and spelled(graph, "y") == "Add(s, t)"
+  assert told == ["removed dropout 'd'"]
 
 
 def test_output_that_is_dropped_keeps_its_name():
