@@ -84,7 +84,10 @@ def restored_keys(graph: Graph) -> Dict[str, List[Saved]]:
   for node in graph:
     if node.op not in ops.ASSIGN:
       continue
-    holder, value = graph.data_inputs(node.name)[:2]
+    refs = graph.data_inputs(node.name)[:2]
+    if len(refs) < 2:
+      continue  # a malformed node restores nothing
+    holder, value = refs
     *_, source = viewed(graph, value, ops.IDENTITIES)
     variable = variable_of(graph, holder)
     if variable is None or graph.op(source.node) != "RestoreV2":
@@ -98,9 +101,11 @@ def restored_keys(graph: Graph) -> Dict[str, List[Saved]]:
 
 def _read_by(graph: Graph, restore: str) -> List[Saved]:
   """The places that a RestoreV2 reads; none where they are computed."""
+  refs = graph.data_inputs(restore)
+  if len(refs) < 3:
+    return []
   names, slices = (
-    constant_value(graph, ref, largest=_MOST_KEYS)
-    for ref in graph.data_inputs(restore)[1:3]
+    constant_value(graph, ref, largest=_MOST_KEYS) for ref in refs[1:3]
   )
   if names is None or slices is None:
     return []

@@ -656,7 +656,7 @@ def assert_nothing_done(capsys, folder, arguments, *words):
     (["--output_node=prob", "--checkpoint=@", "--meta_graph=@.index"], []),
     (
       ["--output_node=prob", "--checkpoint=@", "--graph_def=/dev/null"],
-      ["empty"],
+      ["device"],
     ),
     (["--output_node=prob", "--checkpoint=%"], ["directory"]),
     (["--output_node=prob", "--checkpoint="], []),

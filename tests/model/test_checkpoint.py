@@ -286,6 +286,13 @@ def test_a_malformed_saver_saves_what_it_can():
   refs = list(save.input)
   save.input[:] = refs[:1]
   assert saver_keys(Graph(graph_def)) == {}
+  for op in ("RestoreV2", "Assign"):
+    graph_def = text.loads(VARIABLES + RESTORED)
+    node = next(node for node in graph_def.node if node.op == op)
+    del node.input[1:]
+    assert not any(restored_keys(Graph(graph_def)).values())
+  graph_def = text.loads(VARIABLES + SAVER)
+  save = next(node for node in graph_def.node if node.op in ops.SAVES)
   save.input[:] = refs + refs[-1:] * 3
   whole = saver_keys(Graph(text.loads(VARIABLES + SAVER)))
   assert saver_keys(Graph(graph_def)) == whole
