@@ -6,6 +6,7 @@ Importing it does not import TensorFlow, so `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -317,7 +318,7 @@ def status_of(
     )
   try:
     _refuse_undecodable()
-    return main()
+    return _printed(main)
   except Error as error:
     return fail(error)
   except MemoryError:
@@ -330,6 +331,28 @@ def status_of(
     )
   except KeyboardInterrupt:
     return _interrupted()
+
+
+def _printed(main: Callable[[], Optional[int]]) -> Optional[int]:
+  """Calls main, and sees to it that what it printed has gone out.
+
+  Raises:
+    Error: nobody takes it, as where a disk is full or a pipe is closed.
+  """
+  try:
+    status = main()
+    sys.stdout.flush()
+    return status
+  except OSError as error:
+    if error.errno not in (errno.EPIPE, errno.ENOSPC):
+      raise
+    # Python flushes once more as it ends, and is not to complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise Error(
+      "print the report",
+      error.strerror,
+      "what was written is whole; give stdout somewhere to go",
+    ) from error
 
 
 def _refuse_undecodable() -> None:
@@ -519,8 +542,11 @@ def destination(source, extension, prefix):
   kind = ".pbtxt" if AS_TEXT.value else ".pb"
   path = OUTPUT_GRAPH.value or source.rstrip("/") + extension + kind
   writing.refuse_existing(path, OVERWRITE.value)
-  read = (META_GRAPH.value, GRAPH_DEF.value, KERAS.value)
-  writing.refuse_source(path, prefix, *read)
+  read = [flag.value for flag in (*SOURCES[1:], FEEDS, CALIBRATION_DATA)]
+  for written in filter(None, (path, REPORT.value)):
+    writing.refuse_source(written, prefix, *read)
+  if REPORT.value is not None:
+    writing.refuse_source(REPORT.value, None, path)
   return path
 
 

@@ -13,7 +13,8 @@ outputs where these are not given. A SavedModel is made of it, with its tags,
 its signatures and its files, where --out_graph does not end in .pb or .pbtxt.
 
 What was done goes to stdout. Exit status: 0 done, 2 written but this
-TensorFlow does not import it, 3 can't be done.
+TensorFlow does not import it, nor what it was made of, or does not know an op
+of it, 3 can't be done.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def main():
     if cli.proof() != "none":
       cli.progress("importing it again")
       reason = file.reason_against()
+      if reason is not None:
+        _refuse_worse(request, model.graph, path, reason)
   for line in model.history:
     print(printable(line))
   wrote = f"wrote {path}: {len(model.graph)} nodes, there were {before}"
@@ -68,6 +71,27 @@ def main():
     cli.warn(f"this TensorFlow does not import the graph: {reason}")
     return cli.NOT_PROVEN
   return cli.DONE
+
+
+def _refuse_worse(request, graph, path, reason):
+  """Raises TransformError where transforms made a graph that can't be used.
+
+  One with ops that this TensorFlow does not know is for another program, and
+  one that came in broken may be on its way to be mended.
+  """
+  from bnexport import sources
+  from bnexport.exporting import delivery
+  from bnexport.proof import comparison
+
+  if comparison.unknown_op(graph) is not None:
+    return
+  before = delivery.Written(lambda: sources.read(request).graph_def)
+  if before.reason_against() is None:
+    raise TransformError(
+      f"write '{path}'",
+      f"TensorFlow does not import what the transforms made: {reason}",
+      "leave out the one that did it, or pass --novalidate",
+    )
 
 
 def _refuse_missing(specs):

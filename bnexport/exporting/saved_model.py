@@ -59,11 +59,17 @@ def written(model, path):
   refuse_unusable(model, names, is_frozen=False)
   with writing.part(path) as part:
     try:
+      if writing.is_local(path):
+        writing.clear_parts(path)
       meta, prefix = _write(model, names, part)
       yield meta, prefix
+      # One of the two is whole at any time, whenever the process is killed.
+      before = writing.part_of(path, os.getpid(), "before")
       if tf1.gfile.Exists(path):
-        tf1.gfile.DeleteRecursively(path)
+        tf1.gfile.Rename(path.rstrip("/"), before)
       tf1.gfile.Rename(part, path)
+      if tf1.gfile.Exists(before):
+        tf1.gfile.DeleteRecursively(before)
     except (tf1.errors.OpError, OSError) as error:
       raise SourceError(
         f"write SavedModel '{path}'",

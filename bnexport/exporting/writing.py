@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import platform
+import re
+import shutil
 from typing import Set
 
 from google.protobuf import text_format
 
 from bnexport.errors import SourceError, first_line
+from bnexport.model.paths import refuse_special
 from bnexport.model.stream import pieces, to_graph_def
 from bnexport.tf1 import tf1
 
@@ -21,6 +26,9 @@ def is_graph(path):
 
 def refuse_existing(path, overwrite):
   """Raises SourceError where a file would be lost or can't be made."""
+  refuse_special(path, f"write '{path}'")
+  if _is_of_the_system(path):
+    raise SourceError(f"write '{path}'", "it is no file", "give a file's name")
   if tf1.gfile.IsDirectory(path):
     raise SourceError(
       f"write '{path}'",
@@ -42,6 +50,14 @@ def refuse_existing(path, overwrite):
     )
 
 
+def _is_of_the_system(path):
+  """Whether a path is that of a device, or of an open file of a process."""
+  return any(
+    real.startswith(("/dev/", "/proc/")) and not real.startswith("/dev/shm/")
+    for real in (os.path.abspath(path), os.path.realpath(path))
+  )
+
+
 def refuse_source(path, prefix, *files):
   """Raises SourceError where a file that is read would be written over."""
   same = [f for f in files if f]
@@ -50,7 +66,7 @@ def refuse_source(path, prefix, *files):
     same += tf1.gfile.Glob(prefix + ".index") + tf1.gfile.Glob(
       prefix + ".data-?????-of-?????"
     )
-  if os.path.realpath(path) in map(os.path.realpath, same):
+  if any(_is_within(path, other) for other in same):
     raise SourceError(
       f"write '{path}'",
       "the model is read from it",
@@ -58,13 +74,83 @@ def refuse_source(path, prefix, *files):
     )
 
 
+def _is_within(path, other):
+  """Whether a path is another one, by whatever name, or in that directory."""
+  if os.path.exists(path) and os.path.exists(other):
+    if os.path.samefile(path, other):
+      return True
+  real = os.path.realpath(path)
+  if not os.path.isdir(other):
+    return real == os.path.realpath(other)
+  # Beside what a SavedModel consists of there may be other files.
+  below = os.path.relpath(real, os.path.realpath(other))
+  return below.split(os.sep)[0] in _OF_SAVED_MODELS
+
+
+_OF_SAVED_MODELS = (
+  "saved_model.pb",
+  "saved_model.pbtxt",
+  "variables",
+  "assets",
+  "assets.extra",
+)
 # GFile takes bytes only: what is written is copied, this much at a time.
 _AT_ONCE = 1 << 18
 
 
-def part_of(path, process):
+def part_of(path, process, end="part"):
   """What `process` writes to before it is whole and gets the name `path`."""
-  return f"{path.rstrip('/')}.part-{process}"
+  host = re.sub(r"[^\w-]", "_", platform.node())
+  return f"{path.rstrip('/')}.bnexport-{host}.{end}-{process}"
+
+
+def clear_parts(path):
+  """Removes what processes of this machine left that were killed as they wrote.
+
+  A directory that one of them had moved away to replace it, and did not, gets
+  its name back.
+  """
+  for end in ("part", "before"):
+    start = glob.escape(part_of(path, "", end))
+    for left in glob.glob(start + "*"):
+      process = left[len(part_of(path, "", end)) :]
+      if not process.isdigit() or _is_alive(int(process)):
+        continue
+      if end == "before" and not os.path.lexists(path.rstrip("/")):
+        os.rename(left, path.rstrip("/"))
+      elif os.path.isdir(left) and not os.path.islink(left):
+        shutil.rmtree(left, ignore_errors=True)
+      else:
+        os.remove(left)
+
+
+def _is_alive(process):
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:
+    pass  # somebody else's
+  return True
+
+
+def is_local(path):
+  """Whether a path is one of the machine's own file system."""
+  return "://" not in path
+
+
+@contextlib.contextmanager
+def _new_file(part):
+  """A new file to write bytes to, which no link leads elsewhere."""
+  if not is_local(part):
+    with tf1.gfile.GFile(part, "wb") as f:
+      yield f
+    return
+  if os.path.lexists(part):
+    os.remove(part)
+  flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+  with open(os.open(part, flags, 0o666), "wb") as f:
+    yield f
 
 
 # What this process has begun to write, and not taken away again.
@@ -113,7 +199,9 @@ def whole_file(path, data):
   """
   with part(path) as name:
     try:
-      with tf1.gfile.GFile(name, "wb") as f:
+      if is_local(path):
+        clear_parts(path)
+      with _new_file(name) as f:
         for piece in data:
           for start in range(0, len(piece), _AT_ONCE):
             f.write(bytes(piece[start : start + _AT_ONCE]))

@@ -52,7 +52,10 @@ def viewed(
     op = graph.op(ref.node)
     if op not in through or (ref.index and op in ops.MERGES):
       return
-    ref = graph.inputs(ref.node)[0]
+    refs = graph.data_inputs(ref.node)
+    if not refs:
+      return  # a malformed node, which others refuse
+    ref = refs[0]
 
 
 def origin_of(

@@ -204,7 +204,9 @@ class _Reading:
         yield f"has an attribute {_quoted(key)} that {fact}"
       if key in _NAMING and not all(map(_is_text, _values(value))):
         yield f"has an attribute '{key}' that is not written in UTF-8"
-      is_open = is_in_body and value.WhichOneof("value") == "placeholder"
+      is_open = value.WhichOneof("value") == "placeholder"
+      if is_open and not is_in_body:
+        yield f"has an attribute {_quoted(key)} that only a function can have"
       if key in stated.attrs and not is_open:
         for fact in _unlike(value, stated.attrs[key], node.op):
           yield f"has an attribute '{key}' that {fact}"

@@ -20,7 +20,7 @@ import numpy as np
 
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.nodes import DEFERRED, Signatures
+from bnexport.graph.nodes import DEFERRED, Signatures, missing_attribute
 from bnexport.graph.tensors import array_of
 from bnexport.model.changes import Change
 from bnexport.model.checkpoint import Values
@@ -174,7 +174,10 @@ def find_tensors(
       )
     node = graph.node(ref.node)
     outputs = ref.index + 1
-    if node.op in signatures:
+    if (
+      node.op in signatures
+      and missing_attribute(node, signatures[node.op]) is None
+    ):
       outputs = len(signatures.output_dtypes(node))
     if ref.control or ref.index >= outputs:
       raise SourceError(

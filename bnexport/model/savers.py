@@ -47,13 +47,17 @@ def saver_keys(
   saves = [node for node in graph if node.op in ops.SAVES]
   for node in sorted(saves, key=lambda node: node.name not in behind):
     refs = graph.data_inputs(node.name)
+    if len(refs) < (2 if node.op == "Save" else 3):
+      continue  # a malformed node saves nothing
     names = constant_value(graph, refs[1], largest=_MOST_KEYS)
     first, slices = 2, None
     if node.op != "Save":
       first, slices = 3, constant_value(graph, refs[2], largest=_MOST_KEYS)
     if names is None:
       continue
-    for i, ref in enumerate(refs[first:]):
+    # Of lists that are not as long as each other, the rest names nothing.
+    counts = [array.size for array in (names, slices) if array is not None]
+    for i, ref in enumerate(refs[first : first + min(counts)]):
       variable = holder_of(graph, ref, ops.VARIABLES, _READS)
       if variable is not None:
         spec = "" if slices is None else _text(slices.reshape(-1)[i])
@@ -80,7 +84,10 @@ def restored_keys(graph: Graph) -> Dict[str, List[Saved]]:
   for node in graph:
     if node.op not in ops.ASSIGN:
       continue
-    holder, value = graph.data_inputs(node.name)[:2]
+    refs = graph.data_inputs(node.name)[:2]
+    if len(refs) < 2:
+      continue  # a malformed node restores nothing
+    holder, value = refs
     *_, source = viewed(graph, value, ops.IDENTITIES)
     variable = variable_of(graph, holder)
     if variable is None or graph.op(source.node) != "RestoreV2":
@@ -94,9 +101,11 @@ def restored_keys(graph: Graph) -> Dict[str, List[Saved]]:
 
 def _read_by(graph: Graph, restore: str) -> List[Saved]:
   """The places that a RestoreV2 reads; none where they are computed."""
+  refs = graph.data_inputs(restore)
+  if len(refs) < 3:
+    return []
   names, slices = (
-    constant_value(graph, ref, largest=_MOST_KEYS)
-    for ref in graph.data_inputs(restore)[1:3]
+    constant_value(graph, ref, largest=_MOST_KEYS) for ref in refs[1:3]
   )
   if names is None or slices is None:
     return []

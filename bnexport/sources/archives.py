@@ -48,5 +48,5 @@ def stored_size(h5_file):
       elif getattr(item, "external", None):
         raise ValueError(f"'{name}' of it is in another file")
       else:
-        sizes.append(getattr(item, "nbytes", 0))
+        sizes.append((item.size or 0) * item.dtype.itemsize)
   return sum(sizes)

@@ -10,6 +10,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
+from bnexport.graph.soundness import refuse_unsound
 from bnexport.model.paths import refuse_special
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
@@ -81,11 +82,13 @@ def read_saved_model(path, tags=(), signature=None, usual=SERVED):
   path, folder = _find(path)
   proto = read_proto(path, SavedModelProto, "the SavedModel")
   meta = _pick_graph(proto, tags, folder, usual)
+  signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
+  refuse_unsound(meta.graph_def, signatures, f"SavedModel '{folder}'")
   name = _pick_signature(meta, signature, folder, usual)
   ends = meta.signature_def[name] if name is not None else None
   return SavedModel(
     graph_def=meta.graph_def,
-    signatures=Signatures(meta.meta_info_def.stripped_op_list.op),
+    signatures=signatures,
     inputs=tensor_names(ends.inputs) if ends else {},
     outputs=tensor_names(ends.outputs) if ends else {},
     signature=name,

@@ -97,15 +97,17 @@ def open_graph(request, which="--graph", contents=None):
   )
   try:
     contents = contents or sources.read(request)
+    graph = Graph(contents.graph_def, copy=False)
+    for fault in unusable(graph, contents.signatures).values():
+      raise NotImported(
+        f"use {which}={request.source}", f"node '{fault.node}' {fault.fact}"
+      )
     is_guessed = not contents.outputs
     if is_guessed:
       contents.outputs = _ends(contents, request, which)
     model = sources.open(request, contents)
   except GraphError as error:
     raise NotImported(error.what, error.fact, error.step) from error
-  for fault in unusable(model.graph, model.signatures).values():
-    fact = f"node '{fault.node}' {fault.fact}"
-    raise NotImported(f"use {which}={request.source}", fact)
   model.inputs = ()
   keep_initializers(model, ())
   graph_def = contents.graph_def

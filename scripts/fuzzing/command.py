@@ -18,6 +18,7 @@ import collections
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,17 +48,21 @@ def main(arguments=None) -> int:
   _prepare()
   found, statuses = collections.Counter(), collections.Counter()
   end = time.time() + asked.seconds
-  for number in numbers:
-    if time.time() > end:
-      break
-    line, outcome = _try(asked.seed, number, asked.keep)
-    statuses[outcome.status] += 1
-    for fault in outcome.faults:
-      found[fault] += 1
-      print(f"--seed={asked.seed} --only={number} {line[0]}: {fault}")
-    if asked.only is not None:
-      print(" ".join(line) + "\n" + outcome.said)
-    sys.stdout.flush()
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    for number in numbers:
+      if time.time() > end:
+        break
+      line, outcome = _try(asked.seed, number, asked.keep)
+      statuses[outcome.status] += 1
+      for fault in outcome.faults:
+        found[fault] += 1
+        print(f"--seed={asked.seed} --only={number} {line[0]}: {fault}")
+      if asked.only is not None:
+        print(" ".join(line) + "\n" + outcome.said)
+      sys.stdout.flush()
+  except KeyboardInterrupt:
+    print("interrupted")
   told = ", ".join(f"{count} with {s}" for s, count in statuses.items())
   print(
     f"{sum(statuses.values())} inputs ({told}), {sum(found.values())} faults"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The freeze command: what it writes, says and refuses."""
 
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from judges.commands import (
 from judges.exporting import assert_close
 
 from bnexport import errors
+from bnexport.exporting import writing
 from bnexport.model import checkpoint
 from bnexport.proof import comparison
 from bnexport.proof.runs import ImportedGraph
@@ -654,7 +656,7 @@ def assert_nothing_done(capsys, folder, arguments, *words):
     (["--output_node=prob", "--checkpoint=@", "--meta_graph=@.index"], []),
     (
       ["--output_node=prob", "--checkpoint=@", "--graph_def=/dev/null"],
-      ["empty"],
+      ["device"],
     ),
     (["--output_node=prob", "--checkpoint=%"], ["directory"]),
     (["--output_node=prob", "--checkpoint="], []),
@@ -971,15 +973,15 @@ def test_full_disk(prefix, exists):
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_failing_write(capsys, prefix, exists, monkeypatch):
-  def write(self, data):
-    raise tf1.errors.ResourceExhaustedError(
-      None, None, "%s; No space left on device" % self.name
-    )
+  @contextlib.contextmanager
+  def full(part):
+    with open("/dev/full", "wb", buffering=0) as f:
+      yield f
 
   if exists:
     with open(prefix + ".frozen.pb", "wb") as f:
       f.write(b"old")
-  monkeypatch.setattr(tf1.gfile.GFile, "write", write)
+  monkeypatch.setattr(writing, "_new_file", full)
   assert_nothing_done(
     capsys,
     os.path.dirname(prefix),
@@ -1003,13 +1005,22 @@ def test_interrupted_while_proving(capsys, prefix, monkeypatch):
 
 
 def test_interrupted_while_writing(capsys, prefix, monkeypatch):
-  write = tf1.gfile.GFile.write
+  class Half:
+    def __init__(self, file):
+      self._file = file
 
-  def half(self, data):
-    write(self, data[: len(data) // 2])
-    raise KeyboardInterrupt
+    def write(self, data):
+      self._file.write(data[: len(data) // 2])
+      raise KeyboardInterrupt
 
-  monkeypatch.setattr(tf1.gfile.GFile, "write", half)
+  new_file = writing._new_file
+
+  @contextlib.contextmanager
+  def half(part):
+    with new_file(part) as f:
+      yield Half(f)
+
+  monkeypatch.setattr(writing, "_new_file", half)
   assert_nothing_done(
     capsys,
     os.path.dirname(prefix),

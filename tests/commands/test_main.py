@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The five commands as one: `python -m bnexport COMMAND`, and `bnexport`."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
-from judges.commands import COMMANDS, assert_refused, run_process
+from judges.commands import COMMANDS, ROOT, assert_refused, run_process
 
 from bnexport import __main__ as main
+from bnexport import text
 
 CASE = "layers_dense_literal"
 
@@ -73,3 +77,20 @@ def test_freezes_several_in_processes(case, prefix, tmp_path):
   result = run_process("-m", "bnexport", "freeze", *arguments)
   assert result.status == 0, result.err
   assert result.out.count("ok ") == 2, result.out
+
+
+def test_nobody_takes_what_is_printed(tmp_path):
+  path = tmp_path / "graph.pb"
+  graph = text.loads("x = Placeholder() {shape=[?]}\ny = Relu(x)")
+  path.write_bytes(graph.SerializeToString())
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      [sys.executable, "-m", "bnexport", "inspect", f"--graph_def={path}"],
+      stdout=full,
+      stderr=subprocess.PIPE,
+      universal_newlines=True,
+      env=dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="3"),
+    )
+  assert done.returncode == 3
+  assert "Traceback" not in done.stderr
+  assert done.stderr.splitlines()[-1].startswith("bnexport: cannot print")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The repair command: what it writes, says and refuses."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from judges.commands import assert_refused, contents, copy_of, run, run_forked
 from judges.exporting import assert_close
 
+from bnexport.exporting import writing
 from bnexport.proof import comparison
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
@@ -508,14 +510,14 @@ def test_existing_target_is_not_touched(capsys, literal):
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_failing_write(capsys, literal, exists, monkeypatch):
-  def write(self, data):
-    raise tf1.errors.ResourceExhaustedError(
-      None, None, "%s; No space left on device" % self.name
-    )
+  @contextlib.contextmanager
+  def full(part):
+    with open("/dev/full", "wb", buffering=0) as f:
+      yield f
 
   if exists:
     write_bytes(literal.fixed, b"old")
-  monkeypatch.setattr(tf1.gfile.GFile, "write", write)
+  monkeypatch.setattr(writing, "_new_file", full)
   literal.assert_refuses(
     capsys, ["--overwrite"], "cannot write", "No space left"
   )

@@ -246,3 +246,28 @@ def test_as_a_process(graph, tmp_path):
   )
   assert result.status == 0, result
   assert len(loaded(out).node) == 6
+
+
+def test_a_graph_that_transforms_broke_is_not_written(capsys, tmp_path):
+  path = tmp_path / "in.pb"
+  graph = text.loads("x = Placeholder() {shape=[?,2]}\ny = Relu(x)")
+  path.write_bytes(graph.SerializeToString())
+  spec = "rename_attribute(old_attribute_name=T, new_attribute_name=U)"
+  result, out = transform(capsys, str(path), spec)
+  assert result.status == 3 and not os.path.exists(out), result
+  assert "does not import what the transforms made" in result.err
+  result, out = transform(capsys, str(path), spec, "--novalidate")
+  assert result.status == 0 and os.path.exists(out)
+
+
+def test_a_graph_that_came_in_broken_is_tidied_and_said(capsys, tmp_path):
+  path = tmp_path / "in.pb"
+  graph = text.loads("x = Placeholder() {shape=[?,2]}\ny = Relu(x)")
+  del graph.node[1].attr["T"]
+  path.write_bytes(graph.SerializeToString())
+  result, out = transform(capsys, str(path), "remove_device")
+  assert result.status == 2 and os.path.exists(out), result
+  assert "does not import the graph" in result.err
+  os.remove(out)
+  result, out = transform(capsys, str(path), "fold_constants")
+  assert_refused(result, "node 'y' lacks attribute 'T'", "strip_unused_nodes")

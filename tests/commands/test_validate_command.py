@@ -890,3 +890,13 @@ def test_statistics_of_a_last_norm_are_no_ends(capsys, write):
   result = run(capsys, "--graph=" + path, "--reference=" + path)
   assert result.status == 0, result
   assert "net/norm: largest" in result.out and "net/norm:1" not in result.out
+
+
+def test_a_graph_whose_nodes_lack_attributes(capsys, tmp_path):
+  graph = text.loads("x = Placeholder() {shape=[?,3]}\ny = Relu(x)")
+  del graph.node[0].attr["dtype"]
+  path = tmp_path / "graph.pb"
+  path.write_bytes(graph.SerializeToString())
+  result = run(capsys, f"--graph={path}")
+  assert result.status == 2, result
+  assert "DIFFERS" in result.out and "lacks attribute 'dtype'" in result.out

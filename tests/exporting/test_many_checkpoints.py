@@ -30,7 +30,7 @@ from judges.exporting import assert_close
 
 from bnexport import cli, freeze
 from bnexport.errors import SourceError
-from bnexport.exporting import batch, progress, record, workers
+from bnexport.exporting import batch, progress, record, workers, writing
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -273,6 +273,7 @@ def test_one_checkpoint_is_as_ever(capsys, case, tmp_path):
 SLOW = """
 import os, sys, time
 import tensorflow.compat.v1 as tf
+from bnexport.exporting import writing
 
 def build(x, is_training):
   w = tf.get_variable("w", [2])
@@ -280,7 +281,7 @@ def build(x, is_training):
   calls = len(os.listdir("calls"))
   open("calls/%d" % calls, "w").close()
   if calls == 1:
-    open("runs/b/m.frozen.pb.part-%d" % os.getpid(), "w").close()
+    open(writing.part_of("runs/b/m.frozen.pb", os.getpid()), "w").close()
     open("waits", "w").write(str(os.getpid()))
     time.sleep(300)
 """
@@ -534,9 +535,9 @@ def test_closing_kills_the_processes():
 
 def test_dead_process_leaves_no_part_of_a_file(tmp_path):
   job = batch.Job("m", str(tmp_path / "m.pb"), str(tmp_path / "m.md"), False)
-  keep = touch(tmp_path / "m.pb.part-8")
+  keep = touch(writing.part_of(str(tmp_path / "m.pb"), 8))
   for path in (job.output, job.report, record.path(job.output)):
-    touch(path + ".part-7")
+    touch(writing.part_of(path, 7))
   touch(record.path(job.output))
   batch._clear(7, job)
   assert list(contents(tmp_path)) == [os.path.basename(keep)]

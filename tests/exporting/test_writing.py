@@ -78,8 +78,8 @@ def test_path_that_can_not_be_written_is_refused(tmp_path):
 
 
 def test_part_of_a_directory_lies_beside_it():
-  assert writing.part_of("a/b", 7) == "a/b.part-7"
-  assert writing.part_of("a/b/", 7) == "a/b.part-7"
+  assert os.path.dirname(writing.part_of("a/b", 7)) == "a"
+  assert writing.part_of("a/b/", 7) == writing.part_of("a/b", 7)
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,73 @@ def test_graphs_are_written_as_text_or_binary(as_text):
 )
 def test_paths_of_graphs(path, is_one):
   assert writing.is_graph(path) == is_one
+
+
+def test_a_part_follows_no_link(tmp_path):
+  (tmp_path / "mine").write_bytes(b"mine")
+  path = str(tmp_path / "out")
+  os.symlink(str(tmp_path / "mine"), writing.part_of(path, os.getpid()))
+  written(path, [b"new"])
+  assert contents(tmp_path) == {"out": b"new", "mine": b"mine"}
+  assert not os.path.islink(path)
+
+
+@pytest.fixture
+def dead():
+  """The id of a process that has ended."""
+  child = os.fork()
+  if not child:
+    os._exit(0)
+  os.waitpid(child, 0)
+  return child
+
+
+def test_what_killed_processes_left_goes_at_the_next_run(tmp_path, dead):
+  path = str(tmp_path / "out")
+  alive = writing.part_of(path, os.getppid())
+  for left in (writing.part_of(path, dead), alive, path + ".part-1"):
+    with open(left, "wb") as f:
+      f.write(b"half")
+  written(path, [b"new"])
+  names = {"out", os.path.basename(alive), "out.part-1"}
+  assert set(contents(tmp_path)) == names
+
+
+def test_a_directory_that_was_moved_away_gets_its_name_back(tmp_path, dead):
+  path = str(tmp_path / "out")
+  os.mkdir(writing.part_of(path, dead, "before"))
+  writing.clear_parts(path)
+  assert os.listdir(str(tmp_path)) == ["out"]
+  os.mkdir(writing.part_of(path, dead, "before"))
+  writing.clear_parts(path)
+  assert os.listdir(str(tmp_path)) == ["out"]
+
+
+@pytest.mark.parametrize(
+  "path", ["/dev/stdout", "/dev/null", "/proc/self/fd/1"]
+)
+def test_devices_are_not_replaced(path):
+  with pytest.raises(SourceError, match="it is no file|it is a "):
+    writing.refuse_existing(path, overwrite=True)
+
+
+def test_a_fifo_is_not_replaced(tmp_path):
+  os.mkfifo(str(tmp_path / "out"))
+  with pytest.raises(SourceError, match="it is a FIFO"):
+    writing.refuse_existing(str(tmp_path / "out"), overwrite=True)
+
+
+def test_another_name_of_what_is_read_is_refused(tmp_path):
+  source = tmp_path / "in.pb"
+  source.write_bytes(b"in")
+  os.link(str(source), str(tmp_path / "hard.pb"))
+  os.symlink(str(source), str(tmp_path / "soft.pb"))
+  for name in ("in.pb", "hard.pb", "soft.pb"):
+    with pytest.raises(SourceError, match="read from it"):
+      writing.refuse_source(str(tmp_path / name), None, str(source))
+  folder = tmp_path / "saved"
+  (folder / "variables").mkdir(parents=True)
+  for inner in ("saved_model.pb", "variables/variables.index", "assets/a"):
+    with pytest.raises(SourceError, match="read from it"):
+      writing.refuse_source(str(folder / inner), None, str(folder))
+  writing.refuse_source(str(folder / "frozen.pb"), None, str(folder))

@@ -118,3 +118,10 @@ def test_constants_keep_their_value_in_loops():
   assert constant_value(graph, TensorRef("c")).tolist() == [1, 2]
   assert constant_value(graph, TensorRef("r")) is None
   assert constant_of(graph, TensorRef("j")) == "w"
+
+
+def test_a_view_of_nothing_is_its_own_origin():
+  graph_def = text.loads("x = Placeholder()\ny = Identity(x)")
+  del graph_def.node[1].input[:]
+  graph = Graph(graph_def)
+  assert origin_of(graph, TensorRef("y"), ("Identity",)) == TensorRef("y")

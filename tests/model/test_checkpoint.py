@@ -9,7 +9,7 @@ from judges.transforming import checkpoint
 
 from bnexport import text
 from bnexport.errors import SourceError
-from bnexport.graph import Graph
+from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import tensor_attr
 from bnexport.model.checkpoint import (
   Checkpoint,
@@ -278,6 +278,24 @@ def test_the_own_savers_keys_go_first():
   graph = Graph(text.loads(VARIABLES + SAVER + second))
   found = saver_keys(graph, own="save2:0")
   assert [saved.key for saved in found["v"]] == ["k2/v", "key/v"]
+
+
+def test_a_malformed_saver_saves_what_it_can():
+  graph_def = text.loads(VARIABLES + SAVER)
+  save = next(node for node in graph_def.node if node.op in ops.SAVES)
+  refs = list(save.input)
+  save.input[:] = refs[:1]
+  assert saver_keys(Graph(graph_def)) == {}
+  for op in ("RestoreV2", "Assign"):
+    graph_def = text.loads(VARIABLES + RESTORED)
+    node = next(node for node in graph_def.node if node.op == op)
+    del node.input[1:]
+    assert not any(restored_keys(Graph(graph_def)).values())
+  graph_def = text.loads(VARIABLES + SAVER)
+  save = next(node for node in graph_def.node if node.op in ops.SAVES)
+  save.input[:] = refs + refs[-1:] * 3
+  whole = saver_keys(Graph(text.loads(VARIABLES + SAVER)))
+  assert saver_keys(Graph(graph_def)) == whole
 
 
 RESTORED = """

@@ -20,7 +20,7 @@ _LOOP = """
 
 def _look(subject):
   """Loops of one frame."""
-  if subject.faults:
+  if subject.faults or subject.graph is None:
     return
   try:
     found = shared_frames(subject.graph)

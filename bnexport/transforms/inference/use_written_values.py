@@ -62,6 +62,13 @@ class _Writes:
     self._variables = {
       name: written_variable(self._graph, name) for name in self._updates
     }
+    for name, variable in self._variables.items():
+      if variable is None:
+        raise TransformError(
+          f"use what '{name}' writes",
+          f"it writes to '{self._graph.inputs(name)[0]}', which is no variable",
+          f"cut it away with --input_node={name}",
+        )
     # For each node a set of bits: the updates that have run when it does.
     self._before = {}
     self._bits = {name: 1 << i for i, name in enumerate(self._updates)}

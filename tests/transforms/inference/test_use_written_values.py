@@ -249,3 +249,10 @@ def test_writes_in_no_order_are_refused():
       + "a = Assign(v, d)   b = AssignAdd(v, d)   r = Identity(v, ^a, ^b)"
       + "   y = Neg(r)"
     )
+
+
+def test_an_update_of_a_constant_is_refused():
+  with pytest.raises(TransformError, match="writes to 'c', which is no variab"):
+    applied(
+      V + "c = Const() {value=<float [2] 1 2>} u = Assign(c, d) y = Neg(u)"
+    )
