@@ -658,7 +658,6 @@ def assert_nothing_done(capsys, folder, arguments, *words):
       ["--output_node=prob", "--checkpoint=@", "--graph_def=/dev/null"],
       ["device"],
     ),
-    (["--output_node=prob", "--checkpoint=%"], ["directory"]),
     (["--output_node=prob", "--checkpoint="], []),
     (["--output_node=prob", "--checkpoint=@", "--feeds=%/no.npz"], ["no.npz"]),
     (
