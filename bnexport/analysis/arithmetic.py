@@ -60,7 +60,7 @@ _ELEMENTWISE = {
   "Relu": lambda value: np.maximum(value, np.zeros_like(value)),
   "Round": np.round,
   "Rsqrt": lambda value: np.reciprocal(np.sqrt(value)),
-  "Sigmoid": lambda value: np.reciprocal(1 + np.exp(-value)),
+  "Sigmoid": lambda value: np.reciprocal(np.ones_like(value) + np.exp(-value)),
   "Sqrt": np.sqrt,
   "Square": np.square,
   "Select": np.where,  # of operands of one shape

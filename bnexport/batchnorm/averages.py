@@ -283,7 +283,10 @@ class Averages:
       if is_taken_of_data(self._graph, self.dependence, ref):
         found.append(ref)
         continue
-      new = [r for r in self._graph.data_inputs(ref.node) if r not in seen]
+      refs = self._graph.data_inputs(ref.node)
+      if self._graph.op(ref.node) in ops.SWITCHES:
+        refs = refs[:1]  # whether it is written is not what is written
+      new = [r for r in refs if r not in seen]
       seen.update(new)
       stack.extend(new)
     return found
