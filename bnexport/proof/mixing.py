@@ -14,7 +14,7 @@ import numpy as np
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
-from bnexport.proof.differences import difference, is_float
+from bnexport.proof.differences import is_float, tolerance
 from bnexport.proof.divergence import always_run
 from bnexport.proof.runs import ImportedGraph, Run
 
@@ -26,6 +26,9 @@ def averaged(
 ) -> Optional[TensorRef]:
   """A tensor that mixes the rows of the batch and is averaged, or None.
 
+  One with a row for each of the batch is none: it may lie behind a norm that
+  means to use the batch.
+
   Args:
     runner: the ImportedGraph of an export.
     tensors: TensorRefs of it.
@@ -35,26 +38,67 @@ def averaged(
     ComparisonError: the graph does not run on the feeds.
   """
   rows = {np.shape(value)[0] for value in feeds.values() if np.ndim(value)}
-  if len(rows) != 1 or rows == {1} or not tensors:
+  if len(rows) != 1 or rows == {1}:
     return None
   size = rows.pop()
   runs = always_run(runner.graph)
   refs = [ref for ref in tensors if ref.node in runs]
-  # The first row stays as it is, and the batch keeps its size.
-  repeated = {
-    name: np.repeat(value[:1], size, axis=0) if np.ndim(value) else value
+  arrays = list(map(np.asarray, runner.fetch(refs, feeds)))
+  have_rows = _have_rows(runner, refs, feeds, arrays, size)
+  pairs = zip(refs, arrays, have_rows)
+  left = [(r, a) for r, a, has in pairs if is_float(a.dtype) and not has]
+  refs = [ref for ref, _ in left]
+  order = np.arange(size)
+  # Groups of rows lie side by side, or apart.
+  for part in (order % 2 == 0, order < size // 2):
+    first = runner.fetch(refs, _with_others(feeds, part))
+    second = runner.fetch(refs, _with_others(feeds, ~part))
+    for (ref, before), *after in zip(left, first, second):
+      if np.all([_changed(before, one) for one in after], axis=0).any():
+        return ref
+  return None
+
+
+def _have_rows(runner, refs, feeds, arrays, size):
+  """Whether tensors have as many rows as the batch, whatever its size."""
+  longer = {
+    name: np.concatenate([value] * 2) if np.ndim(value) else value
     for name, value in feeds.items()
   }
-  pairs = zip(refs, runner.fetch(refs, feeds), runner.fetch(refs, repeated))
-  for ref, before, after in pairs:
-    before, after = np.asarray(before), np.asarray(after)
-    if not is_float(before.dtype):
-      continue
-    if before.shape == after.shape and before.shape[:1] == (size,):
-      before, after = before[:1], after[:1]
-    if not difference(str(ref), after, before).holds:
-      return ref
-  return None
+  try:
+    doubled = [np.shape(value) for value in runner.fetch(refs, longer)]
+  except ComparisonError:  # the graph fixes it
+    doubled = [(2 * size,)] * len(refs)
+  return [
+    one.shape[:1] == (size,) and shape[:1] == (2 * size,)
+    for one, shape in zip(arrays, doubled)
+  ]
+
+
+def _with_others(feeds, part):
+  """Feeds with other rows in a part of the batch.
+
+  Floats are larger there than any before, so that a maximum moves, too.
+  """
+  other = {}
+  for name, value in feeds.items():
+    other[name] = np.array(value)
+    if np.ndim(value):
+      rolled = np.roll(value, 1, axis=0)[part]
+      if is_float(rolled.dtype):
+        rolled = rolled + (2 * np.max(np.abs(value))).astype(rolled.dtype)
+      other[name][part] = rolled
+  return other
+
+
+def _changed(before, after):
+  """Which elements differ by more than rounding does."""
+  after = np.asarray(after)
+  if before.shape != after.shape:
+    return np.ones(before.shape, bool)
+  before, after = before.astype(np.float64), after.astype(np.float64)
+  limit = tolerance(np.float32) * np.max(np.abs(before), initial=0.0)
+  return np.abs(after - before) > limit
 
 
 def note(

@@ -21,9 +21,6 @@ _WARNED = ("warn_never_updated", "warn_variance_zero", "keep_gan_generator")
 _NOT_PROVEN = {
   # Python's functions are not in the file, so the graph can't be run.
   "anywhere_from_python": "there is no reference",
-  # Rows go through it in groups, and no first axis is the batch.
-  "written_ghost": "it computes 'bn2/Reshape' of each batch, of which training "
-  "keeps an average in 'bn2/m'",
 }
 
 # Norms before and after folding, where anything else would be a loss.
