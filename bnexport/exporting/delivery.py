@@ -220,9 +220,23 @@ def prove(
     )
     if model.decisions.stored and not export.recalibrated:
       _beside_fed_averages(export, proof, effort, is_thorough)
+    if _lacks_training(model) and proof.is_joint and not proof.missing:
+      proof.missing = (
+        "it was frozen before, and its rows depend on each other; whether they "
+        "should, its training graph tells: pass --checkpoint=PREFIX with its "
+        ".meta beside it"
+      )
     if is_thorough and proof.arrays is not None and not export.recalibrated:
       _try_decisions(export, proof)
   return proof
+
+
+def _lacks_training(model):
+  """Whether a graph was frozen, which pruned updates, and is all there is."""
+  asked = model.request
+  return (
+    asked is not None and asked.kind == "frozen_graph" and not asked.training
+  )
 
 
 def _try_decisions(export, proof):

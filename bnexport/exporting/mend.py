@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from bnexport.analysis.dependence import FREE, Dependence
 from bnexport.batchnorm.norm import BATCH
 from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.graph.nodes import in_scope
+from bnexport.graph.variables import variable_of
 from bnexport.model.changes import changes_by
 from bnexport.transforms.inference.inline_functions import InlineFunctions
 from bnexport.transforms.inference.replace_inputs import ReplaceInputs
@@ -42,7 +44,35 @@ def mend(model, keep):
   ):
     told += _done(transform, model)
   model.history = told
+  if model.request is None or not model.request.training:
+    _refuse_unordered(model)
   return bool(told)
+
+
+def _refuse_unordered(model):
+  """Raises where a write may come before or after what reads the variable.
+
+  Freezing a resource variable leaves out what its reads wait for. Writes that
+  depend on the batch train; one that is the same in each run prepares.
+  """
+  graph = model.graph
+  writes = [name for name in graph.names() if graph.op(name) in ops.UPDATES]
+  if not writes:
+    return
+  dependence, read = Dependence(graph, graph.topological()), model.needed()
+  for name in writes:
+    handle, *values = graph.data_inputs(name)
+    variable = variable_of(graph, handle)
+    if (
+      variable in read
+      and graph.op(variable) == "VarHandleOp"
+      and all(dependence(ref) == FREE for ref in values)
+    ):
+      raise TransformError(
+        f"mend variable '{variable}'",
+        f"freezing left out whether it is read before '{name}' writes it",
+        "pass --checkpoint=PREFIX with its .meta beside it",
+      )
 
 
 def _done(transform, model):

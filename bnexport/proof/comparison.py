@@ -465,7 +465,7 @@ def _compare_behind(runner, reference, outputs, feeds, proof):
 
 
 def _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict):
-  """One row alone has to answer as it does within the batch."""
+  """One row has to answer alone, or beside others, as within the batch."""
   rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
   if len(rows) != 1 or rows == {1}:
     proof.notes.append(
@@ -485,10 +485,17 @@ def _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict):
   try:
     alone = runner.run(row)
   except ComparisonError:
+    # The graph fixes the size of its batch: other rows stand beside it.
+    row = mixing.with_others(feeds, np.arange(size) > 0)
+    try:
+      alone = runner.run(row)
+    except ComparisonError as error:
+      proof.notes.append(f"rows were not looked at alone: {error.fact}")
+      return
     proof.notes.append(
-      "rows were not looked at alone: the graph fixes the size of its batch"
+      "one row was looked at beside others, as the graph fixes the size of its "
+      "batch"
     )
-    return
 
   def compared_rows(expected):
     return compared(
@@ -496,7 +503,8 @@ def _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict):
       [outputs[i] for i in by_row],
       row,
       [alone[i] for i in by_row],
-      [expected[i][:1] for i in by_row],
+      [expected[i] for i in by_row],
+      rows=1,
     )
 
   apart = compared_rows(answers)

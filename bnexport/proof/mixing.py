@@ -51,8 +51,8 @@ def averaged(
   order = np.arange(size)
   # Groups of rows lie side by side, or apart.
   for part in (order % 2 == 0, order < size // 2):
-    first = runner.fetch(refs, _with_others(feeds, part))
-    second = runner.fetch(refs, _with_others(feeds, ~part))
+    first = runner.fetch(refs, with_others(feeds, part))
+    second = runner.fetch(refs, with_others(feeds, ~part))
     for (ref, before), *after in zip(left, first, second):
       if np.all([_changed(before, one) for one in after], axis=0).any():
         return ref
@@ -75,7 +75,7 @@ def _have_rows(runner, refs, feeds, arrays, size):
   ]
 
 
-def _with_others(feeds, part):
+def with_others(feeds, part):
   """Feeds with other rows in a part of the batch.
 
   Floats are larger there than any before, so that a maximum moves, too.

@@ -11,7 +11,7 @@ softmax of many classes.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, Sequence
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -38,6 +38,7 @@ def compared(
   feeds: Mapping[str, np.ndarray],
   answers: Sequence,
   expected: Sequence,
+  rows: Optional[int] = None,
 ) -> List[Difference]:
   """How far tensors are from what they should be, held to their rounding.
 
@@ -47,13 +48,16 @@ def compared(
     feeds: arrays by node name.
     answers: what the graph made of them.
     expected: what they should be.
+    rows: how many of their first rows are compared; all where it is None.
 
   Raises:
     ComparisonError: the graph does not run on the changed numbers.
   """
   rounding = measured(runner, refs, feeds, answers)
   return [
-    difference(str(ref), a, b, runner.rounding, moved)
+    difference(str(ref), a[:rows], b[:rows], runner.rounding, moved)
+    if rows
+    else difference(str(ref), a, b, runner.rounding, moved)
     for ref, a, b, moved in zip(refs, answers, expected, rounding)
   ]
 

@@ -9,6 +9,7 @@ from typing import ClassVar, List, Tuple
 
 from bnexport.analysis.flow import is_product
 from bnexport.analysis.randomness import (
+  LIKES,
   PRODUCTS,
   QUOTIENTS,
   SELECTS,
@@ -172,9 +173,11 @@ class _Removal:
       ref = TensorRef(name)
       if name not in self.graph or not self.randomness.is_noise(ref):
         continue
+      readers = self.graph.readers_of(ref)
+      if all(self.graph.op(r) in ops.SHAPES | LIKES.keys() for r in readers):
+        continue  # its value is not read
       dtype = self.model.dtype(ref)
       attrs = {"T": type_attr(dtype)}
-      readers = self.graph.readers_of(ref)
       filled = self.graph.add("OnesLike", f"{name}/ones", [ref], attrs)
       if ops.is_random(self.graph.op(name)):
         slot = shape_slot(self.graph.op(name))
