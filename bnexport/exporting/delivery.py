@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from typing import Callable, Mapping, Optional
 
+from bnexport.batchnorm.norm import BATCH
 from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.exporting import saved_model, writing
 from bnexport.model import stream
@@ -220,6 +221,8 @@ def prove(
     )
     if model.decisions.stored and not export.recalibrated:
       _beside_fed_averages(export, proof, effort, is_thorough)
+    if model.decisions.stored and not export.kept and not proof.missing:
+      proof.missing = _half_replaced(export)
     if _lacks_training(model) and proof.is_joint and not proof.missing:
       proof.missing = (
         "it was frozen before, and its rows depend on each other; whether they "
@@ -229,6 +232,17 @@ def prove(
     if is_thorough and proof.arrays is not None and not export.recalibrated:
       _try_decisions(export, proof)
   return proof
+
+
+def _half_replaced(export):
+  """Says which norm uses the batch where others use averages, or nothing."""
+  for norm in export.norms:
+    if norm.statistics == BATCH:
+      return (
+        f"norm '{norm.name}' uses the batch where others have averages; pass "
+        f"--keep_batch_statistics={norm.name} if it means to"
+      )
+  return ""
 
 
 def _lacks_training(model):

@@ -124,6 +124,7 @@ class Export:
     unfolded: the Graph with the norms that were folded.
     recalibrated: norms whose statistics are the calibration data's.
     is_served: whether it still has its variables, and becomes a SavedModel.
+    kept: scopes of norms that use the batch because it was asked for.
   """
 
   model: Model
@@ -136,6 +137,7 @@ class Export:
   unfolded: Optional[Graph] = None
   recalibrated: List[Recalibrated] = dataclasses.field(default_factory=list)
   is_served: bool = False
+  kept: Tuple[str, ...] = ()
 
   def __post_init__(self):
     if self.unfolded is None:
@@ -530,6 +532,7 @@ def _finish(model, options, reference, progress):
     unfolded=unfolded,
     recalibrated=done,
     is_served=options.keep_variables,
+    kept=tuple(options.keep_batch_statistics),
   )
   if done:
     made.reference = _before_folding(made)
