@@ -11,7 +11,7 @@ import numpy as np
 
 from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.graph import Graph, ops
-from bnexport.proof import behind, feeding, mixing
+from bnexport.proof import behind, feeding, rows
 from bnexport.proof.alternatives import Alternative
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.divergence import (
@@ -239,9 +239,9 @@ def examine(
       "rows were not looked at alone: norms keep their batch statistics"
     )
   else:
-    _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict)
+    rows.look_at(proof, runner, reference, outputs, answers, is_strict)
   if reference is not None and not proof.batch and not proof.missing:
-    proof.missing = mixing.note(runner, reference, feeds)
+    proof.missing = rows.note(runner, reference, feeds)
 
 
 def _look_wider(proof, runner, reference, outputs):
@@ -462,65 +462,3 @@ def _compare_behind(runner, reference, outputs, feeds, proof):
       "the floats behind it"
     )
     proof.notes.append("name the floats behind it in --output_node too")
-
-
-def _look_at_rows(runner, reference, outputs, feeds, answers, proof, is_strict):
-  """One row has to answer alone, or beside others, as within the batch."""
-  rows = {np.shape(v)[0] for v in feeds.values() if np.ndim(v)}
-  if len(rows) != 1 or rows == {1}:
-    proof.notes.append(
-      "rows were not looked at alone: the inputs have no batch in common"
-    )
-    return
-  size = rows.pop()
-  row = {k: v[:1] if np.ndim(v) else v for k, v in feeds.items()}
-  by_row = [
-    i for i, a in enumerate(answers) if np.ndim(a) and np.shape(a)[0] == size
-  ]
-  if not by_row:
-    proof.notes.append(
-      "rows were not looked at alone: no output has one for each of the batch"
-    )
-    return
-  try:
-    alone = runner.run(row)
-  except ComparisonError:
-    # The graph fixes the size of its batch: other rows stand beside it.
-    row = mixing.with_others(feeds, np.arange(size) > 0)
-    try:
-      alone = runner.run(row)
-    except ComparisonError as error:
-      proof.notes.append(f"rows were not looked at alone: {error.fact}")
-      return
-    proof.notes.append(
-      "one row was looked at beside others, as the graph fixes the size of its "
-      "batch"
-    )
-
-  def compared_rows(expected):
-    return compared(
-      runner,
-      [outputs[i] for i in by_row],
-      row,
-      [alone[i] for i in by_row],
-      [expected[i] for i in by_row],
-      rows=1,
-    )
-
-  apart = compared_rows(answers)
-  proof.batch = all(d.holds for d in apart)
-  if proof.batch or not proof.differences:
-    if not proof.batch and not is_strict:
-      proof.batch = None
-      proof.notes.append("answers of a row depend on the rest of its batch")
-    return
-  try:
-    same = compared_rows(reference.run(row))
-  except ComparisonError:
-    return
-  if all(d.holds for d in same):
-    proof.batch, proof.is_joint = None, True
-    proof.notes.append(
-      "answers of a row depend on the rest of its batch, in the model itself "
-      "too"
-    )

@@ -321,7 +321,13 @@ def test_with_the_checkpoint_alone(cases, name):
   assert_repaired(case, repair(case, meta=False), proven=False)
 
 
-@pytest.mark.parametrize("name", sorted(_REFUSED | _NAMES_ARE_SILENT))
+@pytest.mark.parametrize(
+  "name",
+  sorted(
+    (_REFUSED | _NAMES_ARE_SILENT | _REFUSED_WITHOUT_META)
+    - {"written_embedding"}
+  ),
+)
 def test_refused_with_the_checkpoint_alone(cases, name):
   with pytest.raises(Error) as refused:
     repair(cases(name), meta=False)

@@ -10,7 +10,7 @@ from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
 from bnexport.graph import TensorRef
 from bnexport.proof.comparison import NOT_PROVEN, PROVEN
-from bnexport.proof.mixing import averaged
+from bnexport.proof.rows import averaged
 from bnexport.proof.runs import ImportedGraph
 from bnexport.proof.tracking import tracked
 from bnexport.tf1 import session, tf1

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of the batch that an export computes although they are averaged.
+"""Rows of a batch, which may depend on each other.
 
-Where answers of a row depend on the rest of its batch, the model may mean it.
-It does not where its training graph keeps an average of what makes them depend:
-inference reads averages.
+The model may mean it. It does not where its training graph keeps an average of
+what makes them depend: inference reads averages.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Iterable, Mapping, Optional
 
 import numpy as np
@@ -16,7 +16,88 @@ from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
 from bnexport.proof.differences import is_float, tolerance
 from bnexport.proof.divergence import always_run
+from bnexport.proof.rounding import compared
 from bnexport.proof.runs import ImportedGraph, Run
+
+
+def look_at(proof, runner, reference, outputs, answers, is_strict):
+  """One row has to answer alone, or beside others, as within its batch.
+
+  Args:
+    proof: a Comparison of what was fed; gets the answer.
+    runner: the ImportedGraph of an export.
+    reference: the Run it is held against.
+    outputs: TensorRefs of the export.
+    answers: its answers to what was fed.
+    is_strict: whether rows that depend on each other count against the graph
+      also where it was compared with nothing.
+  """
+  fed = {
+    np.shape(value)[0] for value in proof.arrays.values() if np.ndim(value)
+  }
+  if len(fed) != 1 or fed == {1}:
+    proof.notes.append(
+      "rows were not looked at alone: the inputs have no batch in common"
+    )
+    return
+  size = fed.pop()
+  by_row = [i for i, a in enumerate(answers) if np.shape(a)[:1] == (size,)]
+  if not by_row:
+    proof.notes.append(
+      "rows were not looked at alone: no output has one for each of the batch"
+    )
+    return
+  try:
+    row, alone = _one_row(proof, runner, size)
+  except ComparisonError as error:
+    proof.notes.append(f"rows were not looked at alone: {error.fact}")
+    return
+
+  def holds(expected):
+    return all(
+      one.holds
+      for one in compared(
+        runner,
+        [outputs[i] for i in by_row],
+        row,
+        [alone[i] for i in by_row],
+        [expected[i] for i in by_row],
+        rows=1,
+      )
+    )
+
+  proof.batch = holds(answers)
+  if not proof.batch:
+    _look_at_joint(proof, reference, row, holds, is_strict)
+
+
+def _one_row(proof, runner, size):
+  """Feeds in which the first row stands apart, and what they are answered."""
+  row = {k: v[:1] if np.ndim(v) else v for k, v in proof.arrays.items()}
+  try:
+    return row, runner.run(row)
+  except ComparisonError:
+    row = with_others(proof.arrays, np.arange(size) > 0)
+    alone = runner.run(row)
+  proof.notes.append(
+    "one row was looked at beside others, as the graph fixes the size of its "
+    "batch"
+  )
+  return row, alone
+
+
+def _look_at_joint(proof, reference, row, holds, is_strict):
+  """Rows may depend on each other where those of the reference do, too."""
+  said = "answers of a row depend on the rest of its batch"
+  if not proof.differences:
+    if not is_strict:
+      proof.batch = None
+      proof.notes.append(said)
+    return
+  with contextlib.suppress(ComparisonError):
+    if holds(reference.run(row)):
+      proof.batch, proof.is_joint = None, True
+      proof.notes.append(f"{said}, in the model itself too")
 
 
 def averaged(
