@@ -11,6 +11,8 @@ from typing import Callable, Mapping, Optional
 from bnexport.batchnorm.norm import BATCH
 from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.exporting import saved_model, writing
+from bnexport.graph import TensorRef
+from bnexport.graph.nodes import static_shape
 from bnexport.model import stream
 from bnexport.proof import alternatives, comparison, fixed_point
 from bnexport.proof.comparison import Comparison
@@ -223,7 +225,7 @@ def prove(
       _beside_fed_averages(export, proof, effort, is_thorough)
     if model.decisions.stored and not export.kept and not proof.missing:
       proof.missing = _half_replaced(export)
-    if _lacks_training(model) and proof.is_joint and not proof.missing:
+    if proof.is_joint and not proof.missing and _lacks_training(model, proof):
       proof.missing = (
         "it was frozen before, and its rows depend on each other; whether they "
         "should, its training graph tells: pass --checkpoint=PREFIX with its "
@@ -245,11 +247,20 @@ def _half_replaced(export):
   return ""
 
 
-def _lacks_training(model):
-  """Whether a graph was frozen, which pruned updates, and is all there is."""
+def _lacks_training(model, proof):
+  """Whether a graph was frozen, which pruned updates, and is all there is.
+
+  Of inputs whose rank is open it is not known what their rows are.
+  """
   asked = model.request
   return (
-    asked is not None and asked.kind == "frozen_graph" and not asked.training
+    asked is not None
+    and asked.kind == "frozen_graph"
+    and not asked.training
+    and all(
+      static_shape(model.graph, TensorRef(name)) is not None
+      for name in proof.feeds
+    )
   )
 
 
