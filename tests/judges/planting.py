@@ -85,7 +85,9 @@ def wrong_epsilon(graph, norms):
     wrong = 1e-5 if norm.epsilon > 1e-4 else 1e-3
     if op_form(graph.op(norm.name)) is not None:
       edited = graph.clone()
-      edited.node(norm.name).attr["epsilon"].f = wrong
+      node = edited.node(norm.name)
+      is_global = node.op == "BatchNormWithGlobalNormalization"
+      node.attr["variance_epsilon" if is_global else "epsilon"].f = wrong
       yield edited
       continue
     for name in graph.ancestors([norm.name], control=False):
