@@ -73,8 +73,7 @@ def behind(a, b, outputs, feeds) -> Behind:
 def _reads(graph: Graph, output: TensorRef, fed):
   """Yields (node, slot) where floats become whole numbers, nearest first."""
   queue, seen = [output], {output}
-  while queue:
-    ref = queue.pop(0)
+  for ref in queue:
     if ref.node not in fed or graph.op(ref.node) in ops.SHAPES:
       continue
     is_step = graph.op(ref.node) in _STEPS or not _is_float(graph, ref)

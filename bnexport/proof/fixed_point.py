@@ -24,7 +24,6 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.importing import import_graph
 from bnexport.graph.nodes import (
   DEFERRED,
-  static_shape,
   tensor_attr,
 )
 from bnexport.graph.variables import assignment
@@ -35,6 +34,7 @@ from bnexport.proof.behind import behind
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
+from bnexport.proof.filling import filled, shaped
 from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
 from bnexport.proof.trust import unsafe_op
 from bnexport.text import Emitter
@@ -312,27 +312,17 @@ class _Training:
     self._session.run(assign, {holder: value})
 
   def _fed(self, feeds):
-    fed = {}
+    fed, unfed = {}, []
     for node in self._graph:
       name = node.name
       is_fed = node.op in ops.PLACEHOLDERS | {"Const"}
       if name in self._phases and is_fed:
-        shape = static_shape(self._graph, TensorRef(name)) or ()
-        fed[name] = np.full([max(s, 1) for s in shape], self._phases[name])
+        fed[name] = shaped(self._graph, name, self._phases[name])
       elif name in feeds:
         fed[name] = feeds[name]
       elif node.op in ("Placeholder", "PlaceholderV2"):
-        # Labels have a row for each row of the data.
-        rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
-        dtype = tf1.as_dtype(node.attr["dtype"].type)
-        shape = static_shape(self._graph, TensorRef(name)) or ()
-        sizes = [
-          rows if i == 0 and size < 0 else max(size, 1)
-          for i, size in enumerate(shape)
-        ]
-        value = 0.5 if dtype.is_floating else 1
-        filled = np.full(sizes, b"" if dtype == tf1.string else value)
-        fed[name] = filled.astype(dtype.as_numpy_dtype)
+        unfed.append(name)
+    fed.update(filled(self._graph, unfed, feeds))
     return {tensor_name(name): value for name, value in fed.items()}
 
   def fetch(self, refs, feeds):

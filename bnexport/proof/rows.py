@@ -32,15 +32,12 @@ def look_at(proof, runner, reference, outputs, answers, is_strict):
     is_strict: whether rows that depend on each other count against the graph
       also where it was compared with nothing.
   """
-  fed = {
-    np.shape(value)[0] for value in proof.arrays.values() if np.ndim(value)
-  }
-  if len(fed) != 1 or fed == {1}:
+  size = _batch_size(proof.arrays)
+  if size is None:
     proof.notes.append(
       "rows were not looked at alone: the inputs have no batch in common"
     )
     return
-  size = fed.pop()
   by_row = [i for i, a in enumerate(answers) if np.shape(a)[:1] == (size,)]
   if not by_row:
     proof.notes.append(
@@ -69,6 +66,12 @@ def look_at(proof, runner, reference, outputs, answers, is_strict):
   proof.batch = holds(answers)
   if not proof.batch:
     _look_at_joint(proof, reference, row, holds, is_strict)
+
+
+def _batch_size(feeds):
+  """How many rows all feeds have; None where that differs, or is one."""
+  sizes = {np.shape(value)[0] for value in feeds.values() if np.ndim(value)}
+  return sizes.pop() if len(sizes) == 1 and sizes != {1} else None
 
 
 def _one_row(proof, runner, size):
@@ -118,10 +121,9 @@ def averaged(
   Raises:
     ComparisonError: the graph does not run on the feeds.
   """
-  rows = {np.shape(value)[0] for value in feeds.values() if np.ndim(value)}
-  if len(rows) != 1 or rows == {1}:
+  size = _batch_size(feeds)
+  if size is None:
     return None
-  size = rows.pop()
   runs = always_run(runner.graph)
   refs = [ref for ref in tensors if ref.node in runs]
   arrays = list(map(np.asarray, runner.fetch(refs, feeds)))

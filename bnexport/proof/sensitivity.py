@@ -137,8 +137,7 @@ class Sensitivity:
     found: Dict[str, None] = {}
     for one in statistics:
       queue, seen = [one.ref.node], {one.ref.node}
-      while queue:
-        name = queue.pop(0)
+      for name in queue:
         if name in names:
           found[name] = None
           break

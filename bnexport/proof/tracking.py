@@ -37,6 +37,7 @@ def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
     known: variables that the export has read.
   """
   flow, seen, found = Flow(training), set(), Tracked()
+  of_data = _of_data(training, flow.order)
   for node in training:
     if node.op not in ops.UPDATES or node.name in flow.gradients:
       continue
@@ -49,7 +50,7 @@ def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
       and variable not in export
       and static_shape(training, TensorRef(variable)) != ()
       and any(flow.dependence(ref) != FREE for ref in stack)
-      and _is_of_data(training, stack)
+      and any(ref.node in of_data for ref in stack)
     ):
       found.unread.append(variable)
     while stack:
@@ -64,7 +65,14 @@ def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
   return found
 
 
-def _is_of_data(graph, refs):
-  """Whether tensors depend on what is fed, and not on a random initialiser."""
-  behind = graph.ancestors([ref.node for ref in refs], control=False)
-  return any(ops.is_data_source(graph.op(name)) for name in behind)
+def _of_data(graph, order):
+  """Names of nodes that depend on what is fed, not just on random numbers."""
+  found, before = set(), None
+  while before != len(found):  # once more for each loop around a loop
+    before = len(found)
+    for name in order:
+      if ops.is_data_source(graph.op(name)) or any(
+        ref.node in found for ref in graph.data_inputs(name)
+      ):
+        found.add(name)
+  return found

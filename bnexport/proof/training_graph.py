@@ -28,10 +28,11 @@ from bnexport.graph.variables import assignment
 from bnexport.graph.writes import written_variable
 from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
+from bnexport.proof.filling import filled, shaped
 from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.text import Emitter
-from bnexport.tf1 import session, tf1
+from bnexport.tf1 import session
 
 _WHAT = "run the training graph"
 # Norms that are one op read a vector.
@@ -116,7 +117,7 @@ class TrainingGraph(Run):
     with self._run_errors():
       assert self.graph is not None  # it is open now
       # What only the training part needs has no effect on the answers.
-      feeds = dict(self._made_up(feeds), **feeds)
+      feeds = dict(filled(self._graph, self._unfed, feeds), **feeds)
       feeds = {name + ":0": value for name, value in feeds.items()}
       feeds.update(self._settings)
       feeds.update(self._averages(feeds))
@@ -172,7 +173,7 @@ class TrainingGraph(Run):
     self._import(original)
     graph = original.graph
     self._settings = {
-      name + ":0": _shaped(graph, name, value)
+      name + ":0": shaped(graph, name, value)
       for name, value in self._decided.items()
       if name in graph and graph.op(name) in ops.PLACEHOLDERS | {"Const"}
     }
@@ -266,11 +267,6 @@ class TrainingGraph(Run):
       "Add", f"{ref.node}/instead", [TensorRef(zeros.name), value], kind
     )
     graph.substitute({ref: TensorRef(made.name)}, readers)
-
-  def _made_up(self, feeds):
-    """Values for placeholders that are not fed, with as many rows as data."""
-    rows = max((len(v) for v in feeds.values() if np.ndim(v)), default=1)
-    return {name: _filled(self._graph, name, rows) for name in self._unfed}
 
   def _use_averages(self, original):
     """Norms that are ops read the averages; spelled out ones are fed them."""
@@ -376,20 +372,3 @@ def _keep_training(graph, scopes, decided):
 def _dtype(model, ref):
   node = model.graph.node(ref.node)
   return model.signatures.output_dtypes(node)[ref.index]
-
-
-def _shaped(graph, name, value, rows=1):
-  shape = static_shape(graph, TensorRef(name)) or ()
-  sizes = [
-    rows if i == 0 and size < 0 else max(size, 1)
-    for i, size in enumerate(shape)
-  ]
-  return np.full(sizes, value)
-
-
-def _filled(graph, name, rows):
-  dtype = tf1.as_dtype(graph.node(name).attr["dtype"].type)
-  value = b"" if dtype == tf1.string else 1
-  if dtype.is_floating:
-    value = 0.5  # it may be a rate of dropout: neither 0 nor 1 is one
-  return _shaped(graph, name, value, rows).astype(dtype.as_numpy_dtype)
