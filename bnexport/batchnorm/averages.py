@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from typing import (
+  Callable,
   Collection,
   Dict,
   FrozenSet,
@@ -198,19 +199,13 @@ class Averages:
 
   def _reductions_behind(self, update: str, dependence: Dependence) -> Set[str]:
     graph = self._graph
-    stack = [write_of(graph, update).value]
-    seen: Set[TensorRef] = set()
-    found: Set[str] = set()
-    for ref in stack:
-      if ref in seen or dependence(ref) != DATA:
-        continue
-      seen.add(ref)
-      op = graph.op(ref.node)
-      if op in ("Mean", "Sum"):
-        found.add(ref.node)
-      elif op in KNOWN:
-        stack.extend(graph.data_inputs(ref.node))
-    return found
+    ends = self._behind(
+      update,
+      lambda ref: dependence(ref) == DATA,
+      lambda ref: graph.op(ref.node) in ("Mean", "Sum"),
+      self._known_operands,
+    )
+    return {ref.node for ref in ends}
 
   def _groups_behind(self, update: str, dependence: Dependence) -> Set[str]:
     """Means and variances of groups of rows, of which an average is kept.
@@ -218,24 +213,57 @@ class Averages:
     The outputs need those of the groups, and not the mean of all groups.
     """
     graph = self._graph
-    stack = [write_of(graph, update).value]
-    seen: Set[TensorRef] = set()
-    found: Set[str] = set()
+    ends = self._behind(
+      update,
+      lambda ref: dependence(ref) == STATISTIC,
+      lambda ref: (
+        graph.op(ref.node) == "Mean"
+        and is_taken_of_data(graph, dependence, ref)
+      ),
+      self._known_operands,
+    )
+    found = set()
+    for ref in ends:
+      inner = origin_of(graph, graph.data_inputs(ref.node)[0], VIEWS).node
+      if (
+        ref.node not in self._needed
+        and inner in self._needed
+        and _is_of_norm(graph, inner)
+      ):
+        found.add(inner)
+    return found
+
+  def _known_operands(self, ref: TensorRef) -> List[TensorRef]:
+    is_known = self._graph.op(ref.node) in KNOWN
+    return self._graph.data_inputs(ref.node) if is_known else []
+
+  def _behind(
+    self,
+    update: str,
+    is_followed: Callable[[TensorRef], bool],
+    is_end: Callable[[TensorRef], bool],
+    operands: Callable[[TensorRef], List[TensorRef]],
+  ) -> List[TensorRef]:
+    """The ends of a walk back from a written value.
+
+    Args:
+      update: name of the node that writes it.
+      is_followed: whether a tensor has a part in the walk.
+      is_end: whether one that has is an end of it.
+      operands: where the walk goes from one that is none.
+    """
+    found = []
+    stack = [write_of(self._graph, update).value]
+    seen = set(stack)
     for ref in stack:
-      if ref in seen or dependence(ref) != STATISTIC:
+      if not is_followed(ref):
         continue
-      seen.add(ref)
-      refs, op = graph.data_inputs(ref.node), graph.op(ref.node)
-      if op == "Mean" and is_taken_of_data(graph, dependence, ref):
-        inner = origin_of(graph, refs[0], VIEWS).node
-        if (
-          ref.node not in self._needed
-          and inner in self._needed
-          and _is_of_norm(graph, inner)
-        ):
-          found.add(inner)
-      elif op in KNOWN:
-        stack.extend(refs)
+      if is_end(ref):
+        found.append(ref)
+        continue
+      new = [r for r in operands(ref) if r not in seen]
+      seen.update(new)
+      stack.extend(new)
     return found
 
   def _moves(self, part: Optional[Part]) -> bool:
@@ -274,22 +302,17 @@ class Averages:
 
   def _roots_behind(self, update: str) -> List[TensorRef]:
     """Statistics of data that a written value is made of, by any ops."""
-    found = []
-    stack = [write_of(self._graph, update).value]
-    seen = set(stack)
-    for ref in stack:
-      if self.dependence(ref) != STATISTIC:
-        continue
-      if is_taken_of_data(self._graph, self.dependence, ref):
-        found.append(ref)
-        continue
-      refs = self._graph.data_inputs(ref.node)
-      if self._graph.op(ref.node) in ops.SWITCHES:
-        refs = refs[:1]  # whether it is written is not what is written
-      new = [r for r in refs if r not in seen]
-      seen.update(new)
-      stack.extend(new)
-    return found
+    return self._behind(
+      update,
+      lambda ref: self.dependence(ref) == STATISTIC,
+      lambda ref: is_taken_of_data(self._graph, self.dependence, ref),
+      self._written_operands,
+    )
+
+  def _written_operands(self, ref: TensorRef) -> List[TensorRef]:
+    """Operands of any op; whether it is written is not what is written."""
+    refs = self._graph.data_inputs(ref.node)
+    return refs[:1] if self._graph.op(ref.node) in ops.SWITCHES else refs
 
   def is_updated(self, variable: str) -> bool:
     """Whether some update writes batch dependent values into a variable."""

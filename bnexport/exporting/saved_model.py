@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from bnexport.errors import SourceError, first_line
+from bnexport.errors import SourceError
 from bnexport.exporting import writing
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import static_shape, tensor_attr
@@ -57,25 +57,16 @@ def written(model, path):
     "pass --signature=NAME of one that does not read it",
   )
   refuse_unusable(model, names, is_frozen=False)
-  with writing.part(path) as part:
-    try:
-      if writing.is_local(path):
-        writing.clear_parts(path)
-      meta, prefix = _write(model, names, part)
-      yield meta, prefix
-      # One of the two is whole at any time, whenever the process is killed.
-      before = writing.part_of(path, os.getpid(), "before")
-      if tf1.gfile.Exists(path):
-        tf1.gfile.Rename(path.rstrip("/"), before)
-      tf1.gfile.Rename(part, path)
-      if tf1.gfile.Exists(before):
-        tf1.gfile.DeleteRecursively(before)
-    except (tf1.errors.OpError, OSError) as error:
-      raise SourceError(
-        f"write SavedModel '{path}'",
-        first_line(error),
-        "free space or give another path",
-      ) from error
+  with writing.part(path, "SavedModel ") as part:
+    meta, prefix = _write(model, names, part)
+    yield meta, prefix
+    # One of the two is whole at any time, whenever the process is killed.
+    before = writing.part_of(path, os.getpid(), "before")
+    if tf1.gfile.Exists(path):
+      tf1.gfile.Rename(path.rstrip("/"), before)
+    tf1.gfile.Rename(part, path)
+    if tf1.gfile.Exists(before):
+      tf1.gfile.DeleteRecursively(before)
 
 
 def _write(model, names, folder):

@@ -158,12 +158,28 @@ _begun: Set[str] = set()
 
 
 @contextlib.contextmanager
-def part(path):
-  """What to write to before it is whole; nothing of it is left afterwards."""
+def part(path, kind=""):
+  """What to write to before it is whole; nothing of it is left afterwards.
+
+  Args:
+    path: what it becomes.
+    kind: goes before the path in the error, such as "SavedModel ".
+
+  Raises:
+    SourceError: it can't be written.
+  """
   name = part_of(path, os.getpid())
   _begun.add(name)
   try:
+    if is_local(path):
+      clear_parts(path)
     yield name
+  except (tf1.errors.OpError, OSError) as error:
+    raise SourceError(
+      f"write {kind}'{path}'",
+      first_line(error),
+      "free space or give another path",
+    ) from error
   finally:
     _remove(name)
 
@@ -198,21 +214,12 @@ def whole_file(path, data):
       `path` stays.
   """
   with part(path) as name:
-    try:
-      if is_local(path):
-        clear_parts(path)
-      with _new_file(name) as f:
-        for piece in data:
-          for start in range(0, len(piece), _AT_ONCE):
-            f.write(bytes(piece[start : start + _AT_ONCE]))
-      yield name
-      tf1.gfile.Rename(name, path, overwrite=True)
-    except (tf1.errors.OpError, OSError) as error:
-      raise SourceError(
-        f"write '{path}'",
-        first_line(error),
-        "free space or give another path",
-      ) from error
+    with _new_file(name) as f:
+      for piece in data:
+        for start in range(0, len(piece), _AT_ONCE):
+          f.write(bytes(piece[start : start + _AT_ONCE]))
+    yield name
+    tf1.gfile.Rename(name, path, overwrite=True)
 
 
 def serialize(model, as_text):

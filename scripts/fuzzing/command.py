@@ -2,7 +2,7 @@
 """Gives the five commands files that are damaged or hostile.
 
   scripts/fuzz --seed=1 --count=200
-  scripts/fuzz --seed=1 --only=17 --keep=/tmp/seventeen
+  scripts/fuzz --seed=1 --only=17 --keep=seventeen
 
 Files of the tests' zoo are damaged, in their bytes and in what their graphs
 say, one or two of them at once; each command runs in a fork of this process,
@@ -74,7 +74,7 @@ def _prepare():
   """Imports what forks would import each by itself."""
   from tensorflow.python.ops import script_ops
 
-  from bnexport import (  # noqa: F401  # noqa: F401
+  from bnexport import (  # noqa: F401
     cli,
     freeze,
     inspect,
