@@ -21,7 +21,7 @@ from bnexport.errors import (
   TransformError,
   nearest,
 )
-from bnexport.exporting import delivery
+from bnexport.exporting import delivery, proving
 from bnexport.exporting.mend import (
   is_same,
   mend,
@@ -159,7 +159,7 @@ class Export:
     return to_graph_def(self.model)
 
   def prove(
-    self, feeds=None, proof=delivery.FULL, seconds=delivery.PROOF_TIMEOUT
+    self, feeds=None, proof=proving.FULL, seconds=proving.PROOF_TIMEOUT
   ) -> Comparison:
     """Imports the graph and compares its answers with the reference's.
 
@@ -173,7 +173,7 @@ class Export:
       ComparisonError: TensorFlow does not import the graph, or feeds do not
         fit it.
     """
-    return delivery.prove(
+    return proving.prove(
       self, self.to_graph_def, feeds, effort=proof, seconds=seconds
     )
 
