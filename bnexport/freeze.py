@@ -31,6 +31,7 @@ import os
 from absl import flags
 
 from bnexport import cli
+from bnexport.cli import meaning, process, result
 from bnexport.errors import Error, SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
@@ -49,7 +50,7 @@ _BESIDE_THE_GRAPH = (
 
 def main():
   outputs = _outputs()
-  cli.refuse_two_sources()
+  meaning.refuse_two_sources()
   _refuse_flags()
   given = cli.CHECKPOINT.value
   if given is not None:
@@ -64,8 +65,8 @@ def main():
 def _outputs():
   # These name their outputs themselves.
   if any(flag.value for flag in cli.WHOLE):
-    return cli.named_outputs()
-  return cli.outputs(_likely)
+    return meaning.named_outputs()
+  return meaning.outputs(_likely)
 
 
 def _likely():
@@ -83,7 +84,7 @@ def _likely():
   from bnexport.model.checkpoint import find_prefix
 
   with contextlib.suppress(Error):
-    request = cli.request(given and find_prefix(given))
+    request = meaning.request(given and find_prefix(given))
     return ends.outputs(Flow(sources.open(request).graph))
   return []
 
@@ -96,13 +97,15 @@ def _freeze(outputs):
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)
-  request = cli.request(prefix, outputs)
-  path = cli.destination(prefix or request.source, ".frozen", prefix)
-  feeds = cli.feeds()
-  cli.progress(f"opening {request.source}")
-  made = export.export(sources.open(request), cli.options(), cli.progress)
-  done = delivery.deliver(made, cli.delivery(path, feeds=feeds))
-  return cli.report(made, done)
+  request = meaning.request(prefix, outputs)
+  path = meaning.destination(prefix or request.source, ".frozen", prefix)
+  feeds = meaning.feeds()
+  process.progress(f"opening {request.source}")
+  made = export.export(
+    sources.open(request), meaning.options(), process.progress
+  )
+  done = delivery.deliver(made, meaning.delivery(path, feeds=feeds))
+  return result.report(made, done)
 
 
 def _freeze_several(given, outputs):
@@ -123,7 +126,7 @@ def _freeze_several(given, outputs):
   task = _task(outputs)
   skipped = []
   if cli.RESUME.value:
-    cli.progress("looking at what is done")
+    process.progress("looking at what is done")
     jobs, skipped = _resumed(jobs, task)
   counts = batch.run(
     jobs,
@@ -132,8 +135,8 @@ def _freeze_several(given, outputs):
     cli.JOBS.value or _processors(),
   )
   if counts[batch.REFUSED] or counts[batch.FAILED]:
-    return cli.REFUSED
-  return cli.NOT_PROVEN if counts[batch.DIFFERS] else cli.DONE
+    return process.REFUSED
+  return process.NOT_PROVEN if counts[batch.DIFFERS] else process.DONE
 
 
 def _task(outputs):
@@ -141,9 +144,9 @@ def _task(outputs):
   from bnexport.exporting import batch
 
   return batch.Task(
-    cli.request(outputs=outputs),
-    cli.options(),
-    cli.delivery("", is_said=False, feeds=cli.feeds()),
+    meaning.request(outputs=outputs),
+    meaning.options(),
+    meaning.delivery("", is_said=False, feeds=meaning.feeds()),
     _recorded_flags(),
     (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
   )
@@ -218,7 +221,7 @@ def freeze_in_worker(task, job):
   except Error as error:
     record.clear(job.output)
     return batch.Verdict(batch.REFUSED, " ".join(str(error).split()))
-  doubts = made.model.warnings + cli.doubts_of(delivered.proof)
+  doubts = made.model.warnings + result.doubts_of(delivered.proof)
   record.finish(job.output, delivered.holds)
   said = [f"warning: {doubt}" for doubt in doubts[:1]]
   if doubts[1:]:
@@ -250,4 +253,4 @@ def _refuse_flags():
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  process.run(main)

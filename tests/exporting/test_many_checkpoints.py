@@ -29,6 +29,8 @@ from judges.commands import run as run_one
 from judges.exporting import assert_close
 
 from bnexport import cli, freeze
+from bnexport.cli import meaning
+from bnexport.cli.process import status_of
 from bnexport.errors import SourceError
 from bnexport.exporting import batch, progress, record, workers, writing
 from bnexport.proof.runs import ImportedGraph
@@ -45,7 +47,7 @@ def run(*arguments):
     out
   ), contextlib.redirect_stderr(err):
     argv = flags.FLAGS(["freeze"] + list(arguments))
-    status = cli.status_of(freeze.main, argv)
+    status = status_of(freeze.main, argv)
   return Result(status, out.getvalue(), err.getvalue())
 
 
@@ -230,7 +232,7 @@ def test_what_is_done_again(tmp_path, arguments, skipped, overwrites):
   touch(tmp_path / "a" / "m.md")
   with flagsaver.flagsaver():
     jobs = jobs_for(*arguments)
-    jobs, done = freeze._resumed(jobs, freeze._task(cli.outputs()))
+    jobs, done = freeze._resumed(jobs, freeze._task(meaning.outputs()))
   assert len(jobs) == 2 and len(done) == skipped
   assert sum(job.overwrite for job in jobs) == overwrites
 

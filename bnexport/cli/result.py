@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result of a command that wrote a graph: its report and its status."""
+
+from __future__ import annotations
+
+from bnexport import cli
+from bnexport.cli.process import DONE, NOT_PROVEN, progress, warn
+
+
+def report(export, delivered, outcome=None):
+  """Prints and writes the report of what was written; returns the status.
+
+  Args:
+    export: the Export.
+    delivered: what became of it, a Delivered.
+    outcome: of the findings about a graph that was repaired, or None.
+  """
+  from bnexport import report
+
+  path, proof = delivered.path, delivered.proof
+  print(report.text(export, proof, path, outcome))
+  if cli.REPORT.value is not None:
+    progress("looking tensor by tensor, for the report")
+    report.write(cli.REPORT.value, export, proof, path, outcome)
+  for warning in export.model.warnings:
+    warn(warning)
+  for doubt in doubts_of(proof):
+    warn(doubt)
+  return DONE if delivered.holds else NOT_PROVEN
+
+
+def doubts_of(proof):
+  """The verdict of a proof against a graph, in one line or none."""
+  if proof is None or proof.holds:
+    return []
+  if proof.stands_against:
+    return [
+      "the exported graph does not answer as its reference; see the report "
+      "above"
+    ]
+  return ["the exported graph is not proven; see the report above"]
