@@ -214,6 +214,19 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 DENYLIST = flags.DEFINE_list(
   "variable_names_denylist", [], "Variables that stay variables."
 )
+ALLOWLIST = flags.DEFINE_list(
+  "variable_names_allowlist",
+  [],
+  "Variables that become constants; all others stay variables. Default: all.",
+)
+MISSING = flags.DEFINE_enum(
+  "missing",
+  "refuse",
+  ["refuse", "initialize"],
+  "What becomes of variables that the checkpoint lacks. initialize: they have "
+  "the values that the graph initializes them with, as in code that runs the "
+  "initializers, then restores a part.",
+)
 INITIALIZER_NODES = flags.DEFINE_list(
   "initializer_nodes",
   [],
@@ -230,6 +243,7 @@ for _old, _new in (
   ("input_saved_model_dir", "saved_model"),
   ("saved_model_tags", "tags"),
   ("variable_names_blacklist", "variable_names_denylist"),
+  ("variable_names_whitelist", "variable_names_allowlist"),
   # And those of the Graph Transform Tool.
   ("in_graph", "graph_def"),
   ("out_graph", "output_graph"),

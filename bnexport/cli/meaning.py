@@ -193,6 +193,8 @@ def options():
     average_name=cli.AVERAGE_NAME.value or "",
     data_format=cli.DATA_FORMAT.value,
     denylist=tuple(cli.DENYLIST.value),
+    allowlist=tuple(cli.ALLOWLIST.value),
+    missing=cli.MISSING.value,
     initializers=tuple(cli.INITIALIZER_NODES.value),
     engine=cli.ENGINE.value,
     fold_batch_norms=cli.FOLD_BATCH_NORMS.value,
