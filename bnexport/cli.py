@@ -130,6 +130,12 @@ KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
 )
+AVERAGES = flags.DEFINE_list(
+  "averages",
+  [],
+  "Moving averages that are meant, or their scopes, where a norm's statistic "
+  "has several, or where a checkpoint is at hand without its training graph.",
+)
 KEEP_RANDOM = flags.DEFINE_list(
   "keep_random",
   [],
@@ -562,6 +568,7 @@ def options():
     settings=settings(),
     keep_batch_statistics=tuple(KEEP_BATCH_STATISTICS.value),
     keep_random=tuple(KEEP_RANDOM.value),
+    averages=tuple(AVERAGES.value),
     moving_averages=MOVING_AVERAGES.value,
     average_name=AVERAGE_NAME.value or "",
     data_format=DATA_FORMAT.value,
