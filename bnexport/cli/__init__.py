@@ -113,6 +113,12 @@ KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
 )
+AVERAGES = flags.DEFINE_list(
+  "averages",
+  [],
+  "Moving averages that are meant, or their scopes, where a norm's statistic "
+  "has several, or where a checkpoint is at hand without its training graph.",
+)
 KEEP_RANDOM = flags.DEFINE_list(
   "keep_random",
   [],

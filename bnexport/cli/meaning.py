@@ -189,6 +189,7 @@ def options():
     settings=settings(),
     keep_batch_statistics=tuple(cli.KEEP_BATCH_STATISTICS.value),
     keep_random=tuple(cli.KEEP_RANDOM.value),
+    averages=tuple(cli.AVERAGES.value),
     moving_averages=cli.MOVING_AVERAGES.value,
     average_name=cli.AVERAGE_NAME.value or "",
     data_format=cli.DATA_FORMAT.value,
