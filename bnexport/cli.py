@@ -46,6 +46,25 @@ RESUME = flags.DEFINE_bool(
   "have not changed since. GRAPH.bnexport.json, written beside each graph of "
   "several, tells it.",
 )
+RUNNER = flags.DEFINE_string(
+  "runner",
+  None,
+  "Export several checkpoints on this runner of Apache Beam's, such as "
+  "DirectRunner, PortableRunner, FlinkRunner or DataflowRunner; "
+  "pip install bnexport[beam].",
+)
+BEAM_OPTIONS = flags.DEFINE_string(
+  "beam_options",
+  "",
+  "Options of --runner, as on a command line: "
+  "--beam_options='--direct_num_workers=2'.",
+)
+SUMMARY = flags.DEFINE_string(
+  "summary",
+  None,
+  "Also write what became of several checkpoints: FILE.json, with counts, the "
+  "slowest, and those refused by reason.",
+)
 OUTPUT_NODE = flags.DEFINE_list(
   "output_node", [], "Nodes or tensors to export; `name:0` is accepted."
 )
@@ -661,18 +680,6 @@ def report(export, delivered, outcome=None):
     report.write(REPORT.value, export, proof, path, outcome)
   for warning in export.model.warnings:
     warn(warning)
-  for doubt in doubts_of(proof):
+  for doubt in delivered.doubts:
     warn(doubt)
   return DONE if delivered.holds else NOT_PROVEN
-
-
-def doubts_of(proof):
-  """The verdict of a proof against a graph, in one line or none."""
-  if proof is None or proof.holds:
-    return []
-  if proof.stands_against:
-    return [
-      "the exported graph does not answer as its reference; see the report "
-      "above"
-    ]
-  return ["the exported graph is not proven; see the report above"]
