@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many checkpoints at once: verdicts, --resume, what is left when it ends."""
 
-import collections
 import contextlib
 import io
 import json
