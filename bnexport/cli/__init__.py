@@ -29,6 +29,25 @@ RESUME = flags.DEFINE_bool(
   "have not changed since. GRAPH.bnexport.json, written beside each graph of "
   "several, tells it.",
 )
+RUNNER = flags.DEFINE_string(
+  "runner",
+  None,
+  "Export several checkpoints on this runner of Apache Beam's, such as "
+  "DirectRunner, PortableRunner, FlinkRunner or DataflowRunner; "
+  "pip install bnexport[beam].",
+)
+BEAM_OPTIONS = flags.DEFINE_string(
+  "beam_options",
+  "",
+  "Options of --runner, as on a command line: "
+  "--beam_options='--direct_num_workers=2'.",
+)
+SUMMARY = flags.DEFINE_string(
+  "summary",
+  None,
+  "Also write what became of several checkpoints: FILE.json, with counts, the "
+  "slowest, and those refused by reason.",
+)
 OUTPUT_NODE = flags.DEFINE_list(
   "output_node", [], "Nodes or tensors to export; `name:0` is accepted."
 )
