@@ -44,6 +44,9 @@ _BESIDE_THE_GRAPH = (
   "overwrite",
   "resume",
   "jobs",
+  "runner",
+  "beam_options",
+  "summary",
   "proof_timeout",
 )
 
@@ -57,7 +60,7 @@ def main():
     # Only now: importing TensorFlow takes seconds.
     from bnexport.exporting import batch
 
-    if cli.RESUME.value or batch.is_several(given):
+    if cli.RESUME.value or cli.RUNNER.value or batch.is_several(given):
       return _freeze_several(given, outputs)
   return _freeze(outputs)
 
@@ -111,7 +114,7 @@ def _freeze(outputs):
 def _freeze_several(given, outputs):
   """Freezes all checkpoints that are meant; returns the worst exit status."""
   from bnexport import report
-  from bnexport.exporting import batch
+  from bnexport.exporting import batch, verdicts, writing
 
   if cli.SAVED_MODEL_OUT.value:
     raise SourceError(
@@ -121,6 +124,8 @@ def _freeze_several(given, outputs):
     )
   if cli.REPORT.value:
     report.writer(cli.REPORT.value)
+  if cli.SUMMARY.value:
+    writing.refuse_existing(cli.SUMMARY.value, cli.OVERWRITE.value)
   extension = ".frozen.pbtxt" if cli.AS_TEXT.value else ".frozen.pb"
   jobs = batch.plan(given, cli.OUTPUT_GRAPH.value, cli.REPORT.value, extension)
   task = _task(outputs)
@@ -128,19 +133,44 @@ def _freeze_several(given, outputs):
   if cli.RESUME.value:
     process.progress("looking at what is done")
     jobs, skipped = _resumed(jobs, task)
-  counts = batch.run(
-    jobs,
-    skipped,
-    functools.partial(freeze_in_worker, task),
-    cli.JOBS.value or _processors(),
-  )
-  if counts[batch.REFUSED] or counts[batch.FAILED]:
+  if cli.RUNNER.value:
+    tally = _beam().run(
+      jobs, skipped, task, cli.RUNNER.value, cli.BEAM_OPTIONS.value
+    )
+  else:
+    tally = batch.run(
+      jobs,
+      skipped,
+      functools.partial(batch.export_one, task),
+      cli.JOBS.value or _processors(),
+    )
+  if cli.SUMMARY.value:
+    tally.write(cli.SUMMARY.value)
+  if tally.counts[verdicts.REFUSED] or tally.counts[verdicts.FAILED]:
     return process.REFUSED
-  return process.NOT_PROVEN if counts[batch.DIFFERS] else process.DONE
+  return process.NOT_PROVEN if tally.counts[verdicts.DIFFERS] else process.DONE
+
+
+def _beam():
+  """The module that exports on Apache Beam.
+
+  Raises:
+    SourceError: Beam is not installed.
+  """
+  try:
+    from bnexport.exporting import beam
+  except ImportError as error:
+    raise SourceError(
+      f"use --runner={cli.RUNNER.value}",
+      f"Apache Beam is not there ({error})",
+      "pip install 'bnexport[beam]', or use --jobs instead",
+    ) from error
+  return beam
 
 
 def _task(outputs):
   """What the flags ask to be done with each checkpoint."""
+  from bnexport import report
   from bnexport.exporting import batch
 
   return batch.Task(
@@ -149,6 +179,7 @@ def _task(outputs):
     meaning.delivery("", is_said=False, feeds=meaning.feeds()),
     _recorded_flags(),
     (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
+    report.write,
   )
 
 
@@ -190,44 +221,6 @@ def _resumed(jobs, task):
         job = job._replace(overwrite=True)
     looked_at.append(job)
   return looked_at, skipped
-
-
-def freeze_in_worker(task, job):
-  """Freezes one of several checkpoints; returns its batch.Verdict.
-
-  Args:
-    task: the batch.Task.
-    job: a batch.Job.
-  """
-  from bnexport import report, sources
-  from bnexport.exporting import batch, delivery, export, record, writing
-  from bnexport.model.checkpoint import find_prefix
-
-  try:
-    prefix = find_prefix(job.checkpoint)
-    origin, request = task.origin(prefix), task.request_of(prefix)
-    for path in filter(None, (job.output, job.report)):
-      writing.refuse_existing(path, job.overwrite or task.delivery.overwrite)
-    writing.refuse_source(job.output, prefix, request.source)
-    made = export.export(sources.open(request), task.options)
-    delivered = delivery.deliver(
-      made,
-      task.delivery_of(
-        job, functools.partial(record.noted, job.output, origin)
-      ),
-    )
-    if job.report:
-      report.write(job.report, made, delivered.proof, job.output)
-  except Error as error:
-    record.clear(job.output)
-    return batch.Verdict(batch.REFUSED, " ".join(str(error).split()))
-  doubts = made.model.warnings + result.doubts_of(delivered.proof)
-  record.finish(job.output, delivered.holds)
-  said = [f"warning: {doubt}" for doubt in doubts[:1]]
-  if doubts[1:]:
-    said.append(f"and {len(doubts) - 1} more warnings")
-  word = batch.OK if delivered.holds else batch.DIFFERS
-  return batch.Verdict(word, "; ".join([job.output, *said]))
 
 
 def _refuse_flags():

@@ -29,6 +29,25 @@ RESUME = flags.DEFINE_bool(
   "have not changed since. GRAPH.bnexport.json, written beside each graph of "
   "several, tells it.",
 )
+RUNNER = flags.DEFINE_string(
+  "runner",
+  None,
+  "Export several checkpoints on this runner of Apache Beam's, such as "
+  "DirectRunner, PortableRunner, FlinkRunner or DataflowRunner; "
+  "pip install bnexport[beam].",
+)
+BEAM_OPTIONS = flags.DEFINE_string(
+  "beam_options",
+  "",
+  "Options of --runner, as on a command line: "
+  "--beam_options='--direct_num_workers=2'.",
+)
+SUMMARY = flags.DEFINE_string(
+  "summary",
+  None,
+  "Also write what became of several checkpoints: FILE.json, with counts, the "
+  "slowest, and those refused by reason.",
+)
 OUTPUT_NODE = flags.DEFINE_list(
   "output_node", [], "Nodes or tensors to export; `name:0` is accepted."
 )
@@ -112,6 +131,12 @@ KEEP_BATCH_STATISTICS = flags.DEFINE_list(
   "keep_batch_statistics",
   [],
   "Scopes of norms that are meant to use the batch's statistics.",
+)
+AVERAGES = flags.DEFINE_list(
+  "averages",
+  [],
+  "Moving averages that are meant, or their scopes, where a norm's statistic "
+  "has several, or where a checkpoint is at hand without its training graph.",
 )
 KEEP_RANDOM = flags.DEFINE_list(
   "keep_random",
@@ -214,6 +239,19 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 DENYLIST = flags.DEFINE_list(
   "variable_names_denylist", [], "Variables that stay variables."
 )
+ALLOWLIST = flags.DEFINE_list(
+  "variable_names_allowlist",
+  [],
+  "Variables that become constants; all others stay variables. Default: all.",
+)
+MISSING = flags.DEFINE_enum(
+  "missing",
+  "refuse",
+  ["refuse", "initialize"],
+  "What becomes of variables that the checkpoint lacks. initialize: they have "
+  "the values that the graph initializes them with, as in code that runs the "
+  "initializers, then restores a part.",
+)
 INITIALIZER_NODES = flags.DEFINE_list(
   "initializer_nodes",
   [],
@@ -230,6 +268,7 @@ for _old, _new in (
   ("input_saved_model_dir", "saved_model"),
   ("saved_model_tags", "tags"),
   ("variable_names_blacklist", "variable_names_denylist"),
+  ("variable_names_whitelist", "variable_names_allowlist"),
   # And those of the Graph Transform Tool.
   ("in_graph", "graph_def"),
   ("out_graph", "output_graph"),

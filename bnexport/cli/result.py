@@ -24,18 +24,6 @@ def report(export, delivered, outcome=None):
     report.write(cli.REPORT.value, export, proof, path, outcome)
   for warning in export.model.warnings:
     warn(warning)
-  for doubt in doubts_of(proof):
+  for doubt in delivered.doubts:
     warn(doubt)
   return DONE if delivered.holds else NOT_PROVEN
-
-
-def doubts_of(proof):
-  """The verdict of a proof against a graph, in one line or none."""
-  if proof is None or proof.holds:
-    return []
-  if proof.stands_against:
-    return [
-      "the exported graph does not answer as its reference; see the report "
-      "above"
-    ]
-  return ["the exported graph is not proven; see the report above"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Callable, Mapping, Optional
+from typing import Callable, List, Mapping, Optional
 
 from bnexport.errors import ComparisonError
 from bnexport.exporting import saved_model, writing
@@ -67,6 +67,18 @@ class Delivered:
   def holds(self) -> bool:
     """Whether nothing stands against it."""
     return self.proof is None or self.proof.holds
+
+  @property
+  def doubts(self) -> List[str]:
+    """The verdict against it, in one line or none."""
+    if self.proof is None or self.proof.holds:
+      return []
+    if self.proof.stands_against:
+      return [
+        "the exported graph does not answer as its reference; see the report "
+        "above"
+      ]
+    return ["the exported graph is not proven; see the report above"]
 
 
 @dataclasses.dataclass(frozen=True)

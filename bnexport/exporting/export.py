@@ -40,17 +40,22 @@ class Options:
   """What a user may ask of an export; see the flags of the same names.
 
   `engine` is "session", "stream", or "auto": the session where the model is
-  rebuilt from code, the stream elsewhere. `recalibrate` has "all", "broken",
+  rebuilt from code, the stream elsewhere. `allowlist` has the variables that
+  become constants; all do where it is empty. `missing` is "refuse" or
+  "initialize". `recalibrate` has "all", "broken",
   and names and scopes of norms; it counts where `calibration_data` is given.
   """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
   keep_random: Tuple[str, ...] = ()
+  averages: Tuple[str, ...] = ()
   moving_averages: bool = False
   average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
+  allowlist: Tuple[str, ...] = ()
+  missing: str = "refuse"
   initializers: Tuple[str, ...] = ()
   engine: str = "auto"
   keep_variables: bool = False
@@ -188,15 +193,17 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
 
 def _of_code(model, options, progress):
   """The Export of a model that its code rebuilt for inference."""
-  steps.prepare(model, options, progress)
+  initialized = steps.prepare(model, options, progress)
   steps.run(model, [Decide(options.settings), RemoveDropout()])
   steps.tidy(model, options)
-  steps.freeze(model, options, options.engine != "stream", progress)
+  in_session = options.engine != "stream"
+  steps.freeze(model, options, in_session, initialized, progress)
   made = _finish(model, options, model.own_run, progress)
   if options.calibration_data is None:
     plain = Options(
       settings=options.settings,
       keep_batch_statistics=options.keep_batch_statistics,
+      averages=options.averages,
       moving_averages=options.moving_averages,
       fold_batch_norms=False,
       allow_unsafe_ops=options.allow_unsafe_ops,
@@ -211,15 +218,16 @@ def _of_graph(model, options, progress):
   """The Export of a training graph, or of one that was frozen before."""
   keep = options.keep_batch_statistics
   is_frozen = model.request is not None and model.request.kind == "frozen_graph"
-  is_mended = is_frozen and mend(model, keep)
-  steps.prepare(model, options, progress)
+  is_mended = is_frozen and mend(model, keep, options.averages)
+  initialized = steps.prepare(model, options, progress)
   original = steps.decide(model, options)
   steps.tidy(model, options)
-  steps.freeze(model, options, options.engine == "session", progress)
+  in_session = options.engine == "session"
+  steps.freeze(model, options, in_session, initialized, progress)
   reference = references.training_graph(original, model, options)
   made = _finish(model, options, reference, progress)
   made.original = original
-  if not is_frozen and not any(n.op in ops.VARIABLES for n in original.graph):
+  if not is_frozen and not steps.variables(original.graph):
     refusals.refuse_frozen(model, made.norms, keep)
   inputs.name_lost(original, model)
   refusals.refuse_partial_writes(original, model)
@@ -247,8 +255,8 @@ def _finish(model, options, reference, progress):
   refusals.refuse_training(model)
   inputs.settle(model)
   done = _recalibrate(model, options, progress)
-  _name_doubtful(model)
   norms = find(model.graph, model.outputs)
+  _name_doubtful(model, norms, options.keep_batch_statistics)
   health = examine(model, norms)
   unfolded = steps.fold(model, options)
   if options.transforms:
@@ -270,9 +278,9 @@ def _finish(model, options, reference, progress):
   return made
 
 
-def _name_doubtful(model):
+def _name_doubtful(model, norms, keep):
   """Says which norms use the batch, and what is random."""
-  for name in model.decisions.unaveraged:
+  for name in refusals.unaveraged(model, norms, keep):
     model.warnings.append(
       Doubt(
         f"norm '{name}' keeps computing its own statistics: no variable is "

@@ -11,7 +11,7 @@ from bnexport.errors import (
   SourceError,
   nearest,
 )
-from bnexport.exporting import inputs
+from bnexport.exporting import initial_values, inputs
 from bnexport.graph import ops
 from bnexport.mending.mending import set_aside
 from bnexport.model.changes import Doubt, changes_by
@@ -45,7 +45,11 @@ from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
 
 def prepare(model, options, progress):
-  """Cuts the graph at its inputs, inlines functions, finds its tables."""
+  """Cuts the graph at its inputs, inlines functions, finds its tables.
+
+  Returns:
+    The variables that have their initial values; see `initial_values.hold`.
+  """
   progress(f"rewriting {len(model.graph)} nodes of {model.origin}")
   # Devices and colocations are the trainer's, and a SavedModel's signatures
   # name ends that may go.
@@ -57,7 +61,8 @@ def prepare(model, options, progress):
     model.inputs = tuple(
       ref for ref in model.inputs if not inputs.is_phase(model.graph, ref)
     )
-  _refuse_unknown_variables(model, options.denylist)
+  for flag in ("denylist", "allowlist"):
+    _refuse_unknown_variables(model, flag, getattr(options, flag))
   if not is_code:
     model.history += changes_by(
       "mend",
@@ -65,8 +70,15 @@ def prepare(model, options, progress):
     )
   run(model, [ReplaceInputs(), InlineFunctions(), SeparateLoops()])
   run(model, [UseOneReplica(), LeaveLoops()])
-  if is_code:
-    return
+  if not is_code:
+    _prepare_tables(model, options)
+  if options.missing == "initialize":
+    return initial_values.hold(model)
+  return {}
+
+
+def _prepare_tables(model, options):
+  """Keeps what fills tables, and takes the averages of weights."""
   refuse_mutable(
     model.graph,
     model.needed(),
@@ -102,7 +114,7 @@ def decide(model, options):
       Decide(options.settings, keep),
       RemoveNoise(options.keep_random),
       UseStoredRanges(),
-      UseStoredStatistics(keep),
+      UseStoredStatistics(keep, options.averages),
     ],
   )
   return original
@@ -115,24 +127,27 @@ def tidy(model, options):
     run(model, [ConvertLayout(options.data_format)])
 
 
-def freeze(model, options, in_session, progress):
+def freeze(model, options, in_session, initialized, progress):
   """Makes the variables constants, in a session or by reading them."""
   progress("reading the variables")
+  initial_values.tell(model, initialized)
   if options.calibration_data is not None:
     # By use: a graph that was built for inference updates no averages.
     for norm in find(model.graph, model.outputs):
       if norm.statistics == STORED:
         model.decisions.averages |= {norm.moving_mean, norm.moving_variance}
+  kept = options.denylist
+  if options.allowlist:
+    others = set(variables(model.graph)) - set(options.allowlist)
+    kept += tuple(sorted(others))
   if options.keep_variables:
     run(model, [StripUnusedNodes()])
   elif in_session and options.calibration_data is None:
-    told = freeze_in_session.freeze(model, options.denylist)
+    told = freeze_in_session.freeze(model, kept)
     model.history += changes_by("freeze_in_session", told)
   else:
     has_data = options.calibration_data is not None
-    run(
-      model, [FreezeVariables(options.denylist, has_data), StripUnusedNodes()]
-    )
+    run(model, [FreezeVariables(kept, has_data), StripUnusedNodes()])
 
 
 def fold(model, options):
@@ -153,12 +168,16 @@ def run(model, transforms):
     model.history += changes_by(transform.name, transform.apply(model))
 
 
-def _refuse_unknown_variables(model, names):
-  variables = [n.name for n in model.graph if n.op in ops.VARIABLES]
+def variables(graph):
+  return [node.name for node in graph if node.op in ops.VARIABLES]
+
+
+def _refuse_unknown_variables(model, flag, names):
+  known = variables(model.graph)
   for name in names:
-    if name not in variables:
+    if name not in known:
       raise SourceError(
-        f"find --variable_names_denylist '{name}'",
+        f"find --variable_names_{flag} '{name}'",
         "the graph has no such variable",
-        nearest(name, variables),
+        nearest(name, known),
       )
