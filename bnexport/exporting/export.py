@@ -21,12 +21,13 @@ from bnexport.errors import (
   TransformError,
   nearest,
 )
-from bnexport.exporting import delivery
+from bnexport.exporting import delivery, initial_values, proving
 from bnexport.exporting.mend import (
   is_same,
   mend,
   refuse_frozen,
   refuse_lost,
+  unaveraged,
 )
 from bnexport.graph import Graph, ops
 from bnexport.mending.mending import set_aside
@@ -76,7 +77,9 @@ class Options:
   """What a user may ask of an export; see the flags of the same names.
 
   `engine` is "session", "stream", or "auto": the session where the model is
-  rebuilt from code, the stream elsewhere. `recalibrate` has "all", "broken",
+  rebuilt from code, the stream elsewhere. `allowlist` has the variables that
+  become constants; all do where it is empty. `missing` is "refuse" or
+  "initialize". `recalibrate` has "all", "broken",
   and names and scopes of norms; it counts where `calibration_data` is given.
   """
 
@@ -88,6 +91,8 @@ class Options:
   average_name: str = ""
   data_format: Optional[str] = None
   denylist: Tuple[str, ...] = ()
+  allowlist: Tuple[str, ...] = ()
+  missing: str = "refuse"
   initializers: Tuple[str, ...] = ()
   engine: str = "auto"
   keep_variables: bool = False
@@ -160,7 +165,7 @@ class Export:
     return to_graph_def(self.model)
 
   def prove(
-    self, feeds=None, proof=delivery.FULL, seconds=delivery.PROOF_TIMEOUT
+    self, feeds=None, proof=proving.FULL, seconds=proving.PROOF_TIMEOUT
   ) -> Comparison:
     """Imports the graph and compares its answers with the reference's.
 
@@ -174,7 +179,7 @@ class Export:
       ComparisonError: TensorFlow does not import the graph, or feeds do not
         fit it.
     """
-    return delivery.prove(
+    return proving.prove(
       self, self.to_graph_def, feeds, effort=proof, seconds=seconds
     )
 
@@ -225,11 +230,15 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   progress(f"rewriting {len(model.graph)} nodes of {model.origin}")
   _open_for_export(model, options)
   is_rebuilt = model.request is not None and model.request.kind == "model"
+  initialized = {}
+  if options.missing == "initialize":
+    initialized = initial_values.hold(model)
   original = None if is_rebuilt else _decided(model, options)
   if is_rebuilt:
     _run(model, [Decide(options.settings), RemoveDropout()])
   _run(model, _tidying(options))
   progress("reading the variables")
+  initial_values.tell(model, initialized)
   _freeze(model, options, is_rebuilt)
   if is_rebuilt:
     reference = model.own_run
@@ -239,7 +248,7 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   if is_rebuilt:
     made.second = _trained(model, options)
   if original is not None:
-    if not is_frozen and not _has_variables(original.graph):
+    if not is_frozen and not _variables(original.graph):
       refuse_frozen(model, made.norms, options.keep_batch_statistics)
     _name_lost_inputs(original, model)
     _refuse_partial_writes(original, model)
@@ -251,8 +260,8 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   return made
 
 
-def _has_variables(graph):
-  return any(node.op in ops.VARIABLES for node in graph)
+def _variables(graph):
+  return [node.name for node in graph if node.op in ops.VARIABLES]
 
 
 def _settle_unchanged(made, options):
@@ -279,7 +288,8 @@ def _open_for_export(model, options):
     model.inputs = tuple(
       ref for ref in model.inputs if not _is_phase(model.graph, ref)
     )
-  _refuse_unknown_variables(model, options.denylist)
+  for flag in ("denylist", "allowlist"):
+    _refuse_unknown_variables(model, flag, getattr(options, flag))
   if not is_code:
     model.history += changes_by(
       "mend",
@@ -473,25 +483,29 @@ def _freeze(model, options, is_rebuilt):
   if options.keep_variables:
     _run(model, [StripUnusedNodes()])
     return
+  kept = options.denylist
+  if options.allowlist:
+    others = set(_variables(model.graph)) - set(options.allowlist)
+    kept += tuple(sorted(others))
   if in_session and options.calibration_data is None:
-    told = freeze_in_session.freeze(model, options.denylist)
+    told = freeze_in_session.freeze(model, kept)
     model.history += changes_by("freeze_in_session", told)
     return
   _run(
     model,
     [
-      FreezeVariables(options.denylist, options.calibration_data is not None),
+      FreezeVariables(kept, options.calibration_data is not None),
       StripUnusedNodes(),
     ],
   )
 
 
-def _refuse_unknown_variables(model, names):
-  variables = [n.name for n in model.graph if n.op in ops.VARIABLES]
+def _refuse_unknown_variables(model, flag, names):
+  variables = _variables(model.graph)
   for name in names:
     if name not in variables:
       raise SourceError(
-        f"find --variable_names_denylist '{name}'",
+        f"find --variable_names_{flag} '{name}'",
         "the graph has no such variable",
         nearest(name, variables),
       )
@@ -507,7 +521,8 @@ def _finish(model, options, reference, progress):
   _refuse_training(model)
   _settle_inputs(model)
   done = _recalibrate(model, options, progress)
-  for name in model.decisions.unaveraged:
+  norms = find(model.graph, model.outputs)
+  for name in unaveraged(model, norms, options.keep_batch_statistics):
     model.warnings.append(
       Doubt(
         f"norm '{name}' keeps computing its own statistics: no variable is "
@@ -516,7 +531,6 @@ def _finish(model, options, reference, progress):
       )
     )
   _name_random(model)
-  norms = find(model.graph, model.outputs)
   health, unfolded = examine(model, norms), model.graph
   if options.fold_batch_norms and not options.keep_variables:
     unfolded = model.graph.clone()

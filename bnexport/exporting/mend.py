@@ -132,7 +132,7 @@ def refuse_lost(model, norms, keep):
     norms: its BatchNorms.
     keep: names and scopes of norms that mean to use the batch.
   """
-  lost = _lost(model, norms, keep)
+  lost = unaveraged(model, norms, keep)
   if not lost:
     return
   fact = "it is in training mode and its averages are not in the graph"
@@ -159,7 +159,7 @@ def refuse_frozen(model, norms, keep):
     norms: its BatchNorms.
     keep: names and scopes of norms that mean to use the batch.
   """
-  lost = _lost(model, norms, keep)
+  lost = unaveraged(model, norms, keep)
   if not lost:
     return
   outputs = ",".join(map(str, model.outputs))
@@ -180,8 +180,8 @@ def refuse_frozen(model, norms, keep):
   )
 
 
-def _lost(model, norms, keep):
-  """Names of norms that use the batch, where nobody said so."""
+def unaveraged(model, norms, keep):
+  """Names of norms that use the batch, where nobody asked for it."""
   return model.decisions.unaveraged or tuple(
     norm.name
     for norm in norms

@@ -439,6 +439,24 @@ def test_denied_variable_stays(capsys, case, prefix, flag):
   assert ops["mid/gamma"] == "Const"
 
 
+@pytest.mark.parametrize(
+  "flag", ["variable_names_allowlist", "variable_names_whitelist"]
+)
+def test_only_allowed_variables_become_constants(capsys, case, prefix, flag):
+  result = run(
+    capsys,
+    "--checkpoint=" + prefix,
+    "--output_node=" + case.output,
+    "--nofold_batch_norms",
+    "--%s=mid/gamma,post/gamma" % flag,
+  )
+  assert result.status == 0, result.err
+  graph = read_graph(prefix + ".frozen.pb")
+  ops = {n.name: n.op for n in graph.node}
+  assert ops["mid/gamma"] == ops["post/gamma"] == "Const"
+  assert ops["mid/beta"] in ("VariableV2", "VarHandleOp")
+
+
 def test_cut_at_an_inner_tensor(capsys, case, prefix):
   result = run(
     capsys,
@@ -606,6 +624,14 @@ def assert_nothing_done(capsys, folder, arguments, *words):
         "--variable_names_denylist=post/gama",
       ],
       ["'post/gama'", "'post/gamma'"],
+    ),
+    (
+      [
+        "--output_node=prob",
+        "--checkpoint=@",
+        "--variable_names_whitelist=post/gama",
+      ],
+      ["--variable_names_allowlist 'post/gama'", "'post/gamma'"],
     ),
     (
       [
@@ -1116,7 +1142,8 @@ def test_help_imports_no_tensorflow():
 
 _KILLED = """
 import os, signal, time
-from bnexport import cli, freeze
+from bnexport import freeze
+from bnexport.cli import process
 from bnexport.proof import comparison
 
 def prove(*args, **kwargs):
@@ -1124,7 +1151,7 @@ def prove(*args, **kwargs):
   time.sleep(60)
 
 comparison.prove = prove
-cli.run(freeze.main)
+process.run(freeze.main)
 """
 
 
