@@ -324,11 +324,19 @@ class Averages:
     Those that are the statistic itself, where there are any; else those of
     which it can be computed in the fewest steps.
     """
+    return self.nearest(self.tracking(ref))
+
+  def tracking(self, ref: TensorRef) -> List[Average]:
+    """All from which a statistic, or an equal one, can be computed."""
     found = self._by_statistic.get(ref) or self._own(ref)
     if not found:
       for signature in self._signatures(ref):
         found = found + self._by_signature.get(signature, [])
-    found = found or self._of_two(ref)
+    return found or self._of_two(ref)
+
+  def nearest(self, found: Iterable[Average]) -> List[Average]:
+    """Those of some averages that a statistic is in the fewest steps from."""
+    found = list(found)
     least = min((len(a.stored.steps) for a in found), default=0)
     found = [a for a in found if len(a.stored.steps) == least]
     return list({a.stored: a for a in found}.values())

@@ -21,7 +21,7 @@ from bnexport.errors import (
   TransformError,
   nearest,
 )
-from bnexport.exporting import delivery, initial_values
+from bnexport.exporting import delivery, initial_values, proving
 from bnexport.exporting.mend import (
   is_same,
   mend,
@@ -86,6 +86,7 @@ class Options:
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
   keep_batch_statistics: Tuple[str, ...] = ()
   keep_random: Tuple[str, ...] = ()
+  averages: Tuple[str, ...] = ()
   moving_averages: bool = False
   average_name: str = ""
   data_format: Optional[str] = None
@@ -164,7 +165,7 @@ class Export:
     return to_graph_def(self.model)
 
   def prove(
-    self, feeds=None, proof=delivery.FULL, seconds=delivery.PROOF_TIMEOUT
+    self, feeds=None, proof=proving.FULL, seconds=proving.PROOF_TIMEOUT
   ) -> Comparison:
     """Imports the graph and compares its answers with the reference's.
 
@@ -178,7 +179,7 @@ class Export:
       ComparisonError: TensorFlow does not import the graph, or feeds do not
         fit it.
     """
-    return delivery.prove(
+    return proving.prove(
       self, self.to_graph_def, feeds, effort=proof, seconds=seconds
     )
 
@@ -223,7 +224,9 @@ def export(model: Model, options=None, progress=lambda text: None) -> Export:
   """
   options = options or Options()
   is_frozen = model.request is not None and model.request.kind == "frozen_graph"
-  is_mended = is_frozen and mend(model, options.keep_batch_statistics)
+  is_mended = is_frozen and mend(
+    model, options.keep_batch_statistics, options.averages
+  )
   progress(f"rewriting {len(model.graph)} nodes of {model.origin}")
   _open_for_export(model, options)
   is_rebuilt = model.request is not None and model.request.kind == "model"
@@ -346,7 +349,7 @@ def _decided(model, options):
     Decide(options.settings, keep),
     RemoveNoise(options.keep_random),
     UseStoredRanges(),
-    UseStoredStatistics(keep),
+    UseStoredStatistics(keep, options.averages),
   ]
   _run(model, steps)
   return original
@@ -376,6 +379,7 @@ def _trained(model, options):
     asked = Options(
       settings=options.settings,
       keep_batch_statistics=options.keep_batch_statistics,
+      averages=options.averages,
       moving_averages=options.moving_averages,
       fold_batch_norms=False,
       allow_unsafe_ops=options.allow_unsafe_ops,

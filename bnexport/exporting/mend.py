@@ -18,19 +18,20 @@ from bnexport.transforms.repair.state_shapes import StateShapes
 from bnexport.transforms.repair.thaw_variables import ThawVariables
 
 
-def mend(model, keep):
+def mend(model, keep, averages=()):
   """Gives a frozen graph its variables and updates back.
 
   Args:
     model: opened as a `frozen_graph`; is edited. Its history says what was
       mended before, and afterwards all that was.
     keep: names and scopes of norms that mean to use the batch.
+    averages: names and scopes of the checkpoint's keys that are averages.
 
   Returns:
     Whether anything was mended.
 
   Raises:
-    TransformError: names in the checkpoint are not clear.
+    TransformError: nothing but names tells the averages of a norm.
   """
   told = model.history + _done(ReplaceInputs(), model)
   told += changes_by("mend", _unknown(model))
@@ -40,7 +41,7 @@ def mend(model, keep):
     SeparateLoops(),
     ThawVariables(),
     StateShapes(),
-    RestoreUpdates(keep),
+    RestoreUpdates(keep, averages),
   ):
     told += _done(transform, model)
   model.history = told

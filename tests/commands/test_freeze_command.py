@@ -1130,7 +1130,8 @@ def test_help_imports_no_tensorflow():
 
 _KILLED = """
 import os, signal, time
-from bnexport import cli, freeze
+from bnexport import freeze
+from bnexport.cli import process
 from bnexport.proof import comparison
 
 def prove(*args, **kwargs):
@@ -1138,7 +1139,7 @@ def prove(*args, **kwargs):
   time.sleep(60)
 
 comparison.prove = prove
-cli.run(freeze.main)
+process.run(freeze.main)
 """
 
 
