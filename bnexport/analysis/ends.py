@@ -108,7 +108,7 @@ class _Ranking:
     return [
       reader
       for reader in self.graph.readers(name)
-      if reader not in self.flow.derived
+      if reader not in self.flow.gradients
       and any(ref.node == name for ref in self.graph.data_inputs(reader))
     ]
 
@@ -170,7 +170,7 @@ class _Ranking:
     """
     uses = {}  # weights: what they are applied to
     for name in self.flow.order:
-      if name not in self.flow.derived:
+      if name not in self.flow.gradients:
         for weights in self.flow.weights_of(name):
           refs = self.graph.data_inputs(name)
           uses.setdefault(weights, []).extend(refs)

@@ -98,7 +98,7 @@ class _Norms:
   def __init__(self, flow, wanted):
     self.flow = flow
     self.graph = flow.graph
-    self.order = [name for name in flow.order if name not in flow.derived]
+    self.order = [name for name in flow.order if name not in flow.gradients]
     self.needed = flow.graph.ancestors(wanted, control=False)
     self._averages = None
     self._shared = None

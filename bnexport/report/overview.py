@@ -210,7 +210,7 @@ def _batch_norms(flow, signatures, values, outputs):
   if flow is None:
     return []
   wanted = [TensorRef.parse(entry["name"]).node for entry in outputs]
-  graph = inlined(flow.graph, signatures, flow.derived)
+  graph = inlined(flow.graph, signatures, flow.gradients)
   if graph is not flow.graph:
     flow = Flow(graph)
   return [
