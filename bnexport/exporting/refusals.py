@@ -40,7 +40,7 @@ def refuse_partial_writes(original, model):
       )
 
 
-def refuseunaveraged(model, norms, keep):
+def refuse_lost(model, norms, keep):
   """Raises TransformError for norms that use the batch, where nobody said so.
 
   Freezing prunes the updates, so that nothing tells an instance norm.
