@@ -95,7 +95,7 @@ def refuse_unsound(
 
 
 class _Stated(NamedTuple):
-  """What an OpDef says of its nodes.
+  """The statements of an OpDef on its nodes.
 
   Attributes:
     attrs: AttrDefs by name.

@@ -61,7 +61,7 @@ _ROUNDING = 1e-3
 
 @dataclasses.dataclass
 class FixedPoint:
-  """What the updates' fixed point says of an export.
+  """The verdict of the updates' fixed point on an export.
 
   Attributes:
     differences: one for each output; empty where there is no fixed point.
@@ -412,7 +412,7 @@ class _Training:
       self._load(name, values[name] if name in values else self._initial(name))
 
   def _run(self, fed, values):
-    """What the updates make of some stored values."""
+    """Stored values after a run of the updates."""
     self._restore(values)
     updates = [u for us in self._updates.values() for u in us]
     self._session.run(updates, fed)

@@ -69,7 +69,7 @@ class Run(abc.ABC):
     return self.fetch(self.outputs, feeds)
 
   def tracked(self, graph: Graph) -> Optional[Tracked]:
-    """What this one keeps of its batches, seen from an export's Graph.
+    """The statistics that this Run keeps, seen from an export's Graph.
 
     None where it updates nothing.
     """
@@ -228,7 +228,7 @@ def restore_variables(model, running):
 
 
 def run_session(running, refs, feeds, what="run the graph"):
-  """What a session gives for tensors and feeds, by name or TensorRef.
+  """A session's values of tensors on feeds, by name or TensorRef.
 
   Raises:
     ComparisonError: TensorFlow can't run it.

@@ -174,7 +174,7 @@ class Sensitivity:
     ]
 
   def _move(self, one, values):
-    """How far a statistic is moved, elementwise; in both directions."""
+    """The movement of a statistic, elementwise; in both directions."""
     value = np.asarray(values[one.ref])
     variance = np.float64(values[one.variance]) + one.epsilon
     step = variance

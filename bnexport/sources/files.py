@@ -111,7 +111,7 @@ def _pieces(file):
 
 
 def _whole_fields(data):
-  """Where the last whole field ends, and how many bytes the next one lacks.
+  """The end of the last whole field, and the bytes the next one lacks.
 
   Raises:
     DecodeError: these are no fields.
