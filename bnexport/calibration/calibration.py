@@ -83,25 +83,22 @@ def recalibrate(
 
   Norms are taken in order of depth: each sees inputs that all chosen norms
   before it have normalised with their new statistics. Norms that share a
-  stored mean or variance get the statistics of all their inputs together.
-  A norm that used the batch's statistics is an inference norm afterwards;
-  call forms.find() again.
+  stored mean or variance get the statistics of all their inputs together. A
+  norm that used the batch's is one of inference then; call forms.find again.
 
   Args:
-    model: a Model without variables; its graph is edited, and only when all
-      has gone well.
+    model: a Model without variables; is edited when all has gone well. Its
+      history and warnings tell what was done and left out.
     norms: its batch norms, from forms.find.
-    data: from calibration_data.read_data.
-    which: a tuple of names and scopes; ALL is one of every norm, BROKEN one of
-      those whose stored statistics are not OK (see batchnorm.health) and all
-      that use the batch's. Norms that share statistics with a chosen one come
-      along.
+    data: CalibrationData.
+    which: names and scopes; ALL is one of every norm, BROKEN one of those that
+      are not OK in batchnorm.health and of those that use the batch's. Norms
+      that share statistics with a chosen one come along.
     keep: names and scopes of norms to leave as they are.
     progress: called with what is being done.
 
   Returns:
-    A Recalibrated for each norm, in order of depth. The same is appended
-    to the model's history, and what is left out to history or warnings.
+    A Recalibrated for each norm, in order of depth.
 
   Raises:
     SourceError: the data does not fit the inputs, or a name is no norm's.
@@ -109,12 +106,20 @@ def recalibrate(
   """
   chosen = _choose(model, norms, which, keep)
   if not chosen:
-    model.history.append(
-      "recalibrated nothing: there is no norm%s"
-      % ("" if ALL in which else " that is broken")
-    )
+    such = "" if ALL in which else " that is broken"
+    model.history.append(f"recalibrated nothing: there is no norm{such}")
     return []
   groups = group_norms(model.graph, model.outputs, chosen)
+  _pass(model, groups, data, progress)
+  graph = model.graph
+  done = [_recalibrated(graph, g, norm) for g in groups for norm in g.norms]
+  _write(model, groups)
+  model.history += changes_by("recalibrate", map(str, done))
+  return done
+
+
+def _pass(model, groups, data, progress):
+  """Passes the data through the graph; groups have its statistics then."""
   passes = Passes(model, groups, data)
   if passes.left_out:
     model.warnings.append(
@@ -122,19 +127,15 @@ def recalibrate(
       "were not used: an input takes an exact number of rows"
     )
   passes.run(progress)
-  done = [
-    Recalibrated(
-      norm.name,
-      group.samples,
-      _old_summary(model.graph, norm),
-      _summary(group.mean, group.variance),
-    )
-    for group in groups
-    for norm in group.norms
-  ]
-  _write(model, groups)
-  model.history += changes_by("recalibrate", map(str, done))
-  return done
+
+
+def _recalibrated(graph, group, norm):
+  return Recalibrated(
+    norm.name,
+    group.samples,
+    _old_summary(graph, norm),
+    _summary(group.mean, group.variance),
+  )
 
 
 # Choosing.
