@@ -77,7 +77,13 @@ class Recalibrated:
 
 
 def recalibrate(
-  model, norms, data, which=(ALL,), keep=(), progress=lambda text: None
+  model,
+  norms,
+  data,
+  which=(ALL,),
+  keep=(),
+  progress=lambda text: None,
+  elsewhere=None,
 ):
   """Gives norms the mean and variance of the data as stored statistics.
 
@@ -96,6 +102,7 @@ def recalibrate(
       that share statistics with a chosen one come along.
     keep: names and scopes of norms to leave as they are.
     progress: called with what is being done.
+    elsewhere: makes passes elsewhere than in this process; see passes.Passes.
 
   Returns:
     A Recalibrated for each norm, in order of depth.
@@ -109,24 +116,28 @@ def recalibrate(
     such = "" if ALL in which else " that is broken"
     model.history.append(f"recalibrated nothing: there is no norm{such}")
     return []
-  groups = group_norms(model.graph, model.outputs, chosen)
-  _pass(model, groups, data, progress)
-  graph = model.graph
-  done = [_recalibrated(graph, g, norm) for g in groups for norm in g.norms]
+  groups = _passed(model, chosen, data, progress, elsewhere)
+  done = [
+    _recalibrated(model.graph, group, norm)
+    for group in groups
+    for norm in group.norms
+  ]
   _write(model, groups)
   model.history += changes_by("recalibrate", map(str, done))
   return done
 
 
-def _pass(model, groups, data, progress):
-  """Passes the data through the graph; groups have its statistics then."""
-  passes = Passes(model, groups, data)
+def _passed(model, chosen, data, progress, elsewhere):
+  """Groups of norms with their statistics, once the data has passed them."""
+  groups = group_norms(model.graph, model.outputs, chosen)
+  passes = Passes(model, groups, data, elsewhere)
   if passes.left_out:
     model.warnings.append(
       f"the last {passes.left_out} of {passes.rows} rows of '{data.path}' "
       "were not used: an input takes an exact number of rows"
     )
   passes.run(progress)
+  return groups
 
 
 def _recalibrated(graph, group, norm):

@@ -184,7 +184,9 @@ def options():
 
   population = None
   if cli.CALIBRATION_DATA.value is not None:
-    population = data.read_data(cli.CALIBRATION_DATA.value)
+    population = data.read_data(
+      cli.CALIBRATION_DATA.value, function=cli.CALIBRATION_INPUT.value or ""
+    )
   return Options(
     settings=settings(),
     keep_batch_statistics=tuple(cli.KEEP_BATCH_STATISTICS.value),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -44,6 +44,8 @@ class Options:
   become constants; all do where it is empty. `missing` is "refuse" or
   "initialize". `recalibrate` has "all", "broken",
   and names and scopes of norms; it counts where `calibration_data` is given.
+  `calibration_passes` makes passes over it elsewhere than in this process; see
+  calibration.passes.
   """
 
   settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -63,6 +65,7 @@ class Options:
   transforms: str = ""
   target_tf: Optional[str] = None
   calibration_data: Optional[CalibrationData] = None
+  calibration_passes: Optional[Callable] = None
   recalibrate: Tuple[str, ...] = (BROKEN,)
   allow_unsafe_ops: bool = False
 
@@ -313,6 +316,7 @@ def _recalibrate(model, options, progress):
     options.recalibrate,
     options.keep_batch_statistics,
     progress,
+    options.calibration_passes,
   )
   settled = {one.name for one in done}
   model.decisions.unaveraged = tuple(

@@ -30,7 +30,7 @@ def refuse_partial_writes(original, model):
     return
   flow = Flow(original.graph)
   for node in original.graph:
-    if node.op in ops.PARTIAL_UPDATES and node.name not in flow.gradients:
+    if node.op in ops.PARTIAL_UPDATES and node.name not in flow.derived:
       norm = model.decisions.unaveraged[0]
       raise TransformError(
         f"export norm '{norm}'",
