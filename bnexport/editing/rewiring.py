@@ -256,8 +256,7 @@ def insert(
     op: the node's op.
     name: its name; made unique where it is taken.
     more: its other inputs.
-    attrs: AttrValue protos by name; what is left out is filled in as in
-      bnexport.text.
+    attrs: AttrValue protos by name; bnexport.text fills in the others.
     within: the readers that may be changed; all where it is None.
     but: the readers that may not.
 
@@ -267,17 +266,28 @@ def insert(
   Raises:
     GraphError: see `reroute`.
   """
-  first, others = as_ref(tensor), [as_ref(ref) for ref in more]
-  new = TensorRef(graph.add(op, name, [first, *others], attrs).name)
+  refs = [as_ref(ref) for ref in (tensor, *more)]
+  new = TensorRef(graph.add(op, name, refs, attrs).name)
+  _hand_on(graph, refs[0], new, within, but)
+  return new
+
+
+def _hand_on(
+  graph: Graph,
+  old: TensorRef,
+  new: TensorRef,
+  within: Optional[Names],
+  but: Names,
+) -> None:
+  """Lets the readers of a tensor read a new node, which goes if they can't."""
   try:
     fill(graph, [new.node])
-    but = list(as_names(but)) + [new.node]
-    changed, _ = _rerouted(graph, {first: new}, within, but)
+    but = [*as_names(but), new.node]
+    changed, _ = _rerouted(graph, {old: new}, within, but)
     set_all(graph, changed)
   except GraphError:
     graph.remove([new.node])
     raise
-  return new
 
 
 def bypass(graph: Graph, names: Names) -> None:

@@ -55,6 +55,10 @@ def read_proto(path, kind, what):
     raise _unreadable(path, what, error) from error
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
+  return _read_text_proto(path, kind, what)
+
+
+def _read_text_proto(path, kind, what):
   data = read(path, what)
   if not data:
     raise SourceError(

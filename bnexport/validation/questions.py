@@ -131,6 +131,15 @@ def validate(
     norms=find(model.graph, model.outputs),
   )
   found.batches = _batches(found.proof, model, runner, feeds, samples)
+  _examine(found, model, runner, reference, keeps_batch, progress)
+  if feeds is not None:
+    progress("statistics of the data")
+    _look_at_statistics(found, model, runner, found.batches)
+  return found
+
+
+def _examine(found, model, runner, reference, keeps_batch, progress):
+  """Runs the graph, beside its reference where it has one."""
   running = reference and reference.running
   found.is_compared = running is not None
   if running is not None:
@@ -148,10 +157,6 @@ def validate(
   )
   if running is not None:
     _hold_against(found, runner, reference, progress)
-  if feeds is not None:
-    progress("statistics of the data")
-    _look_at_statistics(found, model, runner, found.batches)
-  return found
 
 
 def _hold_against(found, runner, reference, progress):
