@@ -70,6 +70,8 @@ setuptools.setup(
     "onnx": ["tf2onnx>=1.16", "onnxruntime"],
     "opencv": ["opencv-python-headless>=5"],
     "openvino": ["openvino>=2024"],
+    # What freeze --runner takes, and exporting.beam.
+    "beam": ["apache-beam>=2.48"],
     "test": ["pytest"],
     # What scripts/lint runs. A ruff of another year formats otherwise.
     "lint": ["ruff>=0.15,<1", "mypy>=1.15,<3"],

@@ -69,7 +69,10 @@ class Flow:
 
   Attributes:
     order: names of all nodes, inputs first.
-    gradients: names of the nodes that compute or apply gradients.
+    gradients: names of the nodes that compute or apply gradients, as far as
+      ops and scopes tell.
+    derived: those of them that ops alone tell. What is decided goes by these:
+      whatever stands in a scope called gradients may be anything.
     dependence: a Dependence that covers all nodes.
     contexts: the Contexts of all nodes.
     features: TensorRefs that bring in data which weights are applied to.
@@ -78,7 +81,8 @@ class Flow:
   def __init__(self, graph: Graph):
     self.graph = graph
     self.order = graph.topological()
-    self.gradients = _gradients(graph, self.order)
+    self.gradients = _gradients(graph, self.order, _is_gradient_by_name)
+    self.derived = _gradients(graph, self.order, _is_gradient)
     self.dependence = Dependence(graph, self.order)
     self.contexts = Contexts(graph, self.order)
     self._sources: Set[str] = set()
@@ -271,12 +275,20 @@ def holds_weights(node):
   return False
 
 
-def _gradients(graph, order):
+def _is_gradient(node):
+  return _GRADIENT_OP.search(node.op) is not None
+
+
+def _is_gradient_by_name(node):
+  return _is_gradient(node) or _GRADIENT_SCOPE.search(node.name) is not None
+
+
+def _gradients(graph, order, is_one):
   """Gradients and what is computed from them, as a set of names."""
   found = set()
   for name in order:
     op = graph.op(name)
-    if _GRADIENT_OP.search(op) or _GRADIENT_SCOPE.search(name):
+    if is_one(graph.node(name)):
       found.add(name)
       continue
     if _is_call(graph, op):

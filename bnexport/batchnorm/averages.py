@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from typing import (
   Callable,
   Collection,
@@ -32,7 +33,12 @@ from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
 from bnexport.batchnorm.sequences import in_one
-from bnexport.batchnorm.settling import Settling, Signature, is_taken_of_data
+from bnexport.batchnorm.settling import (
+  MOST_BEHIND,
+  Settling,
+  Signature,
+  is_taken_of_data,
+)
 from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
@@ -204,6 +210,7 @@ class Averages:
       lambda ref: dependence(ref) == DATA,
       lambda ref: graph.op(ref.node) in ("Mean", "Sum"),
       self._known_operands,
+      MOST_BEHIND,
     )
     return {ref.node for ref in ends}
 
@@ -221,6 +228,7 @@ class Averages:
         and is_taken_of_data(graph, dependence, ref)
       ),
       self._known_operands,
+      MOST_BEHIND,
     )
     found = set()
     for ref in ends:
@@ -243,6 +251,7 @@ class Averages:
     is_followed: Callable[[TensorRef], bool],
     is_end: Callable[[TensorRef], bool],
     operands: Callable[[TensorRef], List[TensorRef]],
+    most: Optional[int] = None,
   ) -> List[TensorRef]:
     """The ends of a walk back from a written value.
 
@@ -251,11 +260,12 @@ class Averages:
       is_followed: whether a tensor has a part in the walk.
       is_end: whether one that has is an end of it.
       operands: where the walk goes from one that is none.
+      most: how many tensors to look at, the nearest first; None for all.
     """
     found = []
     stack = [write_of(self._graph, update).value]
     seen = set(stack)
-    for ref in stack:
+    for ref in itertools.islice(stack, most):
       if not is_followed(ref):
         continue
       if is_end(ref):
@@ -324,11 +334,19 @@ class Averages:
     Those that are the statistic itself, where there are any; else those of
     which it can be computed in the fewest steps.
     """
+    return self.nearest(self.tracking(ref))
+
+  def tracking(self, ref: TensorRef) -> List[Average]:
+    """All from which a statistic, or an equal one, can be computed."""
     found = self._by_statistic.get(ref) or self._own(ref)
     if not found:
       for signature in self._signatures(ref):
         found = found + self._by_signature.get(signature, [])
-    found = found or self._of_two(ref)
+    return found or self._of_two(ref)
+
+  def nearest(self, found: Iterable[Average]) -> List[Average]:
+    """Those of some averages that a statistic is in the fewest steps from."""
+    found = list(found)
     least = min((len(a.stored.steps) for a in found), default=0)
     found = [a for a in found if len(a.stored.steps) == least]
     return list({a.stored: a for a in found}.values())

@@ -45,6 +45,8 @@ _SQUARES = frozenset(("Square", "SquaredDifference"))
 # Leaves that have one value in training and inference.
 _FIXED = ops.VARIABLES | {"Const"}
 _MOST_OPERANDS = 200
+# Tensors on the way back from what is averaged; people write a few.
+_MOST_BEHIND = 40
 
 
 def inverses(
@@ -62,7 +64,11 @@ def inverses(
   """
   steps: Tuple[Step, ...] = ()
   seen = set()
-  while ref not in seen and dependence(ref) == STATISTIC:
+  while (
+    ref not in seen
+    and len(seen) < _MOST_BEHIND
+    and dependence(ref) == STATISTIC
+  ):
     seen.add(ref)
     yield ref, steps
     node, refs = graph.node(ref.node), graph.data_inputs(ref.node)

@@ -77,7 +77,13 @@ class Recalibrated:
 
 
 def recalibrate(
-  model, norms, data, which=(ALL,), keep=(), progress=lambda text: None
+  model,
+  norms,
+  data,
+  which=(ALL,),
+  keep=(),
+  progress=lambda text: None,
+  elsewhere=None,
 ):
   """Gives norms the mean and variance of the data as stored statistics.
 
@@ -98,6 +104,7 @@ def recalibrate(
       along.
     keep: names and scopes of norms to leave as they are.
     progress: called with what is being done.
+    elsewhere: makes passes elsewhere than in this process; see passes.Passes.
 
   Returns:
     A Recalibrated for each norm, in order of depth. The same is appended
@@ -115,7 +122,7 @@ def recalibrate(
     )
     return []
   groups = group_norms(model.graph, model.outputs, chosen)
-  passes = Passes(model, groups, data)
+  passes = Passes(model, groups, data, elsewhere)
   if passes.left_out:
     model.warnings.append(
       f"the last {passes.left_out} of {passes.rows} rows of '{data.path}' "

@@ -111,10 +111,28 @@ def noted(graph, made_from, data):
   _write(graph, {"done": False, "graphs": graphs, "from": made_from})
 
 
-def finish(graph, done):
-  """Notes that an export has ended; `done`: there is nothing left to do."""
+def finish(graph, done, run="", verdict=()):
+  """Notes that an export has ended.
+
+  Args:
+    graph: the graph's path.
+    done: whether there is nothing left to do.
+    run: a name of the run that exported it, or nothing.
+    verdict: plain values that the run may ask for again; see `verdict`.
+  """
   said = _read(graph)
-  _write(graph, dict(said, done=done, graphs=said["graphs"][-1:]))
+  said.update(done=done, graphs=said["graphs"][-1:])
+  if run:
+    said.update(run=run, verdict=list(verdict))
+  _write(graph, said)
+
+
+def verdict(graph, run):
+  """What `finish` was given in a run of this name, or None."""
+  said = _read(graph)
+  if said.get("run") != run or not is_own(graph):
+    return None
+  return said["verdict"]
 
 
 def clear(graph):

@@ -473,7 +473,7 @@ def _updates(graph, original, by_data, averages):
   flow = Flow(graph)
   found: Dict[str, List[str]] = {}
   for node in graph:
-    if node.op not in ops.UPDATES or node.name in flow.gradients:
+    if node.op not in ops.UPDATES or node.name in flow.derived:
       continue
     variable = written_variable(graph, node.name)
     if variable is None or variable not in original.values:
@@ -493,7 +493,7 @@ def _updates(graph, original, by_data, averages):
       ]
     if own:
       chosen[variable] = own
-  _stop_waiting(graph, behind, flow.gradients)
+  _stop_waiting(graph, behind, flow.derived)
   for variable, updates in chosen.items():
     depth = max(len(flow.contexts.frame(u)) for u in updates)
     parts = [write_of(graph, update).part for update in updates]

@@ -39,7 +39,7 @@ def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
   flow, seen, found = Flow(training), set(), Tracked()
   of_data = _of_data(training, flow.order)
   for node in training:
-    if node.op not in ops.UPDATES or node.name in flow.gradients:
+    if node.op not in ops.UPDATES or node.name in flow.derived:
       continue
     handle, *stack = training.data_inputs(node.name)
     variable = variable_of(training, handle)

@@ -10,6 +10,7 @@ from typing import Optional
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
 from bnexport.graph.nodes import tensor_attr
+from bnexport.graph.placeholders import state_open_shapes
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
@@ -74,6 +75,7 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   """
   contents = contents or read(request)
   graph = Graph(contents.graph_def)
+  state_open_shapes(graph)
   if contents.prepare is not None:
     graph = contents.prepare(graph)
   flags, held = request.flags, contents.held

@@ -16,7 +16,8 @@ from bnexport.analysis.flow import Flow, is_setting
 from bnexport.analysis.phase import stated_value
 from bnexport.batchnorm.forms import NORM_OPS
 from bnexport.errors import ComparisonError, Error, GraphError, SourceError
-from bnexport.exporting.export import drop_placement, export
+from bnexport.exporting.export import export
+from bnexport.exporting.steps import drop_placement
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures
 from bnexport.mending.faults import unusable

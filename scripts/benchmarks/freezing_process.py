@@ -44,11 +44,11 @@ def freeze(*arguments):
   begin = time.perf_counter()
   from absl import flags
 
-  from bnexport import cli
   from bnexport import freeze as command
+  from bnexport.cli import process
 
   argv = flags.FLAGS(["freeze"] + list(arguments))
-  status = cli.status_of(command.main, argv)
+  status = process.status_of(command.main, argv)
   _tell(begin)
   sys.exit(status)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gc
 import os
 import random
 import shutil
@@ -24,6 +25,9 @@ import tempfile
 import time
 
 from fuzzing import artefacts, mutations, trial
+
+# Inputs between lines of progress.
+_TOLD_EVERY = 500
 
 
 def main(arguments=None) -> int:
@@ -61,6 +65,8 @@ def main(arguments=None) -> int:
       if asked.only is not None:
         print(" ".join(line) + "\n" + outcome.said)
       sys.stdout.flush()
+      if sum(statuses.values()) % _TOLD_EVERY == 0:
+        print(f"fuzz: {number} done", file=sys.stderr, flush=True)
   except KeyboardInterrupt:
     print("interrupted")
   told = ", ".join(f"{count} with {s}" for s, count in statuses.items())
@@ -95,6 +101,9 @@ def _prepare():
 
   token = script_ops._py_funcs.insert(make_canary)
   assert token == mutations.TOKEN
+  # Forks copy no memory for what their collector would only look at.
+  gc.collect()
+  gc.freeze()
 
 
 def _try(seed, number, keep):
