@@ -146,7 +146,7 @@ def _matching(pattern):
   pattern = _PART.sub("", pattern)
   try:
     paths = tf1.gfile.Glob(pattern + ".index") + tf1.gfile.Glob(pattern)
-  except tf1.errors.OpError:
+  except OSError:
     paths = []
   found = {_prefix(path) for path in paths} - {None}
   if not found:
@@ -175,7 +175,7 @@ def _prefix(path):
     with tf1.gfile.GFile(path, "rb") as f:
       f.seek(max(0, size - len(_TABLE)))
       return _SHARD.sub("", path) if f.read() == _TABLE else None
-  except tf1.errors.OpError:
+  except OSError:
     return None
 
 

@@ -75,7 +75,7 @@ def digest(name):
     with tf1.gfile.GFile(name, "rb") as f:
       for piece in iter(lambda: f.read(_PIECE), b""):
         hashed.update(piece)
-  except tf1.errors.OpError as error:
+  except OSError as error:
     raise SourceError(
       f"read '{name}'",
       first_line(error),
@@ -146,7 +146,7 @@ def _read(graph):
   try:
     with tf1.gfile.GFile(path(graph), "r") as f:
       said = json.loads(f.read())
-  except (tf1.errors.OpError, ValueError, RecursionError):
+  except (OSError, ValueError, RecursionError):
     return {}
   is_own = isinstance(said, dict) and isinstance(said.get("graphs"), list)
   return said if is_own and "from" in said else {}

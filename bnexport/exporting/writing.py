@@ -174,7 +174,7 @@ def part(path, kind=""):
     if is_local(path):
       clear_parts(path)
     yield name
-  except (tf1.errors.OpError, OSError) as error:
+  except OSError as error:
     raise SourceError(
       f"write {kind}'{path}'",
       first_line(error),

@@ -21,7 +21,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
-from bnexport.proof.runs import TF_ERRORS, tensor_name
+from bnexport.proof.runs import tensor_name, tf_errors
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
 
@@ -184,7 +184,7 @@ class NoiseSource:
       }
     try:
       return np.float64(self._session.run(tensor_name(ref), feeds))
-    except (*TF_ERRORS, ValueError) as error:
+    except (*tf_errors(), ValueError) as error:
       raise _unknown(ref) from error
 
   def _shape(self, name):
