@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which variable is the moving average of which batch statistic.
+"""The pairing of variables with the batch statistics that they average.
 
 Found by what updates compute, not by names. An update is read as an equation:
 the value that a variable settles at while the batch stays the same is its
@@ -392,7 +392,7 @@ class Averages:
     return [stored.variable for stored in self.stored(found)]
 
   def stored(self, found: Iterable[Average]) -> List[Stored]:
-    """What averages of one statistic come down to: one Stored, if told.
+    """One Stored for all averages of one statistic, if it can be told.
 
     Args:
       found: Averages.
@@ -416,7 +416,7 @@ class Averages:
     return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics."""
+    """A key of a statistic: equal for equal statistics of equal tensors."""
     return self._settling.signature(ref)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:

@@ -56,7 +56,7 @@ def _in_silence(text):
 
 @dataclasses.dataclass(frozen=True)
 class Recalibrated:
-  """What became of one norm.
+  """The old and new statistics of one norm.
 
   Attributes:
     name: the norm's.
@@ -208,7 +208,7 @@ def _scopes(norms):
 
 
 def _reason_to_leave(graph, norm):
-  """Why a norm has no statistics of a population, or None."""
+  """A reason against a norm's statistics of a population, or None."""
   if norm.statistics == UNKNOWN:
     refs = [ref for ref in (norm.mean, norm.variance) if ref is not None]
     fact = "its statistics depend on '%s' row by row"

@@ -62,6 +62,7 @@ from bnexport.graph.placeholders import (
   placeholder_attrs,
   placeholder_name,
 )
+from bnexport.graph.tensors import shape_proto
 from bnexport.tf1 import FunctionDef, tf1
 
 # The argument of splice.
@@ -99,7 +100,7 @@ def _placeholder_attrs(
   stated = static_shape(graph, ref)
   shape = None
   if stated is not None:
-    shape = tf1.TensorShape([None if n < 0 else n for n in stated])
+    shape = shape_proto(stated)
   return placeholder_attrs(cut_dtype(graph, ref, Signatures()), shape)
 
 

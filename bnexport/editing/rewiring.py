@@ -198,8 +198,7 @@ def refuse_unlike(
     )
   shapes = [static_shape(graph if of is None else of, old)]
   shapes.append(static_shape(graph, new))
-  stated = [tf1.TensorShape(shape and _open(shape)) for shape in shapes]
-  if not stated[0].is_compatible_with(stated[1]):
+  if not _may_be_the_same(*shapes):
     raise GraphError(
       f"put '{new}' in the place of '{old}'",
       f"its shape is stated as {shapes[1]} and not {shapes[0]}",
@@ -208,9 +207,15 @@ def refuse_unlike(
     )
 
 
-def _open(shape: Tuple[int, ...]) -> List[Optional[int]]:
-  """A shape as TensorFlow takes it: None for what is open."""
-  return [None if size < 0 else size for size in shape]
+def _may_be_the_same(
+  shape: Optional[Tuple[int, ...]], other: Optional[Tuple[int, ...]]
+) -> bool:
+  """Tells whether one tensor may have both shapes, where sizes may be open."""
+  if shape is None or other is None:
+    return True
+  return len(shape) == len(other) and all(
+    a == b or min(a, b) < 0 for a, b in zip(shape, other)
+  )
 
 
 def dtype_of(graph: Graph, ref: TensorRef) -> Optional[int]:

@@ -50,7 +50,7 @@ _PARTS_OF_A_CHECKPOINT = (".meta", ".index")
 
 
 def read(request: Request) -> Contents:
-  """What a source holds; nothing of it is imported or run but its own code.
+  """The contents of a source; only a source's own code is run.
 
   Raises:
     SourceError: it is missing or unsound.

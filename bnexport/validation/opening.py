@@ -35,7 +35,7 @@ class NotImported(Error):
 
 @dataclasses.dataclass
 class Reference:
-  """What a graph is held against.
+  """The graph or model that a graph is held against.
 
   Attributes:
     running: a Run.
@@ -205,7 +205,7 @@ def _refuse_variables(model, which):
 
 
 def settings_of(model, stated, decided):
-  """What phases and rates are fed, and a note on each that nobody stated.
+  """Feeds of phases and rates, and a note on each that nobody stated.
 
   Args:
     model: the Model of the graph.

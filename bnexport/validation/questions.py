@@ -49,7 +49,7 @@ class Agreement:
 
 @dataclasses.dataclass
 class Validation:
-  """What was found of one graph.
+  """The answers about one graph.
 
   Attributes:
     path: the graph's file.
@@ -308,7 +308,7 @@ def _count(agreement, value, expected):
 
 
 def _part(found, runner, running, feeds):
-  """Where the graph parts from its reference; None where that is not told."""
+  """The tensor where the graph parts from its reference, or None."""
   try:
     parting = part(runner, running, feeds, found.norms)
   except ComparisonError as error:

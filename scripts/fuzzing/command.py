@@ -78,6 +78,8 @@ def main(arguments=None) -> int:
 
 def _prepare():
   """Imports what forks would import each by itself."""
+  import numpy.random  # noqa: F401
+  from google.protobuf import descriptor_pb2  # noqa: F401
   from tensorflow.python.ops import script_ops
 
   from bnexport import (  # noqa: F401
@@ -88,12 +90,14 @@ def _prepare():
     report,
     sources,
     transform,
+    validate,
     validation,
   )
-  from bnexport.exporting import delivery, export  # noqa: F401
+  from bnexport.checks import repair as repair_checks  # noqa: F401
+  from bnexport.exporting import batch, delivery, export  # noqa: F401
   from bnexport.report import examination  # noqa: F401
   from bnexport.transforms import table  # noqa: F401
-  from bnexport.validation import opening  # noqa: F401
+  from bnexport.validation import data_statistics, opening, questions  # noqa: F401
 
   def make_canary(*_):
     with open(mutations.CANARY, "w"):
