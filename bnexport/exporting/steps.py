@@ -7,10 +7,7 @@ import copy
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED
-from bnexport.errors import (
-  SourceError,
-  nearest,
-)
+from bnexport.errors import SourceError, nearest
 from bnexport.exporting import initial_values, inputs
 from bnexport.graph import ops
 from bnexport.mending.mending import set_aside
