@@ -50,10 +50,6 @@ class Summary:
     )
 
 
-def _in_silence(text):
-  pass
-
-
 @dataclasses.dataclass(frozen=True)
 class Recalibrated:
   """The old and new statistics of one norm.
@@ -86,7 +82,7 @@ def recalibrate(
   data,
   which=(ALL,),
   keep=(),
-  progress=_in_silence,
+  progress=lambda text: None,
   elsewhere=None,
 ):
   """Gives norms the mean and variance of the data as stored statistics.

@@ -35,6 +35,12 @@ trained = FusedBatchNorm(%s, gamma1:1, beta1:1, empty, empty) {is_training=true}
 served = FusedBatchNorm(x1, gamma1, beta1, m1, v1) {is_training=false}
 y = Merge(served, trained)
 """
+UPDATES = """
+rate = Const() {value=<float 0.1>}   deviation = Sqrt(batch_variance)
+off = Sub(mean, batch_mean)   less = Mul(off, rate)   up = AssignSub(m, less)
+off1 = Sub(variance, %s)   less1 = Mul(off1, rate)   up1 = AssignSub(v, less1)
+"""
+OF_BATCH = NORM.replace("M)", "batch_mean)").replace("V,", "batch_variance,")
 FUSED = "y = FusedBatchNorm(x, gamma, beta, %s) {is_training=true}"
 
 
@@ -48,11 +54,10 @@ def only(statements):
   "statements, statistics, averages",
   [
     (NORM.replace("M", "mean", 1).replace("V,", "variance,"), STORED, "mv"),
-    (
-      NORM.replace("M)", "batch_mean)").replace("V,", "batch_variance,"),
-      BATCH,
-      None,
-    ),
+    (OF_BATCH, BATCH, None),
+    (UPDATES % "batch_variance" + OF_BATCH, BATCH, "mv"),
+    # The average is of the deviation, whose square is the variance.
+    (UPDATES % "deviation" + OF_BATCH, BATCH, "m"),
     (
       "M = Select(phase, batch_mean, mean)"
       "  V = Select(phase, batch_variance, variance)" + NORM,
