@@ -43,6 +43,7 @@ from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.tf1 import tf1
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.fold_views import FoldViews
 from bnexport.transforms.folding.remove_neutral_arithmetic import (
   RemoveNeutralArithmetic,
 )
@@ -537,7 +538,7 @@ def _finish(model, options, reference, progress):
     if model.decisions.stored:
       # A statistic of the batch over the stored one is 1 now.
       _run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
-    _run(model, [FoldBatchNorms()])
+    _run(model, [FoldBatchNorms(), FoldViews()])
   if options.transforms:
     apply_specs(model, options.transforms, progress)
   if options.target_tf is not None:
