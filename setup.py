@@ -53,6 +53,7 @@ setuptools.setup(
     "bnexport": ["README.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.html.j2"],
+    "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files
   entry_points={"console_scripts": ["bnexport = bnexport.__main__:main"]},

@@ -107,7 +107,7 @@ def _other_values(original, values):
 
 
 def _averages(export, usual, feeds):
-  """What else tracks a statistic does in the place of what was taken."""
+  """The effect of other averages that track the same statistic."""
   decisions = export.model.decisions
   for ref, others in decisions.others.items():
     for other in others if ref in decisions.stored else ():
@@ -122,7 +122,7 @@ def _averages(export, usual, feeds):
 
 
 def _noise(export, usual, feeds):
-  """What the noise that was taken out does to an answer."""
+  """The effect on answers of the noise that was taken out."""
   done = [
     change
     for change in export.model.history
@@ -155,7 +155,7 @@ def _with(alternative, answers, usual):
 
 
 def _lost(export, usual, feeds):
-  """What inputs do that the training graph has and the export does not."""
+  """The effect of inputs that the training graph has and the export lacks."""
   left = set(export.model.placeholders()) | set(feeds)
   return [
     _moved(export, name, usual, feeds)
