@@ -175,7 +175,7 @@ PIPELINES = {
   "optimize_for_inference": (
     "strip_unused_nodes remove_training_nodes fold_batch_norms"
     " fold_old_batch_norms fuse_batch_norms fuse_resize_pad_and_conv"
-    " strip_unused_nodes"
+    " fuse_resize_and_conv fuse_pad_and_conv strip_unused_nodes"
   ),
 }
 
