@@ -186,3 +186,15 @@ def test_a_constant_of_no_elements_is_no_average():
   model = transformed(graph, "use_stored_statistics", inputs=["x"])
   assert model.graph.node("y").attr["is_training"].b
   assert model.decisions.unaveraged == ("y",)
+
+
+def test_a_running_maximum_is_no_average():
+  graph = """
+    x = Placeholder() {shape=[?,3]}   rows = Const() {value=<int32 0>}
+    size = Abs(x)   largest = Max(size, rows)
+    top = VariableV2() {shape=[3]}   top/read = Identity(top)
+    higher = Maximum(top/read, largest)   update = Assign(top, higher)
+    y = RealDiv(x, largest)
+  """
+  with pytest.raises(TransformError, match="'update' writes something of its"):
+    transformed(graph, "use_stored_statistics", inputs=["x"])
