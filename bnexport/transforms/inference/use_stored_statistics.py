@@ -27,7 +27,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import in_scope, static_shape
-from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
 from bnexport.model import Model
 from bnexport.text import Emitter
 
@@ -185,9 +185,11 @@ class _Replacement:
     ]
 
   def _is_fed_average(self, ref):
+    # An op in training mode reads nothing, which is a constant of no elements.
+    source = origin_of(self.graph, ref, STORED_VIEWS)
     return (
       self.averages.dependence(ref) == FREE
-      and static_shape(self.graph, ref) != (0,)
+      and static_shape(self.graph, source) != (0,)
       and self.graph.op(ref.node) != "Const"
     )
 
