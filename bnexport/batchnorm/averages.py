@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which variable is the moving average of which batch statistic.
+"""The pairing of variables with the batch statistics that they average.
 
 Found by what updates compute, not by names. An update is read as an equation:
 the value that a variable settles at while the batch stays the same is its
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from typing import (
   Callable,
   Collection,
@@ -33,7 +34,12 @@ from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
 from bnexport.batchnorm.pieces import Piece, pieces
 from bnexport.batchnorm.sequences import in_one
-from bnexport.batchnorm.settling import Settling, Signature, is_taken_of_data
+from bnexport.batchnorm.settling import (
+  MOST_BEHIND,
+  Settling,
+  Signature,
+  is_taken_of_data,
+)
 from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
@@ -210,6 +216,7 @@ class Averages:
       lambda ref: dependence(ref) == DATA,
       lambda ref: graph.op(ref.node) in _REDUCTIONS,
       self._known_operands,
+      MOST_BEHIND,
     )
     return {ref.node for ref in ends}
 
@@ -227,6 +234,7 @@ class Averages:
         and is_taken_of_data(graph, dependence, ref)
       ),
       self._known_operands,
+      MOST_BEHIND,
     )
     found = set()
     for ref in ends:
@@ -249,6 +257,7 @@ class Averages:
     is_followed: Callable[[TensorRef], bool],
     is_end: Callable[[TensorRef], bool],
     operands: Callable[[TensorRef], List[TensorRef]],
+    most: Optional[int] = None,
   ) -> List[TensorRef]:
     """The ends of a walk back from a written value.
 
@@ -257,11 +266,12 @@ class Averages:
       is_followed: whether a tensor has a part in the walk.
       is_end: whether one that has is an end of it.
       operands: where the walk goes from one that is none.
+      most: how many tensors to look at, the nearest first; None for all.
     """
     found = []
     stack = [write_of(self._graph, update).value]
     seen = set(stack)
-    for ref in stack:
+    for ref in itertools.islice(stack, most):
       if not is_followed(ref):
         continue
       if is_end(ref):
@@ -330,11 +340,19 @@ class Averages:
     Those that are the statistic itself, where there are any; else those of
     which it can be computed in the fewest steps.
     """
+    return self.nearest(self.tracking(ref))
+
+  def tracking(self, ref: TensorRef) -> List[Average]:
+    """All from which a statistic, or an equal one, can be computed."""
     found = self._by_statistic.get(ref) or self._own(ref)
     if not found:
       for signature in self._signatures(ref):
         found = found + self._by_signature.get(signature, [])
-    found = found or self._of_two(ref)
+    return found or self._of_two(ref)
+
+  def nearest(self, found: Iterable[Average]) -> List[Average]:
+    """Those of some averages that a statistic is in the fewest steps from."""
+    found = list(found)
     least = min((len(a.stored.steps) for a in found), default=0)
     found = [a for a in found if len(a.stored.steps) == least]
     return list({a.stored: a for a in found}.values())
@@ -380,7 +398,7 @@ class Averages:
     return [stored.variable for stored in self.stored(found)]
 
   def stored(self, found: Iterable[Average]) -> List[Stored]:
-    """What averages of one statistic come down to: one Stored, if told.
+    """One Stored for all averages of one statistic, if it can be told.
 
     Args:
       found: Averages.
@@ -404,7 +422,7 @@ class Averages:
     return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics."""
+    """A key of a statistic: equal for equal statistics of equal tensors."""
     return self._settling.signature(ref)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:

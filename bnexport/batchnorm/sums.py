@@ -110,7 +110,7 @@ def _growths(graph, settling, variable, updates) -> Iterator[_Growth]:
 
 
 def _growth(graph, settling, variable, update, sources) -> Optional[_Growth]:
-  """What an update does for each of the probe batches; None for no number."""
+  """The share that an update keeps and its addends; None for no number."""
   lines = [
     settling.reader({}, probe, sources).line(variable, update)
     for probe in PROBES

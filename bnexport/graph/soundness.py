@@ -24,10 +24,15 @@ from typing import (
 )
 
 from bnexport.errors import GraphError
-from bnexport.graph.nodes import Signatures, functions_of
+from bnexport.graph.nodes import (
+  Signatures,
+  arg_dtypes,
+  functions_of,
+  missing_attribute,
+)
 from bnexport.graph.op_history import allowed, known_versions, knows_attribute
 from bnexport.graph.tensors import misfit
-from bnexport.tf1 import FunctionDef, OpDef, tf1
+from bnexport.tf1 import FunctionDef, OpDef, TensorShapeProto, tf1
 
 # TensorFlow's, but for a leading underscore, which it keeps for itself.
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]*\Z")
@@ -90,7 +95,7 @@ def refuse_unsound(
 
 
 class _Stated(NamedTuple):
-  """What an OpDef says of its nodes.
+  """The statements of an OpDef on its nodes.
 
   Attributes:
     attrs: AttrDefs by name.
@@ -178,16 +183,44 @@ class _Reading:
             f"has a node {_quoted(node.name)} that reads {_quoted(text)}, "
             "which is not in it"
           )
+      for fact in self._lacks(node, body):
+        yield f"has a node {_quoted(node.name)} that {fact}"
     for name in returned:
       if not body.holds(function.ret[name]):
         yield f"returns {_quoted(function.ret[name])}, which is not in it"
 
+  def _known(self, op: str) -> Optional[OpDef]:
+    """The OpDef of an op or a function; None where nobody knows."""
+    if op in self._functions:
+      return self._functions[op]
+    return self._signatures[op] if op in self._signatures else None
+
   def _outputs_of(self, op: str) -> Optional[Set[str]]:
-    """Names of the outputs of an op or a function; None where nobody knows."""
-    if op not in self._functions and op not in self._signatures:
-      return None
-    known = self._functions.get(op) or self._signatures[op]
-    return {arg.name for arg in known.output_arg}
+    known = self._known(op)
+    return None if known is None else {arg.name for arg in known.output_arg}
+
+  def _lacks(self, node: tf1.NodeDef, body: _Body) -> Iterator[str]:
+    """Yields what a body's node does not have and its op takes."""
+    known = self._known(node.op)
+    if known is None:
+      return
+    missing = missing_attribute(node, known)
+    if missing is not None:
+      yield f"lacks attribute '{missing}', which its op {node.op} has to have"
+      return
+    counts = [
+      node.attr[key].WhichOneof("value")
+      for arg in known.input_arg
+      for key in (arg.number_attr, arg.type_list_attr)
+      if key in node.attr
+    ]
+    refs = [text for text in node.input if not text.startswith("^")]
+    # Who calls the function says how many these are.
+    if "placeholder" in counts or any(map(body.is_list, refs)):
+      return
+    count = sum(len(arg_dtypes(node, known, arg)) for arg in known.input_arg)
+    if count != len(refs):
+      yield f"has {len(refs)} inputs, and its op {node.op} takes {count}"
 
   def _node(self, node: tf1.NodeDef, is_in_body: bool = False) -> Iterator[str]:
     if not _NAME.match(node.name):
@@ -239,6 +272,11 @@ class _Body:
     outputs_of: Callable[[str], Optional[Set[str]]],
   ):
     self._args = {arg.name for arg in function.signature.input_arg}
+    self._lists = {
+      arg.name
+      for arg in function.signature.input_arg
+      if arg.number_attr or arg.type_list_attr
+    }
     self._ops = {node.name: node.op for node in function.node_def}
     self._outputs_of = outputs_of
 
@@ -253,6 +291,10 @@ class _Body:
       return False
     outputs = self._outputs_of(self._ops[name])
     return outputs is None or rest[0] in outputs
+
+  def is_list(self, text: str) -> bool:
+    """Whether an input may stand for several tensors, or for none."""
+    return text.partition(":")[0] in self._lists
 
 
 def _is_text(value: Union[int, bytes]) -> bool:
@@ -297,7 +339,7 @@ def _func(func: tf1.NameAttrList, depth: int) -> Iterator[str]:
     yield from _value(value, depth + 1)
 
 
-def _shape(shape: tf1.TensorShape) -> Iterator[str]:
+def _shape(shape: TensorShapeProto) -> Iterator[str]:
   if len(shape.dim) > _MOST_DIMENSIONS:
     yield f"has {len(shape.dim)} dimensions"
   if any(dim.size < -1 for dim in shape.dim):

@@ -111,6 +111,14 @@ def body_node_of_no_name(nodes, function):
   function.node_def[0].name = ""
 
 
+def body_node_of_no_inputs(nodes, function):
+  del function.node_def[0].input[:]
+
+
+def body_node_without_dtype(nodes, function):
+  del function.node_def[0].attr["T"]
+
+
 def deep(nodes, function):
   value = nodes["y"].attr["f"]
   for _ in range(20):
@@ -149,6 +157,8 @@ def deep(nodes, function):
     (another_dtype, "another dtype than its value"),
     (returns_nothing, "does not say what its 'b' is"),
     (body_node_of_no_name, "function 'double' has a node ''"),
+    (body_node_of_no_inputs, "has 0 inputs, and its op Add takes 2"),
+    (body_node_without_dtype, "lacks attribute 'T'"),
     (deep, "too deep"),
     (body_reads("gone"), "reads 'gone', which is not in it"),
     (body_reads("s:nothing:0"), "reads 's:nothing:0', which is not in it"),
@@ -160,6 +170,21 @@ def deep(nodes, function):
 )
 def test_what_later_code_relies_on_is_checked(edit, words):
   assert words in flaw(edit)
+
+
+def test_who_calls_a_function_says_how_many_inputs_a_list_has():
+  graph_def = text.loads(
+    """
+    x = Placeholder() {shape=[?,2]}
+    y = sum(x, x) {T=float, N=2}
+    function sum(a +"type_attr: 'T' number_attr: 'N'") ->
+        (b +"type_attr: 'T'" = s:sum:0) { s = AddN(a) {T=$T, N=$N} }
+    """
+  )
+  signature = graph_def.library.function[0].signature
+  signature.attr.add(name="T", type="type")
+  signature.attr.add(name="N", type="int")
+  refuse_unsound(graph_def, Signatures(), "it")
 
 
 def test_an_op_of_the_file_says_what_its_types_are():
