@@ -32,6 +32,7 @@ from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
 from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
+from bnexport.batchnorm.pieces import Piece, pieces
 from bnexport.batchnorm.sequences import in_one
 from bnexport.batchnorm.settling import (
   MOST_BEHIND,
@@ -44,6 +45,11 @@ from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import Part, write_of, written_variable
+
+# What may take a batch together that is not told by axis 0.
+_REDUCTIONS = frozenset(
+  ("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul", "Mean", "Sum")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +214,7 @@ class Averages:
     ends = self._behind(
       update,
       lambda ref: dependence(ref) == DATA,
-      lambda ref: graph.op(ref.node) in ("Mean", "Sum"),
+      lambda ref: graph.op(ref.node) in _REDUCTIONS,
       self._known_operands,
       MOST_BEHIND,
     )
@@ -437,20 +443,36 @@ class Averages:
   def _read(self, variable: str, update: str) -> List[Average]:
     """The Averages that an update keeps: of a statistic and of what is behind.
 
-    What it settles at is first; what that is computed of comes in some steps.
+    An update that writes several statistics keeps some of each.
     """
+    if self._written(update) != STATISTIC:
+      return []
+    found: List[Average] = []
+    for piece in pieces(self._graph, self.dependence, variable, update):
+      if not piece.given or self._settling.leaves(variable, update, piece):
+        found += self._read_part(variable, update, piece.part, piece)
     part = write_of(self._graph, update).part
-    if self._written(update) != STATISTIC or self._moves(part):
+    return found or self._read_part(variable, update, part, None)
+
+  def _read_part(
+    self,
+    variable: str,
+    update: str,
+    part: Optional[Part],
+    piece: Optional[Piece],
+  ) -> List[Average]:
+    """What a part settles at is first, then what that is computed of."""
+    if self._moves(part):
       return []
     stored = Stored(variable, part)
-    known, others = self._settling.candidates(update)
+    known, others = self._settling.candidates(update, piece)
     found: List[Average] = []
     for candidate in known + others:
       is_blend = self._settling.is_blend(candidate)
       if is_blend and (found or candidate in others):
         continue
       helpers = self._settling.settles_at(
-        variable, update, candidate, candidate in others
+        variable, update, candidate, candidate in others, piece
       )
       if helpers is None:
         continue

@@ -353,6 +353,7 @@ class _Training:
         name
         for name in names
         if not _is_settled(found[name], values[name], slopes[name])
+        or not _adds_alike(found[name], values[name], slopes[name])
       ]
       idle = [
         name for name in names if self._is_idle(found, values, slopes, name)
@@ -457,6 +458,16 @@ def _is_settled(found, value, slope):
   return bool(np.all(apart <= _SETTLED * max(scale, 1e-30)))
 
 
+def _adds_alike(found, value, slope):
+  """Whether what was taken for a counter or a sum goes on as it was solved.
+
+  An update that is clipped moves by as much everywhere but near its end.
+  """
+  found, value = np.float64(found), np.float64(value)
+  is_counter = (np.abs(1 - slope) < _STILL) & (found != value)
+  return bool(np.all(np.where(is_counter, value * (found - value) > 0, True)))
+
+
 def _updates(graph, original, by_data, averages):
   """Updates by variable that carry data into it; what they wait for goes.
 
@@ -488,9 +499,7 @@ def _updates(graph, original, by_data, averages):
   for variable, updates in found.items():
     own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
     if not own and (variable in behind or variable in averages):
-      own = [
-        u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
-      ]
+      own = [u for u in updates if _starts_from(graph, u, variable)]
     if own:
       chosen[variable] = own
   _stop_waiting(graph, behind, flow.derived)
@@ -505,6 +514,14 @@ def _updates(graph, original, by_data, averages):
         f"'{variable}' is updated several times in a run",
       )
   return chosen
+
+
+def _starts_from(graph, update, variable):
+  """Whether an update changes what a variable holds, as no initialiser does."""
+  if graph.op(update) not in ops.ASSIGN:
+    return graph.op(update) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
+  value = write_of(graph, update).value.node
+  return variable in graph.ancestors([value], control=False)
 
 
 def _is_read(graph, update, needed):
