@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, Optional, Set, Tuple
 
 from bnexport.analysis.dependence import FREE, STATISTIC, Dependence
 from bnexport.batchnorm.stored import Step
@@ -63,7 +63,7 @@ def inverses(
     A TensorRef, first `ref` itself, and the Steps from the value of `ref`.
   """
   steps: Tuple[Step, ...] = ()
-  seen = set()
+  seen: Set[TensorRef] = set()
   while (
     ref not in seen
     and len(seen) < _MOST_BEHIND

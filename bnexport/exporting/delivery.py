@@ -9,10 +9,11 @@ import functools
 from typing import Callable, Mapping, Optional
 
 from bnexport.batchnorm.norm import BATCH
-from bnexport.errors import ComparisonError, OutOfTime
+from bnexport.errors import ComparisonError, GraphError, OutOfTime
 from bnexport.exporting import saved_model, writing
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import static_shape
+from bnexport.mending import faults
 from bnexport.model import stream
 from bnexport.proof import alternatives, comparison, fixed_point
 from bnexport.proof.comparison import Comparison
@@ -156,6 +157,8 @@ def deliver(export, delivery) -> Delivered:
     saved_model.refuse_directory(path, delivery.overwrite)
   else:
     writing.refuse_existing(path, delivery.overwrite)
+  if delivery.proof == NONE:
+    _refuse_faulty(export.model, path)
   data = None
   if not is_served:
     data = delivery.watched(
@@ -174,6 +177,19 @@ def deliver(export, delivery) -> Delivered:
         delivery.proof_timeout,
       )
   return Delivered(path, proof)
+
+
+def _refuse_faulty(model, path):
+  """Raises GraphError where TensorFlow is sure not to import a graph.
+
+  Where there is a proof, TensorFlow imports it.
+  """
+  for fault in faults.of_graph(model.graph, model.signatures):
+    raise GraphError(
+      f"write '{path}'",
+      f"'{fault.node}' {fault.fact}",
+      "give the training graph, or mend it with python -m bnexport.repair",
+    )
 
 
 def prove(
