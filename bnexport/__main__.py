@@ -11,7 +11,7 @@ import importlib
 import runpy
 import sys
 
-from bnexport import cli
+from bnexport.cli import process
 from bnexport.errors import Error, nearest
 
 COMMANDS = ("freeze", "inspect", "repair", "transform", "validate")
@@ -24,7 +24,7 @@ def main() -> None:
   if name in _HELP:
     print(usage())
   elif name not in COMMANDS:
-    sys.exit(cli.fail(_refusal(name)))
+    sys.exit(process.fail(_refusal(name)))
   else:
     del sys.argv[1]
     # As the main module: absl prints the flags and the docstring of that one,

@@ -25,12 +25,14 @@ died) or `skipped` (--resume), and a summary. The exit status is the worst.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 
 from absl import flags
 
 from bnexport import cli
+from bnexport.cli import meaning, process, result
 from bnexport.errors import Error, SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
@@ -43,20 +45,24 @@ _BESIDE_THE_GRAPH = (
   "overwrite",
   "resume",
   "jobs",
+  "runner",
+  "beam_options",
+  "summary",
   "proof_timeout",
 )
 
 
 def main():
   outputs = _outputs()
-  cli.refuse_two_sources()
+  meaning.refuse_two_sources()
   _refuse_flags()
   given = cli.CHECKPOINT.value
   if given is not None:
     # Only now: importing TensorFlow takes seconds.
     from bnexport.exporting import batch
 
-    if cli.RESUME.value or batch.is_several(given):
+    is_spread = cli.RUNNER.value and not cli.CALIBRATION_DATA.value
+    if cli.RESUME.value or is_spread or batch.is_several(given):
       return _freeze_several(given, outputs)
   return _freeze(outputs)
 
@@ -64,8 +70,8 @@ def main():
 def _outputs():
   # These name their outputs themselves.
   if any(flag.value for flag in cli.WHOLE):
-    return cli.named_outputs()
-  return cli.outputs(_likely)
+    return meaning.named_outputs()
+  return meaning.outputs(_likely)
 
 
 def _likely():
@@ -83,7 +89,7 @@ def _likely():
   from bnexport.model.checkpoint import find_prefix
 
   with contextlib.suppress(Error):
-    request = cli.request(given and find_prefix(given))
+    request = meaning.request(given and find_prefix(given))
     return ends.outputs(Flow(sources.open(request).graph))
   return []
 
@@ -96,19 +102,22 @@ def _freeze(outputs):
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)
-  request = cli.request(prefix, outputs)
-  path = cli.destination(prefix or request.source, ".frozen", prefix)
-  feeds = cli.feeds()
-  cli.progress(f"opening {request.source}")
-  made = export.export(sources.open(request), cli.options(), cli.progress)
-  done = delivery.deliver(made, cli.delivery(path, feeds=feeds))
-  return cli.report(made, done)
+  request = meaning.request(prefix, outputs)
+  path = meaning.destination(prefix or request.source, ".frozen", prefix)
+  feeds = meaning.feeds()
+  process.progress(f"opening {request.source}")
+  options = meaning.options()
+  if cli.RUNNER.value:
+    options = dataclasses.replace(options, calibration_passes=_passes(path))
+  made = export.export(sources.open(request), options, process.progress)
+  done = delivery.deliver(made, meaning.delivery(path, feeds=feeds))
+  return result.report(made, done)
 
 
 def _freeze_several(given, outputs):
   """Freezes all checkpoints that are meant; returns the worst exit status."""
   from bnexport import report
-  from bnexport.exporting import batch
+  from bnexport.exporting import batch, verdicts, writing
 
   if cli.SAVED_MODEL_OUT.value:
     raise SourceError(
@@ -118,34 +127,84 @@ def _freeze_several(given, outputs):
     )
   if cli.REPORT.value:
     report.writer(cli.REPORT.value)
+  if cli.SUMMARY.value:
+    writing.refuse_existing(cli.SUMMARY.value, cli.OVERWRITE.value)
   extension = ".frozen.pbtxt" if cli.AS_TEXT.value else ".frozen.pb"
   jobs = batch.plan(given, cli.OUTPUT_GRAPH.value, cli.REPORT.value, extension)
   task = _task(outputs)
   skipped = []
   if cli.RESUME.value:
-    cli.progress("looking at what is done")
+    process.progress("looking at what is done")
     jobs, skipped = _resumed(jobs, task)
-  counts = batch.run(
-    jobs,
-    skipped,
-    functools.partial(freeze_in_worker, task),
-    cli.JOBS.value or _processors(),
+  if cli.RUNNER.value:
+    tally = _beam().run(
+      jobs, skipped, task, cli.RUNNER.value, cli.BEAM_OPTIONS.value
+    )
+  else:
+    tally = batch.run(
+      jobs,
+      skipped,
+      functools.partial(batch.export_one, task),
+      cli.JOBS.value or _processors(),
+    )
+  if cli.SUMMARY.value:
+    tally.write(cli.SUMMARY.value)
+  if tally.counts[verdicts.REFUSED] or tally.counts[verdicts.FAILED]:
+    return process.REFUSED
+  return process.NOT_PROVEN if tally.counts[verdicts.DIFFERS] else process.DONE
+
+
+def _passes(path):
+  """The BeamPasses over calibration data on the runner that is named.
+
+  Args:
+    path: of the graph; what workers exchange goes beside it.
+  """
+  if not cli.CALIBRATION_DATA.value:
+    raise SourceError(
+      f"use --runner={cli.RUNNER.value}",
+      "there is one model to export",
+      "pass --checkpoint with a list or pattern, or --calibration_data",
+    )
+  _beam()
+  from bnexport.exporting import beam_passes
+
+  return beam_passes.BeamPasses(
+    cli.RUNNER.value, cli.BEAM_OPTIONS.value, os.path.dirname(path) or "."
   )
-  if counts[batch.REFUSED] or counts[batch.FAILED]:
-    return cli.REFUSED
-  return cli.NOT_PROVEN if counts[batch.DIFFERS] else cli.DONE
+
+
+def _beam():
+  """The module that exports on Apache Beam.
+
+  Raises:
+    SourceError: Beam is not installed.
+  """
+  try:
+    from bnexport.exporting import beam
+  except ImportError as error:
+    raise SourceError(
+      f"use --runner={cli.RUNNER.value}",
+      f"Apache Beam is not there ({error})",
+      "pip install 'bnexport[beam]', or use --jobs instead",
+    ) from error
+  return beam
 
 
 def _task(outputs):
-  """What the flags ask to be done with each checkpoint."""
+  """The Task that the flags set for each checkpoint."""
+  from bnexport import report
   from bnexport.exporting import batch
 
+  options = meaning.options()
+  shards = options.calibration_data.files if options.calibration_data else ()
   return batch.Task(
-    cli.request(outputs=outputs),
-    cli.options(),
-    cli.delivery("", is_said=False, feeds=cli.feeds()),
+    meaning.request(outputs=outputs),
+    options,
+    meaning.delivery("", is_said=False, feeds=meaning.feeds()),
     _recorded_flags(),
-    (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
+    (cli.FEEDS.value, *shards),
+    report.write,
   )
 
 
@@ -189,44 +248,6 @@ def _resumed(jobs, task):
   return looked_at, skipped
 
 
-def freeze_in_worker(task, job):
-  """Freezes one of several checkpoints; returns its batch.Verdict.
-
-  Args:
-    task: the batch.Task.
-    job: a batch.Job.
-  """
-  from bnexport import report, sources
-  from bnexport.exporting import batch, delivery, export, record, writing
-  from bnexport.model.checkpoint import find_prefix
-
-  try:
-    prefix = find_prefix(job.checkpoint)
-    origin, request = task.origin(prefix), task.request_of(prefix)
-    for path in filter(None, (job.output, job.report)):
-      writing.refuse_existing(path, job.overwrite or task.delivery.overwrite)
-    writing.refuse_source(job.output, prefix, request.source)
-    made = export.export(sources.open(request), task.options)
-    delivered = delivery.deliver(
-      made,
-      task.delivery_of(
-        job, functools.partial(record.noted, job.output, origin)
-      ),
-    )
-    if job.report:
-      report.write(job.report, made, delivered.proof, job.output)
-  except Error as error:
-    record.clear(job.output)
-    return batch.Verdict(batch.REFUSED, " ".join(str(error).split()))
-  doubts = made.model.warnings + cli.doubts_of(delivered.proof)
-  record.finish(job.output, delivered.holds)
-  said = [f"warning: {doubt}" for doubt in doubts[:1]]
-  if doubts[1:]:
-    said.append(f"and {len(doubts) - 1} more warnings")
-  word = batch.OK if delivered.holds else batch.DIFFERS
-  return batch.Verdict(word, "; ".join([job.output, *said]))
-
-
 def _refuse_flags():
   if cli.INPUT.value and not cli.MODEL.value:
     raise SourceError(
@@ -250,4 +271,4 @@ def _refuse_flags():
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  process.run(main)

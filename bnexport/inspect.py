@@ -20,6 +20,7 @@ import json
 from absl import flags
 
 from bnexport import cli
+from bnexport.cli import meaning, process
 from bnexport.errors import SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
@@ -37,7 +38,7 @@ def main():
     from bnexport import checks
 
     print(checks.explain(_EXPLAIN.value))
-    return cli.DONE
+    return process.DONE
   request = _request()
   # Only now: importing TensorFlow takes seconds.
   from bnexport.report import examination
@@ -45,12 +46,12 @@ def main():
   looked = examination.look(request, cli.TARGET_TF.value)
   if _SHOW.value is not None:
     print(looked.show(_SHOW.value))
-    return cli.DONE
+    return process.DONE
   if cli.FORMAT.value == "json":
     print(json.dumps(looked.facts(), indent=2))
   else:
     print(looked.text())
-  return cli.NOT_PROVEN if looked.stand_against else cli.DONE
+  return process.NOT_PROVEN if looked.stand_against else process.DONE
 
 
 def _request():
@@ -77,10 +78,10 @@ def _request():
   from bnexport.model.checkpoint import find_prefix
 
   prefix = find_prefix(cli.CHECKPOINT.value) if cli.CHECKPOINT.value else None
-  outputs = [name.strip() for name in cli.named_outputs()]
+  outputs = [name.strip() for name in meaning.named_outputs()]
   training = cli.META_GRAPH.value if cli.GRAPH_DEF.value else None
-  return cli.request(prefix, outputs, training=training)
+  return meaning.request(prefix, outputs, training=training)
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  process.run(main)

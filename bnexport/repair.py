@@ -18,13 +18,14 @@ from __future__ import annotations
 from absl import flags
 
 from bnexport import cli
+from bnexport.cli import meaning, process, result
 from bnexport.errors import Error, SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 
 def main():
-  outputs = cli.outputs()
+  outputs = meaning.outputs()
   _refuse_flags()
   # Only now: importing TensorFlow takes seconds.
   from bnexport import sources
@@ -33,27 +34,27 @@ def main():
   from bnexport.sources import files
 
   request = _request(outputs)
-  path = cli.destination(request.source, ".repaired", request.checkpoint)
-  feeds = cli.feeds()
-  options = cli.options()
+  path = meaning.destination(request.source, ".repaired", request.checkpoint)
+  feeds = meaning.feeds()
+  options = meaning.options()
   found = repair.check(request, options)
   model = sources.open(request)
   try:
     options = repair.applied(found, request, options)
-    made = export.export(model, options, cli.progress)
+    made = export.export(model, options, process.progress)
   except Error:
     # They may say why, and what to choose.
     for said in (*model.warnings, *repair.choices(found, request)):
-      cli.warn(said)
+      process.warn(said)
     raise
   data = None
   if made.is_unchanged:
     made.model.history = ["none: the graph is fine, and written as it is"]
     if request.source.endswith(".pbtxt") == cli.AS_TEXT.value:
       data = [files.read(request.source, "the graph")]
-  done = delivery.deliver(made, cli.delivery(path, feeds=feeds, data=data))
+  done = delivery.deliver(made, meaning.delivery(path, feeds=feeds, data=data))
   outcome = repair.outcome(found, made, options, done.path)
-  return cli.report(made, done, outcome)
+  return result.report(made, done, outcome)
 
 
 def _refuse_flags():
@@ -83,11 +84,11 @@ def _request(outputs):
     cli.GRAPH_DEF.value,
     prefix,
     tuple(outputs),
-    tuple(cli.inputs()),
+    tuple(meaning.inputs()),
     training=training,
-    scope_map=cli.scope_map(),
+    scope_map=meaning.scope_map(),
   )
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  process.run(main)

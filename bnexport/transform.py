@@ -25,6 +25,7 @@ import re
 from absl import flags
 
 from bnexport import cli
+from bnexport.cli import meaning, process
 from bnexport.errors import SourceError, TransformError, printable
 
 _HELP = re.compile(r"\s*help\s*(?:\(\s*(\w*)\s*\))?\s*")
@@ -40,7 +41,7 @@ def main():
 
     name = asked.group(1)
     print(table.help_text(name) if name else table.help_list())
-    return cli.DONE
+    return process.DONE
   _refuse_missing(specs)
   # Only now: importing TensorFlow takes seconds.
   from bnexport import sources
@@ -51,13 +52,13 @@ def main():
   request, path = _request()
   model = sources.open(request)
   before = len(model.graph)
-  table.apply_specs(model, transforms, cli.progress)
+  table.apply_specs(model, transforms, process.progress)
   reason = None
   with delivery.written(
     model, path, cli.AS_TEXT.value, is_served=request.is_served
   ) as file:
-    if cli.proof() != "none":
-      cli.progress("importing it again")
+    if meaning.proof() != "none":
+      process.progress("importing it again")
       reason = file.reason_against()
       if reason is not None:
         _refuse_worse(request, model.graph, path, reason)
@@ -66,11 +67,11 @@ def main():
   wrote = f"wrote {path}: {len(model.graph)} nodes, there were {before}"
   print(printable(wrote))
   for warning in model.warnings:
-    cli.warn(warning)
+    process.warn(warning)
   if reason is not None:
-    cli.warn(f"this TensorFlow does not import the graph: {reason}")
-    return cli.NOT_PROVEN
-  return cli.DONE
+    process.warn(f"this TensorFlow does not import the graph: {reason}")
+    return process.NOT_PROVEN
+  return process.DONE
 
 
 def _refuse_worse(request, graph, path, reason):
@@ -133,11 +134,11 @@ def _request():
   else:
     writing.refuse_existing(path, cli.OVERWRITE.value)
   is_named = found.kind == "saved_model"  # its signature names outputs
-  outputs = cli.named_outputs() if is_named else cli.outputs()
+  outputs = meaning.named_outputs() if is_named else meaning.outputs()
   request = dataclasses.replace(
     found,
     outputs=tuple(outputs),
-    inputs=tuple(cli.inputs()),
+    inputs=tuple(meaning.inputs()),
     tags=tuple(cli.TAGS.value),
     signature=cli.SIGNATURE.value,
     is_served=is_served,
@@ -147,4 +148,4 @@ def _request():
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  process.run(main)

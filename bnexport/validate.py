@@ -27,6 +27,7 @@ import json
 from absl import flags
 
 from bnexport import cli
+from bnexport.cli import meaning, process
 from bnexport.errors import ComparisonError, SourceError
 from bnexport.validation import consumers
 
@@ -56,8 +57,8 @@ _ASKED = flags.DEFINE_list(
 def main():
   _refuse_flags()
   consumers.refuse_missing(_ASKED.value)
-  feeds = cli.feeds()
-  stated = cli.settings()
+  feeds = meaning.feeds()
+  stated = meaning.settings()
   # Only now: importing TensorFlow takes seconds.
   from bnexport.report import facts, terminal
   from bnexport.validation import opening
@@ -73,7 +74,7 @@ def main():
     print(json.dumps(facts.finite(said), indent=2, allow_nan=False))
   else:
     print(terminal.validation(said))
-  return cli.DONE if found.holds else cli.NOT_PROVEN
+  return process.DONE if found.holds else process.NOT_PROVEN
 
 
 def _refuse_flags():
@@ -115,10 +116,10 @@ def _opened():
   from bnexport import sources
   from bnexport.validation import opening
 
-  cli.progress(f"reading {_GRAPH.value}")
+  process.progress(f"reading {_GRAPH.value}")
   named = dataclasses.replace(
     sources.recognise(_GRAPH.value),
-    outputs=tuple(cli.named_outputs()),
+    outputs=tuple(meaning.named_outputs()),
     **_served(),
   )
   model, graph_def, is_guessed = opening.open_graph(named)
@@ -141,7 +142,7 @@ def _validate(feeds, stated):
     model.outputs = tuple(
       ref for ref in model.outputs if str(ref) not in reference.lost
     )
-  cli.progress("importing it again")
+  process.progress("importing it again")
   try:
     runner = opening.imported(model, graph_def, settings)
   except ComparisonError as error:
@@ -150,7 +151,7 @@ def _validate(feeds, stated):
     found = _asked(model, runner, reference, feeds)
     if _ASKED.value:
       found.verdicts = verdicts.ask(
-        _ASKED.value, model, graph_def, runner, found.batches, cli.progress
+        _ASKED.value, model, graph_def, runner, found.batches, process.progress
       )
   found.is_guessed = is_guessed
   found.proof.notes[:0] = notes
@@ -169,7 +170,7 @@ def _asked(model, runner, reference, feeds):
       feeds,
       _SAMPLES.value,
       bool(cli.KEEP_BATCH_STATISTICS.value),
-      cli.progress,
+      process.progress,
     )
 
 
@@ -178,15 +179,15 @@ def _served():
 
 
 def _reference(model, stated, is_guessed):
-  """What the flags name to compare with, or None."""
+  """The reference that the flags name, or None."""
   from bnexport import sources
   from bnexport.model.checkpoint import find_prefix
   from bnexport.validation import opening
 
   outputs = tuple(map(str, model.outputs))
   if cli.MODEL.value:
-    cli.progress(f"building {cli.MODEL.value}")
-    request = cli.request(find_prefix(cli.CHECKPOINT.value), outputs)
+    process.progress(f"building {cli.MODEL.value}")
+    request = meaning.request(find_prefix(cli.CHECKPOINT.value), outputs)
     request = dataclasses.replace(request, inputs=())
   elif _REFERENCE.value:
     request = dataclasses.replace(
@@ -198,14 +199,14 @@ def _reference(model, stated, is_guessed):
     return None
   return opening.reference_of(
     request,
-    cli.options(),
+    meaning.options(),
     stated,
-    cli.inputs() or model.placeholders(),
+    meaning.inputs() or model.placeholders(),
     cli.ALLOW_UNSAFE_OPS.value,
-    cli.progress,
+    process.progress,
     is_guessed,
   )
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  process.run(main)

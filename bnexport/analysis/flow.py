@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which nodes are the forward pass, and which are there to train it.
+"""The split of a training graph: its forward pass, and what trains it.
 
 Nothing in a GraphDef says so. It is told by what ops do: gradients are what
 follows from ops that only gradients use, labels are data that no weight is
@@ -69,7 +69,10 @@ class Flow:
 
   Attributes:
     order: names of all nodes, inputs first.
-    gradients: names of the nodes that compute or apply gradients.
+    gradients: names of the nodes that compute or apply gradients, as far as
+      ops and scopes tell.
+    derived: those of them that ops alone tell. What is decided goes by these:
+      whatever stands in a scope called gradients may be anything.
     dependence: a Dependence that covers all nodes.
     contexts: the Contexts of all nodes.
     features: TensorRefs that bring in data which weights are applied to.
@@ -78,7 +81,8 @@ class Flow:
   def __init__(self, graph: Graph):
     self.graph = graph
     self.order = graph.topological()
-    self.gradients = _gradients(graph, self.order)
+    self.gradients = _gradients(graph, self.order, _is_gradient_by_name)
+    self.derived = _gradients(graph, self.order, _is_gradient)
     self.dependence = Dependence(graph, self.order)
     self.contexts = Contexts(graph, self.order)
     self._sources: Set[str] = set()
@@ -108,7 +112,7 @@ class Flow:
     self._inputs = sum(self._bits[ref] for ref in self.features) or _NOISE
 
   def depth(self, name):
-    """How many times at most weights were applied on the way to a node."""
+    """The largest number of times that weights were applied up to a node."""
     return self._depth[name]
 
   def is_raw(self, ref):
@@ -271,12 +275,20 @@ def holds_weights(node):
   return False
 
 
-def _gradients(graph, order):
+def _is_gradient(node):
+  return _GRADIENT_OP.search(node.op) is not None
+
+
+def _is_gradient_by_name(node):
+  return _is_gradient(node) or _GRADIENT_SCOPE.search(node.name) is not None
+
+
+def _gradients(graph, order, is_one):
   """Gradients and what is computed from them, as a set of names."""
   found = set()
   for name in order:
     op = graph.op(name)
-    if _GRADIENT_OP.search(op) or _GRADIENT_SCOPE.search(name):
+    if is_one(graph.node(name)):
       found.add(name)
       continue
     if _is_call(graph, op):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which variable is the moving average of which batch statistic.
+"""The pairing of variables with the batch statistics that they average.
 
 Found by what updates compute, not by names. An update is read as an equation:
 the value that a variable settles at while the batch stays the same is its
@@ -334,11 +334,19 @@ class Averages:
     Those that are the statistic itself, where there are any; else those of
     which it can be computed in the fewest steps.
     """
+    return self.nearest(self.tracking(ref))
+
+  def tracking(self, ref: TensorRef) -> List[Average]:
+    """All from which a statistic, or an equal one, can be computed."""
     found = self._by_statistic.get(ref) or self._own(ref)
     if not found:
       for signature in self._signatures(ref):
         found = found + self._by_signature.get(signature, [])
-    found = found or self._of_two(ref)
+    return found or self._of_two(ref)
+
+  def nearest(self, found: Iterable[Average]) -> List[Average]:
+    """Those of some averages that a statistic is in the fewest steps from."""
+    found = list(found)
     least = min((len(a.stored.steps) for a in found), default=0)
     found = [a for a in found if len(a.stored.steps) == least]
     return list({a.stored: a for a in found}.values())
@@ -384,7 +392,7 @@ class Averages:
     return [stored.variable for stored in self.stored(found)]
 
   def stored(self, found: Iterable[Average]) -> List[Stored]:
-    """What averages of one statistic come down to: one Stored, if told.
+    """One Stored for all averages of one statistic, if it can be told.
 
     Args:
       found: Averages.
@@ -408,7 +416,7 @@ class Averages:
     return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics."""
+    """A key of a statistic: equal for equal statistics of equal tensors."""
     return self._settling.signature(ref)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys of a checkpoint are a norm's averages, told by their names.
+"""Candidates for a norm's averages among a checkpoint's keys, by name.
 
 The last resort, for graphs whose updates were cut away: where these are still
-there, what they compute tells (see `averages`).
+there, what they compute tells (see `averages`). What names say is asked about,
+not taken.
 """
 
 from __future__ import annotations
 
 import re
+
+from bnexport.graph.nodes import in_scope
 
 _MEAN = re.compile(r"mean|mu(?![a-z])", re.I)
 _VARIANCE = re.compile(r"var|sigma", re.I)
@@ -17,13 +20,15 @@ _WORD = re.compile(r"[^/_.]+")
 class Pairing:
   """Assigns the keys of a checkpoint to norms."""
 
-  def __init__(self, shapes, taken):
+  def __init__(self, shapes, taken, meant=()):
     """Collects the keys that may be averages.
 
     Args:
       shapes: the checkpoint's shapes by key.
       taken: names that are no averages: the graph's own constants.
+      meant: names and scopes of keys that are averages, where that is said.
     """
+    self._meant = meant
     self._by_shape = {}
     for key, shape in shapes.items():
       if shape and key not in taken and key.rpartition("/")[0] not in shapes:
@@ -51,7 +56,14 @@ class Pairing:
       return own
     means = [key for key in keys if _is_like(key, _MEAN, _VARIANCE)]
     variances = [key for key in keys if _is_like(key, _VARIANCE, _MEAN)]
-    return _nearest(means, anchors), _nearest(variances, anchors)
+    return tuple(
+      _nearest(self._stated(keys), anchors) for keys in (means, variances)
+    )
+
+  def _stated(self, keys):
+    """Those of some keys that are said to be averages; all where none is."""
+    stated = [k for k in keys if any(in_scope(k, s) for s in self._meant)]
+    return stated or keys
 
 
 def squeezed(shape):

@@ -82,7 +82,7 @@ class Settling:
     self._blends: Optional[Set[str]] = None
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics.
+    """A key of a statistic: equal for equal statistics of equal tensors.
 
     Returns:
       The tensor it is taken of and its values for two probe batches; None
@@ -216,7 +216,7 @@ class Settling:
     return helpers - {variable}
 
   def _rows_of(self, variable: str, statistic: TensorRef) -> Optional[int]:
-    """How many numbers each of a statistic is taken of; None where it's open.
+    """The number of elements behind each of a statistic; None where open.
 
     Args:
       variable: name of the variable, which has one for each statistic.

@@ -6,29 +6,35 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import re
-from typing import Mapping, Optional, Tuple
+import time
+from typing import Callable, Mapping, Optional, Tuple
 
-from bnexport.errors import Error, SourceError, printable
+from bnexport import sources
+from bnexport.errors import Error, SourceError
 from bnexport.exporting import progress, record, workers, writing
-from bnexport.exporting.delivery import Delivery
+from bnexport.exporting.delivery import Delivery, deliver
+from bnexport.exporting.export import export
+from bnexport.exporting.verdicts import (
+  DIFFERS,
+  FAILED,
+  OK,
+  REFUSED,
+  SKIPPED,
+  Tally,
+  Verdict,
+)
 from bnexport.model import checkpoint
 from bnexport.model.paths import refuse_special
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
-# The words of verdicts, in the order of the summary.
-OK, DIFFERS, REFUSED = "ok", "differs", "refused"
-FAILED, SKIPPED = "failed", "skipped"
-WORDS = (OK, DIFFERS, REFUSED, FAILED, SKIPPED)
-
 # The last bytes of a V1 checkpoint's file, which is a leveldb table.
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _PART = re.compile(r"\.(index|meta)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-
-Verdict = collections.namedtuple("Verdict", "word says")
 
 
 class Job(collections.namedtuple("Job", "checkpoint output report overwrite")):
@@ -37,7 +43,7 @@ class Job(collections.namedtuple("Job", "checkpoint output report overwrite")):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What is done with each of several checkpoints; it can be pickled.
+  """The work on each of several checkpoints; it can be pickled.
 
   Attributes:
     request: a Request without its checkpoint.
@@ -45,6 +51,10 @@ class Task:
     delivery: a Delivery without its path.
     flags: values of the flags that affect the graph, by name, for the record.
     read: paths of other files that an export reads.
+    report: writes the report of an export: called with a path, the Export,
+      its Comparison and the graph's path.
+    run: a name of the run, where an export may be asked for again after it
+      was done, as after a worker died; or nothing.
   """
 
   request: Request
@@ -52,6 +62,8 @@ class Task:
   delivery: Delivery
   flags: Mapping[str, object] = dataclasses.field(default_factory=dict)
   read: Tuple[Optional[str], ...] = ()
+  report: Optional[Callable] = None
+  run: str = ""
 
   def request_of(self, prefix):
     """The Request of one checkpoint."""
@@ -68,7 +80,7 @@ class Task:
     )
 
   def origin(self, prefix):
-    """What the graph of one checkpoint is made from; see record.origin."""
+    """The origin of one checkpoint's graph; see record.origin."""
     source = self.request_of(prefix).source
     if self.request.kind == "model":
       source = source.rpartition(":")[0]
@@ -99,17 +111,22 @@ def plan(given, output, report, extension):
   if output and tf1.gfile.IsDirectory(output):
     output = os.path.join(output, "{name}" + extension)
   jobs = [
-    Job(
-      prefix,
-      _filled(output, prefix) if output else prefix + extension,
-      _filled(report, prefix) if report else None,
-      False,
-    )
+    job_of(prefix, output or prefix + extension, report)
     for prefix in _prefixes(given)
   ]
   _refuse_same([(job.output, job) for job in jobs], "output_graph")
   _refuse_same([(job.report, job) for job in jobs if job.report], "report")
   return jobs
+
+
+def job_of(prefix, output, report=None):
+  """The Job of a checkpoint; its paths have {name}, {run} and {dir} in them."""
+  return Job(
+    prefix,
+    _filled(output, prefix),
+    _filled(report, prefix) if report else None,
+    False,
+  )
 
 
 def _prefixes(given):
@@ -129,7 +146,7 @@ def _matching(pattern):
   pattern = _PART.sub("", pattern)
   try:
     paths = tf1.gfile.Glob(pattern + ".index") + tf1.gfile.Glob(pattern)
-  except tf1.errors.OpError:
+  except OSError:
     paths = []
   found = {_prefix(path) for path in paths} - {None}
   if not found:
@@ -158,7 +175,7 @@ def _prefix(path):
     with tf1.gfile.GFile(path, "rb") as f:
       f.seek(max(0, size - len(_TABLE)))
       return _SHARD.sub("", path) if f.read() == _TABLE else None
-  except tf1.errors.OpError:
+  except OSError:
     return None
 
 
@@ -196,55 +213,72 @@ def run(jobs, skipped, export, processes):
     processes: the number of processes, at most.
 
   Returns:
-    A Counter of the verdicts' words.
+    A Tally.
 
   Raises:
     Error: it was interrupted. Finished files stay, and none is partial.
   """
-  counts = collections.Counter()
   left = [job for job in jobs if job not in skipped]
+  with said_as_they_come(jobs, skipped) as tell, contextlib.closing(
+    workers.run(left, export, processes, clear)
+  ) as events:
+    for event in events:
+      tell(*(event or ()))
+  return tell.tally
+
+
+class _Told:
+  """Says verdicts, and shows how far a run has come."""
+
+  def __init__(self, tally, shown):
+    self.tally = tally
+    self._shown = shown
+
+  def __call__(self, job=None, result=None):
+    """Says a job's result, if there is one."""
+    if job is not None:
+      self._shown.clear()
+      self.tally.say(job.checkpoint, verdict_of(result))
+    self._shown.show(self.tally.finished, *self.tally.troubles)
+
+
+@contextlib.contextmanager
+def said_as_they_come(jobs, skipped):
+  """Yields what is called with a Job and its result; sums up at the end.
+
+  Raises:
+    Error: it was interrupted.
+  """
+  tally = Tally(len(jobs))
   try:
-    with contextlib.closing(
-      progress.start(len(jobs), len(skipped))
-    ) as shown, contextlib.closing(
-      workers.run(left, export, processes, _clear)
-    ) as events:
+    with contextlib.closing(progress.start(len(jobs), len(skipped))) as shown:
       for job in skipped:
-        _say(job, Verdict(SKIPPED, "done before, and unchanged"), counts)
-      for event in events:
-        if event is not None:
-          shown.clear()
-          _say(event[0], _verdict(event[1]), counts)
-        shown.show(sum(counts.values()), *_troubles(counts))
+        tally.say(
+          job.checkpoint, Verdict(SKIPPED, "done before, and unchanged")
+        )
+      yield _Told(tally, shown)
   except KeyboardInterrupt:
     raise Error(
       "finish",
-      f"interrupted with {sum(counts.values())} of {len(jobs)} checkpoints "
-      "looked at",
+      f"interrupted with {tally.finished} of {len(jobs)} checkpoints looked at",
       "pass --resume to go on from there",
     ) from None
   finally:
-    _sum_up(len(jobs), counts)
-  return counts
+    tally.sum_up()
 
 
-def _sum_up(number, counts):
-  words = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
-  print(f"{number} checkpoints: {', '.join(words) or 'none looked at'}")
-
-
-def _verdict(result):
+def verdict_of(result):
+  """The Verdict that a worker gave, or that of its death."""
   if not isinstance(result, workers.Died):
     return result
   last_words = f" ({result.last_words})" if result.last_words else ""
+  fact = f"its process ended with {result.how}{last_words}"
   return Verdict(
-    FAILED,
-    f"cannot finish: its process ended with {result.how}{last_words}; export "
-    "it alone to see why",
+    FAILED, f"cannot finish: {fact}; export it alone to see why", fact
   )
 
 
-def _clear(process, job):
+def clear(process, job):
   """Removes the partial files of a process that was killed or has crashed."""
   for path in filter(None, (job.output, job.report, record.path(job.output))):
     part = writing.part_of(path, process)
@@ -253,12 +287,52 @@ def _clear(process, job):
   record.clear(job.output)
 
 
-def _say(job, verdict, counts):
-  counts[verdict.word] += 1
-  line = f"{verdict.word} {job.checkpoint}: {verdict.says}"
-  print(printable(line), flush=True)
+def export_one(task, job):
+  """Exports one of several checkpoints; returns its Verdict.
+
+  What the same run has done already, it does not do again.
+
+  Args:
+    task: the Task.
+    job: a Job.
+  """
+  started = time.time()
+  if task.run:
+    before = record.verdict(job.output, task.run)
+    if before is not None:
+      return Verdict(*before)
+    job = job._replace(overwrite=job.overwrite or record.is_own(job.output))
+  try:
+    made, delivered = _exported(task, job)
+  except Error as error:
+    record.clear(job.output)
+    return Verdict(
+      REFUSED, " ".join(str(error).split()), error.fact, time.time() - started
+    )
+  doubts = [*made.model.warnings, *delivered.doubts]
+  said = [f"warning: {doubt}" for doubt in doubts[:1]]
+  if doubts[1:]:
+    said.append(f"and {len(doubts) - 1} more warnings")
+  verdict = Verdict(
+    OK if delivered.holds else DIFFERS,
+    "; ".join([job.output, *said]),
+    "" if delivered.holds else "".join(delivered.doubts),
+    time.time() - started,
+  )
+  record.finish(job.output, delivered.holds, task.run, verdict)
+  return verdict
 
 
-def _troubles(counts):
-  words = (DIFFERS, REFUSED, FAILED)
-  return [f"{counts[word]} {word}" for word in words if counts[word]]
+def _exported(task, job):
+  """The Export of a job and what was Delivered."""
+  prefix = checkpoint.find_prefix(job.checkpoint)
+  origin, request = task.origin(prefix), task.request_of(prefix)
+  for path in filter(None, (job.output, job.report)):
+    writing.refuse_existing(path, job.overwrite or task.delivery.overwrite)
+  writing.refuse_source(job.output, prefix, request.source)
+  made = export(sources.open(request), task.options)
+  watched = functools.partial(record.noted, job.output, origin)
+  delivered = deliver(made, task.delivery_of(job, watched))
+  if job.report:
+    task.report(job.report, made, delivered.proof, job.output)
+  return made, delivered

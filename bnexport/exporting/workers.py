@@ -43,7 +43,7 @@ def run(items, function, count, clear):
   try:
     while waiting or workers:
       while waiting and len(workers) < count:
-        workers.append(_Worker(function, waiting.popleft()))
+        workers.append(Worker(function, waiting.popleft()))
       ready = connection.wait([w.connection for w in workers], _SECONDS)
       for worker in [w for w in workers if w.connection in ready]:
         item, result = worker.item, worker.result()
@@ -65,10 +65,11 @@ def run(items, function, count, clear):
         clear(worker.process.pid, worker.item)
 
 
-class _Worker:
-  """A process and the item that it has."""
+class Worker:
+  """A process, and the item that it has or had last."""
 
   def __init__(self, function, item):
+    """Starts the process; it takes further items with `give`."""
     context = multiprocessing.get_context("spawn")
     self._log = tempfile.NamedTemporaryFile(prefix="bnexport-")
     self.connection, other_end = context.Pipe()

@@ -34,6 +34,31 @@ from bnexport.tf1 import tf1
 
 _FILE = os.path.join(os.path.dirname(__file__), "op_history.json")
 
+# They say how to run a graph, or promise what a newer TensorFlow checks; what
+# is computed is the same without them.
+HINTS = frozenset(
+  (
+    ("TensorArrayV3", "identical_element_shapes"),
+    ("If", "output_shapes"),
+    ("StatelessIf", "output_shapes"),
+    ("While", "output_shapes"),
+    ("While", "parallel_iterations"),
+    ("StatelessWhile", "output_shapes"),
+    ("StatelessWhile", "parallel_iterations"),
+    ("PartitionedCall", "config"),
+    ("PartitionedCall", "config_proto"),
+    ("PartitionedCall", "executor_type"),
+    ("StatefulPartitionedCall", "config"),
+    ("StatefulPartitionedCall", "config_proto"),
+    ("StatefulPartitionedCall", "executor_type"),
+    ("MatMul", "grad_a"),
+    ("MatMul", "grad_b"),
+    ("BatchMatMulV2", "grad_x"),
+    ("BatchMatMulV2", "grad_y"),
+    ("VarHandleOp", "debug_name"),
+  )
+)
+
 
 class Newer(NamedTuple):
   """Something in a graph that an older TensorFlow does not know.

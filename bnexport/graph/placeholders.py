@@ -6,9 +6,13 @@ from __future__ import annotations
 from typing import Dict, Optional
 
 from bnexport.errors import GraphError
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures, type_attr
-from bnexport.tf1 import tf1
+from bnexport.tf1 import TensorShapeProto, tf1
+
+# Up to this version of GraphDefs, a placeholder that states the shape of a
+# scalar may have any shape: TensorFlow 1.1 wrote open shapes so.
+_NO_OPEN_SHAPES = 21
 
 
 def placeholder_name(ref: TensorRef) -> str:
@@ -17,12 +21,12 @@ def placeholder_name(ref: TensorRef) -> str:
 
 
 def placeholder_attrs(
-  dtype: int, shape: Optional[tf1.TensorShape] = None
+  dtype: int, shape: Optional[TensorShapeProto] = None
 ) -> Dict[str, tf1.AttrValue]:
   """Attributes of a placeholder; of no shape where none is given."""
   attrs = {"dtype": type_attr(dtype)}
   if shape is not None:
-    attrs["shape"] = tf1.AttrValue(shape=shape.as_proto())
+    attrs["shape"] = tf1.AttrValue(shape=shape)
   return attrs
 
 
@@ -41,3 +45,18 @@ def cut_dtype(graph: Graph, ref: TensorRef, signatures: Signatures) -> int:
       "cut behind it",
     )
   return dtype
+
+
+def state_open_shapes(graph: Graph) -> None:
+  """Lets placeholders of old metagraphs state the shapes that they have.
+
+  Beside a scalar's shape, `_output_shapes` holds the one that is meant.
+  """
+  if graph.versions.producer > _NO_OPEN_SHAPES:
+    return
+  for node in graph:
+    if node.op in ops.PLACEHOLDERS and "_output_shapes" in node.attr:
+      stated = node.attr["shape"].shape
+      known = node.attr["_output_shapes"].list.shape
+      if known and not stated.dim:
+        stated.CopyFrom(known[0])

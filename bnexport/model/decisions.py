@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the steps of an export decided about a graph."""
+"""Decisions of an export's steps about a graph."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, FrozenSet, Tuple
+from typing import Any, Dict, FrozenSet, List, Tuple
 
 from bnexport.graph import TensorRef
 
@@ -17,6 +17,7 @@ class Decisions:
     values: values given to placeholders and flags, by node name.
     stored: a batchnorm.stored.Stored of variables by the batch statistic whose
       place it took.
+    others: further Stored values that track such a statistic, by it.
     corrections: statistics by the tensor that corrected towards them in
       training, as renorm does.
     averages: variables that are moving averages of batch statistics.
@@ -28,6 +29,7 @@ class Decisions:
 
   values: Dict[str, object] = dataclasses.field(default_factory=dict)
   stored: Dict[TensorRef, Any] = dataclasses.field(default_factory=dict)
+  others: Dict[TensorRef, List[Any]] = dataclasses.field(default_factory=dict)
   corrections: Dict[TensorRef, TensorRef] = dataclasses.field(
     default_factory=dict
   )

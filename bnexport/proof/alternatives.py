@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The answers that other decisions would have led to.
 
-An export decides what a training graph leaves open: values of phases, noise
-that is taken out, inputs that nothing asks for any longer. Each is tried the
-other way round on what the proof fed, so that a report tells how much hangs on
-it.
+An export decides what a training graph leaves open: values of phases, which of
+several averages a statistic has, noise that is taken out, inputs that nothing
+asks for any longer. Each is tried the other way round on what the proof fed, so
+that a report tells how much hangs on it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import List, Optional
 
 import numpy as np
 
+from bnexport.analysis.partial_evaluation import PartialEvaluation
+from bnexport.analysis.phase import find_leaves, value_text
 from bnexport.errors import ComparisonError
 from bnexport.proof.differences import difference
 from bnexport.proof.training_graph import TrainingGraph
@@ -21,6 +23,8 @@ from bnexport.tf1 import tf1
 
 # So many decisions of a kind are tried.
 _MOST = 8
+# So many values of one that is no bool.
+_MOST_VALUES = 2
 # Values of an input that is gone.
 _RATES, _COUNTS = (0.25, 0.75), (0, 2)
 _NOISE = ("remove_dropout", "remove_noise")
@@ -64,6 +68,7 @@ def examine(export, feeds) -> List[Alternative]:
     return []
   usual = plain.run(feeds)
   found = list(_phases(export, usual, feeds))
+  found += list(_averages(export, usual, feeds))[:_MOST]
   found += _noise(export, usual, feeds)
   found += _lost(export, usual, feeds)
   return found
@@ -71,22 +76,53 @@ def examine(export, feeds) -> List[Alternative]:
 
 def _phases(export, usual, feeds):
   values = export.model.decisions.values
+  others = _other_values(export.original, values)
   for name in list(values)[:_MOST]:
-    value = np.asarray(values[name])
-    decided = f"'{name}' is {value}"
-    if value.dtype != bool or value.ndim:
+    decided = f"'{name}' is {value_text(values[name])}"
+    if not others.get(name):
       yield Alternative(decided, "another value", why_not="it was not tried")
-      continue
-    yield _tried(
-      export.reference.otherwise({name: not value}),
-      Alternative(decided, str(not value)),
-      usual,
-      feeds,
-    )
+    for other in others.get(name, ()):
+      yield _tried(
+        export.reference.otherwise({name: other}),
+        Alternative(decided, value_text(other)),
+        usual,
+        feeds,
+      )
+
+
+def _other_values(original, values):
+  """Further values that can make a difference, by name of what was decided."""
+  graph = original.graph
+  order = graph.topological(graph.ancestors(r.node for r in original.outputs))
+  leaves = find_leaves(original, PartialEvaluation(graph, order, {}))
+  found = {
+    leaf.name: [c for c in leaf.candidates if c != values[leaf.name]]
+    for leaf in leaves
+    if leaf.name in values
+  }
+  for name, value in values.items():
+    if np.ndim(value) == 0 and np.asarray(value).dtype == bool:
+      found[name] = [np.bool_(not value)]
+  return {name: others[:_MOST_VALUES] for name, others in found.items()}
+
+
+def _averages(export, usual, feeds):
+  """The effect of other averages that track the same statistic."""
+  decisions = export.model.decisions
+  for ref, others in decisions.others.items():
+    for other in others if ref in decisions.stored else ():
+      yield _tried(
+        export.reference.otherwise(stored={ref: other}),
+        Alternative(
+          f"'{decisions.stored[ref]}' is the average of '{ref}'", f"'{other}'"
+        ),
+        usual,
+        feeds,
+      )
 
 
 def _noise(export, usual, feeds):
-  """What the noise that was taken out does to an answer."""
+  """The effect on answers of the noise that was taken out."""
   done = [
     change
     for change in export.model.history
@@ -119,7 +155,7 @@ def _with(alternative, answers, usual):
 
 
 def _lost(export, usual, feeds):
-  """What inputs do that the training graph has and the export does not."""
+  """The effect of inputs that the training graph has and the export lacks."""
   left = set(export.model.placeholders()) | set(feeds)
   return [
     _moved(export, name, usual, feeds)

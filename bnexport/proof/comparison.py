@@ -35,7 +35,7 @@ PROVEN, NOT_PROVEN, DIFFERS = "PROVEN", "NOT PROVEN", "DIFFERS"
 
 @dataclasses.dataclass
 class Comparison:
-  """What was proven of an exported graph.
+  """The outcome of proving an exported graph.
 
   Attributes:
     reference: names what it was compared with; empty where that is nothing.

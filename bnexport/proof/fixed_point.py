@@ -35,7 +35,7 @@ from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.feeding import row_counts
 from bnexport.proof.filling import filled, shaped
-from bnexport.proof.runs import TF_ERRORS, ImportedGraph, tensor_name
+from bnexport.proof.runs import ImportedGraph, tensor_name, tf_errors
 from bnexport.proof.trust import unsafe_op
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
@@ -61,7 +61,7 @@ _ROUNDING = 1e-3
 
 @dataclasses.dataclass
 class FixedPoint:
-  """What the updates' fixed point says of an export.
+  """The verdict of the updates' fixed point on an export.
 
   Attributes:
     differences: one for each output; empty where there is no fixed point.
@@ -107,7 +107,7 @@ def _in_mode(export, feeds, trains):
   """The FixedPoint with decided bools as they are, or the other way round."""
   try:
     training = _Training(export, trains)
-  except (Error, *TF_ERRORS) as error:
+  except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error))
   try:
     found, apart = _examine(export, training, feeds)
@@ -149,7 +149,7 @@ def _examine(export, training, feeds):
     found = training.settle(feeds)
     if found.why_not:
       return found, []
-  except (Error, *TF_ERRORS) as error:
+  except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error)), []
   own = [str(ref) for ref in export.model.outputs]
   other = [str(ref) for ref in export.original.outputs]
@@ -168,7 +168,7 @@ def _examine(export, training, feeds):
     return dataclasses.replace(found, why_not=why), []
   try:
     expected = training.fetch(other, feeds)
-  except (Error, *TF_ERRORS) as error:
+  except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error)), []
   found.differences = [_difference(*one) for one in zip(own, given, expected)]
   return found, [d.largest for d in found.differences]
@@ -412,7 +412,7 @@ class _Training:
       self._load(name, values[name] if name in values else self._initial(name))
 
   def _run(self, fed, values):
-    """What the updates make of some stored values."""
+    """Stored values after a run of the updates."""
     self._restore(values)
     updates = [u for us in self._updates.values() for u in us]
     self._session.run(updates, fed)
@@ -473,7 +473,7 @@ def _updates(graph, original, by_data, averages):
   flow = Flow(graph)
   found: Dict[str, List[str]] = {}
   for node in graph:
-    if node.op not in ops.UPDATES or node.name in flow.gradients:
+    if node.op not in ops.UPDATES or node.name in flow.derived:
       continue
     variable = written_variable(graph, node.name)
     if variable is None or variable not in original.values:
@@ -493,7 +493,7 @@ def _updates(graph, original, by_data, averages):
       ]
     if own:
       chosen[variable] = own
-  _stop_waiting(graph, behind, flow.gradients)
+  _stop_waiting(graph, behind, flow.derived)
   for variable, updates in chosen.items():
     depth = max(len(flow.contexts.frame(u)) for u in updates)
     parts = [write_of(graph, update).part for update in updates]

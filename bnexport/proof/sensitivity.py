@@ -24,10 +24,10 @@ from bnexport.graph.contexts import Contexts
 from bnexport.proof.differences import difference
 from bnexport.proof.rounding import measured
 from bnexport.proof.runs import (
-  TF_ERRORS,
   ImportedGraph,
   restore_variables,
   tensor_name,
+  tf_errors,
 )
 from bnexport.tf1 import tf1
 
@@ -51,14 +51,8 @@ _NO_DERIVATIVES = frozenset(
 )
 
 
-# What TensorFlow raises where it has no derivative of an op.
-_NO_SLOPE = (
-  *TF_ERRORS,
-  AssertionError,
-  AttributeError,
-  LookupError,
-  NotImplementedError,
-)
+# What TensorFlow raises beside `tf_errors` where it has no derivative of an op.
+_NO_SLOPE = (AssertionError, AttributeError, LookupError, NotImplementedError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +168,7 @@ class Sensitivity:
     ]
 
   def _move(self, one, values):
-    """How far a statistic is moved, elementwise; in both directions."""
+    """The movement of a statistic, elementwise; in both directions."""
     value = np.asarray(values[one.ref])
     variance = np.float64(values[one.variance]) + one.epsilon
     step = variance
@@ -212,7 +206,7 @@ class Sensitivity:
       return statistics
     try:
       slopes = self._slopes(feeds, before, [one.ref for one in statistics])
-    except (ComparisonError, *_NO_SLOPE):
+    except (ComparisonError, *tf_errors(), *_NO_SLOPE):
       return statistics
     size = sum(np.size(value) for value in before)
     left = []

@@ -29,7 +29,7 @@ from bnexport.graph.writes import written_variable
 from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.filling import filled, shaped
-from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
+from bnexport.proof.runs import Run, failure, tensor_name, tf_errors
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.text import Emitter
 from bnexport.tf1 import session
@@ -58,6 +58,7 @@ class TrainingGraph(Run):
     keep=(),
     other=None,
     has_noise=False,
+    stored=None,
   ):
     """Prepares; nothing is imported before it is asked.
 
@@ -74,6 +75,7 @@ class TrainingGraph(Run):
         name. Where one was decided, norms have their batch statistics, as
         where it trains.
       has_noise: whether dropout and noise stay in.
+      stored: other Stored values than were taken, by the statistic.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
@@ -88,7 +90,7 @@ class TrainingGraph(Run):
     self._trains = trains or any(name in decided for name in other or ())
     self._decided = {**decided, **(other or {})}
     self._has_noise = has_noise
-    self._stored = model.decisions.stored
+    self._stored = {**model.decisions.stored, **(stored or {})}
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
     self._keep_random = model.decisions.random_kept
@@ -96,7 +98,7 @@ class TrainingGraph(Run):
     self._keep = tuple(keep)
     self._session = None
 
-  def otherwise(self, other=None, has_noise=False):
+  def otherwise(self, other=None, has_noise=False, stored=None):
     """The same with other decisions; see `__init__`."""
     return TrainingGraph(
       self._original,
@@ -104,6 +106,7 @@ class TrainingGraph(Run):
       keep=self._keep,
       other=other,
       has_noise=has_noise,
+      stored=stored,
     )
 
   @property
@@ -161,7 +164,7 @@ class TrainingGraph(Run):
       yield
     except (ComparisonError, OutOfTime):
       raise
-    except (Error, *TF_ERRORS) as error:
+    except (Error, *tf_errors()) as error:
       raise failure(_WHAT, error) from error
 
   def _open(self):

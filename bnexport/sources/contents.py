@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a source holds, as it is read and before it is made a Model."""
+"""The contents of a source, as read, before they are made a Model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.soundness import refuse_unsound
+from bnexport.graph.void_attributes import drop_void_attributes
 from bnexport.model import Model
 from bnexport.model.checkpoint import Checkpoint
 from bnexport.proof.runs import Run
@@ -23,7 +24,8 @@ class Contents:
   `graph.soundness`.
 
   Attributes:
-    graph_def: the GraphDef; it stays as it is.
+    graph_def: the GraphDef, without what only a newer TensorFlow knows and
+      changes nothing; the one that is given stays as it is.
     signatures: OpDefs, those the source brings along included.
     origin: names the source in messages.
     outputs: names of the tensors to keep; none where nothing says them.
@@ -64,6 +66,7 @@ class Contents:
 
   def __post_init__(self):
     refuse_unsound(self.graph_def, self.signatures, f"'{self.origin}'")
+    self.graph_def = drop_void_attributes(self.graph_def)
 
 
 def saved_in(prefix) -> Optional[Checkpoint]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.soundness import refuse_unsound
+from bnexport.graph.void_attributes import drop_void_attributes
 from bnexport.mending import mending
 from bnexport.mending.completion import complete, scope_of
 from bnexport.model.checkpoint import Checkpoint
@@ -24,10 +25,13 @@ def read(request) -> Contents:
     SourceError: a file is missing or unsound.
     GraphError: an output needs what can't be mended.
   """
-  graph_def = read_graph_def(request.source)
   contents = Contents(
-    graph_def, Signatures(), request.source, has_training_graph=False
+    read_graph_def(request.source),
+    Signatures(),
+    request.source,
+    has_training_graph=False,
   )
+  graph_def = contents.graph_def
   placed = sum(bool(node.device) for node in graph_def.node)
   if placed:
     contents.changes.append(f"removed the devices of {placed} nodes")
@@ -58,7 +62,8 @@ def _complete(contents, training):
   contents.saver = meta.saver_def.save_tensor_name or None
   contents.signatures = Signatures(meta.meta_info_def.stripped_op_list.op)
   refuse_unsound(meta.graph_def, contents.signatures, f"'{training}'")
-  done = complete(contents.graph_def, meta.graph_def, contents.signatures)
+  whole = drop_void_attributes(meta.graph_def)
+  done = complete(contents.graph_def, whole, contents.signatures)
   contents.held, contents.has_training_graph = done.held, done.is_used
   if not done.is_used:
     contents.doubts.append(

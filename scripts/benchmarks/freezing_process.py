@@ -39,16 +39,16 @@ def make(prefix, size):
 
 def freeze(*arguments):
   """Freezes as the command does, once TensorFlow is imported."""
-  import bnexport.tf1  # noqa: F401
+  import bnexport.tf1.full  # noqa: F401
 
   begin = time.perf_counter()
   from absl import flags
 
-  from bnexport import cli
   from bnexport import freeze as command
+  from bnexport.cli import process
 
   argv = flags.FLAGS(["freeze"] + list(arguments))
-  status = cli.status_of(command.main, argv)
+  status = process.status_of(command.main, argv)
   _tell(begin)
   sys.exit(status)
 

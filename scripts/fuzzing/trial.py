@@ -110,7 +110,8 @@ def _status(arguments):
   """Runs the command to its end; its exit status."""
   from absl import flags
 
-  from bnexport import cli, freeze, inspect, repair, transform, validate
+  from bnexport import freeze, inspect, repair, transform, validate
+  from bnexport.cli import process
 
   commands = {
     "freeze": freeze,
@@ -122,7 +123,7 @@ def _status(arguments):
   status = 1
   try:
     argv = flags.FLAGS(list(arguments))
-    status = cli.status_of(commands[arguments[0]].main, argv)
+    status = process.status_of(commands[arguments[0]].main, argv)
     if status == 0 and "--validate=false" not in arguments:
       _import_what_was_made()
   except BaseException:

@@ -28,6 +28,7 @@ def flow(net=NET):
 
 def test_gradients_and_what_follows_from_them():
   assert flow().gradients == {"gradients/g", "step"}
+  assert flow().derived == {"gradients/g", "step"}
 
 
 def test_second_output_of_a_loss_is_its_gradient():
@@ -134,3 +135,9 @@ def test_settings_are_no_data(attrs, reader, is_one):
     )
   )
   assert is_setting(graph, graph.node("p")) == is_one
+
+
+def test_a_scope_called_gradients_makes_nothing_a_gradient():
+  net = NET.replace("bent", "gradients/bent").replace("logits", "gradients/y")
+  assert "gradients/y" in flow(net).gradients
+  assert flow(net).derived == {"gradients/g", "step"}

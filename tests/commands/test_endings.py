@@ -110,10 +110,10 @@ def test_a_signal_ends_a_run_that_does_not_end(hanging, number):
 
 _SWALLOWED = """
 import os, signal, time
-from bnexport import cli
+from bnexport.cli import process
 from bnexport.exporting import writing
 
-cli._LONGEST_ENDING = 1.0
+process._LONGEST_ENDING = 1.0
 
 def main():
   with writing.whole_file("out", [b"half"]):
@@ -124,7 +124,7 @@ def main():
       os.kill(os.getpid(), signal.SIGINT)  # changes nothing
       time.sleep(60)
 
-cli.run(main)
+process.run(main)
 """
 
 

@@ -423,20 +423,26 @@ def test_checkpoint_of_another_step(capsys, case, prefix, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "flag", ["variable_names_denylist", "variable_names_blacklist"]
+  "flag, frozen, stays",
+  [
+    ("denylist=post/gamma", "mid/gamma", "post/gamma"),
+    ("blacklist=post/gamma", "mid/gamma", "post/gamma"),
+    ("allowlist=mid/gamma,mid/beta", "mid/gamma", "post/gamma"),
+    ("whitelist=mid/gamma", "mid/gamma", "mid/beta"),
+  ],
 )
-def test_denied_variable_stays(capsys, case, prefix, flag):
+def test_variables_that_are_to_stay(capsys, case, prefix, flag, frozen, stays):
   result = run(
     capsys,
     "--checkpoint=" + prefix,
     "--output_node=" + case.output,
     "--nofold_batch_norms",
-    "--%s=post/gamma" % flag,
+    "--variable_names_" + flag,
   )
   assert result.status == 0, result.err
   ops = {n.name: n.op for n in read_graph(prefix + ".frozen.pb").node}
-  assert ops["post/gamma"] in ("VariableV2", "VarHandleOp")
-  assert ops["mid/gamma"] == "Const"
+  assert ops[stays] in ("VariableV2", "VarHandleOp")
+  assert ops[frozen] == "Const"
 
 
 def test_cut_at_an_inner_tensor(capsys, case, prefix):
@@ -606,6 +612,14 @@ def assert_nothing_done(capsys, folder, arguments, *words):
         "--variable_names_denylist=post/gama",
       ],
       ["'post/gama'", "'post/gamma'"],
+    ),
+    (
+      [
+        "--output_node=prob",
+        "--checkpoint=@",
+        "--variable_names_whitelist=post/gama",
+      ],
+      ["--variable_names_allowlist 'post/gama'", "'post/gamma'"],
     ),
     (
       [
@@ -1148,7 +1162,8 @@ def test_help_imports_no_tensorflow():
 
 _KILLED = """
 import os, signal, time
-from bnexport import cli, freeze
+from bnexport import freeze
+from bnexport.cli import process
 from bnexport.proof import comparison
 
 def prove(*args, **kwargs):
@@ -1156,7 +1171,7 @@ def prove(*args, **kwargs):
   time.sleep(60)
 
 comparison.prove = prove
-cli.run(freeze.main)
+process.run(freeze.main)
 """
 
 

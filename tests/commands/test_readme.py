@@ -12,7 +12,7 @@ import saved
 from absl import flags
 from judges.commands import ROOT, run_forked
 
-from bnexport import cli
+from bnexport.cli import process
 from bnexport.tf1 import session, tf1
 
 with open(os.path.join(ROOT, "README.md")) as _file:
@@ -166,9 +166,9 @@ def test_flags_exist():
 def test_exit_statuses_are_those_of_the_code():
   table = dict(re.findall(r"^\| (\d) \| (.*?) \|$", README, re.M))
   assert set(table) == {"0", "1", "2", "3"}
-  assert "DIFFERS" in table[str(cli.NOT_PROVEN)]
-  assert "can't be done" in table[str(cli.REFUSED)]
-  assert "written" in table[str(cli.DONE)]
+  assert "DIFFERS" in table[str(process.NOT_PROVEN)]
+  assert "can't be done" in table[str(process.REFUSED)]
+  assert "written" in table[str(process.DONE)]
 
 
 def test_scripts_exist():

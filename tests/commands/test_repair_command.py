@@ -138,13 +138,15 @@ def test_reference_clash(capsys, clashing, left):
 
 
 def test_checkpoint_without_its_training_graph(capsys, literal):
-  """Names tell which averages are meant, and that is said."""
+  """Names alone tell which averages are meant: that is asked."""
   os.remove(literal.prefix + ".meta")
-  result = literal.repair(capsys)
+  literal.assert_refuses(capsys, [], "nothing but their names", "--meta_graph")
+  asked = re.search(r"--averages=\S+", literal.repair(capsys).err).group()
+  result = literal.repair(capsys, asked)
   assert result.status == 0, result.err
   literal.assert_right()
-  assert "as their names say" in result.out
-  assert result.err.count("by their names") == 3
+  assert "as averages, as asked" in result.out
+  assert result.err.count("by their names, as asked") == 3
 
 
 def test_no_checkpoint_and_no_statistics(capsys, literal):
@@ -290,9 +292,12 @@ def test_stated_phase(capsys, broken):
 def test_flags_of_a_case(capsys, broken, name, has_meta):
   made = broken(name)
   case = made.case
+  named = []
   if not has_meta:
     os.remove(made.prefix + ".meta")
-  flags = ["--set=%s=%s" % item for item in case.set.items()]
+    named = [key for key, _ in tf1.train.list_variables(made.prefix)]
+  flags = ["--averages=" + ",".join(named)] if named else []
+  flags += ["--set=%s=%s" % item for item in case.set.items()]
   flags += ["--moving_averages"] if case.ema else []
   flags += ["--data_format=NHWC"] if case.no_run_115 else []
   if case.keep_scopes:

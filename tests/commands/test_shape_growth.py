@@ -9,7 +9,8 @@ from absl.testing import flagsaver
 from judges.commands import COMMANDS
 from judges.counting import assert_linear
 
-from bnexport import cli, text
+from bnexport import text
+from bnexport.cli import process
 
 SMALL, LARGE = 150, 600
 INPUT = "x = Placeholder() {shape=[?,3]}\nc = Const() {value=<float 2>}\n"
@@ -115,7 +116,7 @@ def test_cost_is_linear(tmp_path, capsys, shape, command):
     def work():
       with flagsaver.flagsaver():
         argv = flags.FLAGS([command, *arguments, "--novalidate", "--overwrite"])
-        assert cli.status_of(COMMANDS[command].main, argv) in (0, 2, 3)
+        assert process.status_of(COMMANDS[command].main, argv) in (0, 2, 3)
 
     return work
 

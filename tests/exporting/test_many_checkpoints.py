@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many checkpoints at once: verdicts, --resume, what is left when it ends."""
 
-import collections
 import contextlib
 import io
 import json
@@ -29,8 +28,11 @@ from judges.commands import run as run_one
 from judges.exporting import assert_close
 
 from bnexport import cli, freeze
+from bnexport.cli import meaning
+from bnexport.cli.process import status_of
 from bnexport.errors import SourceError
 from bnexport.exporting import batch, progress, record, workers, writing
+from bnexport.exporting import verdicts as verdicts_room
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -45,7 +47,7 @@ def run(*arguments):
     out
   ), contextlib.redirect_stderr(err):
     argv = flags.FLAGS(["freeze"] + list(arguments))
-    status = cli.status_of(freeze.main, argv)
+    status = status_of(freeze.main, argv)
   return Result(status, out.getvalue(), err.getvalue())
 
 
@@ -94,6 +96,19 @@ def touch(path):
   os.makedirs(os.path.dirname(str(path)), exist_ok=True)
   open(str(path), "w").close()
   return str(path)
+
+
+def told(words, seconds=1.0):
+  """A Tally to which verdicts of these words, each so often, were said."""
+  tally = verdicts_room.Tally(sum(words.values()))
+  with contextlib.redirect_stdout(io.StringIO()):
+    for word, count in words.items():
+      for i in range(count):
+        tally.say(
+          f"{word}/{i}",
+          verdicts_room.Verdict(word, "as it is", f"why {i % 2}", seconds + i),
+        )
+  return tally
 
 
 # Whole runs.
@@ -230,7 +245,7 @@ def test_what_is_done_again(tmp_path, arguments, skipped, overwrites):
   touch(tmp_path / "a" / "m.md")
   with flagsaver.flagsaver():
     jobs = jobs_for(*arguments)
-    jobs, done = freeze._resumed(jobs, freeze._task(cli.outputs()))
+    jobs, done = freeze._resumed(jobs, freeze._task(meaning.outputs()))
   assert len(jobs) == 2 and len(done) == skipped
   assert sum(job.overwrite for job in jobs) == overwrites
 
@@ -250,15 +265,15 @@ def test_answers_that_differ(case, tmp_path, monkeypatch):
   with flagsaver.flagsaver():
     flags.FLAGS(["freeze", "--output_node=prob"])
     task = freeze._task(["prob"])
-    verdict = freeze.freeze_in_worker(task, job)
+    verdict = batch.export_one(task, job)
     assert verdict.word == "differs"
     assert verdict.says.startswith(job.output + "; warning: ")
     assert "does not answer as its reference" in verdict.says
     origin = task.origin(prefix)
     assert not record.is_done(job.output, origin) and record.is_own(job.output)
-    again = freeze.freeze_in_worker(task, job)
+    again = batch.export_one(task, job)
     assert again.word == "refused" and "the file exists" in again.says
-    more = freeze.freeze_in_worker(task, job._replace(overwrite=True))
+    more = batch.export_one(task, job._replace(overwrite=True))
     assert more.word == "differs"
 
 
@@ -539,9 +554,9 @@ def test_dead_process_leaves_no_part_of_a_file(tmp_path):
   for path in (job.output, job.report, record.path(job.output)):
     touch(writing.part_of(path, 7))
   touch(record.path(job.output))
-  batch._clear(7, job)
+  batch.clear(7, job)
   assert list(contents(tmp_path)) == [os.path.basename(keep)]
-  batch._clear(7, job._replace(report=None))
+  batch.clear(7, job._replace(report=None))
 
 
 def test_status_of_a_difference(monkeypatch, tmp_path):
@@ -551,11 +566,41 @@ def test_status_of_a_difference(monkeypatch, tmp_path):
     ({"ok": 1, "differs": 1}, 2),
     ({"differs": 1, "failed": 1}, 3),
   ):
-    counts = collections.Counter(found)
-    monkeypatch.setattr(batch, "run", lambda *args, counts=counts: counts)
+    tally = told(found)
+    monkeypatch.setattr(batch, "run", lambda *args, tally=tally: tally)
     assert (
       run("--checkpoint=%s/*" % tmp_path, "--output_node=y").status == status
     )
+
+
+# The summary.
+
+
+def test_summary_groups_refusals_by_reason_and_names_the_slowest(tmp_path):
+  tally = told({"ok": 20, "refused": 3})
+  out = io.StringIO()
+  with contextlib.redirect_stdout(out):
+    tally.sum_up()
+  assert out.getvalue().splitlines() == [
+    "2 refused: why 0; refused/0",
+    "slowest: ok/19 20.0 s, ok/18 19.0 s, ok/17 18.0 s",
+    "23 checkpoints: 20 ok, 3 refused",
+  ]
+  path = str(tmp_path / "summary.json")
+  tally.write(path)
+  with open(path) as f:
+    summary = json.load(f)
+  assert summary["counts"]["refused"] == 3
+  assert summary["reasons"] == [
+    {
+      "word": "refused",
+      "reason": "why 0",
+      "checkpoints": ["refused/0", "refused/2"],
+    },
+    {"word": "refused", "reason": "why 1", "checkpoints": ["refused/1"]},
+  ]
+  assert summary["slowest"][0] == {"checkpoint": "ok/19", "seconds": 20.0}
+  assert len(summary["verdicts"]) == 23
 
 
 # Progress.
@@ -613,8 +658,9 @@ def test_lines_where_there_is_no_bar(monkeypatch):
 
 
 def test_troubles_are_shown():
-  counts = collections.Counter(ok=3, refused=2, skipped=1, differs=1)
-  assert batch._troubles(counts) == ["1 differs", "2 refused"]
+  tally = told({"ok": 3, "refused": 2, "skipped": 1, "differs": 1})
+  assert tally.troubles == ["1 differs", "2 refused"]
+  assert tally.finished == 7
 
 
 def test_log_gets_a_line_now_and_then():

@@ -230,12 +230,16 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
   Args:
     case: a zoo.Case.
     checkpoint: whether its checkpoint is at hand.
-    meta: whether its training graph is; or the path of another one.
+    meta: whether its training graph is; or the path of another one. Without,
+      the names of its keys are taken at their word.
     path: of another frozen graph.
     prefix: of another checkpoint.
     **options: of Options.
   """
   meta = case.prefix + ".meta" if meta is True else meta or None
+  named = ()
+  if checkpoint and meta is None:
+    named = tuple(key for key, _ in tf1.train.list_variables(case.prefix))
   model = sources.open(
     Request(
       "frozen_graph",
@@ -251,6 +255,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
     keep_batch_statistics=tuple(case.keep_scopes),
     moving_averages=case.ema,
     average_name=case.average,
+    averages=named,
     data_format="NHWC" if case.no_run_115 else None,
   )
   asked.update(options)
@@ -346,6 +351,17 @@ def test_names_that_lie_are_doubted(cases, name):
   export = repair(cases(name), meta=False)
   warned = [w for w in export.model.warnings if "by their names" in w]
   assert len(warned) == len(export.norms)
+
+
+@pytest.mark.parametrize(
+  "name", sorted(_NAMES_LIE) + ["layers_fused_literal", "contrib_dense_literal"]
+)
+def test_nothing_is_taken_for_an_average_by_its_name(cases, name):
+  with pytest.raises(Error) as refused:
+    repair(cases(name), meta=False, averages=())
+  assert_refusal(refused, "nothing but their names", "--meta_graph")
+  named = str(refused.value).partition("--averages=")[2].partition(" ")[0]
+  assert repair(cases(name), meta=False, averages=tuple(named.split(",")))
 
 
 @pytest.mark.parametrize("name", part(_RIGHT - _LOST - _TOLD, 1, 3))

@@ -8,12 +8,14 @@ import pytest
 from bnexport import text
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
-from bnexport.graph.nodes import Signatures, output_dtypes
+from bnexport.graph.nodes import Signatures, output_dtypes, static_shape
 from bnexport.graph.placeholders import (
   cut_dtype,
   placeholder_attrs,
   placeholder_name,
+  state_open_shapes,
 )
+from bnexport.graph.tensors import shape_proto
 from bnexport.tf1 import OpDef, tf1
 
 GRAPH = """
@@ -41,13 +43,11 @@ def test_names():
 
 
 def test_attributes():
-  shape = tf1.TensorShape([None, 3])
+  shape = shape_proto([None, 3])
   attrs = placeholder_attrs(INT32, shape)
   assert attrs["dtype"].type == INT32
-  assert attrs["shape"].shape == shape.as_proto()
-  assert placeholder_attrs(INT32, tf1.TensorShape(None))[
-    "shape"
-  ].shape.unknown_rank
+  assert attrs["shape"].shape == shape
+  assert placeholder_attrs(INT32, shape_proto(None))["shape"].shape.unknown_rank
   assert set(placeholder_attrs(INT32)) == {"dtype"}
 
 
@@ -107,3 +107,23 @@ def test_what_a_node_leaves_out_has_its_default():
   graph.add("Reshape", "s", (), {"T": tf1.AttrValue(type=HALF)})
   assert Signatures().input_dtypes(graph.node("s")) == [HALF, INT32]
   assert set(graph.node("s").attr) == {"T"}
+
+
+@pytest.mark.parametrize(
+  "producer, stated, shape",
+  [
+    (21, "shape=[], _output_shapes=([?,3],)", (-1, 3)),
+    (21, "shape=[], _output_shapes=(?,)", None),
+    (21, "shape=[], _output_shapes=()", ()),
+    (21, "shape=[4,3], _output_shapes=([?,3],)", (4, 3)),
+    (21, "shape=[]", ()),
+    (24, "shape=[], _output_shapes=([?,3],)", ()),
+  ],
+)
+def test_open_shapes_of_old_files(producer, stated, shape):
+  """Up to version 21, TensorFlow reads a scalar's shape as an open one."""
+  graph = Graph(text.loads("x = Placeholder() {%s}" % stated))
+  graph.versions.producer = producer
+  state_open_shapes(graph)
+  graph.node("x").attr.pop("_output_shapes", None)
+  assert static_shape(graph, TensorRef("x")) == shape

@@ -11,7 +11,8 @@ from absl import flags
 from absl.testing import flagsaver
 from judges import forking
 
-from bnexport import cli, freeze, inspect, repair, transform, validate
+from bnexport import freeze, inspect, repair, transform, validate
+from bnexport.cli import process
 
 ROOT = os.path.dirname(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -36,7 +37,7 @@ def run(capsys, *arguments, **options):
   capsys.readouterr()
   with flagsaver.flagsaver():
     argv = flags.FLAGS([command] + list(arguments))
-    status = cli.status_of(COMMANDS[command].main, argv)
+    status = process.status_of(COMMANDS[command].main, argv)
   said = capsys.readouterr()
   return Result(status, said.out, said.err)
 

@@ -102,9 +102,19 @@ def _hold(model, variable, value):
   model.values.hold(variable, tf1.make_tensor_proto(value, shape=old.shape))
 
 
-def _instead(model, one, text, change, **more):
+def _alike(tracked, one):
+  """The averages that updates make of the same as another one's, with it."""
+  edges = {edge for found in one.edges.values() for edge in found}
+  return [
+    other
+    for other in tracked
+    if any(edges.intersection(found) for found in other.edges.values())
+  ]
+
+
+def _instead(model, tracked, index, text, change, **more):
   """Has updates track what a text makes of their statistic `s`."""
-  graph = model.graph
+  graph, one = model.graph, tracked[index]
   for statistic, edges in one.edges.items():
     dtypes = output_dtypes(graph, statistic.node, model.signatures)
     if tf1.as_dtype(dtypes[statistic.index]) != tf1.float32:
@@ -112,49 +122,50 @@ def _instead(model, one, text, change, **more):
     made = Emitter(graph).emit("fault", text, s=statistic, **more)
     for name, slot in edges:
       graph.set_input(name, slot, made["t"])
-  _hold(model, one.variable, change(model.values[one.variable]))
+  for other in _alike(tracked, one):
+    _hold(model, other.variable, change(model.values[other.variable]))
   return True
 
 
 def negated(model, tracked, index):
-  return _instead(model, tracked[index], "t = Neg(s)", np.negative)
+  return _instead(model, tracked, index, "t = Neg(s)", np.negative)
 
 
 def twice(model, tracked, index):
   text = "two = Const() {value=<float 2>}\nt = Mul(s, two)"
-  return _instead(model, tracked[index], text, lambda v: 2 * v)
+  return _instead(model, tracked, index, text, lambda v: 2 * v)
 
 
 def half_of_it(model, tracked, index):
   text = "half = Const() {value=<float 0.5>}\nt = Mul(s, half)"
-  return _instead(model, tracked[index], text, lambda v: v / 2)
+  return _instead(model, tracked, index, text, lambda v: v / 2)
 
 
 def squared(model, tracked, index):
-  return _instead(model, tracked[index], "t = Square(s)", np.square)
+  return _instead(model, tracked, index, "t = Square(s)", np.square)
 
 
 def root(model, tracked, index):
   if np.min(model.values[tracked[index].variable]) < 0:
     return False
-  return _instead(model, tracked[index], "t = Sqrt(s)", np.sqrt)
+  return _instead(model, tracked, index, "t = Sqrt(s)", np.sqrt)
 
 
 def logarithm(model, tracked, index):
   if np.min(model.values[tracked[index].variable]) <= 0:
     return False
-  return _instead(model, tracked[index], "t = Log(s)", np.log)
+  return _instead(model, tracked, index, "t = Log(s)", np.log)
 
 
 def reciprocal(model, tracked, index):
   if np.min(np.abs(model.values[tracked[index].variable])) < 1e-3:
     return False
-  return _instead(model, tracked[index], "t = Reciprocal(s)", np.reciprocal)
+  return _instead(model, tracked, index, "t = Reciprocal(s)", np.reciprocal)
 
 
 def shifted_by_one(model, tracked, index):
   text = "one = Const() {value=<float 1>}\nt = Add(s, one)"
-  return _instead(model, tracked[index], text, lambda v: v + 1)
+  return _instead(model, tracked, index, text, lambda v: v + 1)
 
 
 def sum_for_mean(model, tracked, index):
@@ -171,7 +182,46 @@ def sum_for_mean(model, tracked, index):
   t = Mul(s, n)
   """
   x = TensorRef(name)
-  return _instead(model, tracked[index], text, lambda v: _TIMES * v, x=x)
+  return _instead(model, tracked, index, text, lambda v: _TIMES * v, x=x)
+
+
+_FIRST_HALF = """
+  shape = Shape(x)
+  zero = Const() {value=<int32 [1] 0>}
+  one = Const() {value=<int32 [1] 1>}
+  two = Const() {value=<int32 2>}
+  rows = StridedSlice(shape, zero, one, one) {shrink_axis_mask=1}
+  half = FloorDiv(rows, two)
+  end = Pack(half)
+  part = StridedSlice(x, zero, end, one)
+"""
+
+
+def half_of_the_batch(model, tracked, index):
+  """Each statistic is taken of the first half of what it was taken of.
+
+  What is stored is as good: a half has the mean that the whole has, on average.
+  """
+  graph, one = model.graph, tracked[index]
+  for statistic, edges in one.edges.items():
+    views = [graph.node(statistic.node)]
+    while views[-1].op in ("Squeeze", "Reshape"):
+      views.append(graph.node(graph.inputs(views[-1].name)[0].node))
+    reduced = views[-1]
+    is_norm = reduced.op in ops.FUSED_NORMS
+    if reduced.attr["data_format"].s == b"NCHW" or not (
+      is_norm or reduced.op in ("Mean", "Sum")
+    ):
+      return False
+    x = graph.inputs(reduced.name)[0]
+    made = Emitter(graph).emit("fault", _FIRST_HALF, x=x)["part"]
+    for node in reversed(views):
+      refs = [made, *graph.inputs(node.name)[1:]]
+      copy = graph.add(node.op, f"fault/{node.name}", refs, dict(node.attr))
+      made = TensorRef(copy.name, statistic.index if node is reduced else 0)
+    for name, slot in edges:
+      graph.set_input(name, slot, made)
+  return True
 
 
 def _partner(model, tracked, index):
@@ -198,8 +248,10 @@ def other_statistic(model, tracked, index):
   own, other = tracked[index], _partner(model, tracked, index)
   if other is None:
     return False
+  value = model.values[other.variable]
   _track(model, own, other)
-  _hold(model, own.variable, model.values[other.variable])
+  for one in _alike(tracked, own):
+    _hold(model, one.variable, value)
   return True
 
 
@@ -210,8 +262,9 @@ def swapped(model, tracked, index):
   values = model.values[own.variable], model.values[other.variable]
   _track(model, own, other)
   _track(model, other, own)
-  _hold(model, own.variable, values[1])
-  _hold(model, other.variable, values[0])
+  for one, value in ((own, values[1]), (other, values[0])):
+    for alike in _alike(tracked, one):
+      _hold(model, alike.variable, value)
   return True
 
 
@@ -244,6 +297,7 @@ FAULTS = (
   reciprocal,
   shifted_by_one,
   sum_for_mean,
+  half_of_the_batch,
   other_statistic,
   swapped,
   dropped,

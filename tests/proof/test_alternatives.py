@@ -33,6 +33,26 @@ def test_the_other_value_of_a_phase_is_tried(cases, exports):
   assert one.matters and one.apart > 1e-2 and not one.lost
 
 
+def test_other_values_of_a_number_are_tried(cases, exports):
+  found = alternatives(cases, exports, "phase_int_greater")
+  assert {one.decided for one in found} == {"'mode' is -1"}
+  assert {one.other: one.matters for one in found} == {"0": False, "1": True}
+
+
+def test_another_word_is_tried(cases, exports):
+  (one,) = alternatives(cases, exports, "phase_string_equal")
+  assert one.decided == "'mode' is ''" and one.other == "train"
+  assert one.matters
+
+
+def test_what_else_tracks_a_statistic_is_tried(cases, exports):
+  name = "layers_renorm_literal"
+  found = alternatives(cases, exports, name)
+  assert len(found) == 2 * len(exports(name).norms)
+  assert all("moving_" in one.decided for one in found)
+  assert all("renorm_" in one.other and one.matters for one in found)
+
+
 def test_noise_that_was_taken_out_is_put_back(cases, exports):
   found = alternatives(cases, exports, "dropout_by_hand_literal")
   (one,) = [one for one in found if one.other == "noise"]

@@ -15,7 +15,9 @@ from judges.training_faults import FAULTS, planted
 
 from bnexport.errors import Error
 from bnexport.exporting.export import Options, export
-from bnexport.proof.comparison import PROVEN
+from bnexport.graph import ops
+from bnexport.proof import fixed_point
+from bnexport.proof.comparison import DIFFERS, PROVEN
 from bnexport.proof.runs import ImportedGraph
 
 MODELS = (
@@ -91,3 +93,52 @@ def test_no_fault_in_training_is_proven_right(cases, table, name):
       if verdict == PROVEN and not off <= 1:
         wrong.append(table[-1])
   assert not wrong
+
+
+# Epsilon of a norm only. A training graph is the definition of its model: where
+# it has a norm for inference of its own, that one's epsilon is what its author
+# evaluates with, whatever training uses; where it has not, the one norm's is.
+# Nothing else could tell that another was meant. What can be wrong is an export
+# with another epsilon than that.
+
+
+def with_epsilon(case, value, is_training):
+  """The Model of a case whose norms that train, or that don't, have it."""
+  model = trained(case.prefix, [case.output])
+  norms = [
+    node
+    for node in model.graph
+    if node.op in ops.FUSED_NORMS and node.attr["is_training"].b == is_training
+  ]
+  assert norms
+  for node in norms:
+    node.attr["epsilon"].f = value
+  return export(model)
+
+
+@pytest.mark.parametrize("name", ["contrib_fused_phase", "layers_fused_phase"])
+def test_epsilon_is_that_of_the_graphs_own_norm_for_inference(cases, name):
+  case = cases(name)
+  in_training, in_inference = (
+    with_epsilon(case, 0.1, is_training) for is_training in (True, False)
+  )
+  assert in_training.prove().verdict == PROVEN
+  assert distance(case, in_training) <= 1
+  assert in_inference.prove().verdict == PROVEN
+  assert distance(case, in_inference) > 10
+
+
+@pytest.mark.parametrize(
+  "name", ["contrib_fused_literal", "layers_fused_literal"]
+)
+def test_an_export_with_another_epsilon_than_its_graph_differs(cases, name):
+  case = cases(name)
+  right, other = (with_epsilon(case, value, True) for value in (0.1, 0.001))
+  assert right.prove().verdict == PROVEN
+  assert {np.float32(norm.epsilon) for norm in right.norms} == {np.float32(0.1)}
+  other.reference = right.reference
+  assert other.prove().verdict == DIFFERS
+  # The updates' fixed point tells it without that reference.
+  other.original = right.original
+  found = fixed_point.examine(other, {case.input: case.x})
+  assert not found.holds and not found.why_not

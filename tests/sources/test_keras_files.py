@@ -22,7 +22,8 @@ _RUN = """
 import contextlib, io, json, sys
 from absl import flags
 from absl.testing import flagsaver
-from bnexport import cli, freeze, inspect, validate
+from bnexport import freeze, inspect, validate
+from bnexport.cli import process
 
 commands = {"freeze": freeze, "inspect": inspect, "validate": validate}
 results = []
@@ -31,7 +32,7 @@ for command, *arguments in json.load(open(sys.argv[1])):
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     with flagsaver.flagsaver():
       argv = flags.FLAGS([command] + arguments)
-      status = cli.status_of(commands[command].main, argv)
+      status = process.status_of(commands[command].main, argv)
   results.append([status, out.getvalue(), err.getvalue()])
 import bnexport
 model = bnexport.load(sys.argv[2])

@@ -44,6 +44,9 @@ TOLD = {
     "remove_nodes(op=Identity)",
     "remove_nodes(op=Identity, op=StopGradient, op=CheckNumerics)",
   ],
+  "restore_updates": [
+    "restore_updates(averages=moving_mean, averages=moving_variance)"
+  ],
   "rename_attribute": [
     "rename_attribute(old_attribute_name=_a, new_attribute_name=_b)"
   ],

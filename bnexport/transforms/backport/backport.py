@@ -13,31 +13,6 @@ from bnexport.model import Model
 from bnexport.transforms.backport import rules
 from bnexport.transforms.backport.backport_graph import BackportGraph
 
-# They say how to run a graph, or promise what a newer TensorFlow checks; what
-# is computed is the same without them.
-_HINTS = frozenset(
-  (
-    ("TensorArrayV3", "identical_element_shapes"),
-    ("If", "output_shapes"),
-    ("StatelessIf", "output_shapes"),
-    ("While", "output_shapes"),
-    ("While", "parallel_iterations"),
-    ("StatelessWhile", "output_shapes"),
-    ("StatelessWhile", "parallel_iterations"),
-    ("PartitionedCall", "config"),
-    ("PartitionedCall", "config_proto"),
-    ("PartitionedCall", "executor_type"),
-    ("StatefulPartitionedCall", "config"),
-    ("StatefulPartitionedCall", "config_proto"),
-    ("StatefulPartitionedCall", "executor_type"),
-    ("MatMul", "grad_a"),
-    ("MatMul", "grad_b"),
-    ("BatchMatMulV2", "grad_x"),
-    ("BatchMatMulV2", "grad_y"),
-    ("VarHandleOp", "debug_name"),
-  )
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Backport:
@@ -145,7 +120,7 @@ def _void_attributes(node, version):
     for key in node.attr
     if not key.startswith("_")
     and not op_history.knows_attribute(version, node.op, key)
-    and (key not in newer or (node.op, key) in _HINTS)
+    and (key not in newer or (node.op, key) in op_history.HINTS)
   ]
 
 

@@ -168,8 +168,9 @@ def _refuse_missing(model, missing):
       f"checkpoint '{checkpoint.prefix}' lacks it{more}, as where only "
       "trainable variables were saved",
       "give a checkpoint that holds it, compute it with "
-      "--calibration_data=FILE.npz, or pass --keep_batch_statistics=SCOPE "
-      "of the norm",
+      "--calibration_data=FILE.npz, pass --keep_batch_statistics=SCOPE of the "
+      "norm, or --missing=initialize if training ran the initializers, then "
+      "restored",
     )
   raise SourceError(
     f"freeze variable '{missing[0]}'",
@@ -177,7 +178,8 @@ def _refuse_missing(model, missing):
     nearest(
       missing[0],
       checkpoint.shapes,
-      "give the checkpoint that was saved with this graph",
+      "give the checkpoint that was saved with this graph, or pass "
+      "--missing=initialize if the graph's initial value is meant",
     ),
   )
 

@@ -53,23 +53,27 @@ class UseStoredStatistics:
 
   Attributes:
     keep: scopes of norms that keep their batch statistics.
+    averages: names and scopes of the averages that are meant, where a
+      statistic has several.
   """
 
   name: ClassVar[str] = "use_stored_statistics"
   keep: Tuple[str, ...] = ()
+  averages: Tuple[str, ...] = ()
 
   def apply(self, model: Model) -> List[str]:
-    return _Replacement(model, self.keep).run()
+    return _Replacement(model, self.keep, self.averages).run()
 
 
 class _Replacement:
   """The replacement of one model's batch statistics."""
 
-  def __init__(self, model, keep):
+  def __init__(self, model, keep, meant=()):
     self.model = model
     self.graph = model.graph
     self.emitter = Emitter(model.graph, model.signatures)
     self.keep = keep
+    self.meant = meant
     self.needed = model.needed()
     self.order = self.graph.topological(self.needed)
     self.averages = Averages.read(self.graph, self.needed)
@@ -308,16 +312,33 @@ class _Replacement:
       which: what the statistic is to the norm, for messages.
       ref: the statistic.
     """
-    found = self.averages.of(ref) or self.shared.of(ref)
+    every = self.averages.tracking(ref)
+    found = list(filter(self._is_meant, every))
+    found = self.averages.nearest(found or every) or self.shared.of(ref)
     values = self._unlike(self.averages.stored(found))
     if len(values) > 1:
       names = ", ".join(f"'{value}'" for value in values)
       raise TransformError(
         f"tell which average '{name}' means for its {which}",
         f"{names} all track it",
-        f"pass {_KEEP % name} to keep the batch statistic",
+        f"pass --averages={values[0]} if that one is meant, or "
+        f"{_KEEP % name} to keep the batch statistic",
       )
+    if values:
+      self._note_others(ref, values[0], every)
     return values[0] if values else None
+
+  def _is_meant(self, average):
+    return any(in_scope(average.variable, scope) for scope in self.meant)
+
+  def _note_others(self, ref, chosen, every):
+    """Remembers what else tracks a statistic, for who tries it."""
+    helpers = {helper for average in every for helper in average.helpers}
+    for stored in self._unlike([average.stored for average in every]):
+      if stored.variable not in {chosen.variable, *helpers}:
+        others = self.model.decisions.others.setdefault(ref, [])
+        if stored not in others:
+          others.append(stored)
 
   def _unlike(self, values):
     """Those of some Stored whose numbers differ, by what the variables hold.
@@ -364,9 +385,9 @@ class _Replacement:
       )
 
   def _refuse_unexplained(self, order, kept):
-    """What is stored of a norm's statistics has to give them."""
+    """Refuses stored values that do not give a norm's statistics."""
     found = self.averages.unexplained()
-    gradients = Flow(self.graph).gradients if found else ()
+    gradients = Flow(self.graph).derived if found else ()
     left = set(order)
     for ref, (variable, update) in found.items():
       signature = self.averages.signature(ref)

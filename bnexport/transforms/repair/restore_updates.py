@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Updates that were cut away, put back by the names in the checkpoint."""
+"""Updates that were cut away, put back for keys that a user names."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.graph.nodes import in_scope, static_shape, type_attr
 from bnexport.graph.origins import LOOP_VIEWS, is_chosen, origin_of
+from bnexport.graph.tensors import shape_proto
 from bnexport.model import Model
 from bnexport.model.savers import Saved
 from bnexport.text import Emitter
@@ -25,9 +26,11 @@ from bnexport.tf1 import tf1
 class RestoreUpdates:
   """Gives norms in training mode the updates back that freezing pruned.
 
-  The checkpoint's keys tell which averages a norm had: those of its number of
-  channels that lie in its scope, or are named for its statistics.
+  A norm had those of the checkpoint's keys that have its number of channels and
+  lie in its scope, or are named for its statistics. A name proves nothing, so
+  that `averages` has to have the keys that are meant.
 
+  With:   restore_updates(averages=moving_mean, averages=moving_variance)
   Before: gamma = Const() {value=<float [2] 1>}
           y = FusedBatchNorm(x, gamma, beta, c, c) {is_training=true}
   After:  y = FusedBatchNorm(x, gamma, beta, c, c) {is_training=true}
@@ -38,14 +41,17 @@ class RestoreUpdates:
 
   That is where the checkpoint has gamma, moving_mean and moving_variance.
 
-  Refuses where several keys are as near.
+  Refuses where several keys are as near, and where `averages` has not those
+  that are nearest.
 
   Attributes:
     keep: scopes of norms that keep their batch statistics.
+    averages: names and scopes of the checkpoint's keys that are averages.
   """
 
   name: ClassVar[str] = "restore_updates"
   keep: Tuple[str, ...] = ()
+  averages: Tuple[str, ...] = ()
 
   def apply(self, model: Model) -> List[str]:
     told = [
@@ -57,16 +63,42 @@ class RestoreUpdates:
       return told
     averages = Averages.read(model.graph, model.needed())
     found = {}
-    pairing = Pairing(model.values.checkpoint.shapes, set(model.graph.names()))
+    pairing = Pairing(
+      model.values.checkpoint.shapes, set(model.graph.names()), self.averages
+    )
     for norm in find(model.graph, model.outputs):
       if not any(in_scope(norm.name, scope) for scope in self.keep):
         if _is_bare(model.graph, averages, norm):
           found[norm] = _pair(model, pairing, averages.dependence, norm)
     _refuse_shared(found)
-    for norm, pair in found.items():
-      if pair is not None:
-        told.append(_restore(model, norm, pair))
-    return told
+    pairs = {norm: pair for norm, pair in found.items() if pair is not None}
+    self._refuse_names_alone(pairs)
+    return told + [_restore(model, norm, pair) for norm, pair in pairs.items()]
+
+  def _refuse_names_alone(self, pairs):
+    """Asks where nothing but names tells which averages are meant."""
+    told_by_names = {
+      norm: pair.keys
+      for norm, pair in pairs.items()
+      if not all(
+        any(in_scope(key, scope) for scope in self.averages)
+        for key in pair.keys
+      )
+    }
+    if not told_by_names:
+      return
+    norm, (mean, variance) = next(iter(told_by_names.items()))
+    more = len(told_by_names) - 1
+    scopes = dict.fromkeys(
+      key.split("/")[0] for keys in told_by_names.values() for key in keys
+    )
+    raise TransformError(
+      f"mend norm '{norm.name}'" + (f" and {more} more" if more else ""),
+      f"nothing but their names tells that '{mean}' and '{variance}' of the "
+      "checkpoint are its averages",
+      "give the training graph with --meta_graph=FILE, or pass --averages="
+      f"{','.join([*self.averages, *scopes])} if they are",
+    )
 
 
 def _has_no_statistics(graph, node):
@@ -133,8 +165,8 @@ def _pair(model, pairing, dependence, norm):
         f"tell which key of checkpoint '{model.values.checkpoint.prefix}' is "
         f"the moving {which} of norm '{norm.name}'",
         " and ".join((f"'{key}'" for key in sorted(keys)[:4])),
-        "give the training graph with --meta_graph, or pass "
-        f"--keep_batch_statistics={norm.name}",
+        "give the training graph with --meta_graph, or pass the one that is "
+        f"meant as --averages=NAME, or --keep_batch_statistics={norm.name}",
       )
   return _Pair((found[0][0], found[1][0]), frozenset(parameters))
 
@@ -158,9 +190,9 @@ def _restore(model, norm, pair):
     _add_update(model, ref, key)
   model.warnings.append(
     "norm '%s': the graph has no updates of its averages; '%s' and '%s' are "
-    "taken for them by their names" % ((norm.name,) + pair.keys)
+    "taken for them by their names, as asked" % ((norm.name,) + pair.keys)
   )
-  return "norm '%s' had '%s' and '%s' as averages, as their names say" % (
+  return "norm '%s' had '%s' and '%s' as averages, as asked" % (
     (norm.name,) + pair.keys
   )
 
@@ -188,7 +220,7 @@ def _add_update(model, ref, key):
   graph = model.graph
   dtype = type_attr(model.dtype(ref))
   if key not in graph:
-    shape = tf1.TensorShape(model.values.checkpoint.shapes[key]).as_proto()
+    shape = shape_proto(model.values.checkpoint.shapes[key])
     attrs = {"dtype": dtype, "shape": tf1.AttrValue(shape=shape)}
     graph.add("VariableV2", key, (), attrs)
     model.values.prefer(key, Saved(key, ""))

@@ -77,6 +77,36 @@ def test_statistics_that_are_spelled_out_are_replaced_where_they_are_used():
   assert stored == {"mean": "mm", "variance": "mv"}
 
 
+TWICE = (
+  UPDATES
+  + """
+  slow = VariableV2() {shape=[2]}   few = Const() {value=<float 0.01>}
+  slow/d = Sub(slow, mean)   slow/m = Mul(slow/d, few)
+  slow/u = AssignSub(slow, slow/m)
+"""
+)
+
+
+def test_two_averages_of_one_statistic_are_asked_about():
+  parts = BASE, SPELLED_OUT, TWICE % ("mean", "variance")
+  with pytest.raises(TransformError) as refused:
+    applied(*parts)
+  assert "'mm', 'slow' all track it" in str(refused.value)
+  assert "--averages=mm" in str(refused.value)
+
+
+@pytest.mark.parametrize("meant, other", [("mm", "slow"), ("slow", "mm")])
+def test_of_two_averages_the_stated_one_is_used(meant, other):
+  parts = BASE, SPELLED_OUT, TWICE % ("mean", "variance")
+  model = applied(*parts, averages=(meant,))
+  assert spelled(model.graph, "c") == f"Sub(x, {meant}/read)"
+  others = {
+    str(ref): [stored.variable for stored in found]
+    for ref, found in model.decisions.others.items()
+  }
+  assert others == {"mean": [other]}
+
+
 def test_shape_of_a_kept_statistic_is_made():
   kept = SPELLED_OUT.replace("Mean(x, axes)", "Mean(x, axes) {keep_dims=true}")
   squeezed = "flat = Squeeze(mean) {squeeze_dims=(0, 1, 2)}"

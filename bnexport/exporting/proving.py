@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proof of an export: how much is done for it, and why it may not do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+
+from bnexport.errors import ComparisonError, OutOfTime
+from bnexport.exporting import reasons
+from bnexport.model import stream
+from bnexport.proof import alternatives, comparison, fixed_point
+from bnexport.proof.comparison import Comparison
+from bnexport.proof.fixed_point import FixedPoint
+from bnexport.proof.runs import restore_variables
+from bnexport.proof.sensitivity import Sensitivity
+from bnexport.tf1 import time_limit
+
+# How much is done for a proof. `quick` compares with the reference, `full` also
+# solves for the fixed point of the updates; `auto` does either where the
+# weights are small enough for it.
+AUTO, FULL, QUICK, NONE = PROOFS = ("auto", "full", "quick", "none")
+# Seconds that the runs of a proof take at most, where nobody says so.
+PROOF_TIMEOUT = 300.0
+# The part of them after which made-up feeds give way to others.
+_PATIENCE = 0.1
+# Bytes of weights up to which a graph is run beside its reference unasked, and
+# up to which the fixed point is solved for: it takes runs of training.
+_MOST_PROVEN = 1 << 29
+_MOST_SETTLED = 1 << 27
+
+
+def prove(
+  export, read, feeds=None, restore=None, effort=FULL, seconds=PROOF_TIMEOUT
+) -> Comparison:
+  """A Comparison of an export with its reference.
+
+  Args:
+    export: an Export.
+    read: gives the GraphDef to import.
+    feeds: arrays by input name; made up where it is None.
+    restore: gives a session's variables their values, or None.
+    effort: AUTO, FULL or QUICK.
+    seconds: how long its runs take at most.
+
+  Raises:
+    ComparisonError: TensorFlow does not import it, or feeds do not fit it.
+  """
+  model = export.model
+  unknown = comparison.unknown_op(model.graph)
+  if unknown is not None:
+    return unknown
+  size = stream.weight_bytes(model)
+  if size > _MOST_PROVEN and effort == AUTO and not feeds:
+    return comparison.import_only(stream.skeleton(model))
+  is_thorough = effort == FULL or (effort == AUTO and size <= _MOST_SETTLED)
+  with time_limit(seconds):
+    proof = _compare(export, read, feeds, restore, seconds, is_thorough)
+    if not export.recalibrated:
+      if model.decisions.stored:
+        _look_at_fixed_point(export, proof, effort, is_thorough)
+      if is_thorough:
+        _try_decisions(export, proof)
+  reason = reasons.find(export, proof)
+  if reason is not None:
+    proof.missing = reason.fact
+    if reason.note:
+      proof.notes.append(reason.note)
+  return proof
+
+
+def _compare(export, read, feeds, restore, seconds, is_thorough):
+  model = export.model
+  return comparison.prove(
+    read(),
+    model.outputs,
+    export.reference,
+    feeds,
+    model.initializers,
+    export.keeps_batch,
+    restore or functools.partial(restore_variables, model),
+    model.is_trusted,
+    seconds * _PATIENCE,
+    functools.partial(Sensitivity, export),
+    export.second if is_thorough else None,
+  )
+
+
+def _look_at_fixed_point(export, proof, effort, is_thorough):
+  """Asks the updates' fixed point, where the reference was fed the averages.
+
+  The reference shares with the export which tensors they stand for. The fixed
+  point does not.
+  """
+  if proof.arrays is None or proof.stands_against:
+    return
+  if is_thorough:
+    proof.fixed_point = fixed_point.examine(export, proof.arrays)
+  elif effort == QUICK:
+    proof.fixed_point = FixedPoint(why_not="--proof=full looks for it")
+  else:
+    proof.fixed_point = FixedPoint(
+      why_not=f"above {_MOST_SETTLED >> 20} MiB of weights only --proof=full "
+      "looks for it"
+    )
+
+
+def _try_decisions(export, proof):
+  """Says what other decisions would have led to."""
+  if proof.arrays is None:
+    return
+  with contextlib.suppress(ComparisonError, OutOfTime):
+    proof.alternatives = alternatives.examine(export, proof.arrays)

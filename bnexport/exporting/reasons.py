@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reasons for which an export is NOT PROVEN, whatever was compared.
+
+A reason is one rule and one entry of RULES. A rule looks at the Export and at
+the Comparison of it, runs nothing, and gives a Reason or None. The first one
+counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Optional, Tuple
+
+from bnexport.batchnorm.norm import BATCH
+from bnexport.graph import TensorRef
+from bnexport.graph.nodes import static_shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+  """A reason for NOT PROVEN.
+
+  Attributes:
+    fact: why it is not proven, and what to pass so that it can be.
+    note: a line more on what to do, or empty.
+  """
+
+  fact: str
+  note: str = ""
+
+
+def joint_beside_stored(export, proof) -> Optional[Reason]:
+  """Rows depend on each other in a reference that was fed the averages.
+
+  The reference shares with the export which tensors the averages stand for.
+  """
+  is_fed = export.model.decisions.stored and not export.recalibrated
+  if not is_fed or not proof.is_joint or export.keeps_batch:
+    return None
+  return Reason(
+    "the reference was fed the stored averages, and its rows depend on each "
+    "other all the same; compare the export with the rebuilt model: "
+    "--model=FILE.py:FUNCTION"
+  )
+
+
+def said_before(export, proof) -> Optional[Reason]:
+  """The comparison itself has said why it proves nothing."""
+  del export
+  return Reason(proof.missing) if proof.missing else None
+
+
+def half_replaced(export, proof) -> Optional[Reason]:
+  """One norm uses the batch where others use stored averages."""
+  del proof
+  if not export.model.decisions.stored or export.kept:
+    return None
+  for norm in export.norms:
+    if norm.statistics == BATCH:
+      return Reason(
+        f"norm '{norm.name}' uses the batch where others have averages; pass "
+        f"--keep_batch_statistics={norm.name} if it means to"
+      )
+  return None
+
+
+def joint_without_training(export, proof) -> Optional[Reason]:
+  """Rows depend on each other in a frozen graph, which is all there is.
+
+  Freezing pruned the updates. Of inputs whose rank is open it is not known
+  what their rows are.
+  """
+  model = export.model
+  asked = model.request
+  is_all_there_is = (
+    asked is not None and asked.kind == "frozen_graph" and not asked.training
+  )
+  if not is_all_there_is or not proof.is_joint:
+    return None
+  refs = map(TensorRef, proof.feeds)
+  if any(static_shape(model.graph, ref) is None for ref in refs):
+    return None
+  return Reason(
+    "it was frozen before, and its rows depend on each other; whether they "
+    "should, its training graph tells: pass --checkpoint=PREFIX with its "
+    ".meta beside it"
+  )
+
+
+def lost_input(export, proof) -> Optional[Reason]:
+  """An input is gone on which answers of the training graph depend."""
+  del export
+  for one in proof.alternatives:
+    if one.lost and one.matters:
+      return Reason(
+        f"answers of the training graph depend on '{one.lost}', which is no "
+        "input of the export",
+        f"keep it as an input with --input_node={one.lost}",
+      )
+  return None
+
+
+Rule = Callable[..., Optional[Reason]]
+
+RULES: Tuple[Rule, ...] = (
+  joint_beside_stored,
+  said_before,
+  half_replaced,
+  joint_without_training,
+  lost_input,
+)
+
+
+def find(export, proof) -> Optional[Reason]:
+  """The first Reason for which an export is not proven, or None.
+
+  Args:
+    export: an Export.
+    proof: the Comparison of it.
+  """
+  found = (rule(export, proof) for rule in RULES)
+  return next((reason for reason in found if reason is not None), None)
