@@ -119,9 +119,7 @@ SHAPES = {
     "s{i} = Switch({last}, p)\nn{i} = Identity(s{i}:1)", n // 2
   ),
   "merges": lambda n: _chain("n{i} = Merge({last}, {last}) {{N=2}}", n),
-  "conditionals": lambda n: _chain(
-    _CONDITIONAL.replace("{p}", "p"), n // 3
-  ),
+  "conditionals": lambda n: _chain(_CONDITIONAL.replace("{p}", "p"), n // 3),
   "phases": lambda n: _chain(
     "p{i} = Placeholder() {{dtype=bool, shape=[]}}\n"
     + _CONDITIONAL.replace("{p}", "p{i}"),
