@@ -53,6 +53,7 @@ setuptools.setup(
     "bnexport": ["README.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.html.j2"],
+    "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files
   entry_points={"console_scripts": ["bnexport = bnexport.__main__:main"]},
@@ -69,6 +70,8 @@ setuptools.setup(
     "onnx": ["tf2onnx>=1.16", "onnxruntime"],
     "opencv": ["opencv-python-headless>=5"],
     "openvino": ["openvino>=2024"],
+    # What freeze --runner takes, and exporting.beam.
+    "beam": ["apache-beam>=2.48"],
     "test": ["pytest"],
     # What scripts/lint runs. A ruff of another year formats otherwise.
     "lint": ["ruff>=0.15,<1", "mypy>=1.15,<3"],

@@ -25,6 +25,7 @@ died) or `skipped` (--resume), and a summary. The exit status is the worst.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 
@@ -60,7 +61,8 @@ def main():
     # Only now: importing TensorFlow takes seconds.
     from bnexport.exporting import batch
 
-    if cli.RESUME.value or cli.RUNNER.value or batch.is_several(given):
+    is_spread = cli.RUNNER.value and not cli.CALIBRATION_DATA.value
+    if cli.RESUME.value or is_spread or batch.is_several(given):
       return _freeze_several(given, outputs)
   return _freeze(outputs)
 
@@ -104,9 +106,10 @@ def _freeze(outputs):
   path = meaning.destination(prefix or request.source, ".frozen", prefix)
   feeds = meaning.feeds()
   process.progress(f"opening {request.source}")
-  made = export.export(
-    sources.open(request), meaning.options(), process.progress
-  )
+  options = meaning.options()
+  if cli.RUNNER.value:
+    options = dataclasses.replace(options, calibration_passes=_passes(path))
+  made = export.export(sources.open(request), options, process.progress)
   done = delivery.deliver(made, meaning.delivery(path, feeds=feeds))
   return result.report(made, done)
 
@@ -151,6 +154,26 @@ def _freeze_several(given, outputs):
   return process.NOT_PROVEN if tally.counts[verdicts.DIFFERS] else process.DONE
 
 
+def _passes(path):
+  """The BeamPasses over calibration data on the runner that is named.
+
+  Args:
+    path: of the graph; what workers exchange goes beside it.
+  """
+  if not cli.CALIBRATION_DATA.value:
+    raise SourceError(
+      f"use --runner={cli.RUNNER.value}",
+      "there is one model to export",
+      "pass --checkpoint with a list or pattern, or --calibration_data",
+    )
+  _beam()
+  from bnexport.exporting import beam_passes
+
+  return beam_passes.BeamPasses(
+    cli.RUNNER.value, cli.BEAM_OPTIONS.value, os.path.dirname(path) or "."
+  )
+
+
 def _beam():
   """The module that exports on Apache Beam.
 
@@ -169,16 +192,18 @@ def _beam():
 
 
 def _task(outputs):
-  """What the flags ask to be done with each checkpoint."""
+  """The Task that the flags set for each checkpoint."""
   from bnexport import report
   from bnexport.exporting import batch
 
+  options = meaning.options()
+  shards = options.calibration_data.files if options.calibration_data else ()
   return batch.Task(
     meaning.request(outputs=outputs),
-    meaning.options(),
+    options,
     meaning.delivery("", is_said=False, feeds=meaning.feeds()),
     _recorded_flags(),
-    (cli.FEEDS.value, cli.CALIBRATION_DATA.value),
+    (cli.FEEDS.value, *shards),
     report.write,
   )
 

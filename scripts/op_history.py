@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds the ops of the TensorFlow it runs in to bnexport/graph/op_history.json.
+"""Adds the ops of the TensorFlow it runs in to what the package has on record.
 
 Run it once in each TensorFlow, oldest first, with that TensorFlow's Python:
 
   python scripts/op_history.py
 
-To start over, delete the file. It runs under Python 3.6, which is the newest
-that TensorFlow 1.4 has a wheel for.
+It adds to bnexport/graph/op_history.json and, of a TensorFlow whose messages
+the package reads without it, the whole OpDefs to
+bnexport/tf1/op_definitions.json; a file that has the version already stays as
+it is. To start over, delete a file. It runs under Python 3.6, which is the
+newest that TensorFlow 1.4 has a wheel for.
 """
 
+import base64
 import json
 import os
 import sys
@@ -19,12 +23,13 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.framework import op_def_pb2
 
-_FILE = os.path.join(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-  "bnexport",
-  "graph",
-  "op_history.json",
+_PACKAGE = os.path.join(
+  os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bnexport"
 )
+_FILE = os.path.join(_PACKAGE, "graph", "op_history.json")
+_DEFINITIONS = os.path.join(_PACKAGE, "tf1", "op_definitions.json")
+# Older ones have their messages elsewhere, or a protobuf that makes them twice.
+_OLDEST_DEFINED = [2, 12]
 
 
 def registered_ops():
@@ -123,31 +128,91 @@ def _unpacked(entry):
   return dict(zip(_ALWAYS, entry), **(entry[3] if len(entry) > 3 else {}))
 
 
-def main():
-  history = {"versions": {}, "allowed": [[]], "ops": {}}
-  if os.path.exists(_FILE):
-    with open(_FILE) as f:
-      history = json.load(f)
-    history["ops"] = {
-      name: _unpacked(entry) for name, entry in history["ops"].items()
-    }
-  version = ".".join(tf.__version__.split(".")[:2])
-  number = [int(part) for part in version.split(".")]
-  for other in history["versions"]:
-    if [int(part) for part in other.split(".")] >= number:
+def add_definitions(record, version, producer, op_defs):
+  """Adds one TensorFlow's OpDefs, newer than all that are there.
+
+  Args:
+    record: what the file holds; is edited. See bnexport/tf1/definitions.py.
+    version: as "2.21".
+    producer: the version of the graphs that it writes.
+    op_defs: its OpDefs.
+  """
+  record["versions"][str(producer)] = version
+  own = {op.name: _encoded(op) for op in op_defs}
+  for name in sorted(set(own) | set(record["ops"])):
+    states = record["ops"].setdefault(name, [])
+    data = own.get(name, "")  # empty where it is gone
+    if not states or states[-1][1] != data:
+      states.append([version, data])
+
+
+def _encoded(op):
+  plain = type(op)()
+  plain.CopyFrom(op)
+  for part in [plain, *plain.attr, *plain.input_arg, *plain.output_arg]:
+    part.ClearField("description")
+  plain.ClearField("summary")
+  data = plain.SerializeToString(deterministic=True)
+  return base64.b64encode(data).decode()
+
+
+def write_definitions(record, path):
+  """Writes one op a line."""
+  ops = ",\n".join(
+    "%s:%s" % (json.dumps(name), json.dumps(states, separators=(",", ":")))
+    for name, states in sorted(record["ops"].items())
+  )
+  with open(path, "w") as f:
+    versions = json.dumps(record["versions"])
+    f.write('{\n"versions": %s,\n"ops": {\n%s\n}\n}\n' % (versions, ops))
+
+
+def read(path, empty):
+  """What a file holds, or what is in it before there is one."""
+  if not os.path.exists(path):
+    return empty
+  with open(path) as f:
+    return json.load(f)
+
+
+def numbers(version):
+  return [int(part) for part in version.split(".")]
+
+
+def refuse_older(version, versions):
+  """Ends the script where the file has a newer version than this one."""
+  for other in versions:
+    if numbers(other) > numbers(version):
       sys.exit(
         "op_history: cannot add TF %s: the file has TF %s already; delete it "
         "and begin with the oldest" % (version, other)
       )
+
+
+def main():
+  version = ".".join(tf.__version__.split(".")[:2])
   versions = tf.Graph().as_graph_def().versions
-  add_version(
-    history,
-    version,
-    {"producer": versions.producer, "min_consumer": versions.min_consumer},
-    registered_ops(),
-  )
-  write(history, _FILE)
-  print("added TF %s: %d ops" % (version, len(history["ops"])))
+  op_defs = registered_ops()
+  history = read(_FILE, {"versions": {}, "allowed": [[]], "ops": {}})
+  history["ops"] = {
+    name: _unpacked(entry) for name, entry in history["ops"].items()
+  }
+  if version not in history["versions"]:
+    refuse_older(version, history["versions"])
+    known = {
+      "producer": versions.producer,
+      "min_consumer": versions.min_consumer,
+    }
+    add_version(history, version, known, op_defs)
+    write(history, _FILE)
+    print("added TF %s: %d ops" % (version, len(history["ops"])))
+  record = read(_DEFINITIONS, {"versions": {}, "ops": {}})
+  is_new = version not in record["versions"].values()
+  if is_new and numbers(version) >= _OLDEST_DEFINED:
+    refuse_older(version, record["versions"].values())
+    add_definitions(record, version, versions.producer, op_defs)
+    write_definitions(record, _DEFINITIONS)
+    print("added the definitions of TF %s" % version)
 
 
 if __name__ == "__main__":

@@ -69,5 +69,5 @@ def forked_workers(monkeypatch):
   """
   monkeypatch.setenv("PYTHONPATH", ROOT)
   context = multiprocessing.get_context("forkserver")
-  context.set_forkserver_preload(["bnexport.tf1"])
+  context.set_forkserver_preload(["bnexport.tf1.full"])
   monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each tensor depends on the batch: not, through statistics, or by row."""
+"""The dependence of tensors on the batch: none, through statistics, by row."""
 
 from __future__ import annotations
 

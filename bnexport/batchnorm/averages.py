@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which variable is the moving average of which batch statistic.
+"""The pairing of variables with the batch statistics that they average.
 
 Found by what updates compute, not by names. An update is read as an equation:
 the value that a variable settles at while the batch stays the same is its
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from typing import (
   Callable,
   Collection,
@@ -32,7 +33,12 @@ from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
 from bnexport.batchnorm.sequences import in_one
-from bnexport.batchnorm.settling import Settling, Signature, is_taken_of_data
+from bnexport.batchnorm.settling import (
+  MOST_BEHIND,
+  Settling,
+  Signature,
+  is_taken_of_data,
+)
 from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
 from bnexport.batchnorm.weight_averages import weight_averages
@@ -228,6 +234,7 @@ class Averages:
       lambda ref: dependence(ref) == DATA,
       lambda ref: graph.op(ref.node) in ("Mean", "Sum"),
       self._known_operands,
+      MOST_BEHIND,
     )
     return {ref.node for ref in ends}
 
@@ -245,6 +252,7 @@ class Averages:
         and is_taken_of_data(graph, dependence, ref)
       ),
       self._known_operands,
+      MOST_BEHIND,
     )
     found = set()
     for ref in ends:
@@ -267,6 +275,7 @@ class Averages:
     is_followed: Callable[[TensorRef], bool],
     is_end: Callable[[TensorRef], bool],
     operands: Callable[[TensorRef], List[TensorRef]],
+    most: Optional[int] = None,
   ) -> List[TensorRef]:
     """The ends of a walk back from a written value.
 
@@ -275,11 +284,12 @@ class Averages:
       is_followed: whether a tensor has a part in the walk.
       is_end: whether one that has is an end of it.
       operands: where the walk goes from one that is none.
+      most: how many tensors to look at, the nearest first; None for all.
     """
     found = []
     stack = [write_of(self._graph, update).value]
     seen = set(stack)
-    for ref in stack:
+    for ref in itertools.islice(stack, most):
       if not is_followed(ref):
         continue
       if is_end(ref):
@@ -406,7 +416,7 @@ class Averages:
     return [stored.variable for stored in self.stored(found)]
 
   def stored(self, found: Iterable[Average]) -> List[Stored]:
-    """What averages of one statistic come down to: one Stored, if told.
+    """One Stored for all averages of one statistic, if it can be told.
 
     Args:
       found: Averages.
@@ -430,7 +440,7 @@ class Averages:
     return sorted(chosen.values(), key=str)
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics."""
+    """A key of a statistic: equal for equal statistics of equal tensors."""
     return self._settling.signature(ref)
 
   def signatures_of(self, x: TensorRef, which: str) -> List[Signature]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an update settles at, in numbers.
+"""Fixed points of updates, in numbers.
 
 An update is read as an equation for its variable: the value that repeating it
 leads to while the batch stays the same is its fixed point.
@@ -119,7 +119,7 @@ class Reader:
       return start / (1 - slope)
 
   def growth(self, variable, update):
-    """What each run of an update adds to a sum or a count; None for others."""
+    """The growth of a sum or count with each run; None for others."""
     line = self._line(variable, update)
     if line is None or abs(line[0] - 1) >= _STILL or not line[1]:
       return None
@@ -222,7 +222,7 @@ class Reader:
     return self._unknown
 
   def _strongest(self, refs):
-    """What training takes where a conditional offers two values."""
+    """Training's choice where a conditional offers two values."""
     return self.value(max(refs, key=self._dependence))
 
   def _is_part_of_moments(self, op, refs):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, Optional, Set, Tuple
 
 from bnexport.analysis.dependence import FREE, STATISTIC, Dependence
 from bnexport.batchnorm.stored import Step
@@ -45,6 +45,8 @@ _SQUARES = frozenset(("Square", "SquaredDifference"))
 # Leaves that have one value in training and inference.
 _FIXED = ops.VARIABLES | {"Const"}
 _MOST_OPERANDS = 200
+# Tensors on the way back from what is averaged; people write a few.
+_MOST_BEHIND = 40
 
 
 def inverses(
@@ -61,8 +63,12 @@ def inverses(
     A TensorRef, first `ref` itself, and the Steps from the value of `ref`.
   """
   steps: Tuple[Step, ...] = ()
-  seen = set()
-  while ref not in seen and dependence(ref) == STATISTIC:
+  seen: Set[TensorRef] = set()
+  while (
+    ref not in seen
+    and len(seen) < _MOST_BEHIND
+    and dependence(ref) == STATISTIC
+  ):
     seen.add(ref)
     yield ref, steps
     node, refs = graph.node(ref.node), graph.data_inputs(ref.node)

@@ -7,6 +7,7 @@ come to for two probe batches.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Collection, Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
@@ -33,6 +34,8 @@ _COUNTS = (2, 5)
 _OTHER = 1.37
 _STEPS = 64.0
 _MOST_OTHERS = 40
+# Tensors behind one update that are looked at, the nearest first.
+MOST_BEHIND = 400
 # Rows of the batches that statistics are told apart by.
 PROBES = (np.array([1.0, 2.0, 4.0, 7.5]), np.array([0.5, 3.0, -1.0, 6.0]))
 
@@ -75,14 +78,21 @@ class Settling:
     self._updates = updates
     counts = {*map(len, PROBES), *_COUNTS}
     self._sizes = {count: Sizes(graph, count) for count in counts}
+    self._signatures: Dict[TensorRef, Optional[Signature]] = {}
+    self._blends: Optional[Set[str]] = None
 
   def signature(self, ref: TensorRef) -> Optional[Signature]:
-    """What a statistic is of what: equal for equal statistics.
+    """A key of a statistic: equal for equal statistics of equal tensors.
 
     Returns:
       The tensor it is taken of and its values for two probe batches; None
       where it is no function of one tensor's rows.
     """
+    if ref not in self._signatures:
+      self._signatures[ref] = self._probed(ref)
+    return self._signatures[ref]
+
+  def _probed(self, ref: TensorRef) -> Optional[Signature]:
     sources: Set[TensorRef] = set()
     values = []
     for probe in PROBES:
@@ -135,7 +145,7 @@ class Settling:
     stack = [write_of(graph, update).value]
     seen: Set[TensorRef] = set()
     needed, roots, others = [], [], []
-    for ref in stack:
+    for ref in itertools.islice(stack, MOST_BEHIND):
       if ref in seen or self.dependence(ref) != STATISTIC:
         continue
       seen.add(ref)
@@ -153,16 +163,25 @@ class Settling:
 
   def is_blend(self, ref: TensorRef) -> bool:
     """Whether stored averages are part of a statistic, not by way of x."""
-    stack, seen = [ref], {ref}
-    for ref in stack:
-      if ref.node in self._updates:
-        return True
-      if self.dependence(ref) == DATA:
-        continue
-      new = [r for r in self._graph.data_inputs(ref.node) if r not in seen]
-      seen.update(new)
-      stack.extend(new)
-    return False
+    if ref.node in self._updates:
+      return True
+    if self._blends is None:
+      self._blends = self._readers_of_stored()
+    return ref.node in self._blends and self.dependence(ref) != DATA
+
+  def _readers_of_stored(self) -> Set[str]:
+    """Nodes that read stored averages, or what is computed of them."""
+    found: Set[str] = set()
+    stack = [name for name in self._updates if name in self._graph]
+    for name in stack:
+      for ref in self._graph.reads(name):
+        is_on = name in self._updates or self.dependence(ref) != DATA
+        if ref.control or not is_on:
+          continue
+        new = [n for n in self._graph.readers_of(ref) if n not in found]
+        found.update(new)
+        stack.extend(new)
+    return found
 
   def settles_at(
     self,
@@ -197,7 +216,7 @@ class Settling:
     return helpers - {variable}
 
   def _rows_of(self, variable: str, statistic: TensorRef) -> Optional[int]:
-    """How many numbers each of a statistic is taken of; None where it's open.
+    """The number of elements behind each of a statistic; None where open.
 
     Args:
       variable: name of the variable, which has one for each statistic.

@@ -97,7 +97,7 @@ def _growths(graph, settling, variable, updates) -> Iterator[List[float]]:
 def _growth(
   graph, settling, variable, update, sources
 ) -> Optional[List[float]]:
-  """What an update adds for each of the probe batches; None for no number."""
+  """The addend of an update for each probe batch; None for no number."""
   found = []
   for probe in PROBES:
     reader = settling.reader({}, probe, sources)

@@ -7,8 +7,8 @@ import numpy as np
 
 from bnexport.batchnorm.norm import BATCH
 from bnexport.calibration.fed_graph import fed_name
+from bnexport.calibration.gathering import moments_of
 from bnexport.calibration.groups import refuse
-from bnexport.calibration.moments import Moments
 from bnexport.graph.nodes import constant_value, uniform_value
 
 # Up to this part of a standard deviation is a mean, and of a variance is a
@@ -18,53 +18,64 @@ _APART = {2: (0.1, 0.1), 4: (0.02, 1e-3), 8: (0.02, 1e-6)}
 
 
 class Statistics:
-  """The statistics of one group while they are collected."""
+  """The collection of one group's statistics.
+
+  Attributes:
+    kept: axes that are not reduced, by x; None before `look`.
+  """
 
   def __init__(self, model, group, fetch):
     self._model = model
     self._group = group
     self._fetch = fetch
-    self._moments = Moments()
-    self._kept = None  # axes that are not reduced, by x
+    self.kept = None
     self._own = {}  # what norms compute of the first batch
 
-  def add(self, values, feeds):
-    """Takes in a batch: values by x, and what was fed for them.
+  def look(self, values, feeds):
+    """Finds of a batch what is to be reduced.
+
+    Args:
+      values: arrays by x.
+      feeds: what was fed for them.
 
     Raises:
       TransformError: a value is not finite, or the norm is no batch norm.
     """
-    first = self._kept is None
-    if first:
-      self._look(values, feeds)
-    for x, kept in self._kept.items():
-      self._moments.add(values[x], kept)
-    if self._moments.samples and not self._moments.is_finite:
+    self._look(values, feeds)
+    moments = moments_of(self.kept, values)
+    self._refuse_infinite(moments)
+    self._refuse_other_statistics(moments)
+
+  def settle(self, moments):
+    """Hands the Moments of all data to the group.
+
+    Raises:
+      TransformError: there are none, or they are not finite.
+    """
+    group = self._group
+    if not moments.samples:
+      refuse(group.norms[0], "no value reaches it", "give other rows")
+    self._refuse_infinite(moments)
+    group.samples = moments.samples
+    group.mean, group.variance = moments.mean, moments.variance
+
+  def _refuse_infinite(self, moments):
+    if moments.samples and not moments.is_finite:
       refuse(
         self._group.norms[0],
         "values it normalises are not finite",
         "look for the cause in the weights before it",
       )
-    if first:
-      self._refuse_other_statistics()
-
-  def settle(self):
-    """Hands the statistics to the group."""
-    group, moments = self._group, self._moments
-    if not moments.samples:
-      refuse(group.norms[0], "no value reaches it", "give other rows")
-    group.samples = moments.samples
-    group.mean, group.variance = moments.mean, moments.variance
 
   def _look(self, values, feeds):
     """Finds which axes to reduce, and the shapes of the statistics."""
-    self._kept, common = {}, None
+    self.kept, common = {}, None
     for norm in self._group.norms:
       x = values[norm.x]
       kept = self._look_at_norm(norm, x, feeds)
       sizes = [x.shape[axis] for axis in kept]
       common = sizes if common is None else common
-      if self._kept.setdefault(norm.x, kept) != kept or sizes != common:
+      if self.kept.setdefault(norm.x, kept) != kept or sizes != common:
         refuse(
           norm,
           f"it shares statistics with '{self._group.norms[0].name}' and has "
@@ -122,13 +133,12 @@ class Statistics:
     ):
       refuse(norm, "it is handed a batch as one row, as an instance norm is")
 
-  def _refuse_other_statistics(self):
+  def _refuse_other_statistics(self, moments):
     """Refuses where a norm takes statistics of something else than x.
 
     Weighted ones, or those of a part of the batch, have no population that
     the data could stand for.
     """
-    moments = self._moments
     if not moments.samples:
       return
     for norm in self._group.norms:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What statistics are computed anew from: arrays by input name, in files."""
+"""Calibration data: arrays by input name, in files."""
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import os
+import re
 from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from bnexport.calibration.records import Records
 from bnexport.errors import SourceError
 from bnexport.sources import arrays
 from bnexport.tf1 import tf1
@@ -18,36 +22,28 @@ _ROWS = 32
 _KINDS = {"f": "fiub", "V": "fiub", "c": "cfiub", "i": "iu", "u": "iu"}
 
 
-def read_data(path, rows=_ROWS):
-  """Opens calibration data; of the arrays, only their headers are read.
+def read_data(path, rows=_ROWS, function=""):
+  """Opens calibration data; of arrays, only the headers are read.
 
   Args:
-    path: an .npz file, or a directory of .npz files, which are taken in the
-      order of their names. Each holds an array for every input, with rows
-      first; `x:0` is the input `x`.
+    path: an .npz file, a directory of them, or a pattern of files, which are
+      taken in the order of their names. An .npz file holds an array for every
+      input, with rows first; `x:0` is the input `x`. Other files are TFRecord
+      files.
     rows: how many rows to feed at a time where the inputs leave it open.
+    function: package.module:function or file.py:function that makes of a
+      serialized record the arrays of one row, by input name.
 
   Returns:
     A CalibrationData.
 
   Raises:
     SourceError: a file is missing, unreadable, no .npz, cut short, empty, or
-      lacks an array that another one holds.
+      lacks an array that another one holds; records come without a function.
   """
-  files = [path]
-  if os.path.isdir(path):
-    files = [
-      os.path.join(path, name)
-      for name in sorted(os.listdir(path))
-      if name.endswith(".npz")
-    ]
-  if not files:
-    raise SourceError(
-      f"use {_WHAT} '{path}'",
-      "there is no .npz file in the directory",
-      "write some with numpy.savez(FILE, INPUT=array)",
-    )
-  headers = {name: arrays.headers(name, _WHAT) for name in files}
+  files = _files(path)
+  kinds = {name: _kind(name, function) for name in files}
+  headers = {name: kind.headers(name) for name, kind in kinds.items()}
   for name in files[1:]:
     apart = sorted(set(headers[name]) ^ set(headers[files[0]]))
     if apart:
@@ -55,13 +51,61 @@ def read_data(path, rows=_ROWS):
         f"use {_WHAT} '{path}'",
         f"one of '{files[0]}' and '{name}' holds '{apart[0]}' and the other "
         "does not",
-        "write arrays of all inputs into each file",
+        "give arrays of all inputs in each file",
       )
-  return CalibrationData(path, headers, rows)
+  return CalibrationData(path, kinds, headers, rows)
+
+
+def _files(path):
+  """The files of a path, a directory or a pattern, in order."""
+  if re.search(r"[*?\[]", path) and not os.path.exists(path):
+    files = sorted(glob.glob(path))
+    if not files:
+      raise SourceError(
+        f"use {_WHAT} '{path}'",
+        "no file matches",
+        "write the pattern of the shards, like 'data/train-*'",
+      )
+    return files
+  if not os.path.isdir(path):
+    return [path]
+  files = [
+    os.path.join(path, name)
+    for name in sorted(os.listdir(path))
+    if name.endswith(".npz")
+  ]
+  if not files:
+    raise SourceError(
+      f"use {_WHAT} '{path}'",
+      "there is no .npz file in the directory",
+      "write some with numpy.savez(FILE, INPUT=array)",
+    )
+  return files
+
+
+def _kind(path, function):
+  """The reader of a file: Arrays or Records."""
+  # An .npz file of another name is one, too.
+  if path.endswith(".npz") or not function:
+    return Arrays()
+  return Records(function)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+  """Reads .npz files."""
+
+  def headers(self, path):
+    """The arrays.Header of each array, by input name."""
+    return arrays.headers(path, _WHAT)
+
+  def blocks(self, path, names):
+    """Yields the arrays of the inputs that are named, some rows at a time."""
+    yield arrays.read(path, _WHAT, names)
 
 
 class Input(NamedTuple):
-  """What a placeholder takes; the shape is None where its rank is open."""
+  """The feed of a placeholder; the shape is None where its rank is open."""
 
   dtype: object
   shape: Optional[Tuple[int, ...]]
@@ -70,24 +114,36 @@ class Input(NamedTuple):
 class CalibrationData:
   """Opened files; see `read_data`."""
 
-  def __init__(self, path, headers, rows):
+  def __init__(self, path, kinds, headers, rows):
     self.path = path
+    self._kinds = kinds
     self._headers = headers
     self._rows = rows
+
+  @property
+  def files(self):
+    """Their paths, in order."""
+    return list(self._headers)
 
   @property
   def names(self):
     """Names of the arrays, the same in all files."""
     return list(next(iter(self._headers.values())))
 
-  def feeds(self, inputs: Dict[str, Input]):
+  def feeds(self, inputs: Dict[str, Input], files=None):
     """The arrays as feeds for these inputs, as often as one iterates.
+
+    Args:
+      inputs: what is fed, by name.
+      files: those to read; None for all.
 
     Raises:
       SourceError: an array's shape or dtype does not fit its input, or
         arrays have other numbers of rows.
     """
-    return Feeds(self.path, self._headers, inputs, self._rows)
+    chosen = self.files if files is None else files
+    headers = {name: self._headers[name] for name in chosen}
+    return Feeds(self.path, self._kinds, headers, inputs, self._rows)
 
 
 class Feeds:
@@ -103,8 +159,9 @@ class Feeds:
       an exact number of rows and they are fewer.
   """
 
-  def __init__(self, path, headers, inputs, rows):
+  def __init__(self, path, kinds, headers, inputs, rows):
     self._path = path
+    self._kinds = kinds
     self._inputs = inputs
     self._headers = headers
     for file, found in headers.items():
@@ -153,19 +210,29 @@ class Feeds:
   def __iter__(self):
     left = {}
     for file, found in self._headers.items():
-      values = arrays.read(file, _WHAT, self._inputs)
-      for name, wanted in self._inputs.items():
-        if name not in values or values[name].shape != found[name].shape:
-          raise SourceError(
-            f"read {_WHAT} '{file}'",
-            "it has changed meanwhile",
-            "run again",
-          )
-        values[name] = _converted(file, name, values[name], wanted)
-      left = yield from self._cut(left, values)
+      for values in self._blocks(file, found):
+        left = yield from self._cut(left, values)
       if left and not self._is_exact:
         yield left
         left = {}
+
+  def _blocks(self, file, found):
+    """Yields what one file holds, in the dtypes of the inputs.
+
+    Raises:
+      SourceError: it is not what its headers stated.
+    """
+    first = next(iter(self._sizes))
+    rows = 0
+    for values in self._kinds[file].blocks(file, self._inputs):
+      for name, wanted in self._inputs.items():
+        if not _is_of(values.get(name), found[name]):
+          raise _changed(file)
+        values[name] = _converted(file, name, values[name], wanted)
+      rows += len(values[first])
+      yield values
+    if rows != found[first].shape[0]:
+      raise _changed(file)
 
   def _cut(self, left, values):
     """Yields whole batches of what is left of the file before and of this.
@@ -192,6 +259,22 @@ class Feeds:
     # A copy, so that the file's arrays can go.
     rest = {n: v.copy() for n, v in rest.items()}
     return dict(whole, **rest) if len(rest[name]) else {}
+
+
+def _is_of(array, header):
+  """Whether an array is, or is rows of, what a header states."""
+  return (
+    array is not None
+    and array.shape[1:] == header.shape[1:]
+    and len(array.shape) == len(header.shape)
+    and array.dtype == header.dtype
+  )
+
+
+def _changed(file):
+  return SourceError(
+    f"read {_WHAT} '{file}'", "it has changed meanwhile", "run again"
+  )
 
 
 def _rows(left, array, start, end):

@@ -45,6 +45,28 @@ class Moments:
   def is_finite(self):
     return bool(np.isfinite(self._mean).all() and np.isfinite(self._m2).all())
 
+  @property
+  def state(self):
+    """The moments as arrays by name; `of_state` takes them."""
+    if self._first is None:
+      return {"samples": np.int64(0)}
+    return {
+      "samples": np.int64(self.samples),
+      "first": self._first,
+      "mean": self._mean,
+      "m2": self._m2,
+    }
+
+  @classmethod
+  def of_state(cls, state):
+    """The Moments of a `state`."""
+    made = cls()
+    made.samples = int(state["samples"])
+    if made.samples:
+      made._first, made._mean = state["first"], state["mean"]
+      made._m2 = state["m2"]
+    return made
+
   def add(self, x, kept):
     """Takes in a batch.
 
@@ -60,9 +82,23 @@ class Moments:
     axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
     for part in parts:
       if part.size:
-        self._merge(part.astype(np.float64), axes)
+        self._add(part.astype(np.float64), axes)
 
-  def _merge(self, x, axes):
+  def merge(self, other):
+    """Takes in all that another one has seen; the order changes rounding only.
+
+    Args:
+      other: Moments of arrays whose kept axes had the same sizes.
+    """
+    if not other.samples:
+      return
+    if self._first is None:
+      self._first = other._first
+    self._take(
+      other._mean + (other._first - self._first), other._m2, other.samples
+    )
+
+  def _add(self, x, axes):
     with np.errstate(over="ignore", invalid="ignore"):  # see is_finite
       if self._first is None:
         self._first = x.mean(axis=axes).reshape(-1)
@@ -70,8 +106,12 @@ class Moments:
       x = x - self._first.reshape(sizes)
       mean = x.mean(axis=axes, keepdims=True)
       m2 = np.square(x - mean).sum(axis=axes).reshape(-1)
-      samples = x.size // mean.size
-      apart = mean.reshape(-1) - self._mean
+      self._take(mean.reshape(-1), m2, x.size // mean.size)
+
+  def _take(self, mean, m2, samples):
+    """Merges moments about the first mean."""
+    with np.errstate(over="ignore", invalid="ignore"):
+      apart = mean - self._mean
       total = self.samples + samples
       self._mean = self._mean + apart * (samples / total)
       self._m2 = (

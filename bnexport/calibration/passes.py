@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from bnexport.calibration.collectors import Statistics
@@ -12,6 +14,7 @@ from bnexport.calibration.fed_graph import (
   looked_at,
   with_fed_statistics,
 )
+from bnexport.calibration.gathering import Pass, moments_of
 from bnexport.calibration.groups import Group, refuse
 from bnexport.errors import ComparisonError, TransformError
 from bnexport.proof.runs import ImportedGraph
@@ -36,13 +39,16 @@ class Passes:
     left_out: how many of them are not fed.
   """
 
-  def __init__(self, model, groups, data):
+  def __init__(self, model, groups, data, elsewhere=None):
     """Checks the data; nothing is imported or run before `run`.
 
     Args:
       model: a Model; stays as it is.
       groups: Groups, in order of depth; `run` gives them their statistics.
       data: a CalibrationData.
+      elsewhere: makes passes elsewhere than in this process. It is called with
+        the GraphDef and its initializers, and is a context in which a function
+        gives the Moments of a Pass; or None.
 
     Raises:
       SourceError: the data does not fit the inputs.
@@ -54,11 +60,13 @@ class Passes:
       [ref.node for group in groups for ref in looked_at(group)]
       + list(model.initializers)
     )
-    inputs = find_inputs(model, groups, self._needed, data)
-    self._data = data.feeds(inputs)
-    self.rows, self.left_out = self._data.rows, self._data.left_out
+    self._inputs = find_inputs(model, groups, self._needed, data)
+    self._data = data
+    self._elsewhere = elsewhere or self._here
+    self._feeds = data.feeds(self._inputs)
+    self.rows, self.left_out = self._feeds.rows, self._feeds.left_out
     self._settled = {}  # statistics of norms that are done, as feeds
-    self._runner = None
+    self._runner = self._first_batch = None
 
   def run(self, progress):
     """Sets samples, mean, variance and shapes of all groups.
@@ -68,45 +76,71 @@ class Passes:
       TransformError: the graph does not run, or a norm has no statistics.
     """
     fed = with_fed_statistics(self._model, self._groups, self._needed)
+    initializers = self._model.initializers
     try:
-      self._runner = ImportedGraph(fed, (), self._model.initializers)
+      self._runner = ImportedGraph(fed, (), initializers)
     except ComparisonError as error:
       self._refuse(error)
-    del fed  # as large as the model
     count = self._groups[-1].depth + 1
     try:
-      for depth in range(count):
-        progress(f"statistics of norms: pass {depth + 1} of {count}")
-        groups = [g for g in self._groups if g.depth == depth]
-        again = [g for g in groups if g.repeats]
-        self._pass([g for g in groups if not g.repeats])
-        if again:
-          self._repeat(again, progress)
+      with self._elsewhere(fed, initializers) as gather:
+        del fed  # as large as the model
+        for depth in range(count):
+          progress(f"statistics of norms: pass {depth + 1} of {count}")
+          groups = [g for g in self._groups if g.depth == depth]
+          again = [g for g in groups if g.repeats]
+          self._pass([g for g in groups if not g.repeats], gather)
+          if again:
+            self._repeat(again, gather, progress)
+    except ComparisonError as error:
+      self._refuse(error)
     finally:
       self._runner.close()
 
-  def _pass(self, groups):
-    collected = [Statistics(self._model, g, self._fetch) for g in groups]
-    xs = list(dict.fromkeys(x for group in groups for x in group.xs))
-    for feeds in self._data if xs else ():
-      values = dict(zip(xs, self._fetch(xs, feeds)))
-      for statistics in collected:
-        statistics.add(values, feeds)
-    for statistics in collected:
-      statistics.settle()
+  @contextlib.contextmanager
+  def _here(self, graph_def, initializers):
+    """Makes passes in this process."""
+    yield lambda one: one.gather(self._runner)
+
+  def _pass(self, groups, gather):
+    if not groups:
+      return
+    collected = [self._look(group) for group in groups]
+    one = Pass(
+      self._data,
+      self._inputs,
+      dict(self._settled),
+      [statistics.kept for statistics in collected],
+    )
+    for statistics, moments in zip(collected, gather(one)):
+      statistics.settle(moments)
     self._feed(groups)
+
+  def _look(self, group):
+    """The Statistics of a group, which have seen a first batch."""
+    statistics = Statistics(self._model, group, self._fetch)
+    values = dict(zip(group.xs, self._fetch(group.xs, self._first)))
+    statistics.look(values, self._first)
+    return statistics
+
+  @property
+  def _first(self):
+    """The first batch."""
+    if self._first_batch is None:
+      self._first_batch = next(iter(self._feeds))
+    return self._first_batch
 
   def _feed(self, groups):
     for group in groups:
       self._settled.update(as_feeds(self._model, group))
 
-  def _repeat(self, groups, progress):
+  def _repeat(self, groups, gather, progress):
     """Passes until statistics are those of what they themselves lead to."""
     self._begin(groups)
     for count in range(_MOST_REPEATS):
       progress(f"statistics that change their inputs: pass {count + 1}")
       before = [(group.mean, group.variance) for group in groups]
-      self._pass(groups)
+      self._pass(groups, gather)
       if all(
         _agrees(group, mean, variance)
         for group, (mean, variance) in zip(groups, before)
@@ -128,7 +162,7 @@ class Passes:
 
     From nothing, values could grow with each norm until they overflow.
     """
-    feeds = next(iter(self._data))
+    feeds = self._first
     order = {x: i for i, x in enumerate(self._model.graph.topological())}
     members = [(norm, group) for group in groups for norm in group.norms]
     values = {}
@@ -141,8 +175,8 @@ class Passes:
 
   def _take(self, group, values, feeds):
     statistics = Statistics(self._model, group, self._fetch)
-    statistics.add(values, feeds)
-    statistics.settle()
+    statistics.look(values, feeds)
+    statistics.settle(moments_of(statistics.kept, values))
     self._feed([group])
 
   def _fetch(self, refs, feeds):

@@ -179,7 +179,14 @@ CALIBRATION_DATA = flags.DEFINE_string(
   "calibration_data",
   None,
   "Compute statistics of norms from data: FILE.npz with arrays by input name, "
-  "or a directory of such files.",
+  "a directory of such files, or a pattern of them, or of TFRecord files, such "
+  "as data/train-*.",
+)
+CALIBRATION_INPUT = flags.DEFINE_string(
+  "calibration_input",
+  None,
+  "What makes of a serialized record of --calibration_data the arrays of one "
+  "row, by input name: package.module:function or file.py:function.",
 )
 RECALIBRATE = flags.DEFINE_list(
   "recalibrate",

@@ -88,7 +88,7 @@ def feeds() -> Optional[Dict[str, Any]]:
 
 
 def proof() -> str:
-  """How much is to be proven: --proof, or --validate as another word for it.
+  """The effort of the proof: --proof, or --validate as another word for it.
 
   Raises:
     SourceError: the two say different things.
@@ -184,7 +184,9 @@ def options():
 
   population = None
   if cli.CALIBRATION_DATA.value is not None:
-    population = data.read_data(cli.CALIBRATION_DATA.value)
+    population = data.read_data(
+      cli.CALIBRATION_DATA.value, function=cli.CALIBRATION_INPUT.value or ""
+    )
   return Options(
     settings=settings(),
     keep_batch_statistics=tuple(cli.KEEP_BATCH_STATISTICS.value),

@@ -198,8 +198,7 @@ def refuse_unlike(
     )
   shapes = [static_shape(graph if of is None else of, old)]
   shapes.append(static_shape(graph, new))
-  stated = [tf1.TensorShape(shape and _open(shape)) for shape in shapes]
-  if not stated[0].is_compatible_with(stated[1]):
+  if not _may_be_the_same(*shapes):
     raise GraphError(
       f"put '{new}' in the place of '{old}'",
       f"its shape is stated as {shapes[1]} and not {shapes[0]}",
@@ -208,9 +207,15 @@ def refuse_unlike(
     )
 
 
-def _open(shape: Tuple[int, ...]) -> List[Optional[int]]:
-  """A shape as TensorFlow takes it: None for what is open."""
-  return [None if size < 0 else size for size in shape]
+def _may_be_the_same(
+  shape: Optional[Tuple[int, ...]], other: Optional[Tuple[int, ...]]
+) -> bool:
+  """Tells whether one tensor may have both shapes, where sizes may be open."""
+  if shape is None or other is None:
+    return True
+  return len(shape) == len(other) and all(
+    a == b or min(a, b) < 0 for a, b in zip(shape, other)
+  )
 
 
 def dtype_of(graph: Graph, ref: TensorRef) -> Optional[int]:
@@ -256,8 +261,7 @@ def insert(
     op: the node's op.
     name: its name; made unique where it is taken.
     more: its other inputs.
-    attrs: AttrValue protos by name; what is left out is filled in as in
-      bnexport.text.
+    attrs: AttrValue protos by name; bnexport.text fills in the others.
     within: the readers that may be changed; all where it is None.
     but: the readers that may not.
 
@@ -267,17 +271,28 @@ def insert(
   Raises:
     GraphError: see `reroute`.
   """
-  first, others = as_ref(tensor), [as_ref(ref) for ref in more]
-  new = TensorRef(graph.add(op, name, [first, *others], attrs).name)
+  refs = [as_ref(ref) for ref in (tensor, *more)]
+  new = TensorRef(graph.add(op, name, refs, attrs).name)
+  _hand_on(graph, refs[0], new, within, but)
+  return new
+
+
+def _hand_on(
+  graph: Graph,
+  old: TensorRef,
+  new: TensorRef,
+  within: Optional[Names],
+  but: Names,
+) -> None:
+  """Lets the readers of a tensor read a new node, which goes if they can't."""
   try:
     fill(graph, [new.node])
-    but = list(as_names(but)) + [new.node]
-    changed, _ = _rerouted(graph, {first: new}, within, but)
+    but = [*as_names(but), new.node]
+    changed, _ = _rerouted(graph, {old: new}, within, but)
     set_all(graph, changed)
   except GraphError:
     graph.remove([new.node])
     raise
-  return new
 
 
 def bypass(graph: Graph, names: Names) -> None:

@@ -43,7 +43,7 @@ class Job(collections.namedtuple("Job", "checkpoint output report overwrite")):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What is done with each of several checkpoints; it can be pickled.
+  """The work on each of several checkpoints; it can be pickled.
 
   Attributes:
     request: a Request without its checkpoint.
@@ -80,7 +80,7 @@ class Task:
     )
 
   def origin(self, prefix):
-    """What the graph of one checkpoint is made from; see record.origin."""
+    """The origin of one checkpoint's graph; see record.origin."""
     source = self.request_of(prefix).source
     if self.request.kind == "model":
       source = source.rpartition(":")[0]
@@ -146,7 +146,7 @@ def _matching(pattern):
   pattern = _PART.sub("", pattern)
   try:
     paths = tf1.gfile.Glob(pattern + ".index") + tf1.gfile.Glob(pattern)
-  except tf1.errors.OpError:
+  except OSError:
     paths = []
   found = {_prefix(path) for path in paths} - {None}
   if not found:
@@ -175,7 +175,7 @@ def _prefix(path):
     with tf1.gfile.GFile(path, "rb") as f:
       f.seek(max(0, size - len(_TABLE)))
       return _SHARD.sub("", path) if f.read() == _TABLE else None
-  except tf1.errors.OpError:
+  except OSError:
     return None
 
 

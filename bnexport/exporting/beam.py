@@ -47,7 +47,7 @@ _SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-  """What became of a checkpoint.
+  """The outcome of one checkpoint's export.
 
   Attributes:
     checkpoint: its prefix.
@@ -170,7 +170,7 @@ class _Export(apache_beam.DoFn):
 
 @dataclasses.dataclass(frozen=True)
 class _Exporter:
-  """What a process does with each Job."""
+  """The work of a process on each Job."""
 
   task: batch.Task
 
@@ -195,7 +195,7 @@ def run(jobs, skipped, task, runner, options):
     SourceError: Beam does not take the options.
     Error: the runner gave up, or it was interrupted. Finished files stay.
   """
-  asked = _options(runner, options)
+  asked = pipeline_options(runner, options)
   task = dataclasses.replace(task, run=uuid.uuid4().hex)
   folder = os.path.dirname(jobs[0].output) or "."
   with writing.part(os.path.join(folder, "verdicts")) as said:
@@ -219,8 +219,12 @@ def run(jobs, skipped, task, runner, options):
   return tell.tally
 
 
-def _options(runner, options):
-  """PipelineOptions of the flags."""
+def pipeline_options(runner, options):
+  """PipelineOptions of a runner's name and of options as on a command line.
+
+  Raises:
+    SourceError: Beam does not take them.
+  """
   try:
     given = shlex.split(options)
   except ValueError as error:

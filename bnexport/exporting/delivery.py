@@ -26,7 +26,7 @@ def _in_silence(text):
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-  """Where an export goes, and what is asked of it there.
+  """The destination of an export, and what is asked of it there.
 
   Attributes:
     path: a file for a GraphDef, or a directory for a SavedModel.
@@ -53,7 +53,7 @@ class Delivery:
 
 @dataclasses.dataclass(frozen=True)
 class Delivered:
-  """What was written.
+  """A written export and its proof.
 
   Attributes:
     path: the file, or the directory of a SavedModel.
@@ -94,7 +94,7 @@ class Written:
   restore: Optional[Callable] = None
 
   def reason_against(self):
-    """Why TensorFlow does not import it, or None."""
+    """TensorFlow's reason not to import it, or None."""
     try:
       ImportedGraph(self.read(), (), restore=self.restore).close()
     except ComparisonError as error:

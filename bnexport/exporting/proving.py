@@ -31,12 +31,7 @@ _MOST_SETTLED = 1 << 27
 
 
 def prove(
-  export,
-  read,
-  feeds=None,
-  restore=None,
-  effort=FULL,
-  seconds=PROOF_TIMEOUT,
+  export, read, feeds=None, restore=None, effort=FULL, seconds=PROOF_TIMEOUT
 ) -> Comparison:
   """A Comparison of an export with its reference.
 

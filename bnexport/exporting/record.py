@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph was made from: a small file beside it, `GRAPH.bnexport.json`.
+"""Records of graphs' origins: `GRAPH.bnexport.json` beside each graph.
 
 It is written where several checkpoints are exported, for --resume. All it
 holds are digests, of what was read and of the graph: a graph that somebody
@@ -28,7 +28,7 @@ def path(graph):
 
 
 def origin(prefix, flags, *read):
-  """What a graph is made from, as plain values.
+  """The inputs of an export, as plain values.
 
   Args:
     prefix: of the checkpoint. Of format V2 the index stands for all of it: the
@@ -75,7 +75,7 @@ def digest(name):
     with tf1.gfile.GFile(name, "rb") as f:
       for piece in iter(lambda: f.read(_PIECE), b""):
         hashed.update(piece)
-  except tf1.errors.OpError as error:
+  except OSError as error:
     raise SourceError(
       f"read '{name}'",
       first_line(error),
@@ -128,7 +128,7 @@ def finish(graph, done, run="", verdict=()):
 
 
 def verdict(graph, run):
-  """What `finish` was given in a run of this name, or None."""
+  """The verdict that `finish` got in a run of this name, or None."""
   said = _read(graph)
   if said.get("run") != run or not is_own(graph):
     return None
@@ -146,7 +146,7 @@ def _read(graph):
   try:
     with tf1.gfile.GFile(path(graph), "r") as f:
       said = json.loads(f.read())
-  except (tf1.errors.OpError, ValueError, RecursionError):
+  except (OSError, ValueError, RecursionError):
     return {}
   is_own = isinstance(said, dict) and isinstance(said.get("graphs"), list)
   return said if is_own and "from" in said else {}

@@ -12,6 +12,7 @@ from bnexport.errors import SourceError
 from bnexport.exporting import writing
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import static_shape, tensor_attr
+from bnexport.graph.tensors import shape_proto
 from bnexport.graph.variables import become_resource, own_read
 from bnexport.model.model import tensor_fields
 from bnexport.model.stream import to_graph_def
@@ -264,7 +265,7 @@ def _make_resource(graph, name, shape):
   """
   node = graph.node(name)
   dtype = node.attr["dtype"].type
-  stated = tf1.TensorShape(shape).as_proto()
+  stated = shape_proto(shape)
   if node.op != "VarHandleOp":
     become_resource(graph, name, dtype, stated)
   elif static_shape(graph, TensorRef(name)) is None:
@@ -290,7 +291,7 @@ _INITIALIZER = """
 
 
 def _definition(name, read):
-  """What tells a loader of TF 2 that there is a variable."""
+  """The record by which a loader of TF 2 knows a variable."""
   return VariableDef(
     variable_name=name + ":0",
     initial_value_name=f"{name}/zero/filled:0",

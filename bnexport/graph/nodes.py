@@ -22,7 +22,7 @@ import numpy as np
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
 from bnexport.graph.origins import CONSTANT_COPIES, origin_of
-from bnexport.graph.tensors import array_of, element_count
+from bnexport.graph.tensors import array_of, element_count, shape_proto
 from bnexport.tf1 import FunctionDef, OpDef, op_def, tf1
 
 # A tf.DType, or the DataType enum that protos have for it.
@@ -87,7 +87,7 @@ def deferred_attrs(
   """
   tensor = tf1.AttrValue().tensor
   tensor.dtype = tf1.as_dtype(dtype).as_datatype_enum
-  tensor.tensor_shape.CopyFrom(tf1.TensorShape(shape).as_proto())
+  tensor.tensor_shape.CopyFrom(shape_proto(shape))
   return {
     "dtype": type_attr(dtype),
     "value": tf1.AttrValue(tensor=tensor),

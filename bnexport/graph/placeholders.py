@@ -8,7 +8,7 @@ from typing import Dict, Optional
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures, type_attr
-from bnexport.tf1 import tf1
+from bnexport.tf1 import TensorShapeProto, tf1
 
 # Up to this version of GraphDefs, a placeholder that states the shape of a
 # scalar may have any shape: TensorFlow 1.1 wrote open shapes so.
@@ -21,12 +21,12 @@ def placeholder_name(ref: TensorRef) -> str:
 
 
 def placeholder_attrs(
-  dtype: int, shape: Optional[tf1.TensorShape] = None
+  dtype: int, shape: Optional[TensorShapeProto] = None
 ) -> Dict[str, tf1.AttrValue]:
   """Attributes of a placeholder; of no shape where none is given."""
   attrs = {"dtype": type_attr(dtype)}
   if shape is not None:
-    attrs["shape"] = tf1.AttrValue(shape=shape.as_proto())
+    attrs["shape"] = tf1.AttrValue(shape=shape)
   return attrs
 
 

@@ -32,7 +32,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.op_history import allowed, known_versions, knows_attribute
 from bnexport.graph.tensors import misfit
-from bnexport.tf1 import FunctionDef, OpDef, tf1
+from bnexport.tf1 import FunctionDef, OpDef, TensorShapeProto, tf1
 
 # TensorFlow's, but for a leading underscore, which it keeps for itself.
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]*\Z")
@@ -95,7 +95,7 @@ def refuse_unsound(
 
 
 class _Stated(NamedTuple):
-  """What an OpDef says of its nodes.
+  """The statements of an OpDef on its nodes.
 
   Attributes:
     attrs: AttrDefs by name.
@@ -339,7 +339,7 @@ def _func(func: tf1.NameAttrList, depth: int) -> Iterator[str]:
     yield from _value(value, depth + 1)
 
 
-def _shape(shape: tf1.TensorShape) -> Iterator[str]:
+def _shape(shape: TensorShapeProto) -> Iterator[str]:
   if len(shape.dim) > _MOST_DIMENSIONS:
     yield f"has {len(shape.dim)} dimensions"
   if any(dim.size < -1 for dim in shape.dim):

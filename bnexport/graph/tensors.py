@@ -8,12 +8,12 @@ declare any size.
 
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from typing import Iterable, Iterator, Optional
 
 import numpy as np
 
 from bnexport.errors import GraphError
-from bnexport.tf1 import tf1
+from bnexport.tf1 import TensorShapeProto, tf1
 
 # The field that lists values, by the name of the dtype.
 _LISTED = {
@@ -41,6 +41,18 @@ _LISTED.update(
 # Bytes that a value which stands for others may fill; what a file holds byte
 # by byte has no limit here.
 _MOST_REPEATED = 1 << 28
+
+
+def shape_proto(
+  sizes: Optional[Iterable[Optional[int]]],
+) -> TensorShapeProto:
+  """A TensorShapeProto; open sizes are None or negative, no sizes no rank."""
+  if sizes is None:
+    return TensorShapeProto(unknown_rank=True)
+  made = TensorShapeProto()
+  for size in sizes:
+    made.dim.add(size=-1 if size is None else max(size, -1))
+  return made
 
 
 def element_count(tensor: tf1.TensorProto) -> int:

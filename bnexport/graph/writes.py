@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 
 class Write(NamedTuple):
-  """What an update does.
+  """The effect of an update on its variable.
 
   Attributes:
     change: SET, ADD, SUBTRACT, or another end of a Scatter op's name.
@@ -67,7 +67,7 @@ class Write(NamedTuple):
 
 
 def write_of(graph: Graph, update: str) -> Write:
-  """What a node of one of ops.UPDATES does."""
+  """The Write of a node of one of ops.UPDATES."""
   node, refs = graph.node(update), graph.data_inputs(update)
   if node.op in ops.SLICE_UPDATES:
     part = Part(SLICE, tuple(refs[1:4]), _masks(node))
@@ -116,7 +116,7 @@ def part_read(graph: Graph, name: str) -> Optional[Part]:
 
 
 def part_key(graph: Graph, part: Optional[Part]) -> Any:
-  """What is equal for parts that are the same, however they are named."""
+  """A key that is equal for equal parts, however they are named."""
   if part is None:
     return None
   if part.kind != SLICE:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the steps of an export decided about a graph."""
+"""Decisions of an export's steps about a graph."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _other_values(original, values):
 
 
 def _averages(export, usual, feeds):
-  """What else tracks a statistic does in the place of what was taken."""
+  """The effect of other averages that track the same statistic."""
   decisions = export.model.decisions
   for ref, others in decisions.others.items():
     for other in others if ref in decisions.stored else ():
@@ -123,7 +123,7 @@ def _averages(export, usual, feeds):
 
 
 def _noise(export, usual, feeds):
-  """What the noise that was taken out does to an answer."""
+  """The effect on answers of the noise that was taken out."""
   done = [
     change
     for change in export.model.history
@@ -137,7 +137,7 @@ def _noise(export, usual, feeds):
 
 
 def _drawn(export, usual, feeds):
-  """What the mean of what stays random does in its place."""
+  """The effect of means in the place of random ops that stay."""
   kept = export.model.decisions.random_kept
   for name in [n for n in kept if n in export.model.graph][:_MOST]:
     yield _tried(
@@ -168,7 +168,7 @@ def _with(alternative, answers, usual):
 
 
 def _lost(export, usual, feeds):
-  """What inputs do that the training graph has and the export does not."""
+  """The effect of inputs that the training graph has and the export lacks."""
   left = set(export.model.placeholders()) | set(feeds)
   return [
     _moved(export, name, usual, feeds)

@@ -20,7 +20,7 @@ _MOST = 32
 
 @dataclasses.dataclass
 class Behind:
-  """What is compared beside the outputs of a graph.
+  """Tensors to compare beside the outputs of a graph.
 
   Attributes:
     own: tensors of the graph.
@@ -104,7 +104,7 @@ def _is_float(graph, ref):
 
 
 def _pair(graph, other, runs, name, slot):
-  """What a node reads in both graphs; None where that can't be told."""
+  """A node's operands in both graphs; None where that can't be told."""
   if name not in other or other.op(name) != graph.op(name):
     return None
   pair = graph.data_inputs(name)[slot], other.data_inputs(name)[slot]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What random ops that stay have drawn, so that several runs draw the same."""
+"""Draws of the random ops that stay, the same in several runs."""
 
 from __future__ import annotations
 

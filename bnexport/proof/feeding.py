@@ -107,7 +107,7 @@ def _bound(graph, node):
 
 
 def _rows_of(graph, op, refs, indices):
-  """How many rows a lookup chooses from; 0 where that is not told."""
+  """The number of rows a lookup chooses from; 0 where that is not told."""
   if op == "OneHot":
     depth = constant_value(graph, refs[1]) if refs[0].node == indices else None
     return 0 if depth is None else int(depth)

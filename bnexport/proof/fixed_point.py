@@ -25,7 +25,7 @@ from bnexport.proof.behind import behind
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.draws import Draws
 from bnexport.proof.feeding import row_counts
-from bnexport.proof.runs import TF_ERRORS, ImportedGraph, restore_variables
+from bnexport.proof.runs import ImportedGraph, restore_variables, tf_errors
 from bnexport.proof.settling import FAR, NEAR, Settled, Settling
 from bnexport.proof.updates import round_nothing
 
@@ -39,7 +39,7 @@ _ROUNDING = 1e-3
 
 @dataclasses.dataclass
 class FixedPoint(Settled):
-  """What the updates' fixed point says of an export.
+  """The verdict of the updates' fixed point on an export.
 
   Attributes:
     differences: one for each output; empty where there is no fixed point.
@@ -77,7 +77,7 @@ def _in_mode(export, feeds, trains):
   """The FixedPoint with decided bools as they are, or the other way round."""
   try:
     training = Settling(export, trains)
-  except (Error, *TF_ERRORS) as error:
+  except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error))
   kept = export.model.decisions.random_kept
   training.draws = Draws(kept, training.fetch) if kept else None
@@ -160,7 +160,7 @@ def _examine(export, training, feeds):
     found = FixedPoint(**vars(training.settle(feeds)))
     if found.why_not:
       return found, []
-  except (Error, *TF_ERRORS) as error:
+  except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error)), []
   own = [str(ref) for ref in export.model.outputs]
   other = [str(ref) for ref in export.original.outputs]
@@ -180,7 +180,7 @@ def _examine(export, training, feeds):
     return dataclasses.replace(found, why_not=why), []
   try:
     expected = training.fetch(other, feeds)
-  except (Error, *TF_ERRORS) as error:
+  except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error)), []
   found.differences = [_difference(*one) for one in zip(own, given, expected)]
   return found, [d.largest for d in found.differences]

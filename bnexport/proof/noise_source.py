@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes the noise of a graph, run by TensorFlow on chosen draws.
+"""The sources of a graph's noise, run by TensorFlow on chosen draws.
 
 A mask shows by the values that it has and where it jumps, and a normal draw by
 what cancels. Numbers stand for what is drawn, whatever its shape, or arrays of
@@ -21,7 +21,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
-from bnexport.proof.runs import TF_ERRORS, tensor_name
+from bnexport.proof.runs import tensor_name, tf_errors
 from bnexport.text import Emitter
 from bnexport.tf1 import session, tf1
 
@@ -92,7 +92,7 @@ class NoiseSource:
     return seen
 
   def _inputs(self, node):
-    """What is run for a node: shapes do not matter, nor what a branch is."""
+    """A node's inputs as they are run: shapes and branches do not matter."""
     refs = self._graph.data_inputs(node.name)
     if (
       ops.is_random(node.op)
@@ -184,7 +184,7 @@ class NoiseSource:
       }
     try:
       return np.float64(self._session.run(tensor_name(ref), feeds))
-    except (*TF_ERRORS, ValueError) as error:
+    except (*tf_errors(), ValueError) as error:
       raise _unknown(ref) from error
 
   def _shape(self, name):

@@ -11,6 +11,8 @@ from typing import (
   List,
   Mapping,
   Optional,
+  Tuple,
+  Type,
 )
 
 import numpy as np
@@ -24,8 +26,11 @@ from bnexport.proof.draws import Draws
 from bnexport.proof.tracking import Tracked
 from bnexport.tf1 import session, tf1
 
-# What TensorFlow raises of a graph or of feeds that it does not take.
-TF_ERRORS = (tf1.errors.OpError, ValueError, TypeError, KeyError, RuntimeError)
+
+def tf_errors() -> Tuple[Type[Exception], ...]:
+  """What TensorFlow raises of a graph or of feeds that it does not take."""
+  # Asked for where something was raised: it takes importing TensorFlow.
+  return (tf1.errors.OpError, ValueError, TypeError, KeyError, RuntimeError)
 
 
 class Run(abc.ABC):
@@ -79,7 +84,7 @@ class Run(abc.ABC):
     return {**{n: v for n, v in beside.items() if n in self.graph}, **feeds}
 
   def tracked(self, graph: Graph) -> Optional[Tracked]:
-    """What this one keeps of its batches, seen from an export's Graph.
+    """The statistics that this Run keeps, seen from an export's Graph.
 
     None where it updates nothing.
     """
@@ -138,7 +143,7 @@ class ImportedGraph(Run):
         restore(self._session)
       if initializers:
         self._session.run(list(initializers))
-    except TF_ERRORS as error:
+    except tf_errors() as error:
       raise ComparisonError(
         "import the graph",
         first_line(error),
@@ -244,7 +249,7 @@ def restore_variables(model, running, values=None):
 
 
 def run_session(running, refs, feeds, what="run the graph"):
-  """What a session gives for tensors and feeds, by name or TensorRef.
+  """A session's values of tensors on feeds, by name or TensorRef.
 
   Raises:
     ComparisonError: TensorFlow can't run it.
@@ -255,7 +260,7 @@ def run_session(running, refs, feeds, what="run the graph"):
       [tensor_name(ref) for ref in refs],
       {tensor_name(ref): value for ref, value in feeds.items()},
     )
-  except TF_ERRORS as error:
+  except tf_errors() as error:
     raise failure(what, error) from error
 
 

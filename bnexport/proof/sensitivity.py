@@ -26,10 +26,10 @@ from bnexport.model.stream import to_graph_def
 from bnexport.proof.differences import difference
 from bnexport.proof.rounding import measured
 from bnexport.proof.runs import (
-  TF_ERRORS,
   ImportedGraph,
   restore_variables,
   tensor_name,
+  tf_errors,
 )
 from bnexport.tf1 import tf1
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
@@ -54,14 +54,8 @@ _NO_DERIVATIVES = frozenset(
 )
 
 
-# What TensorFlow raises where it has no derivative of an op.
-_NO_SLOPE = (
-  *TF_ERRORS,
-  AssertionError,
-  AttributeError,
-  LookupError,
-  NotImplementedError,
-)
+# What TensorFlow raises beside `tf_errors` where it has no derivative of an op.
+_NO_SLOPE = (AssertionError, AttributeError, LookupError, NotImplementedError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +174,7 @@ class Sensitivity:
     ]
 
   def _move(self, one, values):
-    """How far a statistic is moved, elementwise; in both directions."""
+    """The movement of a statistic, elementwise; in both directions."""
     value = np.asarray(values[one.ref])
     variance = np.float64(values[one.variance]) + one.epsilon
     step = variance
@@ -218,7 +212,7 @@ class Sensitivity:
       return statistics
     try:
       slopes = self._slopes(feeds, before, [one.ref for one in statistics])
-    except (ComparisonError, *_NO_SLOPE):
+    except (ComparisonError, *tf_errors(), *_NO_SLOPE):
       return statistics
     size = sum(np.size(value) for value in before)
     left = []

@@ -227,14 +227,14 @@ class Settling(Run):
       self._load(name, values[name] if name in values else self._initial(name))
 
   def _run(self, fed, values):
-    """What the updates make of some stored values."""
+    """Stored values after a run of the updates."""
     self._restore(values)
     self._session.run(self.updates.run, fed)
     return self._session.run({name: self._reads[name] for name in values})
 
 
 def _phases(values, trains):
-  """What was decided, or what training has in its place."""
+  """Values as they were decided, or as training has them."""
   if not trains:
     return dict(values)
   for name, value in values.items():

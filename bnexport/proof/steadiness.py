@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a Run answers twice the same, where something in it is random."""
+"""Steadiness of a Run that may have something random in it."""
 
 from __future__ import annotations
 

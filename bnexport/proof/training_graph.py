@@ -29,7 +29,7 @@ from bnexport.graph.writes import written_variable
 from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.filling import filled, shaped
-from bnexport.proof.runs import TF_ERRORS, Run, failure, tensor_name
+from bnexport.proof.runs import Run, failure, tensor_name, tf_errors
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.text import Emitter
 from bnexport.tf1 import session
@@ -175,7 +175,7 @@ class TrainingGraph(Run):
       yield
     except (ComparisonError, OutOfTime):
       raise
-    except (Error, *TF_ERRORS) as error:
+    except (Error, *tf_errors()) as error:
       raise failure(_WHAT, error) from error
 
   def _open(self):

@@ -117,7 +117,7 @@ def _are_mixed(graph, contexts, updates):
 
 
 def _to_run(graph, contexts, updates):
-  """What runs some updates; nothing in a loop can be asked for."""
+  """Names of nodes to run for some updates; none of them is in a loop."""
   loops = {contexts.frame(update)[:1] for update in updates} - {()}
   exits = [
     name

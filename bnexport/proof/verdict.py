@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was proven of an exported graph, and the verdict on it."""
+"""The outcome of proving an exported graph, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROVEN, NOT_PROVEN, DIFFERS = "PROVEN", "NOT PROVEN", "DIFFERS"
 
 @dataclasses.dataclass
 class Comparison:
-  """What was proven of an exported graph.
+  """The outcome of proving an exported graph.
 
   Attributes:
     reference: names what it was compared with; empty where that is nothing.

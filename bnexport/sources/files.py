@@ -28,7 +28,7 @@ def read(path, what, most=-1):
   try:
     with tf1.gfile.GFile(path, "rb") as f:
       return f.read(most)
-  except tf1.errors.OpError as error:
+  except OSError as error:
     raise _unreadable(path, what, error) from error
 
 
@@ -51,10 +51,14 @@ def read_proto(path, kind, what):
       size = sum(map(proto.MergeFromString, _pieces(f)))
     if size:
       return proto
-  except tf1.errors.OpError as error:
+  except OSError as error:
     raise _unreadable(path, what, error) from error
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
+  return _read_text_proto(path, kind, what)
+
+
+def _read_text_proto(path, kind, what):
   data = read(path, what)
   if not data:
     raise SourceError(
@@ -111,7 +115,7 @@ def _pieces(file):
 
 
 def _whole_fields(data):
-  """Where the last whole field ends, and how many bytes the next one lacks.
+  """The end of the last whole field, and the bytes the next one lacks.
 
   Raises:
     DecodeError: these are no fields.
@@ -177,7 +181,7 @@ def _unreadable(path, what, error):
 
 def _reason(path, error):
   """The fact and the step of an error in reading."""
-  if isinstance(error, tf1.errors.NotFoundError):
+  if isinstance(error, FileNotFoundError):
     folder = os.path.dirname(path) or "."
     there = os.listdir(folder) if os.path.isdir(folder) else []
     step = nearest(os.path.basename(path), there, "check the path")

@@ -15,11 +15,12 @@ from bnexport.model.paths import refuse_special
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
 
-DEFAULT = tf1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+# Names that TensorFlow's writers and loaders have fixed.
+DEFAULT = "serving_default"
 # These start up a model; nobody asks them for an answer.
 _INTERNAL = "__saved_model_"
 _START = _INTERNAL + "init_op"
-_ASSETS = tf1.saved_model.constants.ASSETS_KEY
+_ASSETS = "saved_model_assets"
 
 
 class Usual(NamedTuple):
@@ -29,7 +30,7 @@ class Usual(NamedTuple):
   signature: str
 
 
-SERVED = Usual((tf1.saved_model.tag_constants.SERVING,), DEFAULT)
+SERVED = Usual(("serve",), DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.text import defaults
 from bnexport.text.reading import loads
-from bnexport.tf1 import OpDef, tf1
+from bnexport.tf1 import OpDef, is_dtype, tf1
 
 
 class Emitter:
@@ -205,7 +205,7 @@ def _attr(bound: Any) -> tf1.AttrValue:
     return bound
   if isinstance(bound, (np.ndarray, np.generic)):
     return tensor_attr(bound)
-  if isinstance(bound, tf1.DType):
+  if is_dtype(bound):
     return type_attr(bound)
   if isinstance(bound, (list, tuple)):
     return tf1.AttrValue(list=tf1.AttrValue.ListValue(i=bound))

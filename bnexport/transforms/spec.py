@@ -40,7 +40,8 @@ from typing import (
 )
 
 from bnexport.errors import TransformError, nearest
-from bnexport.tf1 import tf1
+from bnexport.graph.tensors import shape_proto
+from bnexport.tf1 import is_dtype, tf1
 
 if TYPE_CHECKING:
   from typing import Protocol  # Python 3.7 has none
@@ -86,8 +87,7 @@ class Shape(tuple):
     return ",".join(str(size) for size in self)
 
   def as_proto(self) -> Any:
-    sizes = [None if size < 0 else size for size in self]
-    return tf1.TensorShape(sizes).as_proto()
+    return shape_proto(self)
 
 
 class Value(NamedTuple):
@@ -270,7 +270,7 @@ def parameters_of(cls: Type[Transform]) -> Dict[str, Parameter]:
 
 
 def _kind(hint: Any) -> Tuple[Any, bool, bool]:
-  """What an annotation says: the kind of a value, and how many there are."""
+  """The kind of value that an annotation states, and how many."""
   origin = getattr(hint, "__origin__", None)
   if origin is typing.Union:  # Optional
     (inner,) = [arg for arg in hint.__args__ if arg is not type(None)]
@@ -406,7 +406,7 @@ def value_text(value: Any) -> str:
   """A value as a spec writes it."""
   if isinstance(value, bool):
     text = "true" if value else "false"
-  elif isinstance(value, tf1.DType):
+  elif is_dtype(value):
     text = value.name
   elif isinstance(value, tuple):
     text = str(Shape(value))

@@ -11,7 +11,7 @@ from bnexport.errors import GraphError, TransformError, nearest
 from bnexport.mending.faults import unusable
 from bnexport.model import Model
 from bnexport.model.changes import changes_by
-from bnexport.transforms import spec
+from bnexport.transforms import fed_constants, spec
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
 from bnexport.transforms.backport.backport_tensor_array_v3 import (
@@ -241,17 +241,18 @@ def apply_specs(
       it have been applied.
     GraphError: a transform leaves an unsound graph.
   """
-  for transform in parse(specs):
-    text = spec.spec_of(transform)
-    progress(text)
-    if not isinstance(transform, _LENIENT):
-      _refuse_unusable(model, transform.name)
-    told = transform.apply(model) or ["changed nothing"]
-    model.graph.lint()
-    model.graph.place_with_present()
-    model.history += changes_by(
-      transform.name, (f"{transform.name}: {line}" for line in told)
-    )
+  transforms = parse(specs)
+  with fed_constants.as_inputs(model):
+    for transform in transforms:
+      progress(spec.spec_of(transform))
+      if not isinstance(transform, _LENIENT):
+        _refuse_unusable(model, transform.name)
+      told = transform.apply(model) or ["changed nothing"]
+      model.graph.lint()
+      model.graph.place_with_present()
+      model.history += changes_by(
+        transform.name, (f"{transform.name}: {line}" for line in told)
+      )
 
 
 def _refuse_unusable(model: Model, name: str) -> None:

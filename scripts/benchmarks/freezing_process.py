@@ -39,7 +39,7 @@ def make(prefix, size):
 
 def freeze(*arguments):
   """Freezes as the command does, once TensorFlow is imported."""
-  import bnexport.tf1  # noqa: F401
+  import bnexport.tf1.full  # noqa: F401
 
   begin = time.perf_counter()
   from absl import flags

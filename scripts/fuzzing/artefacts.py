@@ -71,7 +71,10 @@ def load(name: str, folder: str, draw: random.Random) -> Artefact:
 
 
 def _lines(case, draw):
-  end = (f"--output_node={case.output}", f"--output_graph={_OUT}.pb")
+  # A proof takes most of the time that a command takes, and is the same for
+  # all damage that it does not see.
+  proof = draw.choice(_PROOFS)
+  end = (f"--output_node={case.output}", f"--output_graph={_OUT}.pb", proof)
   trained = f"--checkpoint={FOLDER}/model.ckpt"
   lines = [
     ("freeze", trained, *end),
@@ -110,6 +113,12 @@ def _lines(case, draw):
   )
 
 
+_PROOFS = (
+  "--validate=false",
+  "--validate=false",
+  "--proof=quick",
+  "--proof=auto",
+)
 _KINDS = ("html", "md", "json")
 _OLD = ("1.0", "1.4", "1.13", "2.4")
 # What the saved models hold.

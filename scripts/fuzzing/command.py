@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gc
 import os
 import random
 import shutil
@@ -24,6 +25,9 @@ import tempfile
 import time
 
 from fuzzing import artefacts, mutations, trial
+
+# Inputs between lines of progress.
+_TOLD_EVERY = 500
 
 
 def main(arguments=None) -> int:
@@ -61,6 +65,8 @@ def main(arguments=None) -> int:
       if asked.only is not None:
         print(" ".join(line) + "\n" + outcome.said)
       sys.stdout.flush()
+      if sum(statuses.values()) % _TOLD_EVERY == 0:
+        print(f"fuzz: {number} done", file=sys.stderr, flush=True)
   except KeyboardInterrupt:
     print("interrupted")
   told = ", ".join(f"{count} with {s}" for s, count in statuses.items())
@@ -72,6 +78,8 @@ def main(arguments=None) -> int:
 
 def _prepare():
   """Imports what forks would import each by itself."""
+  import numpy.random  # noqa: F401
+  from google.protobuf import descriptor_pb2  # noqa: F401
   from tensorflow.python.ops import script_ops
 
   from bnexport import (  # noqa: F401
@@ -82,12 +90,14 @@ def _prepare():
     report,
     sources,
     transform,
+    validate,
     validation,
   )
-  from bnexport.exporting import delivery, export  # noqa: F401
+  from bnexport.checks import repair as repair_checks  # noqa: F401
+  from bnexport.exporting import batch, delivery, export  # noqa: F401
   from bnexport.report import examination  # noqa: F401
   from bnexport.transforms import table  # noqa: F401
-  from bnexport.validation import opening  # noqa: F401
+  from bnexport.validation import data_statistics, opening, questions  # noqa: F401
 
   def make_canary(*_):
     with open(mutations.CANARY, "w"):
@@ -95,6 +105,9 @@ def _prepare():
 
   token = script_ops._py_funcs.insert(make_canary)
   assert token == mutations.TOKEN
+  # Forks copy no memory for what their collector would only look at.
+  gc.collect()
+  gc.freeze()
 
 
 def _try(seed, number, keep):

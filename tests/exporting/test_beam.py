@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many checkpoints on Apache Beam's runners, in real processes.
 
-BNEXPORT_BEAM_CHECKPOINTS says how many; 200 take some minutes.
+BNEXPORT_BEAM_CHECKPOINTS says how many, and BNEXPORT_BEAM_SHARDS how many
+shards of data there are; 200 checkpoints take some minutes.
 """
 
 import glob
@@ -13,12 +14,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from judges.commands import ROOT, copy_of
+
+from bnexport.sources.files import read_proto
+from bnexport.tf1 import tf1
 
 pytest.importorskip("apache_beam")
 
 COUNT = int(os.environ.get("BNEXPORT_BEAM_CHECKPOINTS", "20"))
+SHARDS = int(os.environ.get("BNEXPORT_BEAM_SHARDS", "8"))
 MULTI_PROCESSING = (
   "--runner=DirectRunner",
   "--beam_options=--direct_num_workers=2 "
@@ -200,3 +206,68 @@ def _port(path, service):
         return said
     time.sleep(0.1)
   raise AssertionError("the service did not say its port")
+
+
+# Statistics from data.
+
+INPUT = """
+import numpy as np
+
+def row(record):
+  return {"images": np.frombuffer(record, np.float32).reshape(SHAPE)}
+"""
+
+
+@pytest.fixture
+def shards(cases, tmp_path):
+  """A checkpoint and TFRecord shards of rows for its graph."""
+  case = cases("layers_fused_literal")
+  copy_of(case, tmp_path)
+  shape = case.x.shape[1:]
+  rows = np.random.RandomState(2).normal(size=(SHARDS * 5, *shape))
+  for i, shard in enumerate(np.split(rows.astype(np.float32), SHARDS)):
+    path = str(tmp_path / f"data-{i:02d}")
+    with tf1.python_io.TFRecordWriter(path) as f:
+      for one in shard:
+        f.write(one.tobytes())
+  (tmp_path / "rows.py").write_text(INPUT.replace("SHAPE", str(shape)))
+  return tmp_path
+
+
+def recalibrated(folder, name, *flags):
+  """The constants of an export with statistics of the shards."""
+  process = start(
+    folder,
+    f"--output_graph={name}.pb",
+    "--checkpoint=model.ckpt",
+    "--calibration_data=data-*",
+    "--calibration_input=rows.py:row",
+    "--recalibrate=all",
+    "--fold_batch_norms=false",
+    *flags,
+  )
+  assert process.wait() == 0, (folder / "err").read_text()
+  graph = read_proto(str(folder / (name + ".pb")), tf1.GraphDef, "the graph")
+  return {
+    node.name: tf1.make_ndarray(node.attr["value"].tensor)
+    for node in graph.node
+    if node.op == "Const"
+  }
+
+
+def test_statistics_gathered_by_workers_are_those_of_one_process(shards):
+  alone = recalibrated(shards, "alone")
+  moving = [name for name in alone if "moving_" in name]
+  assert len(moving) >= 4
+  for workers in (1, 2):
+    spread = recalibrated(
+      shards,
+      f"workers{workers}",
+      "--runner=DirectRunner",
+      f"--beam_options=--direct_num_workers={workers} "
+      "--direct_running_mode=multi_processing",
+    )
+    assert spread.keys() == alone.keys()
+    for name, value in alone.items():
+      np.testing.assert_allclose(spread[name], value, 1e-6, 1e-6)
+  assert not [name for name in os.listdir(str(shards)) if "part" in name]

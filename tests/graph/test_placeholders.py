@@ -15,6 +15,7 @@ from bnexport.graph.placeholders import (
   placeholder_name,
   state_open_shapes,
 )
+from bnexport.graph.tensors import shape_proto
 from bnexport.tf1 import OpDef, tf1
 
 GRAPH = """
@@ -42,13 +43,11 @@ def test_names():
 
 
 def test_attributes():
-  shape = tf1.TensorShape([None, 3])
+  shape = shape_proto([None, 3])
   attrs = placeholder_attrs(INT32, shape)
   assert attrs["dtype"].type == INT32
-  assert attrs["shape"].shape == shape.as_proto()
-  assert placeholder_attrs(INT32, tf1.TensorShape(None))[
-    "shape"
-  ].shape.unknown_rank
+  assert attrs["shape"].shape == shape
+  assert placeholder_attrs(INT32, shape_proto(None))["shape"].shape.unknown_rank
   assert set(placeholder_attrs(INT32)) == {"dtype"}
 
 

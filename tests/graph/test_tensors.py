@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bnexport.errors import GraphError
-from bnexport.graph.tensors import array_of, misfit
+from bnexport.graph.tensors import array_of, misfit, shape_proto
 from bnexport.tf1 import tf1
 
 
@@ -62,3 +62,11 @@ def test_a_value_that_stands_for_many_is_not_spread_without_end():
   assert list(misfit(tensor)) == []
   with pytest.raises(GraphError, match="68719476736 bytes, all of one value"):
     array_of(tensor)
+
+
+@pytest.mark.parametrize("sizes", [None, (), (3,), (None, 0, 2)])
+def test_shapes_are_those_of_tensorflow(sizes):
+  assert shape_proto(sizes) == tf1.TensorShape(sizes).as_proto()
+  if sizes:
+    opened = tuple(-1 if size is None else size for size in sizes)
+    assert shape_proto(opened) == shape_proto(sizes)

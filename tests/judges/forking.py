@@ -56,7 +56,7 @@ def run(arguments, cwd=None, largest_file=None):
 
 
 def _serve():
-  from bnexport import tf1  # noqa: F401
+  from bnexport.tf1 import full  # noqa: F401
 
   for name in [n for n in sys.modules if n.partition(".")[0] == "bnexport"]:
     del sys.modules[name]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Graph Transform Tool of TF 1.15 as the oracle; elsewhere, its record.
 
-  PYTHONPATH=. .venv37/bin/python tests/judges/graph_transform_tool.py
+  PYTHONPATH=.:tests .venv37/bin/python tests/judges/graph_transform_tool.py
 
 runs the tests that ask it under TF 1.15, and writes graph_transform_tool.npz:
 what the tool made, by what it was given.

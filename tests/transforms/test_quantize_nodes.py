@@ -431,3 +431,49 @@ def test_second_outputs_and_loops():
 def test_ranges_that_are_none(given, said):
   with pytest.raises(TransformError, match=said):
     transformed(graph_of(network), "quantize_nodes(%s)" % given)
+
+
+# What was quantized before.
+
+TWICE = """
+  x = Placeholder() {shape=[2,3]}   k = Const() {value=<float [3,2] 1 2 3 4 5 6>}
+  a = Const() {value=<float -4>}   b = Const() {value=<float 8>}
+  q = QuantizeV2(x, a, b) {T=quint8, mode=MIN_FIRST}
+  w = QuantizeV2(k, a, b) {T=quint8, mode=MIN_FIRST}
+  c = QuantizedMatMul(q, w, q:1, q:2, w:1, w:2)
+      {T1=quint8, T2=quint8, Toutput=qint32}
+  r = RequantizationRange(c, c:1, c:2)
+  s = Requantize(c, c:1, c:2, r, r:1) {out_type=quint8}
+  d = Dequantize(s, s:1, s:2) {T=quint8, mode=MIN_FIRST}
+  low = Const() {value=<float -2>}   high = Const() {value=<float 3>}
+  t = QuantizeV2(d, low, high) {T=qint32, mode=MIN_FIRST}
+  u = Requantize(t, t:1, t:2, low, %s) {out_type=quint8}
+  y = Dequantize(u, u:1, u:2) {T=quint8, mode=MIN_FIRST}
+  end = Const() {value=<float 2>}
+"""
+
+
+STEP = 12 / 255  # from -4 to 8
+
+
+def test_what_is_cut_twice_is_cut_once():
+  graph, feeds = (
+    TWICE % "high",
+    {"x": np.float32([[1, -1, 0], [0.5, 0, -0.25]])},
+  )
+  model = transformed(graph, "quantize_nodes")
+  assert ops_of(model).count("Requantize") == 1
+  assert not {"r", "s", "d", "t"} & set(model.graph.names())
+  kernel = np.float32([[1, 2], [3, 4], [5, 6]])
+  x, w = (np.round(v / STEP) * STEP for v in (feeds["x"], kernel))
+  right = np.clip(x @ w, -2, 3)
+  found, before = (answers(m, feeds)[0] for m in (model, model_of(graph)))
+  error = np.abs(found - right).max()
+  assert error < 2.01 * 5 / 255  # Requantize rounds so, on its own
+  assert error <= np.abs(before - right).max()
+
+
+def test_what_is_cut_to_another_range_stays():
+  """Between the two stands a range that is cut to as well."""
+  model = transformed(TWICE % "end", "quantize_nodes")
+  assert ops_of(model).count("Requantize") == 2

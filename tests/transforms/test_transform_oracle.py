@@ -87,6 +87,8 @@ def histogram(graph):
     "insert_logging(op=Relu, show_name=true, show_op=1, message=hi, first_n=3)",
     "insert_logging(prefix=n, summarize=7)",
     "insert_logging(op=Mul, op=Neg, prefix=m, prefix=y)",
+    "insert_logging(prefix=w)",
+    "insert_logging(op=Const)",
     "merge_duplicate_nodes",
     "remove_attribute(attribute_name=_output_shapes)",
     "remove_attribute(attribute_name=_class, op_name=Identity)",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What folding writes into a graph: kernels, shifts, and what goes."""
+"""The edits of folding: kernels, shifts, and nodes that go."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Edits:
     self._graph.remove(inner)
 
   def _serve_shapes(self, name, ref):
-    """Who asks for the shape of one node asks another of the same shape."""
+    """Has readers of a node's shape read another node of that shape."""
     for reader in self._graph.readers(name):
       if asks_for_shape(self._graph, reader, name):
         self._graph.substitute({TensorRef(name): ref}, [reader])

@@ -59,7 +59,7 @@ class Runs:
     return name in self._protected
 
   def readers(self, name):
-    """Who needs the values of a node, or waits for it."""
+    """The nodes that need a node's values, or wait for it."""
     return [
       reader
       for reader in self._graph.readers(name)
@@ -67,7 +67,7 @@ class Runs:
     ]
 
   def sole_reader(self, name):
-    """Who alone reads a node's first output; None where others need it."""
+    """The one reader of a node's first output; None where it has more."""
     if name in self._protected:
       return None
     sole = None
@@ -132,7 +132,7 @@ class Runs:
     )
 
   def affine(self, run, rank, axis, width) -> Affine:
-    """What a run does to each channel: float64 vectors of length `width`.
+    """A run's scale and shift of each channel: float64, length `width`.
 
     Raises:
       CannotFold: it does no such thing, or a number is not finite.

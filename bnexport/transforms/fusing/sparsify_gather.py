@@ -26,7 +26,7 @@ _THRESHOLD = 1e-5
 
 
 class _Obstacle(Exception):
-  """Why one Gather stays as it is."""
+  """The reason why one Gather stays as it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,10 @@ class SparsifyGather:
           w/InitializeTable = InitializeTable(w/HashTable, w/indices, w/values)
           group_deps = NoOp(^w/InitializeTable)
 
-  Leaves alone weights of another shape or dtype than [N, 1] float, variables
-  without a value, other axes than the first, and what is in a loop or branch.
+  Leaves alone weights of another shape or dtype than [N, 1] float, inputs,
+  variables without a value, other axes than the first, and what is in a loop
+  or branch. A variable is read by the key, and as the slice, that the graph's
+  SaveV2 and RestoreV2 have for it.
 
   Attributes:
     input_checkpoint: where the values of variables are, if not in the
@@ -136,14 +138,14 @@ class _Tables:
     dtype = tf1.as_dtype(node.attr["dtype"].type)
     if dtype != tf1.float32:
       raise _Obstacle(f"'{weights}' is {dtype.name}, not float")
+    if TensorRef(weights) in self._model.inputs:
+      raise _Obstacle(f"'{weights}' is an input")
     if graph.control_inputs(weights):
       raise _Obstacle(f"'{weights}' is part of a branch or loop")
     if node.op == "Const":
       shape = [d.size for d in node.attr["value"].tensor.tensor_shape.dim]
     elif self._values is None or weights not in self._values:
-      raise _Obstacle(
-        f"variable '{weights}' has no value; give input_checkpoint"
-      )
+      raise _Obstacle(f"variable '{weights}' has no value{self._where()}")
     else:
       shape = list(self._values.shape(weights))
     if len(shape) != 2 or shape[1] != 1:
@@ -151,6 +153,12 @@ class _Tables:
     if node.op == "Const":
       return self._model.array(weights).reshape(-1)
     return np.asarray(self._values[weights]).reshape(-1)
+
+  def _where(self):
+    """Says where the values are from, or how to say where they are."""
+    if self._values is None or self._values.checkpoint is None:
+      return "; give input_checkpoint"
+    return f" in checkpoint '{self._values.checkpoint.prefix}'"
 
   def _add(self, weights, array):
     """Adds a table, its contents and what fills it."""

@@ -170,7 +170,7 @@ class _Inliner:
     return self._body(function, node.name, node.attr, args, self._waits(node))
 
   def _waits(self, node):
-    """What nodes without inputs wait for, in the place of a call."""
+    """The nodes that bodies without inputs wait for, instead of a call."""
     pivots = self.graph.control_inputs(node.name)
     args = self.graph.data_inputs(node.name)
     if not args:

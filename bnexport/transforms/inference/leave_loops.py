@@ -146,7 +146,7 @@ def _is_of_loop(graph: Graph, switch: str) -> bool:
 
 
 def _carried(graph: Graph, merge: str):
-  """What a loop carries into a Merge after a turn, or None."""
+  """The tensor that a loop carries into a Merge, or None."""
   for ref in graph.data_inputs(merge):
     if graph.op(ref.node) in _NEXT:
       return graph.inputs(ref.node)[0]

@@ -64,7 +64,7 @@ _CLIPPED = """
 
 
 def shape_slot(op):
-  """Which input of a random op is the shape of what it draws."""
+  """The index of a random op's input that is its shape."""
   return 2 if op.startswith("Stateful") else 0
 
 
@@ -206,7 +206,7 @@ class Means:
     return made["mean"]
 
   def _instead(self, ref, source, value, keeps_shape):
-    """What a tensor is for one value of what a random op draws."""
+    """A tensor's value for one value that a random op draws."""
     if ref == source:
       return self._source(ref, value, keeps_shape)
     if not self._randomness.draws(ref):

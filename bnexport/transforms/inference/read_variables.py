@@ -96,7 +96,8 @@ def _make_plain(graph, node, variables):
 
 def _handed_on(graph, ref, variables):
   """The variable behind a tensor; carriers before it are not walked again."""
-  if ref.node in variables and not ref.index:
+  is_number = ref.index and graph.op(ref.node) in ops.MERGES
+  if ref.node in variables and not is_number:
     return variables[ref.node]
   return variable_of(graph, ref)
 

@@ -14,8 +14,8 @@ from bnexport.graph.placeholders import (
   placeholder_attrs,
   placeholder_name,
 )
+from bnexport.graph.tensors import shape_proto
 from bnexport.model import Model
-from bnexport.tf1 import tf1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +70,8 @@ def _attrs(model, ref):
   dtype = cut_dtype(model.graph, ref, model.signatures)
   shape = static_shape(model.graph, ref)
   if shape:
-    shape = (None,) + tuple(None if s < 0 else s for s in shape[1:])
-  return placeholder_attrs(dtype, tf1.TensorShape(shape))
+    shape = (None, *shape[1:])
+  return placeholder_attrs(dtype, shape_proto(shape))
 
 
 def _replace(model, ref):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of two graphs is the other one's inference.
+"""The order of graphs: one that trains, and its inference.
 
 Two values of a switch leave two graphs of one model. One is the inference of
 the other where training hangs on the switch: it updates nothing, takes no
@@ -29,7 +29,7 @@ Needed = FrozenSet[str]
 
 
 class Training:
-  """What trains in one graph, before its phase is decided."""
+  """The training in one graph, before its phase is decided."""
 
   def __init__(self, model):
     """Reads the updates.
@@ -151,7 +151,7 @@ class Training:
       self._reductions.add(name)
 
   def _without_averaged(self, lost, gained):
-    """What is lost, but for weights whose averages are used instead."""
+    """The losses, but for weights whose averages are used instead."""
     return [
       name for name in lost if gained.isdisjoint(self._averaged.get(name, ()))
     ]
@@ -206,7 +206,7 @@ def _written(graph):
 
 
 def computations(evaluation, order, outputs, numbers):
-  """What some tensors compute: equal for equal computations.
+  """Keys of tensors' computations: equal for equal ones.
 
   Args:
     evaluation: a PartialEvaluation.

@@ -416,7 +416,7 @@ class _Replacement:
       )
 
   def _refuse_unexplained(self, order, kept):
-    """What is stored of a norm's statistics has to give them."""
+    """Refuses stored values that do not give a norm's statistics."""
     found = self.averages.unexplained()
     gradients = Flow(self.graph).derived if found else ()
     left = set(order)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an update leaves in its variable, as ops that every TF1 knows."""
+"""A variable after an update, in ops that every TF1 knows."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Dict, List, Tuple
 
 import numpy as np
 
-from bnexport.errors import TransformError, nearest
+from bnexport.errors import TransformError, first_line, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant
 from bnexport.model import Model
@@ -86,10 +86,10 @@ def _read_log(path: str) -> Dict[str, Tuple[List[float], List[float]]]:
   try:
     with tf1.gfile.GFile(path, "rb") as f:
       lines = f.read().decode("utf-8", "replace").split("\n")
-  except tf1.errors.OpError as error:
+  except OSError as error:
     raise TransformError(
       f"read min_max_log_file '{path}'",
-      str(error.message).split("\n")[0],
+      first_line(error),
       "give the file the log was written to",
     ) from error
   measured: Dict[str, Tuple[List[float], List[float]]] = {}

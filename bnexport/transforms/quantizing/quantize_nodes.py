@@ -9,14 +9,14 @@ from typing import ClassVar, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bnexport.analysis.shapes import Shapes, flag
+from bnexport.analysis.shapes import Shapes
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant, type_attr
 from bnexport.model import Model
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
-from bnexport.transforms.quantizing import fake_quantization
+from bnexport.transforms.quantizing import fake_quantization, requantization
 from bnexport.transforms.quantizing.quantized_ops import RULES
 from bnexport.transforms.uses import Uses
 
@@ -85,6 +85,7 @@ class QuantizeNodes:
     if inputs:
       work.quantize_placeholders(*inputs)
     work.told += fake_quantization.hoist(model.graph, work.uses)
+    work.told += requantization.merge(model.graph, work.uses)
     return work.run()
 
   def _range(self, what):
@@ -261,7 +262,7 @@ class _Quantizer:
     """The eight-bit form of a float tensor; it is quantized at need."""
     if ref not in self._known:
       node = self._graph.node(ref.node)
-      if _is_eight_bit(node):
+      if requantization.is_eight_bit(node):
         self._known[ref] = _EightBit(*self._graph.data_inputs(ref.node))
         self._floats.append(ref.node)
       else:
@@ -286,15 +287,3 @@ class _Quantizer:
       beside=self.uses.beside(ref),
     )
     return _EightBit.outputs(made["quantize"].node)
-
-
-def _is_eight_bit(node):
-  """Whether a node gives the float form of what can be read as it is."""
-  return (
-    node.op == "Dequantize"
-    and node.attr["T"].type == tf1.quint8.as_datatype_enum
-    and "mode" in node.attr
-    and node.attr["mode"].s == b"MIN_FIRST"
-    and not flag(node, "narrow_range")
-    and ("axis" not in node.attr or node.attr["axis"].i == -1)
-  )

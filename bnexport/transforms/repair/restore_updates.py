@@ -15,6 +15,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.graph.nodes import in_scope, static_shape, type_attr
 from bnexport.graph.origins import LOOP_VIEWS, is_chosen, origin_of
+from bnexport.graph.tensors import shape_proto
 from bnexport.model import Model
 from bnexport.model.savers import Saved
 from bnexport.text import Emitter
@@ -219,7 +220,7 @@ def _add_update(model, ref, key):
   graph = model.graph
   dtype = type_attr(model.dtype(ref))
   if key not in graph:
-    shape = tf1.TensorShape(model.values.checkpoint.shapes[key]).as_proto()
+    shape = shape_proto(model.values.checkpoint.shapes[key])
     attrs = {"dtype": dtype, "shape": tf1.AttrValue(shape=shape)}
     graph.add("VariableV2", key, (), attrs)
     model.values.prefer(key, Saved(key, ""))

@@ -23,8 +23,8 @@ class InsertLogging:
   It prints all outputs of the node that are read, and has the node's name
   with `__print__` behind it. Where neither ops nor prefixes are given, all
   nodes get one. References and handles, control flow, functions' nodes, and
-  constants are left out: an axis or a size has to be a constant for shapes to
-  be known. Constants are printed where op=Const says so.
+  constants of whole numbers are left out: an axis or a size has to be a
+  constant for shapes to be known. These are printed where op=Const says so.
 
   With:   insert_logging(op=Neg)
   Before: a = Neg(x)   y = Relu(a)
@@ -57,7 +57,7 @@ class InsertLogging:
 
   def _is_chosen(self, graph, node):
     return (
-      (node.op in self.op if self.op else node.op != "Const")
+      (node.op in self.op if self.op else not _may_be_size(node))
       and (not self.prefix or node.name.startswith(self.prefix))
       # A Print would get between what belongs together; of a Switch, one side
       # is never there to be printed.
@@ -98,6 +98,11 @@ class InsertLogging:
     )
     graph.substitute({out: made}, readers)
     return True
+
+
+def _may_be_size(node):
+  """Whether a node is a constant that the shape of a tensor may hang on."""
+  return node.op == "Const" and tf1.as_dtype(node.attr["dtype"].type).is_integer
 
 
 def _is_value(model, node, dtypes, index):

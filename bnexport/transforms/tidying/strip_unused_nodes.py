@@ -28,7 +28,8 @@ class StripUnusedNodes:
   Before: y = Relu(x)   z = Neg(x)
   After:  y = Relu(x)
 
-  Refuses a type that is not the input's, and a name that is no input.
+  Refuses a type that is not the input's, a name that is no input, and other
+  than one type or one shape for each name.
 
   Attributes:
     type: of inputs whose op this TensorFlow does not know; float if it is
@@ -63,6 +64,12 @@ class StripUnusedNodes:
     return told
 
   def _refuse_unpaired(self, model):
+    if self.names and not (self.type_for_name or self.shape_for_name):
+      raise TransformError(
+        "strip the graph",
+        f"'name={self.names[0]}' is given without a type and a shape",
+        "give type_for_name or shape_for_name beside it",
+      )
     for key in ("type_for_name", "shape_for_name"):
       given = getattr(self, key)
       if given and len(given) != len(self.names):
@@ -71,13 +78,12 @@ class StripUnusedNodes:
           f"{len(given)} '{key}' are given for {len(self.names)} 'name'",
           "repeat them together, one of each",
         )
-    inputs = [ref.node for ref in model.inputs]
     for name in self.names:
-      if TensorRef.parse(name).node not in inputs:
+      if TensorRef.parse(name) not in model.inputs:
         raise TransformError(
           "strip the graph",
           f"'name={name}' is no input of the model",
-          nearest(name, inputs, "name it in --inputs"),
+          nearest(name, map(str, model.inputs), "name it in --inputs"),
         )
 
   # Inputs that are computed become placeholders.
@@ -98,7 +104,7 @@ class StripUnusedNodes:
     told += ReplaceInputs().apply(model)
     replaced = dict(zip(before, model.inputs))
     for ref in inner:
-      shape = self._given(ref.node, self.shape_for_name, self.shape)
+      shape = self._given(ref, self.shape_for_name, self.shape)
       if shape is not None:
         node = graph.node(replaced[ref].node)
         node.attr["shape"].shape.CopyFrom(shape.as_proto())
@@ -108,7 +114,7 @@ class StripUnusedNodes:
   def _check_type(self, model, ref):
     """Compares what is given for an input with what it is."""
     node = model.graph.node(ref.node)
-    own = self._given(ref.node, self.type_for_name, None)
+    own = self._given(ref, self.type_for_name, None)
     given = own or self.type
     if node.op not in model.signatures and ref.index == 0:
       dtype = given or tf1.float32
@@ -130,10 +136,10 @@ class StripUnusedNodes:
       return [f"input '{ref}' stays {dtype.name}: its readers take that"]
     return []
 
-  def _given(self, name, values, otherwise):
-    """What is given for an input by name, else for all."""
+  def _given(self, ref, values, otherwise):
+    """The value for an input by its name, else for all."""
     for own, value in zip(self.names, values):
-      if TensorRef.parse(own).node == name:
+      if TensorRef.parse(own) == ref:
         return value
     return otherwise
 

@@ -1,52 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow as this package sees it, and what its versions differ in.
+"""All of TensorFlow, which takes seconds to import: sessions and the registry.
 
-Modules take `tf1`, which is `tf.compat.v1`, from here.
-
-Everything that depends on the version of TensorFlow is here.
+Taken by `bnexport.tf1` when it is needed, and by nobody else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
 import threading
-import time
-from typing import Any, Dict, Iterator, List, Optional
-
-# Both are read once, when TensorFlow is imported. tf_keras is what makes
-# `tf.compat.v1.layers` work in model code where Keras 3 is the default.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-if importlib.util.find_spec("tf_keras") is not None:
-  os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+from typing import Any, Dict, Optional
 
 import tensorflow.compat.v1 as tf1
-from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.op_def_pb2 import OpDef, OpList
-from tensorflow.core.framework.variable_pb2 import VariableDef
-from tensorflow.core.protobuf.saved_model_pb2 import (
-  SavedModel as SavedModelProto,
-)
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import (
-  TrackableObjectGraph as ObjectGraph,
-)
 from tensorflow.python.framework import op_def_registry, smart_cond
 
-__all__ = [
-  "FunctionDef",
-  "ObjectGraph",
-  "OpDef",
-  "SavedModelProto",
-  "VariableDef",
-  "keras",
-  "op_def",
-  "session",
-  "smart_constant_value",
-  "tf1",
-  "time_limit",
-]
+from bnexport.tf1.deadlines import time_left
 
 tf1.logging.set_verbosity(tf1.logging.ERROR)
 
@@ -78,24 +48,6 @@ def _c_registry() -> Dict[str, OpDef]:
   return _C_REGISTRY
 
 
-# When runs have to have ended, by time.monotonic; the earliest counts.
-_DEADLINES: List[float] = []
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-  """Ends runs of sessions in the block once so many seconds are over.
-
-  A run that is not over by then, or that would begin later, raises
-  DeadlineExceededError.
-  """
-  _DEADLINES.append(time.monotonic() + seconds)
-  try:
-    yield
-  finally:
-    _DEADLINES.pop()
-
-
 class _Session(tf1.Session):
   """A session whose runs end at a signal, and at a `time_limit`.
 
@@ -110,8 +62,8 @@ class _Session(tf1.Session):
     options: Any = None,
     run_metadata: Any = None,
   ) -> Any:
-    if _DEADLINES:
-      left = min(_DEADLINES) - time.monotonic()
+    left = time_left()
+    if left is not None:
       if left <= 0:
         raise _out_of_time()
       options = options or tf1.RunOptions()
