@@ -42,6 +42,7 @@ from bnexport.batchnorm.settling import (
 )
 from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
+from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import Part, write_of, written_variable
@@ -169,10 +170,8 @@ class Averages:
     for variable, updates in self._updates.items():
       for update in updates:
         for average in self._read(variable, update):
-          self.all.append(average)
-          self._by_statistic[average.statistic].append(average)
-          if average.signature is not None:
-            self._by_signature[average.signature].append(average)
+          self._add(average)
+    self._find_averages_of_copies()
     told = {average.variable for average in self.all}
     sums = {v: names for v, names in self._updates.items() if v not in told}
     for ratio in ratios(self._graph, self._settling, sums, self._counts):
@@ -185,6 +184,31 @@ class Averages:
       )
       self._by_signature[ratio.signature].append(average)
       self.sums.append(average)
+
+  def _add(self, average: Average) -> None:
+    self.all.append(average)
+    self._by_statistic[average.statistic].append(average)
+    if average.signature is not None:
+      self._by_signature[average.signature].append(average)
+
+  def _find_averages_of_copies(self) -> None:
+    """Finds what averages a variable that holds the last batch's statistic."""
+    graph = self._graph
+    copies = [
+      average
+      for average in self.all
+      if graph.op(average.update) in ops.ASSIGN
+      and average.variable
+      not in graph.ancestors(
+        [write_of(graph, average.update).value.node], control=False
+      )
+    ]
+    others = weight_averages(graph) if copies else {}
+    for copy in copies:
+      for variable in others.get(copy.variable, ()):
+        stored = dataclasses.replace(copy.stored, variable=variable)
+        helpers = copy.helpers | {copy.variable}
+        self._add(dataclasses.replace(copy, stored=stored, helpers=helpers))
 
   def _reduce_other_axes(self) -> None:
     """Looks for averaged reductions that leave axis 0, mostly the batch.
