@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Iterable, List, Optional, Sequence
+from typing import Any, Iterable, List, NamedTuple, Optional, Sequence
 
-import bnexport
-from bnexport.checks.rule import ERROR, WARNING, Finding
+from bnexport import sources
+from bnexport.checks.rule import ERROR, WARNING
 from bnexport.errors import Error, GraphError
 from bnexport.exporting import refusals, steps
 from bnexport.exporting.export import Options
 from bnexport.graph import TensorRef
+from bnexport.model.request import Request
 from bnexport.model.savers import saver_keys
 from bnexport.tf1 import tf1
 from bnexport.training.watched import TrainingNorms, listed
@@ -26,6 +27,22 @@ CONTROL = (
 )
 
 _LOG = logging.getLogger("bnexport")
+
+
+class Finding(NamedTuple):
+  """One thing that will go wrong with the export of a training graph.
+
+  Attributes:
+    code: one of the above; stays the same in later versions.
+    severity: checks.rule.ERROR or WARNING.
+    node: the first node that it is about.
+    message: the fact, what follows from it, and what to change in the code.
+  """
+
+  code: str
+  severity: str
+  node: str
+  message: str
 
 
 def check(
@@ -58,8 +75,7 @@ def check(
   Returns:
     Findings, empty where all is well: BN501, updates that `train_op` does not
     run; BN502, averages that the Saver leaves out; BN503, what an export will
-    refuse; BN504, norms whose statistics nothing averages. Their `fix` is None:
-    the message says what to change in the code.
+    refuse; BN504, norms whose statistics nothing averages.
 
   Raises:
     GraphError: with `strict`, there are findings; it names the first.
@@ -107,7 +123,6 @@ def _not_run(norms: TrainingNorms, train_op: Any) -> Iterable[Finding]:
       left[0],
       f"the train op runs no update of the averages of {listed(left)}: they "
       f"stay as they begin, and inference answers with them; write {CONTROL}",
-      None,
     )
 
 
@@ -127,7 +142,6 @@ def _not_saved(norms: TrainingNorms, saver: Any) -> Iterable[Finding]:
       f"the Saver leaves out {listed(left)}: the checkpoints lack what "
       "inference normalises with; write "
       "saver = tf.train.Saver(tf.global_variables())",
-      None,
     )
 
 
@@ -138,7 +152,8 @@ def _refused(
   if not norms.outputs:
     return
   try:
-    model = bnexport.load(graph, outputs=[str(ref) for ref in norms.outputs])
+    outputs = tuple(str(ref) for ref in norms.outputs)
+    model = sources.open(Request("tf_graph", graph, outputs=outputs))
     steps.prepare(model, options, lambda text: None)
     steps.decide(model, options)
     steps.tidy(model, options)
@@ -150,7 +165,6 @@ def _refused(
       ERROR,
       str(norms.outputs[0]),
       f"its export will be refused: {error}",
-      None,
     )
 
 
@@ -169,5 +183,4 @@ def _without(norms: TrainingNorms, options: Options) -> Iterable[Finding]:
       f"nothing averages the statistics of {listed(left)}: inference answers "
       "with those of whatever batch it gets; keep moving averages, or export "
       f"with --keep_batch_statistics={left[0]} if that is meant",
-      None,
     )

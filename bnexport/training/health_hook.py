@@ -222,8 +222,9 @@ def _fetchable(norms: TrainingNorms) -> Dict[str, _Fetched]:
     # A conditional hands on what is outside of it.
     x = origin_of(graph, one.norm.x, ops.SWITCHES | ops.IDENTITIES)
     reads = [_read(graph, contexts, name) for name in one.averages]
-    if not contexts.is_inside(x) and None not in reads:
-      found[one.name] = _Fetched(_tensor(x), *map(_tensor, reads))
+    tensors = [_tensor(ref) for ref in (x, *reads) if ref is not None]
+    if not contexts.is_inside(x) and len(tensors) == len(_Fetched._fields):
+      found[one.name] = _Fetched(*tensors)
   return found
 
 

@@ -31,6 +31,8 @@ def model(features, labels, mode):
     h = jobs.dense(h, 8, f"dense{i}")
     h = tf1.nn.relu(jobs.norm(h, f"norm{i}", training=is_training))
   logits = tf1.identity(jobs.dense(h, 2, "last"), name="logits")
+  if labels is None:
+    return tf1.estimator.EstimatorSpec(mode, {"y": logits})
   loss = tf1.losses.sparse_softmax_cross_entropy(labels, logits)
   with tf1.control_dependencies(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)):
     train_op = tf1.train.GradientDescentOptimizer(0.05).minimize(
