@@ -24,6 +24,7 @@ does not import TensorFlow; the first use of a verb or a noun does.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from typing import (
@@ -124,34 +125,23 @@ def load(
   """Opens a model; nothing of it is imported or run.
 
     >>> model = bnexport.load("net.pb", outputs=["y"], inputs=["x"])
-    >>> [str(ref) for ref in model.outputs], len(model.graph)
-    (['y'], 4)
+    >>> len(model.graph)
+    4
 
   Args:
-    source: a GraphDef's file, binary or text; a training graph, `.meta`; a
-      checkpoint with its `.meta` beside it; a SavedModel's directory; a Keras
-      file, which Keras loads; a GraphDef, a MetaGraphDef or a
-      tf.compat.v1.Graph, which stay as they are.
-    checkpoint: prefix or directory of the checkpoint with the variables; that
-      beside a `.meta`, or in a SavedModel, where it is None.
-    outputs: names of the tensors that have to stay; a SavedModel's signature
-      tells them where there are none.
-    inputs: names of the tensors to feed; where there are none, every
-      placeholder is one.
+    source: path of a GraphDef, `.meta`, checkpoint, SavedModel or Keras file;
+      or a GraphDef, MetaGraphDef or tf.compat.v1.Graph, which stays as it is.
+    checkpoint: its prefix or directory; None for that beside a `.meta`.
+    outputs: names of the tensors to keep; none for those of a signature.
+    inputs: names of the tensors to feed; none for every placeholder.
     tags: of the SavedModel's graph; empty for the one that serves.
     signature: of the SavedModel; None for the one that serves.
-    session: holds the values of the graph's variables, whatever gave the graph;
-      they are read now.
-
-  Returns:
-    A Model.
+    session: holds the values of the variables, which are read now.
 
   Raises:
     SourceError: a file is missing or unsound, or a name is not in the graph.
-    GraphError: the graph is malformed; `python -m bnexport.repair` mends it.
+    GraphError: it is malformed; `python -m bnexport.repair` mends it.
   """
-  import dataclasses
-
   from bnexport import sources
 
   request = dataclasses.replace(
@@ -311,26 +301,36 @@ def compare(
     on the rest of its batch.
 
   Raises:
-    ComparisonError: nothing can be said: one of them does not run, draws
-      random numbers, or has other outputs; or it reaches out of its graph and
-      its `is_trusted` is not set.
+    ComparisonError: one of them does not run, draws random numbers, has other
+      outputs, or reaches out of its graph and its `is_trusted` is not set.
     SourceError: a variable has no value.
   """
   from bnexport.errors import ComparisonError
-  from bnexport.proof import comparison, runs
 
+  what = f"compare '{a.origin}' with '{b.origin}'"
   if len(a.outputs) != len(b.outputs) or not a.outputs:
     raise ComparisonError(
-      f"compare '{a.origin}' with '{b.origin}'",
+      what,
       f"they have {len(a.outputs)} and {len(b.outputs)} outputs",
       "load both with the same outputs",
     )
+  found = _proven(a, b, feeds)
+  if not found.differences:
+    said = "; ".join([found.reference] + found.notes)
+    raise ComparisonError(what, said, "pass feeds on which both run")
+  return found
+
+
+def _proven(a, b, feeds):
+  """The Comparison of a Model with another, which tells what is right."""
+  from bnexport.proof import comparison, runs
+
   _refuse_unsafe(a)
   _refuse_unsafe(b)
   reference = runs.ImportedGraph(_runnable(b), b.outputs, b.initializers)
   reference.what = b.origin
   try:
-    found = comparison.prove(
+    return comparison.prove(
       _runnable(a),
       a.outputs,
       reference,
@@ -340,13 +340,6 @@ def compare(
     )
   finally:
     reference.close()
-  if not found.differences:
-    raise ComparisonError(
-      f"compare '{a.origin}' with '{b.origin}'",
-      "; ".join([found.reference] + found.notes),
-      "pass feeds on which both run",
-    )
-  return found
 
 
 def _refuse_unsafe(model):

@@ -155,7 +155,7 @@ def _freeze_several(given, outputs):
 
 
 def _passes(path):
-  """What makes passes over calibration data on the runner that is named.
+  """The BeamPasses over calibration data on the runner that is named.
 
   Args:
     path: of the graph; what workers exchange goes beside it.
@@ -192,7 +192,7 @@ def _beam():
 
 
 def _task(outputs):
-  """What the flags ask to be done with each checkpoint."""
+  """The Task that the flags set for each checkpoint."""
   from bnexport import report
   from bnexport.exporting import batch
 

@@ -179,7 +179,7 @@ def _served():
 
 
 def _reference(model, stated, is_guessed):
-  """What the flags name to compare with, or None."""
+  """The reference that the flags name, or None."""
   from bnexport import sources
   from bnexport.model.checkpoint import find_prefix
   from bnexport.validation import opening

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ops compute, in NumPy: one table for all that evaluate parts of graphs.
+"""The results of ops, in NumPy: one table for every evaluation of a graph.
 
 Each of them trusts some ops, which it selects by name, and gives arrays or
 NumPy scalars. NumPy's numbers are TensorFlow's up to rounding; what NumPy
@@ -140,7 +140,7 @@ def select(names):
 
 
 def compute(node, operands):
-  """What a node's first output holds.
+  """The value of a node's first output.
 
   Args:
     node: a NodeDef whose op was selected.

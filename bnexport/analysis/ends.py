@@ -91,7 +91,7 @@ class _Ranking:
     )
 
   def _score(self, name):
-    """What speaks for a node as an output; None where it is none."""
+    """The rank of a node as an output; None where it is none."""
     readers = self._readers(name)
     onward = [reader for reader in readers if self._goes_on(reader)]
     is_judged = any(map(self._judges, readers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What random tensors are on average, in numbers.
+"""Expected values of random tensors, in numbers.
 
 An expectation is exact or not known: draws enter linearly, each of them once,
 or by a step of one uniform number, such as a mask is.
@@ -50,7 +50,7 @@ ROUNDED = {"Floor": 0.0, "Round": 0.5, "Ceil": 1.0}
 
 
 class Number(NamedTuple):
-  """What a tensor is on average.
+  """The expected value of a tensor.
 
   Attributes:
     value: an array or a NumPy scalar, up to broadcasting.
@@ -299,7 +299,7 @@ class Expectation:
     return None if value is None else Number(value, 0)
 
   def ends(self, ref: TensorRef):
-    """What a tensor is for the least and for the largest uniform number.
+    """A tensor's values for the least and the largest uniform number.
 
     Returns:
       The random op, and two arrays; None where the tensor is not linear in

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which nodes are the forward pass, and which are there to train it.
+"""The split of a training graph: its forward pass, and what trains it.
 
 Nothing in a GraphDef says so. It is told by what ops do: gradients are what
 follows from ops that only gradients use, labels are data that no weight is
@@ -112,7 +112,7 @@ class Flow:
     self._inputs = sum(self._bits[ref] for ref in self.features) or _NOISE
 
   def depth(self, name):
-    """How many times at most weights were applied on the way to a node."""
+    """The largest number of times that weights were applied up to a node."""
     return self._depth[name]
 
   def is_raw(self, ref):

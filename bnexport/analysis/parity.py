@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which random tensors change their sign with a number that is drawn."""
+"""Parity: random tensors that change their sign with a drawn number."""
 
 from __future__ import annotations
 

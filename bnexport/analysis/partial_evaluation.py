@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows in a graph from a few known scalars, without running it.
+"""The consequences of a few known scalars in a graph that is not run.
 
 Three facts about tensors: a *uniform* tensor has one known value in all its
 elements; a *dead* one lies on a branch that is not taken; an *alias* equals
@@ -117,7 +117,7 @@ class PartialEvaluation:
     return np.broadcast_to(np.asarray(self.uniform[ref]), shape)
 
   def inputs(self, name):
-    """What a node reads in the end: resolved, without what is dead."""
+    """The tensors that a node reads: resolved, without dead ones."""
     refs = []
     for ref in self.graph.inputs(name):
       if not ref.control:

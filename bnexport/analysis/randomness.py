@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensors are random.
+"""The spread of random draws through a graph.
 
 A tensor that random draws reach is *noise* where no data reaches it, and
 *noisy* where data does. All else is free of draws.
@@ -65,7 +65,7 @@ _PARTS = _ITEMS | frozenset(
 
 
 class Randomness:
-  """How draws and data reach the tensors of some nodes.
+  """The ways of draws and data to the tensors of some nodes.
 
   Attributes:
     order: names of the nodes, inputs first.

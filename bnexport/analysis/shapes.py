@@ -189,7 +189,7 @@ def _skeleton(graph, names):
 
 
 class Part(NamedTuple):
-  """What a StridedSlice takes along one axis; `begin` None means a new axis.
+  """The part of one axis that a StridedSlice takes; `begin` None: a new axis.
 
   An index drops its axis; an open end reaches as far as the axis does.
   """

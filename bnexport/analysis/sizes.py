@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from constants, and from shapes where the batch has a size."""
+"""Sizes that follow from constants, and from shapes with a given batch."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Sizes:
 
 
 def reduced_count(graph: Graph, sizes: Sizes, name: str) -> Optional[float]:
-  """How many elements a reduction takes together for each that it gives."""
+  """The number of elements that a reduction takes for each it gives."""
   x, axes = graph.data_inputs(name)
   shape, chosen = sizes.shape(x), sizes.value(axes)
   if shape is None or chosen is None or graph.op(name) not in ops.REDUCTIONS:

@@ -154,7 +154,7 @@ class OpForm(Form):
   ddof: ClassVar[int] = 0
 
   def epsilon(self, node) -> float:
-    """What is added to the variance."""
+    """The number that is added to the variance."""
     raise NotImplementedError
 
   def input(self, graph, name, what) -> TensorRef:
@@ -210,7 +210,7 @@ class OpForm(Form):
     return tuple(ref for ref in refs if ref is not None)
 
   def affine(self, node, values, rank) -> Affine:
-    """What an op that uses stored statistics does to x.
+    """The scale and shift of x in an op that uses stored statistics.
 
     Args:
       node: its NodeDef.

@@ -57,7 +57,7 @@ _PASSED = (
 
 @dataclasses.dataclass
 class _Origin:
-  """Where a mean or a variance comes from.
+  """The source of a mean or a variance.
 
   Attributes:
     roots: tensors that are statistics of the batch.
@@ -321,7 +321,7 @@ def _array(graph, name, values):
 
 
 def channels_of(graph, norm: BatchNorm, values=None) -> Optional[int]:
-  """How many channels a norm has, or None where nothing says it."""
+  """The number of a norm's channels, or None where nothing says it."""
   for name in (norm.moving_variance, norm.moving_mean):
     if name is not None:
       shape = static_shape(graph, TensorRef(name))

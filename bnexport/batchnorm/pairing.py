@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys of a checkpoint may be a norm's averages, by their names.
+"""Candidates for a norm's averages among a checkpoint's keys, by name.
 
 The last resort, for graphs whose updates were cut away: where these are still
 there, what they compute tells (see `averages`). What names say is asked about,

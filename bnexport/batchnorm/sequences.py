@@ -114,7 +114,7 @@ class _Chained:
     self._assign(chain[-1], target, part, value)
 
   def _after(self, name: str, value: TensorRef) -> TensorRef:
-    """What an update makes of a value."""
+    """A variable's value after an update."""
     change, _, operand = write_of(self.graph, name)
     if change == SET:
       return operand

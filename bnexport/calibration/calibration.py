@@ -52,7 +52,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Recalibrated:
-  """What became of one norm.
+  """The old and new statistics of one norm.
 
   Attributes:
     name: the norm's.
@@ -87,28 +87,24 @@ def recalibrate(
 ):
   """Gives norms the mean and variance of the data as stored statistics.
 
-  Norms are taken in order of depth: each sees inputs that all chosen norms
-  before it have normalised with their new statistics. Norms that share a
-  stored mean or variance get the statistics of all their inputs together.
-  A norm that used the batch's statistics is an inference norm afterwards;
-  call forms.find() again.
+  Norms are taken in order of depth: each sees what those before it make with
+  their new statistics. Norms that share a stored mean or variance get those of
+  all their inputs. One that used the batch's is one of inference afterwards.
 
   Args:
-    model: a Model without variables; its graph is edited, and only when all
-      has gone well.
+    model: a Model without variables; is edited when all has gone well. Its
+      history and warnings tell what was done and left out.
     norms: its batch norms, from forms.find.
-    data: from calibration_data.read_data.
-    which: a tuple of names and scopes; ALL is one of every norm, BROKEN one of
-      those whose stored statistics are not OK (see batchnorm.health) and all
-      that use the batch's. Norms that share statistics with a chosen one come
-      along.
+    data: CalibrationData.
+    which: names and scopes; ALL is one of every norm, BROKEN one of those that
+      are not OK in batchnorm.health and of those that use the batch's. Norms
+      that share statistics with a chosen one come along.
     keep: names and scopes of norms to leave as they are.
     progress: called with what is being done.
     elsewhere: makes passes elsewhere than in this process; see passes.Passes.
 
   Returns:
-    A Recalibrated for each norm, in order of depth. The same is appended
-    to the model's history, and what is left out to history or warnings.
+    A Recalibrated for each norm, in order of depth.
 
   Raises:
     SourceError: the data does not fit the inputs, or a name is no norm's.
@@ -116,11 +112,14 @@ def recalibrate(
   """
   chosen = _choose(model, norms, which, keep)
   if not chosen:
-    model.history.append(
-      "recalibrated nothing: there is no norm%s"
-      % ("" if ALL in which else " that is broken")
-    )
+    such = "" if ALL in which else " that is broken"
+    model.history.append(f"recalibrated nothing: there is no norm{such}")
     return []
+  return _settled(model, _passed(model, chosen, data, progress, elsewhere))
+
+
+def _passed(model, chosen, data, progress, elsewhere):
+  """Groups of norms with their statistics, once the data has passed them."""
   groups = group_norms(model.graph, model.outputs, chosen)
   passes = Passes(model, groups, data, elsewhere)
   if passes.left_out:
@@ -129,19 +128,25 @@ def recalibrate(
       "were not used: an input takes an exact number of rows"
     )
   passes.run(progress)
-  done = [
-    Recalibrated(
-      norm.name,
-      group.samples,
-      _old_summary(model.graph, norm),
-      _summary(group.mean, group.variance),
-    )
-    for group in groups
-    for norm in group.norms
-  ]
+  return groups
+
+
+def _settled(model, groups):
+  """Writes the groups' statistics; returns a Recalibrated for each norm."""
+  pairs = [(group, norm) for group in groups for norm in group.norms]
+  done = [_recalibrated(model.graph, *pair) for pair in pairs]
   _write(model, groups)
   model.history += changes_by("recalibrate", map(str, done))
   return done
+
+
+def _recalibrated(graph, group, norm):
+  return Recalibrated(
+    norm.name,
+    group.samples,
+    _old_summary(graph, norm),
+    _summary(group.mean, group.variance),
+  )
 
 
 # Choosing.
@@ -199,7 +204,7 @@ def _scopes(norms):
 
 
 def _reason_to_leave(graph, norm):
-  """Why a norm has no statistics of a population, or None."""
+  """A reason against a norm's statistics of a population, or None."""
   if norm.statistics == UNKNOWN:
     refs = [ref for ref in (norm.mean, norm.variance) if ref is not None]
     fact = "its statistics depend on '%s' row by row"

@@ -18,7 +18,7 @@ _APART = {2: (0.1, 0.1), 4: (0.02, 1e-3), 8: (0.02, 1e-6)}
 
 
 class Statistics:
-  """How the statistics of one group are collected.
+  """The collection of one group's statistics.
 
   Attributes:
     kept: axes that are not reduced, by x; None before `look`.

@@ -7,8 +7,7 @@ from __future__ import annotations
 def strong_components(roots, needs):
   """The strongly connected components that some vertices lead to.
 
-  Tarjan, "Depth-First Search and Linear Graph Algorithms", 1972; linear in
-  vertices and edges.
+  Tarjan's algorithm, of 1972; linear in vertices and edges.
 
   Args:
     roots: vertices, of any hashable kind.
@@ -40,12 +39,16 @@ def strong_components(roots, needs):
       else:
         path.pop()
         if path:
-          before = path[-1][0]
-          low[before] = min(low[before], low[vertex])
+          low[path[-1][0]] = min(low[path[-1][0]], low[vertex])
         if low[vertex] == number[vertex]:
-          part = [stack.pop()]
-          while part[-1] != vertex:
-            part.append(stack.pop())
-          on_stack.difference_update(part)
-          found.append(part)
+          found.append(_popped(stack, vertex))
+          on_stack.difference_update(found[-1])
   return found
+
+
+def _popped(stack, last):
+  """What lies on a stack above an element, and that element."""
+  part = [stack.pop()]
+  while part[-1] != last:
+    part.append(stack.pop())
+  return part

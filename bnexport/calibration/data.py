@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What statistics are computed anew from: arrays by input name, in files."""
+"""Calibration data: arrays by input name, in files."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _files(path):
 
 
 def _kind(path, function):
-  """What reads a file: Arrays or Records."""
+  """The reader of a file: Arrays or Records."""
   # An .npz file of another name is one, too.
   if path.endswith(".npz") or not function:
     return Arrays()
@@ -105,7 +105,7 @@ class Arrays:
 
 
 class Input(NamedTuple):
-  """What a placeholder takes; the shape is None where its rank is open."""
+  """The feed of a placeholder; the shape is None where its rank is open."""
 
   dtype: object
   shape: Optional[Tuple[int, ...]]

@@ -18,7 +18,7 @@ Kept = Mapping[TensorRef, Tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-  """What is gathered in one pass; it can be pickled.
+  """The work of one pass over the data; it can be pickled.
 
   Attributes:
     data: a CalibrationData.

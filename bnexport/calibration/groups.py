@@ -62,7 +62,7 @@ def refuse(norm, fact, step=None):
 
 
 def shared_keys(norm):
-  """What two norms have in common that share a mean or a variance."""
+  """Keys of a norm's statistics, equal where norms share them."""
   return (
     ("mean", norm.moving_mean or norm.mean),
     ("variance", norm.moving_variance or norm.variance),

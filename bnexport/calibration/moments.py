@@ -47,7 +47,7 @@ class Moments:
 
   @property
   def state(self):
-    """What it has seen, as arrays by name; `of_state` takes it."""
+    """The moments as arrays by name; `of_state` takes them."""
     if self._first is None:
       return {"samples": np.int64(0)}
     return {

@@ -104,7 +104,7 @@ class Records:
 
 
 def _count(path):
-  """How many records a file has; of them only lengths are read.
+  """The number of a file's records; of them only lengths are read.
 
   Raises:
     SourceError: it is missing, or no whole TFRecord file.

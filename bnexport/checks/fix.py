@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clears a finding: an export, asked for in a certain way."""
+"""Fixes of findings: an export, asked for in a certain way."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def feeds() -> Optional[Dict[str, Any]]:
 
 
 def proof() -> str:
-  """How much is to be proven: --proof, or --validate as another word for it.
+  """The effort of the proof: --proof, or --validate as another word for it.
 
   Raises:
     SourceError: the two say different things.

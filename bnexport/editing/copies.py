@@ -16,10 +16,10 @@ examples:
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Union
+from typing import Collection, Dict, Iterable, List, Optional, Union
 
-from bnexport.editing.pieces import add_copies, moved
-from bnexport.editing.rewiring import refuse_unlike
+from bnexport.editing.additions import add_copies, moved
+from bnexport.editing.likeness import refuse_unlike
 from bnexport.editing.selection import (
   Names,
   Tensors,
@@ -32,7 +32,7 @@ from bnexport.editing.selection import (
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
 from bnexport.graph.contexts import Contexts
-from bnexport.graph.frames import separate_frames
+from bnexport.graph.frames import separate_copied_frames
 from bnexport.graph.nodes import in_scope
 
 
@@ -67,8 +67,7 @@ def copy(
   for old, new in given.items():
     refuse_unlike(graph, old, new)
   named = add_copies(graph, [graph.node(name) for name in own], scope, given)
-  if any(graph.op(name) in ops.ENTERS for name in own):
-    separate_frames(graph, named.values(), scope)
+  separate_copied_frames(graph, named.values(), scope)
   return named
 
 
@@ -113,20 +112,32 @@ def recompute(
   if isinstance(tensors, (str, TensorRef)):
     tensors = [tensors]
   wanted = [as_ref(ref) for ref in tensors]
-  needed = backward(
-    graph, [ref.node for ref in wanted if ref not in instead], stop=instead
-  )
-  readers = dict.fromkeys(r for old in instead for r in graph.readers_of(old))
-  between = forward(graph, readers, within=needed)
-  if not between and not set(wanted) & set(instead):
-    raise GraphError(
-      f"recompute '{wanted[0]}'",
-      "it does not depend on %s"
-      % (" or ".join((f"'{ref}'" for ref in instead)) or "anything",),
-      "give tensors on the way to it",
-    )
+  between = _between(graph, instead, wanted)
   named = copy(graph, _with_loops(graph, between), scope, instead)
   return [moved(ref, named, instead) for ref in wanted]
+
+
+def _between(
+  graph: Graph, given: Collection[TensorRef], wanted: List[TensorRef]
+) -> Dict[str, None]:
+  """The nodes on the way from given tensors to others.
+
+  Raises:
+    GraphError: there are none, and no tensor is both.
+  """
+  needed = backward(
+    graph, [ref.node for ref in wanted if ref not in given], stop=given
+  )
+  readers = dict.fromkeys(r for old in given for r in graph.readers_of(old))
+  between = forward(graph, readers, within=needed)
+  if not between and not set(wanted) & set(given):
+    named = " or ".join(f"'{ref}'" for ref in given) or "anything"
+    raise GraphError(
+      f"recompute '{wanted[0]}'",
+      f"it does not depend on {named}",
+      "give tensors on the way to it",
+    )
+  return between
 
 
 def _with_loops(graph: Graph, names: Dict[str, None]) -> List[str]:

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a Graph detached, extracted, cut out and spliced in.
 
-A piece is a Graph of its own, or its text. Tensors are TensorRefs or their
-text; nodes are names, one or several. In the examples:
+A piece is a Graph of its own, a GraphDef, or text as bnexport.text describes
+it. A text that begins with no header leaves out attributes; types follow from
+what is read. Texts and GraphDefs may read nodes that they do not hold: they are
+then those of the graph that they are added to.
+
+Tensors are TensorRefs or their text; nodes are names, one or several. In the
+examples:
 
   >>> from bnexport import pieces, text
   >>> from bnexport.graph import Graph
@@ -16,12 +21,12 @@ text; nodes are names, one or several. In the examples:
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import (
-  Collection,
   Dict,
   Iterable,
-  List,
+  Iterator,
   Mapping,
   Optional,
   Tuple,
@@ -29,12 +34,17 @@ from typing import (
 )
 
 from bnexport import text
+from bnexport.editing.additions import (
+  add_copies,
+  add_functions,
+  below,
+  moved,
+)
+from bnexport.editing.likeness import dtype_of, refuse_unlike
 from bnexport.editing.rewiring import (
-  dtype_of,
   fill,
   outside,
   read_outside,
-  refuse_unlike,
   remove_control,
   reroute,
 )
@@ -48,7 +58,7 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError, nearest
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
-from bnexport.graph.frames import separate_frames
+from bnexport.graph.frames import separate_copied_frames
 from bnexport.graph.nodes import Signatures, static_shape
 from bnexport.graph.placeholders import (
   cut_dtype,
@@ -56,7 +66,7 @@ from bnexport.graph.placeholders import (
   placeholder_name,
 )
 from bnexport.graph.tensors import shape_proto
-from bnexport.tf1 import FunctionDef, tf1
+from bnexport.tf1 import tf1
 
 # The argument of splice.
 Piece = Union[Graph, tf1.GraphDef, str]
@@ -231,64 +241,68 @@ def splice(
   outputs: Optional[Tensors] = None,
   scope: str = "",
 ) -> Dict[str, str]:
-  """Adds a piece to a graph.
+  """Adds a piece to a graph, or changes nothing and raises.
 
     >>> pieces.splice(
     ...   graph, "c = Minimum(h, six)   six = Const() {value=<float 6>}",
     ...   inputs={"h": "net/h"}, outputs={"net/h": "c"}, scope="clip")
     {'c': 'clip/c', 'six': 'clip/six'}
-    >>> show(graph, "clip/c", "net/y")
-    clip/c = Minimum(net/h, clip/six)
-    net/y = Relu(clip/c)
 
   Args:
     graph: the graph.
-    piece: a Graph, a GraphDef, or text as bnexport.text describes it. A text
-      that begins with no header leaves out attributes; types follow from what
-      is read. Text and GraphDefs may read nodes that they do not hold: they
-      are the graph's of that name.
+    piece: what is added.
     inputs: tensors of the graph by those that the piece reads; a placeholder
       of the piece that is named here is not added.
     outputs: tensors of the piece by those of the graph whose place they take;
       a placeholder of the graph that nobody needs then goes.
-    scope: a name scope to put the piece under. Loops of the piece whose frame
-      has the name of another get a frame of their own.
+    scope: a name scope to put the piece under, with its loops' frames.
 
   Returns:
-    The names that the nodes have, by those in the piece; where a name is
-    taken, it is made unique.
+    The names that the nodes have, made unique, by those in the piece.
 
   Raises:
-    GraphError: a tensor is not there, dtypes differ, a node would depend on
-      itself, or both have a function of one name that differs; nothing is
-      changed then.
+    GraphError: names, dtypes or functions do not fit, or it made a cycle.
   """
   read, handed = as_refs(inputs), as_refs(outputs)
   proto, is_open = _proto_of(piece)
   nodes = _without_inputs(proto, read)
   _refuse_missing(graph, nodes, read, handed)
-  if isinstance(piece, Graph):
-    for old, new in read.items():
-      if old.node in piece and not old.control:
-        refuse_unlike(graph, old, new, of=piece)
-  placed = _add_functions(graph, proto.library.function)
+  _refuse_dtypes(graph, piece, read)
+  placed = add_functions(graph, proto.library.function)
   named = add_copies(graph, nodes.values(), scope, read)
+  with _removed_again(graph, named, placed):
+    _connect(graph, named, handed, is_open)
+  separate_copied_frames(graph, named.values(), scope)
+  return _rename_back(graph, named, scope)
+
+
+@contextlib.contextmanager
+def _removed_again(
+  graph: Graph, named: Dict[str, str], functions: Iterable[str]
+) -> Iterator[None]:
+  """Takes out of a graph what was added to it where an edit fails."""
   try:
-    if is_open:
-      fill(graph, named.values())
-    graph.topological(named.values())  # a piece may read itself
-    there = {old: moved(ref, named, {}) for old, ref in handed.items()}
-    reroute(graph, there, but=named.values())
+    yield
   except GraphError:
     graph.remove(named.values())
-    for name in placed:
+    for name in functions:
       del graph.library[name]
     raise
-  replaced = [ref.node for ref in handed if _is_idle(graph, ref.node)]
-  graph.remove(replaced)
-  if any(graph.op(name) in ops.ENTERS for name in named.values()):
-    separate_frames(graph, named.values(), scope)
-  return _rename_back(graph, named, scope)
+
+
+def _connect(
+  graph: Graph,
+  named: Dict[str, str],
+  handed: Dict[TensorRef, TensorRef],
+  is_open: bool,
+) -> None:
+  """Lets the graph read the nodes of a piece that were added to it."""
+  if is_open:
+    fill(graph, named.values())
+  graph.topological(named.values())  # a piece may read itself
+  there = {old: moved(ref, named, {}) for old, ref in handed.items()}
+  reroute(graph, there, but=named.values())
+  graph.remove([ref.node for ref in handed if _is_idle(graph, ref.node)])
 
 
 def _without_inputs(
@@ -317,6 +331,16 @@ def _proto_of(piece: Piece) -> Tuple[tf1.GraphDef, bool]:
   return text.loads(piece, fill=False), True
 
 
+def _refuse_dtypes(
+  graph: Graph, piece: Piece, read: Mapping[TensorRef, TensorRef]
+) -> None:
+  if not isinstance(piece, Graph):
+    return
+  for old, new in read.items():
+    if old.node in piece and not old.control:
+      refuse_unlike(graph, old, new, of=piece)
+
+
 def _refuse_missing(
   graph: Graph,
   nodes: Mapping[str, tf1.NodeDef],
@@ -343,72 +367,6 @@ def _refuse_missing(
         "the piece adds no node of that name",
         nearest(new.node, nodes),
       )
-
-
-def _add_functions(graph: Graph, functions: Iterable[FunctionDef]) -> List[str]:
-  """Adds functions to the library; returns the names of the new ones."""
-  new = {}
-  for function in functions:
-    name = function.signature.name
-    if graph.library.get(name, function) != function:
-      raise GraphError(
-        "splice",
-        f"the graph and the piece have different functions '{name}'",
-        "rename one where the piece is made",
-      )
-    if name not in graph.library:
-      new[name] = function
-  graph.library.update(new)
-  return list(new)
-
-
-def add_copies(
-  target: Graph,
-  nodes: Collection[tf1.NodeDef],
-  scope: str,
-  given: Mapping[TensorRef, TensorRef],
-  without: Collection[TensorRef] = (),
-) -> Dict[str, str]:
-  """Adds copies of NodeDefs; returns their new names by the old ones.
-
-  They read each other's copies. `given` says what is read instead of other
-  tensors; what is in `without` is not read.
-  """
-  named = {}
-  for node in nodes:
-    made = target.add(node.op, below(scope, node.name), (), node.attr)
-    named[node.name] = name = made.name
-    made.CopyFrom(node)
-    made.name = name
-    del made.input[:]
-  for node in nodes:
-    # Only now: in a loop, a node reads one that comes later.
-    refs = map(TensorRef.parse, node.input)
-    target.set_inputs(
-      named[node.name],
-      [moved(ref, named, given) for ref in refs if ref not in without],
-    )
-    target.place(
-      named[node.name], lambda n: moved(TensorRef(n), named, given).node
-    )
-  return named
-
-
-def moved(
-  ref: TensorRef,
-  named: Mapping[str, str],
-  given: Mapping[TensorRef, TensorRef],
-) -> TensorRef:
-  """The tensor that a copy reads where its original reads `ref`."""
-  if ref in given:
-    return given[ref]
-  if ref.node in named:
-    return ref._replace(node=named[ref.node])
-  return ref
-
-
-def below(scope: str, name: str) -> str:
-  return f"{scope.rstrip('/')}/{name}" if scope else name
 
 
 def _is_idle(graph: Graph, name: str) -> bool:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
+from bnexport.editing.likeness import refuse_unlike
 from bnexport.editing.selection import (
   Names,
   Tensors,
@@ -34,7 +35,6 @@ from bnexport.editing.selection import (
 )
 from bnexport.errors import GraphError
 from bnexport.graph import AnyRef, Graph, TensorRef, ops
-from bnexport.graph.nodes import static_shape
 from bnexport.graph.origins import holder_of
 from bnexport.graph.variables import variable_of
 from bnexport.text import defaults
@@ -170,72 +170,6 @@ def _refuse_cycle(graph: Graph, names: Iterable[str]) -> None:
     ) from error
 
 
-def refuse_unlike(
-  graph: Graph, old: TensorRef, new: TensorRef, of: Optional[Graph] = None
-) -> None:
-  """Raises GraphError where `new` can't be read in the place of `old`.
-
-  Args:
-    graph: the graph.
-    old: a tensor of it, or of the graph `of`.
-    new: a tensor of it.
-    of: a Graph, or None.
-  """
-  if old.control != new.control:
-    raise GraphError(
-      f"put '{new}' in the place of '{old}'",
-      "one is a tensor, one a control input",
-      "give two of a kind",
-    )
-  dtypes = [dtype_of(graph if of is None else of, old), dtype_of(graph, new)]
-  # The dtype that an incomplete node leaves out may be any.
-  if all(dtypes) and dtypes[0] != dtypes[1]:
-    was, now = (tf1.as_dtype(dtype).name for dtype in dtypes)
-    raise GraphError(
-      f"put '{new}' in the place of '{old}'",
-      f"it is {now} and not {was}",
-      "insert a Cast",
-    )
-  shapes = [static_shape(graph if of is None else of, old)]
-  shapes.append(static_shape(graph, new))
-  if not _may_be_the_same(*shapes):
-    raise GraphError(
-      f"put '{new}' in the place of '{old}'",
-      f"its shape is stated as {shapes[1]} and not {shapes[0]}",
-      "insert a Reshape, or drop the shapes with "
-      "remove_attribute(attribute_name=_output_shapes)",
-    )
-
-
-def _may_be_the_same(
-  shape: Optional[Tuple[int, ...]], other: Optional[Tuple[int, ...]]
-) -> bool:
-  """Tells whether one tensor may have both shapes, where sizes may be open."""
-  if shape is None or other is None:
-    return True
-  return len(shape) == len(other) and all(
-    a == b or min(a, b) < 0 for a, b in zip(shape, other)
-  )
-
-
-def dtype_of(graph: Graph, ref: TensorRef) -> Optional[int]:
-  """DataType of a tensor; None where nothing tells it.
-
-  Raises:
-    GraphError: the node has no such output.
-  """
-  dtypes = output_dtypes(graph, ref.node)
-  if dtypes is None or ref.control:
-    return None
-  if ref.index >= len(dtypes):
-    raise GraphError(
-      f"read '{ref}'",
-      f"node '{ref.node}' ({graph.op(ref.node)}) has {len(dtypes)} outputs",
-      "give one of them",
-    )
-  return dtypes[ref.index]
-
-
 def insert(
   graph: Graph,
   tensor: AnyRef,
@@ -261,8 +195,7 @@ def insert(
     op: the node's op.
     name: its name; made unique where it is taken.
     more: its other inputs.
-    attrs: AttrValue protos by name; what is left out is filled in as in
-      bnexport.text.
+    attrs: AttrValue protos by name; bnexport.text fills in the others.
     within: the readers that may be changed; all where it is None.
     but: the readers that may not.
 
@@ -272,17 +205,28 @@ def insert(
   Raises:
     GraphError: see `reroute`.
   """
-  first, others = as_ref(tensor), [as_ref(ref) for ref in more]
-  new = TensorRef(graph.add(op, name, [first, *others], attrs).name)
+  refs = [as_ref(ref) for ref in (tensor, *more)]
+  new = TensorRef(graph.add(op, name, refs, attrs).name)
+  _hand_on(graph, refs[0], new, within, but)
+  return new
+
+
+def _hand_on(
+  graph: Graph,
+  old: TensorRef,
+  new: TensorRef,
+  within: Optional[Names],
+  but: Names,
+) -> None:
+  """Lets the readers of a tensor read a new node, which goes if they can't."""
   try:
     fill(graph, [new.node])
-    but = list(as_names(but)) + [new.node]
-    changed, _ = _rerouted(graph, {first: new}, within, but)
+    but = [*as_names(but), new.node]
+    changed, _ = _rerouted(graph, {old: new}, within, but)
     set_all(graph, changed)
   except GraphError:
     graph.remove([new.node])
     raise
-  return new
 
 
 def bypass(graph: Graph, names: Names) -> None:

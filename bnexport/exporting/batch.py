@@ -43,7 +43,7 @@ class Job(collections.namedtuple("Job", "checkpoint output report overwrite")):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What is done with each of several checkpoints; it can be pickled.
+  """The work on each of several checkpoints; it can be pickled.
 
   Attributes:
     request: a Request without its checkpoint.
@@ -80,7 +80,7 @@ class Task:
     )
 
   def origin(self, prefix):
-    """What the graph of one checkpoint is made from; see record.origin."""
+    """The origin of one checkpoint's graph; see record.origin."""
     source = self.request_of(prefix).source
     if self.request.kind == "model":
       source = source.rpartition(":")[0]

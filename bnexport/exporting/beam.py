@@ -47,7 +47,7 @@ _SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-  """What became of a checkpoint.
+  """The outcome of one checkpoint's export.
 
   Attributes:
     checkpoint: its prefix.
@@ -170,7 +170,7 @@ class _Export(apache_beam.DoFn):
 
 @dataclasses.dataclass(frozen=True)
 class _Exporter:
-  """What a process does with each Job."""
+  """The work of a process on each Job."""
 
   task: batch.Task
 

@@ -7,9 +7,10 @@ import contextlib
 import dataclasses
 from typing import Callable, List, Mapping, Optional
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import ComparisonError, GraphError
 from bnexport.exporting import saved_model, writing
 from bnexport.exporting.proving import AUTO, NONE, PROOF_TIMEOUT, prove
+from bnexport.mending import faults
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import files
@@ -26,7 +27,7 @@ def _in_silence(text):
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-  """Where an export goes, and what is asked of it there.
+  """The destination of an export, and what is asked of it there.
 
   Attributes:
     path: a file for a GraphDef, or a directory for a SavedModel.
@@ -53,7 +54,7 @@ class Delivery:
 
 @dataclasses.dataclass(frozen=True)
 class Delivered:
-  """What was written.
+  """A written export and its proof.
 
   Attributes:
     path: the file, or the directory of a SavedModel.
@@ -94,7 +95,7 @@ class Written:
   restore: Optional[Callable] = None
 
   def reason_against(self):
-    """Why TensorFlow does not import it, or None."""
+    """TensorFlow's reason not to import it, or None."""
     try:
       ImportedGraph(self.read(), (), restore=self.restore).close()
     except ComparisonError as error:
@@ -148,6 +149,8 @@ def deliver(export, delivery) -> Delivered:
     saved_model.refuse_directory(path, delivery.overwrite)
   else:
     writing.refuse_existing(path, delivery.overwrite)
+  if delivery.proof == NONE:
+    _refuse_faulty(export.model, path)
   data = None
   if not is_served:
     data = delivery.watched(
@@ -166,3 +169,16 @@ def deliver(export, delivery) -> Delivered:
         delivery.proof_timeout,
       )
   return Delivered(path, proof)
+
+
+def _refuse_faulty(model, path):
+  """Raises GraphError where TensorFlow is sure not to import a graph.
+
+  Where there is a proof, TensorFlow imports it.
+  """
+  for fault in faults.of_graph(model.graph, model.signatures):
+    raise GraphError(
+      f"write '{path}'",
+      f"'{fault.node}' {fault.fact}",
+      "give the training graph, or mend it with python -m bnexport.repair",
+    )

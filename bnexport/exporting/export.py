@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a model with variables to an inference graph, step by step."""
+"""The verb `export`, the Options it takes, and the Export it gives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from bnexport.transforms.table import apply_specs
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a user may ask of an export; see the flags of the same names.
+  """The choices of a user about an export; see the flags of these names.
 
   `engine` is "session", "stream", or "auto": the session where the model is
   rebuilt from code, the stream elsewhere. `allowlist` has the variables that

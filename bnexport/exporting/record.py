@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph was made from: a small file beside it, `GRAPH.bnexport.json`.
+"""Records of graphs' origins: `GRAPH.bnexport.json` beside each graph.
 
 It is written where several checkpoints are exported, for --resume. All it
 holds are digests, of what was read and of the graph: a graph that somebody
@@ -28,7 +28,7 @@ def path(graph):
 
 
 def origin(prefix, flags, *read):
-  """What a graph is made from, as plain values.
+  """The inputs of an export, as plain values.
 
   Args:
     prefix: of the checkpoint. Of format V2 the index stands for all of it: the
@@ -128,7 +128,7 @@ def finish(graph, done, run="", verdict=()):
 
 
 def verdict(graph, run):
-  """What `finish` was given in a run of this name, or None."""
+  """The verdict that `finish` got in a run of this name, or None."""
   said = _read(graph)
   if said.get("run") != run or not is_own(graph):
     return None

@@ -22,7 +22,7 @@ def refuse_training(model):
 
 
 def refuse_partial_writes(original, model):
-  """Where rows of a variable are written, a norm may have its averages there.
+  """Refuses norms whose averages may be rows that are written.
 
   Nothing follows such writes; those of sparse gradients are none of these.
   """
@@ -40,7 +40,7 @@ def refuse_partial_writes(original, model):
       )
 
 
-def refuseunaveraged(model, norms, keep):
+def refuse_lost(model, norms, keep):
   """Raises TransformError for norms that use the batch, where nobody said so.
 
   Freezing prunes the updates, so that nothing tells an instance norm.

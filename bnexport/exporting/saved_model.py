@@ -289,7 +289,7 @@ _INITIALIZER = """
 
 
 def _definition(name, read):
-  """What tells a loader of TF 2 that there is a variable."""
+  """The record by which a loader of TF 2 knows a variable."""
   return VariableDef(
     variable_name=name + ":0",
     initial_value_name=f"{name}/zero/filled:0",

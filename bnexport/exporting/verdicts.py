@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of each of many checkpoints: lines, a summary, JSON."""
+"""Verdicts on many checkpoints: lines, a summary, JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MANY = 20
 
 
 class Verdict(NamedTuple):
-  """What became of one checkpoint.
+  """The outcome of one checkpoint.
 
   Attributes:
     word: one of WORDS.

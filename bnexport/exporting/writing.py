@@ -99,7 +99,7 @@ _AT_ONCE = 1 << 18
 
 
 def part_of(path, process, end="part"):
-  """What `process` writes to before it is whole and gets the name `path`."""
+  """The name under which `process` writes what becomes `path`."""
   host = re.sub(r"[^\w-]", "_", platform.node())
   return f"{path.rstrip('/')}.bnexport-{host}.{end}-{process}"
 
@@ -159,7 +159,7 @@ _begun: Set[str] = set()
 
 @contextlib.contextmanager
 def part(path, kind=""):
-  """What to write to before it is whole; nothing of it is left afterwards.
+  """A name to write under before it is whole; nothing of it is left.
 
   Args:
     path: what it becomes.

@@ -46,6 +46,14 @@ def shared_frames(graph: Graph) -> List[List[List[str]]]:
   return found
 
 
+def separate_copied_frames(
+  graph: Graph, names: Collection[str], scope: str
+) -> None:
+  """Gives loops that were copied frames of their own; see `separate_frames`."""
+  if any(graph.op(name) in ops.ENTERS for name in names):
+    separate_frames(graph, names, scope)
+
+
 def separate_frames(
   graph: Graph, names: Collection[str] = (), scope: str = ""
 ) -> Dict[str, str]:

@@ -91,7 +91,7 @@ def _is_small(node: tf1.NodeDef, nodes: Mapping[str, tf1.NodeDef]) -> bool:
 def most_elements(
   tensors: Sequence[Optional[tf1.TensorProto]],
 ) -> Optional[int]:
-  """How many elements a node that makes much of little may make at most.
+  """The bound on elements of a node that makes much of little.
 
   Args:
     tensors: the constants that it reads; None for what is no constant.

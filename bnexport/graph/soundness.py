@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The border where protos of unknown origin become our objects.
+"""Soundness of protos of unknown origin, before they become Graphs.
 
 Protobuf takes any bytes that parse. What the rest of this package relies on is
 checked here once: names are legal, attributes are of the kinds that OpDefs
@@ -95,7 +95,7 @@ def refuse_unsound(
 
 
 class _Stated(NamedTuple):
-  """What an OpDef says of its nodes.
+  """The statements of an OpDef on its nodes.
 
   Attributes:
     attrs: AttrDefs by name.

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Callable, Collection, Dict, Iterable, List, Set, Tuple
+from typing import (
+  Callable,
+  Collection,
+  Dict,
+  Iterable,
+  List,
+  Optional,
+  Set,
+  Tuple,
+)
 
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import Signatures, functions_of
@@ -45,20 +54,12 @@ def complete(
     training: the training GraphDef; stays as it is.
     signatures: OpDefs by name.
   """
-  originals = {node.name: node for node in training.node}
-  names = {node.name for node in graph_def.node}
   done = Completion()
-  scope, alike = scope_of(
-    graph_def.node,
-    lambda node, name: (
-      name in originals and _is_alike(node, originals[name], signatures)
-    ),
-  )
-  if alike < _LEAST_ALIKE * len(graph_def.node):
+  own = _of_same_scope(graph_def, training, signatures)
+  if own is None:
     return done
-  if scope:
-    training = _below(scope, training)
-    originals = {node.name: node for node in training.node}
+  originals = {node.name: node for node in own.node}
+  names = {node.name for node in graph_def.node}
   done.is_used = True
   wanted: Set[str] = set()
   for node in graph_def.node:
@@ -73,8 +74,24 @@ def complete(
   graph_def.node.extend(
     node for name, node in originals.items() if name not in names
   )
-  done.restored += sorted(called & _add_library(graph_def, training))
+  done.restored += sorted(called & _add_library(graph_def, own))
   return done
+
+
+def _of_same_scope(
+  graph_def: tf1.GraphDef, training: tf1.GraphDef, signatures: Signatures
+) -> Optional[tf1.GraphDef]:
+  """A training graph in the scope of its frozen graph; None for another's."""
+  originals = {node.name: node for node in training.node}
+  scope, alike = scope_of(
+    graph_def.node,
+    lambda node, name: (
+      name in originals and _is_alike(node, originals[name], signatures)
+    ),
+  )
+  if alike < _LEAST_ALIKE * len(graph_def.node):
+    return None
+  return _below(scope, training) if scope else training
 
 
 def _add_library(graph_def: tf1.GraphDef, training: tf1.GraphDef) -> Set[str]:

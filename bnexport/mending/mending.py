@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Collection, Dict, Iterable, List, Mapping, Optional
+from typing import Callable, Collection, Dict, Iterable, List, Mapping, Optional
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
@@ -26,7 +26,7 @@ def mend(
   Repeated nodes go where they are equal. Control inputs move behind data
   inputs, and go where they wait for nothing. A missing input that the user
   feeds becomes a placeholder. What can't be used, and what reads it, goes as
-  long as no output needs it.
+  long as no output needs it. Returns what was done, a line each.
 
   Args:
     graph_def: a GraphDef; is edited.
@@ -34,9 +34,6 @@ def mend(
     outputs: TensorRefs that have to be kept.
     inputs: TensorRefs that the user feeds.
     found: its Faults, where they have been looked for.
-
-  Returns:
-    What was done, a line each.
 
   Raises:
     GraphError: an output needs a node that can't be mended, or two nodes of
@@ -49,23 +46,36 @@ def mend(
   fed = {ref.node for ref in inputs}
   unusable: Dict[str, Fault] = {}
   for fault in found:
-    node = nodes[fault.node]
-    ref = TensorRef.parse(fault.subject)
-    if fault.kind == faulty.ORDER or (
-      fault.kind == faulty.DANGLING and ref.control
-    ):
-      told += _mend_controls(node, nodes)
-    elif (
-      fault.kind == faulty.DANGLING
-      and ref in inputs
-      and _feed(graph_def, nodes, signatures, node, ref)
-    ):
-      told.append(f"'{node.name}' {fault.fact}; it is a placeholder now")
-    elif fault.kind in faulty.UNUSABLE and node.name in fed:
-      del node.input[:]  # what it was computed from is cut away
-    elif fault.kind in faulty.UNUSABLE:
-      unusable.setdefault(node.name, fault)
+    done = _mend_inputs(graph_def, nodes, signatures, fault, inputs)
+    if done is not None:
+      told += done
+    elif fault.node in fed:
+      del nodes[fault.node].input[:]  # what it was computed from is cut away
+    else:
+      unusable.setdefault(fault.node, fault)
   return told + _drop_unusable(graph_def, unusable, outputs, fed)
+
+
+def _mend_inputs(
+  graph_def: tf1.GraphDef,
+  nodes: Dict[str, tf1.NodeDef],
+  signatures: Signatures,
+  fault: Fault,
+  inputs: Collection[TensorRef],
+) -> Optional[List[str]]:
+  """Mends inputs of a node that are out of order or missing.
+
+  Returns:
+    What was done, a line each; None where the node can't be used as it is.
+  """
+  node, ref = nodes[fault.node], TensorRef.parse(fault.subject)
+  is_missing = fault.kind == faulty.DANGLING
+  if fault.kind == faulty.ORDER or (is_missing and ref.control):
+    return _mend_controls(node, nodes)
+  is_fed = is_missing and ref in inputs
+  if is_fed and _feed(graph_def, nodes, signatures, node, ref):
+    return [f"'{node.name}' {fault.fact}; it is a placeholder now"]
+  return None if fault.kind in faulty.UNUSABLE else []
 
 
 def set_aside(
@@ -76,48 +86,71 @@ def set_aside(
 ) -> List[str]:
   """Removes nodes that can't be used from a Graph, and what reads them.
 
+  Returns what was done, a line each.
+
   Args:
     graph: is edited.
     signatures: OpDefs by name.
     outputs: TensorRefs that have to be kept.
     inputs: TensorRefs that the user feeds; they need not be computed.
 
-  Returns:
-    What was done, a line each.
-
   Raises:
     GraphError: an output needs such a node.
   """
   found = faulty.unusable(graph, signatures)
   fed = {ref.node for ref in inputs}
-  cause = {name: fault for name, fault in found.items() if name not in fed}
-  if not cause:
+  unusable = {name: fault for name, fault in found.items() if name not in fed}
+  if not unusable:
     return []
-  stack = list(cause)
-  for name in stack:
-    for ref in graph.reads(name):
-      for reader in graph.readers_of(ref) if not ref.control else ():
-        if reader not in cause and reader not in fed:
-          cause[reader] = cause[name]
-          stack.append(reader)
+
+  def readers(name: str) -> List[str]:
+    read = [ref for ref in graph.reads(name) if not ref.control]
+    found = [reader for ref in read for reader in graph.readers_of(ref)]
+    return [reader for reader in found if reader not in fed]
+
+  cause = _with_readers(unusable, readers)
   for ref in outputs:
     if ref.node in cause:
-      fault = cause[ref.node]
-      raise GraphError(
-        f"use output '{ref}'",
-        f"'{fault.node}', which it needs, {fault.fact}",
-        f"cut behind it with --input_node={fault.node}",
-      )
-  waits = {TensorRef(name, 0, True): () for name in cause}
-  graph.substitute(waits)
+      _refuse_output(ref, cause[ref.node])
+  _remove(graph, cause, fed)
+  return _removed(unusable)
+
+
+def _refuse_output(output: TensorRef, fault: Fault) -> None:
+  raise GraphError(
+    f"use output '{output}'",
+    f"'{fault.node}', which it needs, {fault.fact}",
+    f"cut behind it with --input_node={fault.node}",
+  )
+
+
+def _remove(graph: Graph, names: Collection[str], fed: Iterable[str]) -> None:
+  """Removes nodes that nothing reads but what is fed, and only waits for."""
+  graph.substitute({TensorRef(name, 0, True): () for name in names})
   for name in [name for name in fed if name in graph]:
-    left = [ref for ref in graph.inputs(name) if ref.node not in cause]
+    left = [ref for ref in graph.inputs(name) if ref.node not in names]
     graph.set_inputs(name, left)
-  graph.remove(cause)
+  graph.remove(names)
+
+
+def _with_readers(
+  unusable: Mapping[str, Fault], readers: Callable[[str], Iterable[str]]
+) -> Dict[str, Fault]:
+  """Nodes that can't be used, and all that read them, each with its Fault."""
+  cause = dict(unusable)
+  stack = list(cause)
+  for name in stack:
+    for reader in readers(name):
+      if reader not in cause:
+        cause[reader] = cause[name]
+        stack.append(reader)
+  return cause
+
+
+def _removed(unusable: Mapping[str, Fault]) -> List[str]:
   return [
-    f"removed '{fault.node}', which {fault.fact}; no output needs it"
-    for name, fault in found.items()
-    if name not in fed
+    f"removed '{name}', which {fault.fact}; no output needs it"
+    for name, fault in unusable.items()
   ]
 
 
@@ -229,13 +262,7 @@ def _drop_unusable(
       ref = TensorRef.parse(text)
       if not ref.control:
         readers.setdefault(ref.node, []).append(node.name)
-  cause = dict(unusable)
-  stack = list(cause)
-  for name in stack:
-    for reader in readers.get(name, ()):
-      if reader not in cause:
-        cause[reader] = cause[name]
-        stack.append(reader)
+  cause = _with_readers(unusable, lambda name: readers.get(name, ()))
   for ref in outputs:
     if ref.node in cause:
       _refuse(ref, cause[ref.node])
@@ -246,10 +273,7 @@ def _drop_unusable(
       del node.input[:]
       node.input.extend(left)
   _keep(graph_def, kept)
-  return [
-    f"removed '{name}', which {fault.fact}; no output needs it"
-    for name, fault in unusable.items()
-  ]
+  return _removed(unusable)
 
 
 def _refuse(output: TensorRef, fault: Fault) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was done to a graph, and what is doubtful about it: words with facts."""
+"""Changes of a graph and doubts about it: words with facts."""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ def examine(export, feeds) -> List[Alternative]:
   found = list(_phases(export, usual, feeds))
   found += list(_averages(export, usual, feeds))[:_MOST]
   found += _noise(export, usual, feeds)
+  found += _drawn(export, usual, feeds)
   found += _lost(export, usual, feeds)
   return found
 
@@ -107,7 +108,7 @@ def _other_values(original, values):
 
 
 def _averages(export, usual, feeds):
-  """What else tracks a statistic does in the place of what was taken."""
+  """The effect of other averages that track the same statistic."""
   decisions = export.model.decisions
   for ref, others in decisions.others.items():
     for other in others if ref in decisions.stored else ():
@@ -122,7 +123,7 @@ def _averages(export, usual, feeds):
 
 
 def _noise(export, usual, feeds):
-  """What the noise that was taken out does to an answer."""
+  """The effect on answers of the noise that was taken out."""
   done = [
     change
     for change in export.model.history
@@ -133,6 +134,18 @@ def _noise(export, usual, feeds):
   noisy = export.reference.otherwise(has_noise=True)
   words = f"noise is taken out in {len(done)} places"
   return [_tried(noisy, Alternative(words, "noise"), usual, feeds)]
+
+
+def _drawn(export, usual, feeds):
+  """The effect of means in the place of random ops that stay."""
+  kept = export.model.decisions.random_kept
+  for name in [n for n in kept if n in export.model.graph][:_MOST]:
+    yield _tried(
+      export.reference.otherwise(keep_random=[n for n in kept if n != name]),
+      Alternative(f"'{name}' stays random", "its mean"),
+      usual,
+      feeds,
+    )
 
 
 def _tried(other, alternative, usual, feeds):
@@ -155,7 +168,7 @@ def _with(alternative, answers, usual):
 
 
 def _lost(export, usual, feeds):
-  """What inputs do that the training graph has and the export does not."""
+  """The effect of inputs that the training graph has and the export lacks."""
   left = set(export.model.placeholders()) | set(feeds)
   return [
     _moved(export, name, usual, feeds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far two answers of one output are apart."""
+"""Differences of two answers of one output."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def by_column(array):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """How far apart two answers of one output are.
+  """The distance of two answers of one output.
 
   Attributes:
     output: name of the tensor.

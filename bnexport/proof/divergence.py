@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where two graphs part: their tensors on the same feeds, in order."""
+"""The first tensors at which two graphs part, on the same feeds."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _bound(graph, node):
 
 
 def _rows_of(graph, op, refs, indices):
-  """How many rows a lookup chooses from; 0 where that is not told."""
+  """The number of rows a lookup chooses from; 0 where that is not told."""
   if op == "OneHot":
     depth = constant_value(graph, refs[1]) if refs[0].node == indices else None
     return 0 if depth is None else int(depth)
@@ -302,14 +302,19 @@ def find(graph_def, runner, reference, proof, patience):
       return feeds, answers
     found.append((rank, feeds, answers))
   if not found:
-    proof.missing = said.fact
-    if not isinstance(said, OutOfTime):
-      proof.missing = "no made-up input fits the graph"
-      proof.notes.append(f"not run: {said.fact}")
-    proof.notes.append(said.step)
+    _note_unfit(proof, said)
     return None, None
   _, feeds, answers = min(found, key=lambda one: one[0])
   return feeds, answers
+
+
+def _note_unfit(proof, error):
+  """Says why no made-up feeds ran, given the error that ended a run."""
+  proof.missing = error.fact
+  if not isinstance(error, OutOfTime):
+    proof.missing = "no made-up input fits the graph"
+    proof.notes.append(f"not run: {error.fact}")
+  proof.notes.append(error.step)
 
 
 def _graph_of(reference):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes the noise of a graph, run by TensorFlow on chosen draws.
+"""The sources of a graph's noise, run by TensorFlow on chosen draws.
 
 A mask shows by the values that it has and where it jumps, and a normal draw by
 what cancels. Numbers stand for what is drawn, whatever its shape, or arrays of
@@ -92,7 +92,7 @@ class NoiseSource:
     return seen
 
   def _inputs(self, node):
-    """What is run for a node: shapes do not matter, nor what a branch is."""
+    """A node's inputs as they are run: shapes and branches do not matter."""
     refs = self._graph.data_inputs(node.name)
     if (
       ops.is_random(node.op)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far rounding moves the answers of a graph, measured.
+"""The effect of rounding on a graph's answers, measured.
 
 Two right graphs add up the same products in another order, or multiply weights
 before they are added up. Each such rounding moves an answer as a change of the
@@ -40,7 +40,7 @@ def compared(
   expected: Sequence,
   rows: Optional[int] = None,
 ) -> List[Difference]:
-  """How far tensors are from what they should be, held to their rounding.
+  """The distance of tensors from the right ones, held to their rounding.
 
   Args:
     runner: the graph that gave the answers.
@@ -113,7 +113,7 @@ def changed(
 
 
 def movement(before, after):
-  """How far apart the columns of two answers of one graph are.
+  """The distance of two answers of one graph, column by column.
 
   Args:
     before: an array.

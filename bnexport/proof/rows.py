@@ -69,7 +69,7 @@ def look_at(proof, runner, reference, outputs, answers, is_strict):
 
 
 def _batch_size(feeds):
-  """How many rows all feeds have; None where that differs, or is one."""
+  """The number of rows of all feeds; None where they differ, or it is one."""
   sizes = {np.shape(value)[0] for value in feeds.values() if np.ndim(value)}
   return sizes.pop() if len(sizes) == 1 and sizes != {1} else None
 
@@ -175,7 +175,7 @@ def with_others(feeds, part):
 
 
 def _changed(before, after):
-  """Which elements differ by more than rounding does."""
+  """The elements that differ by more than rounding does."""
   after = np.asarray(after)
   if before.shape != after.shape:
     return np.ones(before.shape, bool)

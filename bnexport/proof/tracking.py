@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What updates in a training graph look at, with no form of norm in mind."""
+"""The tensors that updates look at, with no form of norm in mind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bnexport.graph.variables import variable_of
 
 @dataclasses.dataclass
 class Tracked:
-  """What a training graph keeps of its batches, as an export sees it.
+  """The statistics that a training graph keeps, as an export sees them.
 
   Attributes:
     tensors: tensors of the export that an update is made from, those nearest
@@ -29,7 +29,7 @@ class Tracked:
 
 
 def tracked(training: Graph, export: Graph, known: Collection[str]) -> Tracked:
-  """What updates in a training graph look at; those by gradients are left out.
+  """The tensors that updates look at, except by gradients.
 
   Args:
     training: a Graph with updates of variables.

@@ -130,15 +130,14 @@ def _overview(subject, contents):
     kind = kind or ("frozen graph" if subject.is_frozen else None)
   said = overview(
     graph,
-    file=contents.origin,
-    size=subject.size,
-    kind=kind,
-    values=subject.values,
-    signatures=subject.signatures,
-    inputs=contents.inputs,
-    outputs=[n for n in contents.outputs if TensorRef.parse(n).node in graph],
-    flow=flow,
+    subject.values,
+    subject.signatures,
+    contents.inputs,
+    [n for n in contents.outputs if TensorRef.parse(n).node in graph],
+    flow,
   )
-  # Those of the file: mending has changed the graph.
-  said["ops"] = subject.ops
+  if kind is not None:
+    said["kind"] = kind
+  # The ops are those of the file: mending has changed the graph.
+  said.update(file=contents.origin, size=subject.size, ops=subject.ops)
   return said

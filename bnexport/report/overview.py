@@ -25,23 +25,12 @@ _FLOW_OPS = frozenset(
 
 
 def overview(
-  graph,
-  file=None,
-  size=None,
-  kind=None,
-  values=None,
-  signatures=None,
-  inputs=(),
-  outputs=(),
-  flow=None,
+  graph, values=None, signatures=None, inputs=(), outputs=(), flow=None
 ):
   """The contents of a graph, which inspect prints besides findings.
 
   Args:
     graph: a Graph; stays as it is. Nothing of it is run.
-    file: the file that it was read from, or None.
-    size: bytes of the file, or None.
-    kind: the kind of file; None for that of `kind_of`.
     values: Values of a checkpoint, or None.
     signatures: OpDefs the file brings along, or None.
     inputs: names of the input tensors, where a signature says them.
@@ -49,21 +38,17 @@ def overview(
     flow: the graph's Flow; None makes one.
 
   Returns:
-    A dict of plain values. Unknown sizes within shapes are None, and so are
-    shapes, dtypes and counts that nothing in the file tells.
+    A dict of plain values; None is what the graph does not tell.
   """
   signatures = signatures or Signatures()
-  try:
-    flow = flow or Flow(graph)
-  except GraphError:  # a cycle: there is no order to follow data in
-    flow = None
+  flow = flow or _flow(graph)
   found = _ends(graph, flow, signatures, inputs, outputs)
   needed = _needed(graph, [entry["name"] for entry in found["outputs"]])
   there = op_histogram(graph, graph.library.values())
   return dict(
-    kind=kind or kind_of(graph),
-    file=file,
-    size=size,
+    kind=kind_of(graph),
+    file=None,
+    size=None,
     producer=graph.versions.producer,
     nodes=len(graph),
     functions=len(graph.library),
@@ -74,6 +59,14 @@ def overview(
     control_flow={op: n for op, n in there.items() if op in _FLOW_OPS},
     batch_norms=_batch_norms(flow, signatures, values, found["outputs"]),
   )
+
+
+def _flow(graph):
+  """The Flow of a graph, or None where a cycle leaves no order to follow."""
+  try:
+    return Flow(graph)
+  except GraphError:
+    return None
 
 
 def kind_of(graph):

@@ -47,7 +47,7 @@ def changes(said):
 
 
 def outcome(said):
-  """What a repair did about findings: a title, and a line each."""
+  """The findings that a repair cleared and left: a title, and lines."""
   cleared, left = said["cleared"], said["left"]
   lines = [f"cleared {one['code']} '{one['node']}'" for one in cleared]
   lines += [
@@ -174,7 +174,7 @@ _MOST_BLIND = 8
 
 
 def _blindness(said):
-  """Which stored statistics no answer depends on, as lines."""
+  """The stored statistics that no answer depends on, as lines."""
   if not said["statistics_moved"]:
     return []
   blind, more = said["blind_to"], ""
@@ -207,7 +207,7 @@ def first_difference(one, norms=()):
 
 
 def _fixed_point(said):
-  """What the fixed point of the updates says, as lines."""
+  """The verdict of the updates' fixed point, as lines."""
   if said["why_not"]:
     return [f"fixed point of the updates: none, {said['why_not']}"]
   apart = max(one["largest_difference"] for one in said["outputs"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where models come from: one module a kind of source, and one way in."""
+"""Sources of models: one module a kind, and one way in."""
 
 from bnexport.sources.opening import KINDS, open, read, recognise
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What packed files unpack to, told by the sizes that they state.
+"""Bounds on what packed files unpack to, told by their stated sizes.
 
 A few bytes of a zip or an HDF5 file may stand for terabytes. Does not import
 TensorFlow.

@@ -25,7 +25,7 @@ _READ_HEADER = {
 
 
 class Header(NamedTuple):
-  """What a file says of an array before its values."""
+  """The shape and dtype that a file states of an array."""
 
   shape: Tuple[int, ...]
   dtype: np.dtype

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a source holds, as it is read and before it is made a Model."""
+"""The contents of a source, as read, before they are made a Model."""
 
 from __future__ import annotations
 

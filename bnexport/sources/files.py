@@ -55,6 +55,10 @@ def read_proto(path, kind, what):
     raise _unreadable(path, what, error) from error
   except (message.DecodeError, RuntimeError):
     pass  # it may be text
+  return _read_text_proto(path, kind, what)
+
+
+def _read_text_proto(path, kind, what):
   data = read(path, what)
   if not data:
     raise SourceError(
@@ -111,7 +115,7 @@ def _pieces(file):
 
 
 def _whole_fields(data):
-  """Where the last whole field ends, and how many bytes the next one lacks.
+  """The end of the last whole field, and the bytes the next one lacks.
 
   Raises:
     DecodeError: these are no fields.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the configuration in a Keras file would have Keras do as it loads it.
+"""Code that a Keras file's configuration would have Keras run.
 
 A configuration names classes and functions by their modules, and some layers
 hold code, pickles or paths of files. Keras has refused more and more of it over

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Keras file says of itself, read without Keras."""
+"""The statements of a Keras file on itself, read without Keras."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ def _reset(layer):
 
 
 def _ones(shape, rows):
-  """What an input gets that the outputs do not need."""
+  """Feeds of ones for an input that the outputs do not need."""
   sizes = list(tf1.TensorShape(shape).as_list())
   return np.ones([rows] + [size or 1 for size in sizes[1:]])
 

@@ -50,7 +50,7 @@ _PARTS_OF_A_CHECKPOINT = (".meta", ".index")
 
 
 def read(request: Request) -> Contents:
-  """What a source holds; nothing of it is imported or run but its own code.
+  """The contents of a source; only a source's own code is run.
 
   Raises:
     SourceError: it is missing or unsound.
@@ -78,24 +78,32 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
   state_open_shapes(graph)
   if contents.prepare is not None:
     graph = contents.prepare(graph)
-  flags, held = request.flags, contents.held
-  if request.session is not None:
-    found = session_values.read(graph, request.session)
-    own = {name: tensor_attr(value).tensor for name, value in found.items()}
-    held = {**held, **own}
-  model = Model(
+  model = _model_of(graph, request, contents)
+  if contents.finish is not None:
+    contents.finish(model)
+  if contents.run is not None:
+    model.own_run = contents.run(model)
+  return model
+
+
+def _model_of(graph, request, contents):
+  """The Model of a graph, before its source has finished it."""
+
+  def tensors(names, flag):
+    return find_tensors(graph, contents.signatures, names, flag)
+
+  output_flag, input_flag = request.flags
+  return Model(
     graph=graph,
     values=Values(
       contents.checkpoint,
       graph,
-      held,
+      _held(graph, request, contents),
       contents.saver,
       request.scope_map,
     ),
-    inputs=find_tensors(graph, contents.signatures, contents.inputs, flags[1]),
-    outputs=find_tensors(
-      graph, contents.signatures, contents.outputs, flags[0]
-    ),
+    inputs=tensors(contents.inputs, input_flag),
+    outputs=tensors(contents.outputs, output_flag),
     origin=contents.origin,
     signatures=contents.signatures,
     request=request.without_objects(),
@@ -105,11 +113,15 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     history=changes_by(request.kind, contents.changes),
     warnings=list(map(Doubt, contents.doubts)),
   )
-  if contents.finish is not None:
-    contents.finish(model)
-  if contents.run is not None:
-    model.own_run = contents.run(model)
-  return model
+
+
+def _held(graph, request, contents):
+  """Values that no checkpoint holds, TensorProtos by variable."""
+  if request.session is None:
+    return contents.held
+  found = session_values.read(graph, request.session)
+  own = {name: tensor_attr(value).tensor for name, value in found.items()}
+  return {**contents.held, **own}
 
 
 def recognise(source, checkpoint=None) -> Request:

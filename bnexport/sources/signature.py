@@ -28,8 +28,7 @@ def by_signature(saved, outputs=(), inputs=()):
     inputs: the same of the tensors to feed.
 
   Returns:
-    A SavedModel whose `outputs` and `inputs` are these, by what they are
-    called.
+    A SavedModel whose `outputs` and `inputs` are these, by their names.
   """
   outputs, inputs = ([n.strip() for n in names] for names in (outputs, inputs))
   nodes = {node.name: node for node in saved.graph_def.node}

@@ -270,7 +270,7 @@ def parameters_of(cls: Type[Transform]) -> Dict[str, Parameter]:
 
 
 def _kind(hint: Any) -> Tuple[Any, bool, bool]:
-  """What an annotation says: the kind of a value, and how many there are."""
+  """The kind of value that an annotation states, and how many."""
   origin = getattr(hint, "__origin__", None)
   if origin is typing.Union:  # Optional
     (inner,) = [arg for arg in hint.__args__ if arg is not type(None)]

@@ -11,7 +11,7 @@ from bnexport.errors import GraphError, TransformError, nearest
 from bnexport.mending.faults import unusable
 from bnexport.model import Model
 from bnexport.model.changes import changes_by
-from bnexport.transforms import spec
+from bnexport.transforms import fed_constants, spec
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
 from bnexport.transforms.backport.backport_tensor_array_v3 import (
@@ -22,10 +22,12 @@ from bnexport.transforms.folding.fold_batch_norms import (
   FoldOldBatchNorms,
 )
 from bnexport.transforms.folding.fold_constants import FoldConstants
+from bnexport.transforms.folding.fold_views import FoldViews
 from bnexport.transforms.folding.remove_neutral_arithmetic import (
   RemoveNeutralArithmetic,
 )
 from bnexport.transforms.fusing.flatten_atrous_conv import FlattenAtrousConv
+from bnexport.transforms.fusing.fuse_batch_norms import FuseBatchNorms
 from bnexport.transforms.fusing.fuse_pad_and_conv import FusePadAndConv
 from bnexport.transforms.fusing.fuse_resize_and_conv import FuseResizeAndConv
 from bnexport.transforms.fusing.fuse_resize_pad_and_conv import (
@@ -121,7 +123,9 @@ _OWN = (
   Backport,
   ConvertLayout,
   Decide,
+  FoldViews,
   FreezeVariables,
+  FuseBatchNorms,
   InlineFunctions,
   LeaveLoops,
   ReadVariables,
@@ -170,7 +174,8 @@ PIPELINES = {
   "strip_unused": "strip_unused_nodes",
   "optimize_for_inference": (
     "strip_unused_nodes remove_training_nodes fold_batch_norms"
-    " fold_old_batch_norms fuse_resize_pad_and_conv strip_unused_nodes"
+    " fold_old_batch_norms fuse_batch_norms fuse_resize_pad_and_conv"
+    " fuse_resize_and_conv fuse_pad_and_conv strip_unused_nodes"
   ),
 }
 
@@ -241,17 +246,18 @@ def apply_specs(
       it have been applied.
     GraphError: a transform leaves an unsound graph.
   """
-  for transform in parse(specs):
-    text = spec.spec_of(transform)
-    progress(text)
-    if not isinstance(transform, _LENIENT):
-      _refuse_unusable(model, transform.name)
-    told = transform.apply(model) or ["changed nothing"]
-    model.graph.lint()
-    model.graph.place_with_present()
-    model.history += changes_by(
-      transform.name, (f"{transform.name}: {line}" for line in told)
-    )
+  transforms = parse(specs)
+  with fed_constants.as_inputs(model):
+    for transform in transforms:
+      progress(spec.spec_of(transform))
+      if not isinstance(transform, _LENIENT):
+        _refuse_unusable(model, transform.name)
+      told = transform.apply(model) or ["changed nothing"]
+      model.graph.lint()
+      model.graph.place_with_present()
+      model.history += changes_by(
+        transform.name, (f"{transform.name}: {line}" for line in told)
+      )
 
 
 def _refuse_unusable(model: Model, name: str) -> None:

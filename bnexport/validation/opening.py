@@ -35,7 +35,7 @@ class NotImported(Error):
 
 @dataclasses.dataclass
 class Reference:
-  """What a graph is held against.
+  """The graph or model that a graph is held against.
 
   Attributes:
     running: a Run.
@@ -93,9 +93,8 @@ def open_graph(request, which="--graph", contents=None):
     NotImported: its nodes do not make a graph.
   """
   _refuse_training_graph(request, which)
-  request = dataclasses.replace(
-    request, flags=("output of " + which, "--input_node")
-  )
+  flags = ("output of " + which, "--input_node")
+  request = dataclasses.replace(request, flags=flags)
   try:
     contents = contents or sources.read(request)
     graph = Graph(contents.graph_def, copy=False)
@@ -206,7 +205,7 @@ def _refuse_variables(model, which):
 
 
 def settings_of(model, stated, decided):
-  """What phases and rates are fed, and a note on each that nobody stated.
+  """Feeds of phases and rates, and a note on each that nobody stated.
 
   Args:
     model: the Model of the graph.
@@ -269,6 +268,11 @@ def reference_of(
     model = sources.open(request, contents)
     reference = _exported_anew(model, options, inputs, is_allowed, progress)
     return dataclasses.replace(reference, lost=lost)
+  return Reference(_as_it_is(request, contents, stated, is_allowed), lost=lost)
+
+
+def _as_it_is(request, contents, stated, is_allowed):
+  """The Run of a graph that nothing is done to."""
   try:
     model, graph_def, _ = open_graph(request, "--reference", contents)
   except NotImported as error:
@@ -276,7 +280,7 @@ def reference_of(
   settings, _ = settings_of(model, stated, {})
   refuse_reaching_out(model, is_allowed)
   try:
-    return Reference(imported(model, graph_def, settings), lost=lost)
+    return imported(model, graph_def, settings)
   except ComparisonError as error:
     raise _unusable(request.source, error) from error
 

@@ -49,7 +49,7 @@ class Agreement:
 
 @dataclasses.dataclass
 class Validation:
-  """What was found of one graph.
+  """The answers about one graph.
 
   Attributes:
     path: the graph's file.
@@ -131,6 +131,15 @@ def validate(
     norms=find(model.graph, model.outputs),
   )
   found.batches = _batches(found.proof, model, runner, feeds, samples)
+  _examine(found, model, runner, reference, keeps_batch, progress)
+  if feeds is not None:
+    progress("statistics of the data")
+    _look_at_statistics(found, model, runner, found.batches)
+  return found
+
+
+def _examine(found, model, runner, reference, keeps_batch, progress):
+  """Runs the graph, beside its reference where it has one."""
   running = reference and reference.running
   found.is_compared = running is not None
   if running is not None:
@@ -148,10 +157,6 @@ def validate(
   )
   if running is not None:
     _hold_against(found, runner, reference, progress)
-  if feeds is not None:
-    progress("statistics of the data")
-    _look_at_statistics(found, model, runner, found.batches)
-  return found
 
 
 def _hold_against(found, runner, reference, progress):
@@ -303,7 +308,7 @@ def _count(agreement, value, expected):
 
 
 def _part(found, runner, running, feeds):
-  """Where the graph parts from its reference; None where that is not told."""
+  """The tensor where the graph parts from its reference, or None."""
   try:
     parting = part(runner, running, feeds, found.norms)
   except ComparisonError as error:

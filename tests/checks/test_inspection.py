@@ -327,7 +327,8 @@ def test_known_ends_are_taken(cases):
 
 
 def test_overview_is_plain(cases):
-  said = look(cases("loop_while_v2_phase"), file="model.ckpt", size=10)
+  said = look(cases("loop_while_v2_phase"))
+  said.update(file="model.ckpt", size=10)
   assert json.loads(json.dumps(said)) == said
   counts = list(said["ops"].values())
   assert counts == sorted(counts, reverse=True)
@@ -342,7 +343,8 @@ def test_kinds(cases):
 
 
 def test_text_is_short_and_aligned(cases):
-  said = look(cases("net_residual_v1"), file="net.meta", size=123456)
+  said = look(cases("net_residual_v1"))
+  said.update(file="net.meta", size=123456)
   lines = terminal.overview(said).splitlines()
   assert lines[0] == "net.meta: training graph, 123 KB"
   assert len(lines) < 80

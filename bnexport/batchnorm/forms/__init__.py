@@ -63,7 +63,7 @@ def find_among(graph, order, dependence):
 
 
 def _provenance(graph, dependence, match):
-  """Where the mean and variance come from, whatever form reads them.
+  """The source of mean and variance, whatever form reads them.
 
   Returns:
     `statistics`, `moving_mean` and `moving_variance` of a BatchNorm.
@@ -92,7 +92,7 @@ def op_form(op) -> Optional[OpForm]:
 
 
 def batch_statistic(graph, ref):
-  """What a norm hands out beside its result.
+  """A statistic that a norm hands out beside its result.
 
   Returns:
     The norm's x, and "mean" or "variance" for which statistic of the batch

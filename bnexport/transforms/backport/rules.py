@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each op that an older TensorFlow lacks is said in older ops.
+"""Older ops for each op that an older TensorFlow lacks.
 
 A rule gets a node and makes it, under its own name, what gives the same
 values; nodes it needs besides lie below that name. A rule that can't says why

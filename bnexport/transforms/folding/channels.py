@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where tensors behind linear ops have their channels, and how many."""
+"""The channels of tensors behind linear ops: their axis and number."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Channels:
     return layout._replace(rank=rank, axis=rank - 1)
 
   def _length(self, ref):
-    """How many numbers a shape tensor has, or None."""
+    """The number of a shape tensor's elements, or None."""
     node = self._graph.node(ref.node)
     refs = self._graph.data_inputs(ref.node)
     if ref in self._constants:

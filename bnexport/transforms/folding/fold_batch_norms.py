@@ -74,7 +74,7 @@ class FoldOldBatchNorms(FoldBatchNorms):
 
 
 class _Plan(NamedTuple):
-  """What to write, once it is known that all of it can be.
+  """The edits of a fold that can be done whole.
 
   Attributes:
     kernels: names of linear ops, slots, kernels and their keys.
@@ -303,7 +303,7 @@ class _Folding:
     return name, found.kernel, make if is_deferred else kernel, key
 
   def _why_not_linear(self, name):
-    """What keeps a tensor from being scaled by its kernels, as a clause."""
+    """A clause: the obstacle to scaling a tensor by its kernels."""
     op = self.graph.op(name)
     while op in CARRIERS or op in TRIVIAL:
       layouts = [
@@ -376,7 +376,7 @@ class _Folding:
     plan.absorbed.append((run, name, found.data, lacking))
 
   def _on_channels(self, run, node, found, kernel_shape):
-    """What a run does to each channel that a linear op reads.
+    """A run's scale and shift of each channel that a linear op reads.
 
     Raises:
       CannotFold: it may turn one channel into several by broadcasting.

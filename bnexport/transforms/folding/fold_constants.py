@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from constants alone is computed once and for all."""
+"""Folding of constants: all that follows from them is computed once."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ class _Folding:
 
 
 def _measure(op, shape):
-  """What Shape, Size or Rank say of a shape; None where it is not known."""
+  """The result of Shape, Size or Rank; None where it is not known."""
   if shape is None or (op != "Rank" and -1 in shape):
     return None
   if op == "Rank":

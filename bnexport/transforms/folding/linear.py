@@ -10,7 +10,7 @@ from bnexport.graph.nodes import FLOATS
 
 
 class Linear(NamedTuple):
-  """How an op takes its kernel.
+  """The place and layout of a linear op's kernel.
 
   Attributes:
     data: slot of the data.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -40,6 +40,16 @@ class Run(NamedTuple):
     return self.names[-1]
 
 
+def operands_of(graph, run: Run) -> List[str]:
+  """Names of the constants that a run's steps read."""
+  return [
+    ref.node
+    for name in run.names
+    for ref in graph.data_inputs(name)
+    if ref != run.base and ref.node not in run.names
+  ]
+
+
 class Runs:
   """The runs of a graph as it is when they are asked for."""
 
@@ -59,7 +69,7 @@ class Runs:
     return name in self._protected
 
   def readers(self, name):
-    """Who needs the values of a node, or waits for it."""
+    """The nodes that need a node's values, or wait for it."""
     return [
       reader
       for reader in self._graph.readers(name)
@@ -67,7 +77,7 @@ class Runs:
     ]
 
   def sole_reader(self, name):
-    """Who alone reads a node's first output; None where others need it."""
+    """The one reader of a node's first output; None where it has more."""
     if name in self._protected:
       return None
     sole = None
@@ -132,7 +142,7 @@ class Runs:
     )
 
   def affine(self, run, rank, axis, width) -> Affine:
-    """What a run does to each channel: float64 vectors of length `width`.
+    """A run's scale and shift of each channel: float64, length `width`.
 
     Raises:
       CannotFold: it does no such thing, or a number is not finite.

@@ -48,7 +48,7 @@ class Steps:
     return None
 
   def affine(self, name, rank) -> Affine:
-    """What a step does, as arrays that broadcast against x.
+    """A step's scale and shift, as arrays that broadcast against x.
 
     Raises:
       CannotFold: its constants are more than is computed here.
@@ -93,7 +93,7 @@ class Steps:
       return False
 
   def why_none(self, node):
-    """Why a norm that is one op is no step, as a clause."""
+    """A clause: the reason why a norm that is one op is no step."""
     if uses_batch(node):
       return "it is in training mode"
     refs = self._graph.data_inputs(node.name)

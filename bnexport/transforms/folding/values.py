@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tensors hold that are computed from constants alone."""
+"""Values of tensors that are computed from constants alone."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class _Atrous(NamedTuple):
 
 
 class _Obstacle(Exception):
-  """Why one convolution stays as it is."""
+  """The reason why one convolution stays as it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _rates(graph, blocks, axes):
 
 
 def _by_axis(rows, otherwise):
-  """What a SpaceToBatchND states for axes 1, 2..., for every axis."""
+  """The statements of a SpaceToBatchND, for every axis."""
   found = dict.fromkeys(_AXES, otherwise)
   found.update(enumerate(rows, start=1))
   return found
@@ -199,7 +199,7 @@ def _inner_padding(node, taps, axes):
 
 
 def _same(total):
-  """How padding="SAME" shares what it pads by, without strides."""
+  """The padding of "SAME" before and after, without strides."""
   return total // 2, total - total // 2
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a convolution can take in the padding and resizing of its input.
+"""Convolutions that can take in the padding and resizing of x.
 
 The kernels of FusedPadConv2D and FusedResizeAndPadConv2D (TensorFlow's
 core/kernels/conv_ops_fused_image_transform.cc) run on CPUs only, know NHWC, no
@@ -89,7 +89,7 @@ def _chain(graph, name, pattern):
 
 
 def _obstacle(graph, uses, chain):
-  """Why a fused op would not answer what the chain does; None if it does."""
+  """The reason why a fused op would answer otherwise, or None."""
   reason = _of_convolution(graph.node(chain[0]))
   for reader, name in zip(chain, chain[1:]):
     node = graph.node(name)

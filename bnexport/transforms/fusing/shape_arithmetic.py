@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph computes of a tensor's shape, for a shape at hand."""
+"""Arithmetic of a graph on a tensor's shape, for a shape at hand."""
 
 from __future__ import annotations
 

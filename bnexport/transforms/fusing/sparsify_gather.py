@@ -26,7 +26,7 @@ _THRESHOLD = 1e-5
 
 
 class _Obstacle(Exception):
-  """Why one Gather stays as it is."""
+  """The reason why one Gather stays as it is."""
 
 
 @dataclasses.dataclass(frozen=True)

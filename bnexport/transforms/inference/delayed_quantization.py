@@ -57,7 +57,7 @@ def _is_quantized(graph, ref):
 
 
 def _predicate(graph: Graph, ref: TensorRef) -> TensorRef:
-  """What the nearest Switch on the way to a side of a Merge is told by."""
+  """The predicate of the nearest Switch towards a side of a Merge."""
   switch = origin_of(graph, ref, LOOP_VIEWS)
   refs = graph.data_inputs(switch.node)
   return refs[1] if graph.op(switch.node) in ops.SWITCHES else switch

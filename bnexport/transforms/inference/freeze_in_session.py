@@ -39,19 +39,8 @@ def freeze(model, denylist=()):
     if graph.op(name) == "VarHandleOp":
       own_read(graph, name)
   graph_def = to_graph_def(model)
-  # TensorFlow writes defaults of attributes into what it imports.
-  taken = tf1.GraphDef()
-  taken.CopyFrom(graph_def)
   try:
-    imported = import_graph(taken)
-    with imported.as_default():
-      with session(imported) as running:
-        for name in frozen:
-          assign, holder = assignment(imported, graph.node(name))
-          running.run(assign, {holder: model.values[name]})
-        converted = tf1.graph_util.convert_variables_to_constants(
-          running, graph_def, roots, variable_names_blacklist=list(denylist)
-        )
+    converted = _converted(model, graph_def, frozen, roots, list(denylist))
   except (tf1.errors.OpError, ValueError, KeyError, TypeError) as error:
     raise SourceError(
       "freeze in a session",
@@ -61,3 +50,18 @@ def freeze(model, denylist=()):
   model.graph = Graph(converted)
   model.graph.versions.CopyFrom(graph.versions)
   return [f"froze {len(frozen)} variables in a session"]
+
+
+def _converted(model, graph_def, frozen, roots, denylist):
+  """What `convert_variables_to_constants` makes of a GraphDef."""
+  # TensorFlow writes defaults of attributes into what it imports.
+  taken = tf1.GraphDef()
+  taken.CopyFrom(graph_def)
+  imported = import_graph(taken)
+  with imported.as_default(), session(imported) as running:
+    for name in frozen:
+      assign, holder = assignment(imported, model.graph.node(name))
+      running.run(assign, {holder: model.values[name]})
+    return tf1.graph_util.convert_variables_to_constants(
+      running, graph_def, roots, variable_names_blacklist=denylist
+    )

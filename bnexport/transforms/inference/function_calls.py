@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often functions are called: bounds for inlining, and recursion."""
+"""Counts of functions' calls: bounds for inlining, and recursion."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _ADDS = frozenset(("Add", "AddV2", "AddN"))
 
 
 class Choices:
-  """What tensors that a draw chooses from are to each other."""
+  """The relations of tensors that a draw chooses from."""
 
   def __init__(
     self, graph: Graph, randomness: Randomness, identities: Identities

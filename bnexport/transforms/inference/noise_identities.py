@@ -53,7 +53,7 @@ class Identities:
     self._shapes: Optional[DerivedShapes] = None
 
   def of(self, name: str) -> Optional[Identity]:
-    """What a node's output is without its noise, or None."""
+    """A node's output without its noise, or None."""
     ref = TensorRef(name)
     if not self._randomness.is_noisy(ref) or self._graph.op(name) not in _CHAIN:
       return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of two graphs is the other one's inference.
+"""The order of graphs: one that trains, and its inference.
 
 Two values of a switch leave two graphs of one model. One is the inference of
 the other where training hangs on the switch: it updates nothing, takes no
@@ -18,18 +18,18 @@ from bnexport.analysis.flow import holds_weights, is_product, is_setting
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.settling import is_taken_of_data
+from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
 from bnexport.graph.origins import BRANCH_VIEWS
 from bnexport.graph.variables import variable_of
-from bnexport.transforms.inference.weight_averages import weight_averages
 
 # What is compared: names of nodes that the outputs need.
 Needed = FrozenSet[str]
 
 
 class Training:
-  """What trains in one graph, before its phase is decided."""
+  """The training in one graph, before its phase is decided."""
 
   def __init__(self, model):
     """Reads the updates.
@@ -151,7 +151,7 @@ class Training:
       self._reductions.add(name)
 
   def _without_averaged(self, lost, gained):
-    """What is lost, but for weights whose averages are used instead."""
+    """The losses, but for weights whose averages are used instead."""
     return [
       name for name in lost if gained.isdisjoint(self._averaged.get(name, ()))
     ]
@@ -206,7 +206,7 @@ def _written(graph):
 
 
 def computations(evaluation, order, outputs, numbers):
-  """What some tensors compute: equal for equal computations.
+  """Keys of tensors' computations: equal for equal ones.
 
   Args:
     evaluation: a PartialEvaluation.

@@ -86,7 +86,7 @@ class UseOneReplica:
 
 
 def _same_for_all(graph: Graph, name: str, is_needed: bool) -> TensorRef:
-  """What the first replica reads, if that is what all of them read.
+  """The first replica's tensor, if all of them read that one.
 
   Variables may be mirrored; their values are the same.
   """

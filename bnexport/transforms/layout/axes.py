@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How ops that take axes, sizes or shapes go to channels last.
+"""Conversion to channels last of ops that take axes, sizes or shapes.
 
 What is said of followers in layout_rules holds here.
 """
@@ -20,7 +20,7 @@ from bnexport.transforms.layout.views import (
 
 
 def _axis(axis, rank):
-  """Where an axis of a channels first tensor is when channels are last."""
+  """The place of a channels first axis when channels are last."""
   return to_last(rank).index(int(axis) % rank)
 
 

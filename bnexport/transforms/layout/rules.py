@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each op that convert_layout knows goes from channels first to last.
+"""Rules of convert_layout: each op, from channels first to last.
 
 A follower is a function of the conversion and a node that has a channels last
 input. It rewrites the node and returns True, or returns False and leaves it:

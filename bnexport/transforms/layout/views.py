@@ -109,7 +109,7 @@ class Twins:
     ]
 
   def operand(self, ref, rank):
-    """What broadcasts against channels last as `ref` did against first.
+    """An operand that broadcasts, channels last, as `ref` did, channels first.
 
     Args:
       ref: a tensor of known rank.

@@ -13,7 +13,7 @@ _MONOTONE = frozenset(("Identity", "MaxPool", "Relu", "Relu6", "Squeeze"))
 
 
 def obstacle(graph, node):
-  """Why a fake quantization is not what eight bits are, or None."""
+  """The difference of a fake quantization from eight bits, or None."""
   bits = node.attr["num_bits"].i if "num_bits" in node.attr else 8
   if bits != 8:
     return f"it is for {bits} bits"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ops compute on eight bits, and when they compute the same.
+"""Ops that compute on eight bits, and when they compute the same.
 
 Facts of TensorFlow's kernels, core/kernels/quantized_*.cc: they run on CPUs,
 know NHWC and no dilation, and leave what is not in the table to float.
@@ -17,7 +17,7 @@ _INT32 = tf1.int32.as_datatype_enum
 
 
 class Rule(NamedTuple):
-  """How a float op becomes a quantized one.
+  """The quantized form of a float op.
 
   Attributes:
     op: the quantized op.

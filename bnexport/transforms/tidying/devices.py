@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where nodes run."""
+"""Transforms of nodes' devices."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is computed twice is computed once."""
+"""Merging of nodes that compute the same."""
 
 from __future__ import annotations
 

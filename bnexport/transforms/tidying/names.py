@@ -122,7 +122,7 @@ def rename(model, names):
 
 
 def _saved(model, name):
-  """Where a variable's value is, or None."""
+  """The place of a variable's value, or None."""
   if model.values is None or model.graph.op(name) not in ops.VARIABLES:
     return None
   return model.values.find(name)

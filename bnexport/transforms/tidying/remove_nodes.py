@@ -120,7 +120,7 @@ def _is_resource(node):
 
 
 def _source(text, sources):
-  """Where a body's `node:output:index` comes from in the end."""
+  """The origin of a body's `node:output:index`."""
   while not text.startswith("^") and text.partition(":")[0] in sources:
     text = sources[text.partition(":")[0]]
   return text
@@ -144,7 +144,7 @@ def _refuse_cast(model, node):
 
 
 def _reason_to_stay(model, name):
-  """Why a node can't go, or None."""
+  """The reason why a node can't go, or None."""
   graph = model.graph
   source = graph.data_inputs(name)[0]
   reads = graph.reads(name)

@@ -137,7 +137,7 @@ class StripUnusedNodes:
     return []
 
   def _given(self, ref, values, otherwise):
-    """What is given for an input by name, else for all."""
+    """The value for an input by its name, else for all."""
     for own, value in zip(self.names, values):
       if TensorRef.parse(own) == ref:
         return value

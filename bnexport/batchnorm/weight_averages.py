@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which variables are moving averages of other variables.
+"""Variables that are moving averages of other variables.
 
 Found by what updates compute: where the weight stays the same, repeating the
 update leads to the weight. So it goes for ExponentialMovingAverage, for
