@@ -58,11 +58,11 @@ def main():
   _refuse_flags()
   given = cli.CHECKPOINT.value
   if given is not None:
-    # Only now: importing TensorFlow takes seconds.
-    from bnexport.exporting import batch
+    # Only now: what only says how it is used takes no NumPy.
+    from bnexport.model.checkpoint import is_several
 
     is_spread = cli.RUNNER.value and not cli.CALIBRATION_DATA.value
-    if cli.RESUME.value or is_spread or batch.is_several(given):
+    if cli.RESUME.value or is_spread or is_several(given):
       return _freeze_several(given, outputs)
   return _freeze(outputs)
 
@@ -96,12 +96,14 @@ def _likely():
 
 def _freeze(outputs):
   """Freezes what the flags name; returns the exit status."""
-  from bnexport import sources
-  from bnexport.exporting import delivery, export
   from bnexport.model.checkpoint import find_prefix
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)
+  # Only now: a wrong path is told before all of it is imported.
+  from bnexport import sources
+  from bnexport.exporting import delivery, export
+
   request = meaning.request(prefix, outputs)
   path = meaning.destination(prefix or request.source, ".frozen", prefix)
   feeds = meaning.feeds()

@@ -87,14 +87,6 @@ class Task:
     return record.origin(prefix, dict(self.flags), source, *self.read)
 
 
-def is_several(given):
-  """Whether a user's --checkpoint is a list or pattern of checkpoints."""
-  if not re.search(r"[,*?\[]", given):
-    return False
-  # File names may hold those characters too.
-  return not tf1.gfile.Exists(given) and not tf1.gfile.Exists(given + ".index")
-
-
 def plan(given, output, report, extension):
   """The Jobs for a user's flags; no two of them write the same file.
 

@@ -78,6 +78,14 @@ def find_prefix(path: str) -> str:
   )
 
 
+def is_several(given: str) -> bool:
+  """Tells whether a user's --checkpoint names a list or pattern."""
+  if not re.search(r"[,*?\[]", given):
+    return False
+  # File names may hold those characters too.
+  return not tf1.gfile.Exists(given) and not tf1.gfile.Exists(given + ".index")
+
+
 def prefixes_in(folder: str) -> List[str]:
   """Prefixes of the checkpoints whose files are in a directory, sorted."""
   if not tf1.gfile.IsDirectory(folder or "."):
