@@ -120,7 +120,11 @@ def _may_be_phase(graph, ref):
 
 def _is_flag(node):
   """Whether a variable is a single value, as a phase is and no weight."""
-  return node.op in ops.VARIABLES and not node.attr["shape"].shape.dim
+  return (
+    node.op in ops.VARIABLES
+    and not node.attr["shape"].shape.dim
+    and not tf1.as_dtype(node.attr["dtype"].type).is_floating
+  )
 
 
 def _first(op):
