@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a model with variables to an inference graph, step by step."""
+"""The verb `export`, the Options it takes, and the Export it gives."""
 
 from __future__ import annotations
 

@@ -8,10 +8,7 @@ from typing import Tuple
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED
-from bnexport.errors import (
-  SourceError,
-  nearest,
-)
+from bnexport.errors import SourceError, nearest
 from bnexport.exporting import control_flow, initial_values, inputs
 from bnexport.graph import ops
 from bnexport.mending.mending import set_aside

@@ -302,14 +302,19 @@ def find(graph_def, runner, reference, proof, patience):
       return feeds, answers
     found.append((rank, feeds, answers))
   if not found:
-    proof.missing = said.fact
-    if not isinstance(said, OutOfTime):
-      proof.missing = "no made-up input fits the graph"
-      proof.notes.append(f"not run: {said.fact}")
-    proof.notes.append(said.step)
+    _note_unfit(proof, said)
     return None, None
   _, feeds, answers = min(found, key=lambda one: one[0])
   return feeds, answers
+
+
+def _note_unfit(proof, error):
+  """Says why no made-up feeds ran, given the error that ended a run."""
+  proof.missing = error.fact
+  if not isinstance(error, OutOfTime):
+    proof.missing = "no made-up input fits the graph"
+    proof.notes.append(f"not run: {error.fact}")
+  proof.notes.append(error.step)
 
 
 def _graph_of(reference):

@@ -104,7 +104,7 @@ I = np.array([1, 4, 6], np.int32)
 
 def collected(x):
   rows = tf.TensorArray(tf.float32, 3)
-  for i in tf.range(3):
+  for i in range(3):
     rows = rows.write(i, x[i] * b)
   return rows.stack()
 

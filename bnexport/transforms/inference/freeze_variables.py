@@ -131,10 +131,7 @@ def refuse_unusable(model, variables, is_frozen=True):
   for name in variables:
     saved = model.values.shape(name)
     stated = static_shape(model.graph, TensorRef(name))
-    if stated is not None and (
-      len(stated) != len(saved)
-      or any(a != b and a >= 0 for a, b in zip(stated, saved))
-    ):
+    if stated is not None and not _fits(saved, stated):
       raise SourceError(
         f"freeze variable '{name}'",
         f"its shape is {list(stated)} and the checkpoint's {list(saved)}",
@@ -148,6 +145,13 @@ def refuse_unusable(model, variables, is_frozen=True):
       "a frozen graph is one protobuf and holds less than 2 GB",
       "write a SavedModel, of any size, with --saved_model_out=DIRECTORY",
     )
+
+
+def _fits(shape, stated):
+  """Whether a shape is a stated one, whose open dimensions are negative."""
+  return len(stated) == len(shape) and all(
+    a == b or a < 0 for a, b in zip(stated, shape)
+  )
 
 
 def _refuse_missing(model, missing):

@@ -410,16 +410,7 @@ class _Inliner:
       node = self.graph.add(body_node.op, f"{prefix}/{body_node.name}")
       names[body_node.name] = node.name
       self._added.append(node.name)
-      for key, value in body_node.attr.items():
-        if key == "_class":
-          continue  # names that hold inside the function only
-        chosen = attrs[value.placeholder] if value.placeholder else value
-        node.attr[key].CopyFrom(chosen)
-      if node.op in ops.ENTERS:
-        # Two copies of a loop must not share a frame.
-        node.attr["frame_name"].s = (
-          prefix.encode() + b"/" + node.attr["frame_name"].s
-        )
+      _set_attributes(node, body_node, prefix, attrs)
       self._name_outputs(body_node.name, node, refs)
     controls = [TensorRef(ref.node, 0, True) for ref in pivots]
     for body_node in fdef.node_def:
@@ -446,3 +437,17 @@ class _Inliner:
       for i in range(len(arg_dtypes(node, signature, arg))):
         refs[f"{name}:{arg.name}:{i}"] = TensorRef(node.name, flat)
         flat += 1
+
+
+def _set_attributes(node, body_node, prefix, attrs):
+  """Gives a copy of a function's node its attributes; see `_body`."""
+  for key, value in body_node.attr.items():
+    if key == "_class":
+      continue  # names that hold inside the function only
+    chosen = attrs[value.placeholder] if value.placeholder else value
+    node.attr[key].CopyFrom(chosen)
+  if node.op in ops.ENTERS:
+    # Two copies of a loop must not share a frame.
+    node.attr["frame_name"].s = (
+      prefix.encode() + b"/" + node.attr["frame_name"].s
+    )
