@@ -168,7 +168,7 @@ def _prefix(path):
   if path.endswith(".index"):
     return path[: -len(".index")]
   if tf1.gfile.IsDirectory(path):
-    return tf1.train.latest_checkpoint(path)
+    return checkpoint.latest(path)
   refuse_special(path, f"read checkpoint '{path}'")
   try:
     size = tf1.gfile.Stat(path).length

@@ -83,6 +83,7 @@ def _compare(export, read, feeds, restore, seconds, is_thorough):
     seconds * _PATIENCE,
     functools.partial(Sensitivity, export),
     export.second if is_thorough else None,
+    model.decisions.random_kept,
   )
 
 

@@ -14,6 +14,7 @@ from bnexport.mending.mending import set_aside
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.fold_views import FoldViews
 from bnexport.transforms.folding.remove_neutral_arithmetic import (
   RemoveNeutralArithmetic,
 )
@@ -155,7 +156,7 @@ def fold(model, options):
   if model.decisions.stored:
     # A statistic of the batch over the stored one is 1 now.
     run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
-  run(model, [FoldBatchNorms()])
+  run(model, [FoldBatchNorms(), FoldViews()])
   return unfolded
 
 

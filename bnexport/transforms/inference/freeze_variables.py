@@ -17,6 +17,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
+from bnexport.graph.origins import origin_of
 from bnexport.graph.variables import variable_dtype
 from bnexport.model import Model
 from bnexport.model.savers import scopes_between
@@ -165,6 +166,15 @@ def _refuse_missing(model, missing):
       f"'{new}{missing[0][len(old) :]}'",
       f"pass --scope_map={old}={new} if that is where its values are",
     )
+  computed = [name for name in missing if _restored_by(model.graph, name)]
+  if computed:
+    raise SourceError(
+      f"freeze variable '{computed[0]}'",
+      f"checkpoint '{checkpoint.prefix}' holds it as other tensors, which "
+      f"'{_restored_by(model.graph, computed[0])}' puts together",
+      "rebuild the model with --model=FILE.py:FUNCTION, of layers that read "
+      "these tensors",
+    )
   averages = [name for name in missing if name in model.decisions.averages]
   if averages:
     raise SourceError(
@@ -186,6 +196,23 @@ def _refuse_missing(model, missing):
       "--missing=initialize if the graph's initial value is meant",
     ),
   )
+
+
+def _restored_by(graph, variable):
+  """The node that computes a variable's value from what is restored, or None.
+
+  CudnnRNN packs all its weights, which are saved one by one, into one tensor.
+  """
+  for reader in graph.readers(variable):
+    refs = graph.data_inputs(reader)
+    if graph.op(reader) in ops.ASSIGN and refs[0] == TensorRef(variable):
+      source = origin_of(graph, refs[1], ops.IDENTITIES | ops.RESHAPES).node
+      restores = graph.ancestors([source], control=False)
+      if graph.op(source) != "RestoreV2" and any(
+        graph.op(name) == "RestoreV2" for name in restores
+      ):
+        return source
+  return None
 
 
 def _freeze(graph, name, value):
