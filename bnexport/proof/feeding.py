@@ -297,15 +297,19 @@ def find(graph_def, runner, reference, proof, patience):
       said = error  # other values may end a loop, not other sizes
       endless.add(largest)
       continue
-    rank = (not runs, not are_finite(answers), not is_alive(feeds, answers))
-    if not any(rank):
-      return feeds, answers
-    found.append((rank, feeds, answers))
+    found.append((_rank(runs, feeds, answers), feeds, answers))
+    if not any(found[-1][0]):
+      break
   if not found:
     _note_unfit(proof, said)
     return None, None
   _, feeds, answers = min(found, key=lambda one: one[0])
   return feeds, answers
+
+
+def _rank(runs, feeds, answers):
+  """What speaks against feeds, the worst first."""
+  return not runs, not are_finite(answers), not is_alive(feeds, answers)
 
 
 def _note_unfit(proof, error):
