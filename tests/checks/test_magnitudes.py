@@ -91,7 +91,15 @@ def test_channels_are_told_apart_until_they_are_mixed():
   assert variance(NORM + mixed + SUM % (4, "c")) == [4 * 4 * 25]
 
 
-def test_norm_that_is_spelled_out():
+@pytest.mark.parametrize(
+  "shifted",
+  [
+    "h = Sub(b, f)   n = AddV2(a, h)",
+    "h = Sub(f, b)   n = Sub(a, h)",
+    "h = Sub(b, f)   n = AddV2(h, a)",
+  ],
+)
+def test_norm_that_is_spelled_out(shifted):
   """3 (x - 7) / sqrt(8.9 + 0.1) + 4 is x - 3."""
   assert variance(
     """
@@ -99,8 +107,9 @@ def test_norm_that_is_spelled_out():
     v = Const() {value=<float [1] 8.9>}   e = Const() {value=<float 0.1>}
     g = Const() {value=<float [1] 3>}   b = Const() {value=<float [1] 4>}
     d = AddV2(v, e)   r = Rsqrt(d)   s = Mul(r, g)   a = Mul(x, s)
-    f = Mul(m, s)   h = Sub(b, f)   n = AddV2(a, h)
+    f = Mul(m, s)
   """
+    + shifted
     + SUM % (1, "n")
   ) == pytest.approx([8.9 + 16])
 
