@@ -804,6 +804,7 @@ def test_repaired_graph_is_fine(cases, tmp_path, name):
     ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5, _note=1}", True),
     ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.5}  z = Neg(y)", True),
     ("x = Placeholder()  y = LeakyRelu(x) {alpha=0.25}", False),
+    ("x = Placeholder()  y = AnOp(x) {alpha=0.5, T=float}", False),
     ("x = Placeholder()  y = Relu(x)", False),
     ("w = Placeholder()  y = LeakyRelu(w) {alpha=0.5}", False),
     (
