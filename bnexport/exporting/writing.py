@@ -42,7 +42,8 @@ def refuse_existing(path, overwrite):
       "pass --overwrite, or another --output_graph",
     )
   folder = os.path.dirname(path) or "."
-  if not tf1.gfile.IsDirectory(folder):
+  # Stores of objects have no directories to make.
+  if tf1.gfile.is_local(path) and not tf1.gfile.IsDirectory(folder):
     raise SourceError(
       f"write '{path}'",
       f"there is no directory '{folder}'",
@@ -134,15 +135,10 @@ def _is_alive(process):
   return True
 
 
-def is_local(path):
-  """Whether a path is one of the machine's own file system."""
-  return "://" not in path
-
-
 @contextlib.contextmanager
 def _new_file(part):
   """A new file to write bytes to, which no link leads elsewhere."""
-  if not is_local(part):
+  if not tf1.gfile.is_local(part):
     with tf1.gfile.GFile(part, "wb") as f:
       yield f
     return
@@ -171,7 +167,7 @@ def part(path, kind=""):
   name = part_of(path, os.getpid())
   _begun.add(name)
   try:
-    if is_local(path):
+    if tf1.gfile.is_local(path):
       clear_parts(path)
     yield name
   except OSError as error:
