@@ -15,6 +15,7 @@ import importlib.util
 import os
 import re
 import shutil
+import tempfile
 from typing import IO, Any, Iterator, List, NamedTuple
 
 
@@ -170,3 +171,30 @@ def DeleteRecursively(path: str) -> None:
     return
   with _remote(path) as gfile:
     gfile.DeleteRecursively(path)
+
+
+class Fetched:
+  """Files that TensorFlow can open by a prefix, copied here if they have to be.
+
+  Attributes:
+    prefix: the one given, or that of copies, which go with this object.
+  """
+
+  def __init__(self, prefix: str):
+    """Copies nothing where TensorFlow has the prefix's scheme.
+
+    Raises:
+      OSError: a file can't be copied.
+    """
+    self.prefix = prefix
+    if is_local(prefix):
+      return
+    files = _files_of(prefix.partition("://")[0])
+    if files is None:
+      return
+    self._folder = tempfile.TemporaryDirectory(prefix="bnexport-")
+    self.prefix = os.path.join(self._folder.name, os.path.basename(prefix))
+    for path in files.Glob(prefix + "*"):
+      copy = os.path.join(self._folder.name, os.path.basename(path))
+      with files.GFile(path, "rb") as f, open(copy, "wb") as made:
+        shutil.copyfileobj(f, made)
