@@ -7,6 +7,17 @@ from bnexport.batchnorm.norm import BATCH
 from bnexport.checks.examples import AFFINE, SOUND, TRAINING_MODE
 from bnexport.checks.rule import ERROR, Example, Rule
 
+# Of a graph that is not frozen: there, names alone would tell the averages.
+_UPDATES = """\
+rate = Const() {value=<float 0.1>}
+moving_mean = VariableV2() {shape=[3]}
+off = Sub(moving_mean, n:1)   step = Mul(off, rate)
+up = AssignSub(moving_mean, step)
+moving_variance = VariableV2() {shape=[3]}
+off2 = Sub(moving_variance, n:2)   step2 = Mul(off2, rate)
+up2 = AssignSub(moving_variance, step2)
+"""
+
 
 def _look(subject):
   """Norms that use the batch, though averages of them are stored."""
@@ -42,7 +53,7 @@ RULE = Rule(
   """,
   look=_look,
   bad=Example(
-    AFFINE + TRAINING_MODE,
+    AFFINE + TRAINING_MODE + _UPDATES,
     checkpoint={
       "moving_mean": [0.4, -0.2, 0.1],
       "moving_variance": [1.3, 0.7, 2.1],
