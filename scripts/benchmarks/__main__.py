@@ -35,6 +35,7 @@ _PARTS = (
   "transforming",
   "inference",
   "proving",
+  "training",
 )
 
 

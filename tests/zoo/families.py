@@ -32,6 +32,7 @@ FAMILIES = (
   "answers",
   "refused",
   "inverted_averages",
+  "shared_averages",
   "written_values",
 )
 
