@@ -36,10 +36,9 @@ def measure(is_small):
       for size in sizes:
         count = size * (_CHARACTERS if shape == "names" else 1)
         path = os.path.join(folder, "graph.pb")
-        _in_fork(lambda: _write(shape, count, path))
+        _in_fork(_write, shape, count, path)
         cells = [
-          _in_fork(lambda: _cost(command, path, size))
-          for command in shapes.COMMANDS
+          _in_fork(_cost, command, path, size) for command in shapes.COMMANDS
         ]
         rows.append((shape, size, *cells))
   columns = ("shape", "nodes", *shapes.COMMANDS)
@@ -58,8 +57,8 @@ def _prepare():
   from bnexport.transforms import table  # noqa: F401
 
 
-def _in_fork(work):
-  """What a function returns, as text, in a process of its own."""
+def _in_fork(work, *arguments):
+  """The text that a function returns, called in a process of its own."""
   reader, writer = os.pipe()
   child = os.fork()
   if not child:
@@ -67,7 +66,7 @@ def _in_fork(work):
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    os.write(writer, work().encode())
+    os.write(writer, work(*arguments).encode())
     os._exit(0)
   os.close(writer)
   with open(reader, "rb") as f:
