@@ -36,6 +36,7 @@ _PARTS = (
   "inference",
   "proving",
   "training",
+  "spreading",
 )
 
 
