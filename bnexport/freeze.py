@@ -137,7 +137,7 @@ def _freeze_several(given, outputs):
   skipped = []
   if cli.RESUME.value:
     process.progress("looking at what is done")
-    jobs, skipped = _resumed(jobs, task)
+    jobs, skipped = batch.resumed(jobs, task)
   if cli.RUNNER.value:
     tally = _beam().run(
       jobs, skipped, task, cli.RUNNER.value, cli.BEAM_OPTIONS.value
@@ -225,29 +225,6 @@ def _recorded_flags():
     if holder.name not in _BESIDE_THE_GRAPH
     and holder.value != flags.FLAGS[holder.name].default
   }
-
-
-def _resumed(jobs, task):
-  """Returns the jobs and those of them that are done.
-
-  Jobs whose graphs were made from something else may replace them.
-  """
-  from bnexport.exporting import record
-  from bnexport.model.checkpoint import find_prefix
-  from bnexport.tf1 import tf1
-
-  looked_at, skipped = [], []
-  for job in jobs:
-    reported = not job.report or tf1.gfile.Exists(job.report)
-    # What can't be read is for the export to say.
-    with contextlib.suppress(SourceError):
-      origin = task.origin(find_prefix(job.checkpoint))
-      if reported and record.is_done(job.output, origin):
-        skipped.append(job)
-      elif record.is_own(job.output):
-        job = job._replace(overwrite=True)
-    looked_at.append(job)
-  return looked_at, skipped
 
 
 def _refuse_flags():

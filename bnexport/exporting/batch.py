@@ -195,6 +195,25 @@ def _refuse_same(paths, flag):
     seen[path] = job.checkpoint
 
 
+def resumed(jobs, task):
+  """Returns the jobs and those of them that are done.
+
+  Jobs whose graphs were made from something else may replace them.
+  """
+  looked_at, skipped = [], []
+  for job in jobs:
+    reported = not job.report or tf1.gfile.Exists(job.report)
+    # What can't be read is for the export to say.
+    with contextlib.suppress(SourceError):
+      origin = task.origin(checkpoint.find_prefix(job.checkpoint))
+      if reported and record.is_done(job.output, origin):
+        skipped.append(job)
+      elif record.is_own(job.output):
+        job = job._replace(overwrite=True)
+    looked_at.append(job)
+  return looked_at, skipped
+
+
 def run(jobs, skipped, export, processes):
   """Exports in worker processes; prints a line for each job and a summary.
 

@@ -61,6 +61,7 @@ class Options:
   initializers: Tuple[str, ...] = ()
   engine: str = "auto"
   keep_variables: bool = False
+  keep_control_flow: bool = False
   fold_batch_norms: bool = True
   transforms: str = ""
   target_tf: Optional[str] = None

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Tuple
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED
 from bnexport.errors import SourceError, nearest
-from bnexport.exporting import initial_values, inputs
+from bnexport.exporting import control_flow, initial_values, inputs
 from bnexport.graph import ops
 from bnexport.mending.mending import set_aside
 from bnexport.model.changes import Doubt, changes_by
@@ -66,7 +67,12 @@ def prepare(model, options, progress):
       "mend",
       set_aside(model.graph, model.signatures, model.outputs, model.inputs),
     )
-  run(model, [ReplaceInputs(), InlineFunctions(), SeparateLoops()])
+  run(model, [ReplaceInputs()])
+  kept: Tuple[str, ...] = ()
+  if options.keep_control_flow:
+    run(model, [InlineFunctions(control_flow=False)])
+    kept = control_flow.keep(model)
+  run(model, [InlineFunctions(leaving=kept), SeparateLoops()])
   run(model, [UseOneReplica(), LeaveLoops()])
   if not is_code:
     _prepare_tables(model, options)
