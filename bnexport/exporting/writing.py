@@ -137,16 +137,16 @@ def _is_alive(process):
 
 @contextlib.contextmanager
 def _new_file(part):
-  """A function that writes to a new file, which no link leads elsewhere."""
+  """A new file to write bytes to, which no link leads elsewhere."""
   if not tf1.gfile.is_local(part):
     with tf1.gfile.GFile(part, "wb") as f:
-      yield lambda piece: f.write(bytes(piece))
+      yield f
     return
   if os.path.lexists(part):
     os.remove(part)
   flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
   with open(os.open(part, flags, 0o666), "wb") as f:
-    yield f.write
+    yield f
 
 
 # What this process has begun to write, and not taken away again.
@@ -210,10 +210,11 @@ def whole_file(path, data):
       `path` stays.
   """
   with part(path) as name:
-    with _new_file(name) as write:
+    kind = memoryview if tf1.gfile.is_local(name) else bytes
+    with _new_file(name) as f:
       for piece in data:
         for start in range(0, len(piece), _AT_ONCE):
-          write(piece[start : start + _AT_ONCE])
+          f.write(kind(piece[start : start + _AT_ONCE]))
     yield name
     tf1.gfile.Rename(name, path, overwrite=True)
 

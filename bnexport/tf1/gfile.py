@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import importlib
 import os
 import re
 import shutil
 from typing import IO, Any, Iterator, List, NamedTuple
+
+from bnexport.tf1 import loading
 
 
 class FileStatistics(NamedTuple):
@@ -30,7 +31,7 @@ def is_local(path: str) -> bool:
 @contextlib.contextmanager
 def _remote() -> Iterator[Any]:
   """TensorFlow's gfile, whose errors become OSErrors."""
-  tensorflow = importlib.import_module("bnexport.tf1.full").tf1
+  tensorflow = loading.full().tf1
   try:
     yield tensorflow.gfile
   except tensorflow.errors.NotFoundError as error:
