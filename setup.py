@@ -53,6 +53,7 @@ setuptools.setup(
     "bnexport": ["README.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.html.j2"],
+    "bnexport.training": ["README.md"],
     "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files

@@ -73,16 +73,15 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
 
   monkeypatch.setattr(trial, "start", start)
   monkeypatch.setattr(kills, "_finished", lambda *_: {"a": b"", "b": b""})
-  whole = {"a": b"old"}
-  found = kills._killed("killed", str(tmp_path), whole, 0.0, Keeping())
+  found = kills._killed("killed", str(tmp_path), {"a": b"old"}, 0.0, Keeping())
   assert any(words in fault for fault in found)
 
 
 class Keeping(random.Random):
   """Draws that leave at the output what is there."""
 
-  def randrange(self, stop):
-    return 0 if stop == 2 else 1
+  def choice(self, drawn):
+    return drawn[1]
 
 
 @pytest.mark.parametrize("edit", sorted(set(mutations._EDITS), key=str))

@@ -47,9 +47,22 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import Part, write_of, written_variable
 
-# What may take a batch together that is not told by axis 0.
-_REDUCTIONS = frozenset(
-  ("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul", "Mean", "Sum")
+# What may take a batch together that is not told by axis 0: of one tensor, or
+# of two.
+_REDUCTIONS = frozenset(("Mean", "Sum"))
+_CONTRACTIONS = frozenset(("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul"))
+# What is computed of a covariance to whiten with it.
+_MATRIX_OPS = frozenset(
+  (
+    "Cholesky",
+    "MatrixInverse",
+    "MatrixSolve",
+    "MatrixSquareRoot",
+    "MatrixTriangularSolve",
+    "SelfAdjointEigV2",
+    "Svd",
+    "Transpose",
+  )
 )
 
 
@@ -238,7 +251,13 @@ class Averages:
     ends = self._behind(
       update,
       lambda ref: dependence(ref) == DATA,
-      lambda ref: graph.op(ref.node) in _REDUCTIONS,
+      lambda ref: (
+        graph.op(ref.node) in _REDUCTIONS
+        or (
+          graph.op(ref.node) in _CONTRACTIONS
+          and all(dependence(r) == DATA for r in graph.data_inputs(ref.node))
+        )
+      ),
       self._known_operands,
       MOST_BEHIND,
     )
@@ -272,7 +291,8 @@ class Averages:
     return found
 
   def _known_operands(self, ref: TensorRef) -> List[TensorRef]:
-    is_known = self._graph.op(ref.node) in KNOWN
+    op = self._graph.op(ref.node)
+    is_known = op in KNOWN or op in _MATRIX_OPS | _CONTRACTIONS
     return self._graph.data_inputs(ref.node) if is_known else []
 
   def _behind(

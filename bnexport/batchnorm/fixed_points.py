@@ -42,6 +42,8 @@ _ARITHMETIC = arithmetic.select(
   "SquaredDifference Sub"
 )
 _SAME = STORED_VIEWS | ops.SWITCHES
+# A value that is clipped goes through both.
+BOUNDS = frozenset(("Maximum", "Minimum"))
 _TAKES = PART_READS | {"Unpack"}
 # Ops that are computed; statistics are looked for behind these.
 KNOWN = (
@@ -74,6 +76,7 @@ class Reader:
     other=None,
     sizes=None,
     piece=None,
+    is_inside=False,
   ):
     """Prepares one computation.
 
@@ -90,6 +93,8 @@ class Reader:
         no rows are; None where none may be met.
       sizes: the Sizes of tensors that no batch has a part in.
       piece: the Piece that is read of an update that writes several; or None.
+      is_inside: whether values lie inside of the constant bounds that they are
+        clipped to.
     """
     if sizes is None:
       sizes = Sizes(graph, _ROWS if rows is None else len(rows))
@@ -98,6 +103,7 @@ class Reader:
     self._graph, self._dependence = graph, dependence
     self._updates = updates
     self._given = dict(given)
+    self._is_inside = is_inside
     self._piece = piece
     self._chosen = {} if piece is None else piece.chosen
     if piece is not None:
@@ -202,6 +208,10 @@ class Reader:
       return self._norm(ref)
     if op in ops.REDUCTIONS and level != FREE:
       return self._reduce(ref.node, refs)
+    if self._is_inside and op in BOUNDS:
+      refs = [r for r in refs if self._sizes.value(r) is None] or refs
+      if len(refs) == 1:
+        return self.value(refs[0])
     if op in _ARITHMETIC:
       values = [self.value(r) for r in refs]
       known = all(v is not None for v in values)

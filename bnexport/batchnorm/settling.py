@@ -15,7 +15,7 @@ import numpy as np
 
 from bnexport.analysis.dependence import DATA, STATISTIC, Dependence
 from bnexport.analysis.sizes import Sizes
-from bnexport.batchnorm.fixed_points import KNOWN, Reader
+from bnexport.batchnorm.fixed_points import BOUNDS, KNOWN, Reader
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.pieces import Piece
 from bnexport.graph import Graph, TensorRef, ops
@@ -78,6 +78,7 @@ class Settling:
     self._graph = graph
     self._needed = needed
     self._updates = updates
+    self._has_bounds = any(node.op in BOUNDS for node in graph)
     counts = {*map(len, PROBES), *_COUNTS}
     self._sizes = {count: Sizes(graph, count) for count in counts}
     self._signatures: Dict[TensorRef, Optional[Signature]] = {}
@@ -218,6 +219,10 @@ class Settling:
       piece: the Piece of the variable that is meant; None for the whole.
     """
     ratio, helpers = self._ratio(variable, update, statistic, piece=piece)
+    if ratio is None and self._has_bounds:
+      ratio, helpers = self._ratio(
+        variable, update, statistic, piece=piece, is_inside=True
+      )
     if ratio is None:
       return None
     if abs(ratio - 1) > _SAME_RATIO:

@@ -78,6 +78,14 @@ def find_prefix(path: str) -> str:
   )
 
 
+def is_several(given: str) -> bool:
+  """Tells whether a user's --checkpoint names a list or pattern."""
+  if not re.search(r"[,*?\[]", given):
+    return False
+  # File names may hold those characters too.
+  return not tf1.gfile.Exists(given) and not tf1.gfile.Exists(given + ".index")
+
+
 def prefixes_in(folder: str) -> List[str]:
   """Prefixes of the checkpoints whose files are in a directory, sorted."""
   if not tf1.gfile.IsDirectory(folder or "."):
@@ -152,7 +160,8 @@ class Checkpoint:
     self._opened: Any = None
     self.prefix = find_prefix(path)
     self._is_v1 = not tf1.gfile.Exists(self.prefix + ".index")
-    self._pattern = self.prefix
+    self._fetched = self._fetch()
+    self._pattern = self._fetched.prefix
     if self._is_v1 and not tf1.gfile.Exists(self.prefix):
       self._pattern += "-?????-of-?????"
     for file in tf1.gfile.Glob(self.prefix + ".data-?????-of-?????"):
@@ -163,12 +172,19 @@ class Checkpoint:
     else:
       self.shapes = self._reader().get_variable_to_shape_map()
 
+  def _fetch(self) -> Any:
+    """The files, where TensorFlow can open them."""
+    try:
+      return tf1.gfile.Fetched(self.prefix)
+    except OSError as error:
+      raise self._unreadable(error) from error
+
   def _own_bundle(self) -> Optional[Bundle]:
     """What reads the checkpoint without TensorFlow, or None."""
-    if self._is_v1 or not tf1.gfile.is_local(self.prefix):
+    if self._is_v1 or not tf1.gfile.is_local(self._pattern):
       return None
     try:
-      return Bundle(self.prefix)
+      return Bundle(self._pattern)
     except (Unusual, OSError):
       return None  # TensorFlow tells why
 

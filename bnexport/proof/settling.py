@@ -15,10 +15,12 @@ from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
 from bnexport.proof import noise
 from bnexport.proof.channels_last import run_channels_last
+from bnexport.proof.differences import precision
 from bnexport.proof.filling import filled, shaped
 from bnexport.proof.runs import Run, tensor_name
 from bnexport.proof.trust import unsafe_op
 from bnexport.proof.updates import (
+  constants,
   divide_by_rows,
   fed_nodes,
   find,
@@ -33,6 +35,8 @@ _MOST_RUNS = 100
 _SETTLED = 1e-3
 # An update of this slope or less leaves a value where it is, or counts.
 _STILL = 1e-6
+# So many units in the last place may a run of an update be off.
+_UNITS = 2
 # A step counter settles at infinity: after so many steps, as good as. Where an
 # average is of all batches so far, any number is as right and is solved better.
 FAR = 2.0**20
@@ -62,6 +66,7 @@ class Settling(Run):
   Attributes:
     updates: the Updates that are run.
     values: the values that have settled, by variable.
+    errors: how far rounding may have left each from where it settles.
     steps: how often counters and sums have been added to.
     counters: whether something counts or adds up.
   """
@@ -91,8 +96,10 @@ class Settling(Run):
     self._by_data = fed_nodes(self._graph, original)
     self.updates = find(original, self._by_data, decisions.averages)
     self._rewrite()
+    self._constant = constants(self._graph)
     self._import()
     self.values: Dict[str, np.ndarray] = {}
+    self.errors: Dict[str, np.ndarray] = {}
     self.steps = FAR
     self.counters = False
 
@@ -125,8 +132,7 @@ class Settling(Run):
             )
           self._reads[node.name] = tensor
       self._session = session(imported)
-      for name in self._assigns:
-        self._load(name, self._initial(name))
+      self._load({name: self._initial(name) for name in self._assigns})
       if self._original.initializers:
         self._session.run(list(self._original.initializers))
 
@@ -175,6 +181,7 @@ class Settling(Run):
       if not moving:
         self._restore(values)
         self.values = values
+        self.errors = {n: error(values[n], slopes[n]) for n in names}
         return Settled(averages=names, runs=runs)
     why = f"'{moving[0]}' does not settle in {runs} runs of the updates"
     return Settled(why, runs=runs)
@@ -184,9 +191,12 @@ class Settling(Run):
       return np.asarray(self._phases[name])
     return self._original.values[name]
 
-  def _load(self, name, value):
-    assign, holder = self._assigns[name]
-    self._session.run(assign, {holder: value})
+  def _load(self, values):
+    assigns = {name: self._assigns[name] for name in values}
+    self._session.run(
+      [assign for assign, _ in assigns.values()],
+      {holder: values[name] for name, (_, holder) in assigns.items()},
+    )
 
   def _fed(self, feeds):
     feeds = self.drawn(feeds)
@@ -224,8 +234,10 @@ class Settling(Run):
       self.counters |= bool(np.any(np.abs(1 - slopes[name]) < _STILL))
 
   def _restore(self, values):
-    for name in self._assigns:
-      self._load(name, values[name] if name in values else self._initial(name))
+    changed = [name for name in self._assigns if name not in self._constant]
+    self._load(
+      {n: values[n] if n in values else self._initial(n) for n in changed}
+    )
 
   def _run(self, fed, values):
     """Stored values after a run of the updates."""
@@ -272,6 +284,20 @@ def solved(low, at_low, high, at_high, steps):
   counted = np.where(np.abs(fx - x) > 0, (fx - x) * steps, x)
   value = np.where(is_still, counted, solved)
   return slope, np.asarray(value, np.asarray(low).dtype)
+
+
+def error(value, slope):
+  """The rounding of a value that was solved for, elementwise.
+
+  The step of an update is rounded as the value is, and is a part of it.
+  """
+  value = np.asarray(value)
+  left = np.abs(1 - slope)
+  if value.dtype.kind != "f":
+    return np.zeros_like(left)
+  largest = float(np.max(np.abs(np.float64(value)), initial=0))
+  units = _UNITS * precision(value.dtype) * largest
+  return np.where(left < _STILL, 0.0, units / np.maximum(left, _STILL))
 
 
 def is_settled(found, value, slope):

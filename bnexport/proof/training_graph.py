@@ -313,8 +313,9 @@ class TrainingGraph(Run):
 
   def _restore(self):
     # Every run of a training graph may update its variables.
-    for assign, holder, name in self._assigns:
-      self._session.run(assign, {holder: self._value(name)})
+    assigns = [assign for assign, _, _ in self._assigns]
+    values = {holder: self._value(name) for _, holder, name in self._assigns}
+    self._session.run(assigns, values)
 
   def _value(self, name):
     if name in self._decided:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Dict, List
+from typing import Dict, List, Set
 
 from bnexport.analysis.flow import Flow
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.writes import are_apart, write_of, written_variable
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
+
+_READS = ops.RESOURCE_READS | {"Identity"}
 
 
 @dataclasses.dataclass
@@ -88,6 +90,16 @@ def find(original, by_data, averages) -> Updates:
   }
   mixed = [v for v, us in chosen.items() if _are_mixed(graph, contexts, us)]
   return Updates(chosen, run, mixed)
+
+
+def constants(graph: Graph) -> Set[str]:
+  """Variables that nothing in a graph can write: all that reads them reads."""
+  return {
+    node.name
+    for node in graph
+    if node.op in ops.VARIABLES
+    and all(graph.op(reader) in _READS for reader in graph.readers(node.name))
+  }
 
 
 def _candidates(original, flow, averages):

@@ -89,16 +89,12 @@ def _finished(line, folder) -> Files:
 def _killed(line, folder, whole, moment, draw) -> Iterator[str]:
   """Kills a command after so many seconds; yields what was lost."""
   out, given = (os.path.join(folder, n) for n in (_OUT, artefacts.FOLDER))
-  before, read = whole, _contents(given)
-  if draw.randrange(3) == 0:
-    shutil.rmtree(out)
-    os.mkdir(out)
-    before = {}
-  elif draw.randrange(2):
-    before = {name: _OLD for name in whole if os.sep not in name} or whole
-    for name in before if before is not whole else ():
-      with open(os.path.join(out, name), "wb") as f:
-        f.write(_OLD)
+  read = _contents(given)
+  before = draw.choice(({}, whole, {name: _OLD for name in whole}))
+  if any(os.sep in name for name in whole) and before is not whole:
+    before = {}  # a directory is replaced by no other
+  shutil.rmtree(out, ignore_errors=True)
+  _write(before, out)
   child = trial.start(line, folder)
   time.sleep(moment)
   os.kill(child, signal.SIGKILL)
@@ -117,6 +113,15 @@ def _killed(line, folder, whole, moment, draw) -> Iterator[str]:
   for name in sorted(set(again) & set(whole)):
     if not _is_whole(again[name], whole[name]):
       yield f"'{name}' is another after the next run"
+
+
+def _write(files, folder):
+  os.mkdir(folder)
+  for name, data in files.items():
+    path = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+      f.write(data)
 
 
 def _is_whole(data, whole) -> bool:

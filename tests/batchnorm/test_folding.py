@@ -158,6 +158,9 @@ def test_small_numbers_beside_large_ones_are_lost_without_a_word():
   assert folding.narrow(wide, "float32", (0,)).shape == (1, 2)
   with pytest.raises(CannotFold):
     folding.narrow(wide, "float32", (1,))
+  # Beside what is not much larger they count.
+  with pytest.raises(CannotFold):
+    folding.narrow(wide * [[2.0**-116, 1.0]], "float32", (0,))
 
 
 def test_numbers_too_large_are_refused():

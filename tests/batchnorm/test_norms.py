@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the statistics of norms come from, and what holds their averages."""
 
+import dataclasses
+
 import pytest
 from judges.norms import graph_of
 
 from bnexport.analysis.flow import Flow
 from bnexport.batchnorm.norm import BATCH, STORED, SWITCHED
 from bnexport.batchnorm.norms import batch_norms, channels_of
+from bnexport.graph import TensorRef
 
 GIVEN = """
 x = Placeholder() {shape=[?,4,4,2]}
@@ -105,8 +108,13 @@ def test_norm_of_inference_stands_for_both_sides(trained):
   assert only(statements)[1].name == "served"
 
 
-def test_channels_are_told_by_an_average():
-  assert channels_of(*only(FUSED % "mean, variance")) == 2
+@pytest.mark.parametrize("without", ["moving_mean", "moving_variance"])
+def test_channels_are_told_by_either_average(without):
+  graph, norm = only(FUSED % "mean, variance")
+  one = dataclasses.replace(norm, variance=TensorRef("y"), **{without: None})
+  assert channels_of(graph, one) == 2
+  neither = dataclasses.replace(one, moving_mean=None, moving_variance=None)
+  assert channels_of(graph, neither) is None
 
 
 def test_channels_are_told_by_the_variance_in_use():

@@ -128,23 +128,32 @@ def _of_both(h, before, after):
   return tf.reduce_mean((h - before) * (h - after), 0)
 
 
-def clipped(script, h):
-  """The new average is kept between bounds."""
-  size = h.shape[-1:]
-  stored = _table("mean", size), _table("variance", size, 1)
-  if not script.training:
-    return _norm(h, *stored)
-  moments = tf.nn.moments(h, [0])
-  for old, new, low in zip(stored, moments, (-50.0, 1e-4)):
-    blend = tf.clip_by_value(0.9 * old + 0.1 * new, low, 50.0)
-    script.updates.append(tf.assign(old, blend))
-  return _norm(h, *moments)
+def clipped(low, high):
+  """The new average is kept between bounds.
+
+  Args:
+    low: the least mean and variance.
+    high: the largest.
+  """
+
+  def layer(script, h):
+    size = h.shape[-1:]
+    stored = _table("mean", size), _table("variance", size, 1)
+    if not script.training:
+      return _norm(h, *stored)
+    moments = tf.nn.moments(h, [0])
+    for old, new, least, most in zip(stored, moments, low, high):
+      blend = tf.clip_by_value(0.9 * old + 0.1 * new, least, most)
+      script.updates.append(tf.assign(old, blend))
+    return _norm(h, *moments)
+
+  return _net(layer)
 
 
 def decayed_sums(script, h):
   """A sum and a count, of which a tenth is forgotten in each step."""
   size = h.shape[-1:]
-  stored = _table("mean", size), _table("variance", size, 9)
+  stored = _table("total", size), _table("spread", size, 9)
   count = _table("count", [], 3)
   if not script.training:
     return _norm(h, *(total / count for total in stored))
@@ -306,6 +315,96 @@ def _by_product(matrix, rows):
   return tf.matmul(rows, matrix)
 
 
+def whitened_groups(script, h):
+  """Groups of two channels, whose covariance takes rows on its last axis."""
+  groups = int(h.shape[-1]) // 2
+  used = (
+    _table("mean", [2 * groups]),
+    tf.get_variable(
+      "w",
+      [groups, 2, 2],
+      trainable=False,
+      initializer=tf.constant_initializer(np.stack([np.eye(2)] * groups)),
+    ),
+  )
+  stored = used
+  if script.training:
+    mean = tf.reduce_mean(h, 0)
+    columns = _columns(h - mean, groups)
+    count = tf.cast(tf.shape(h)[0], tf.float32)
+    matrix = tf.matmul(columns, columns, transpose_b=True) / count
+    lower = tf.cholesky(matrix + 0.05 * tf.eye(2))
+    used = mean, tf.linalg.inv(lower)
+    for old, new in zip(stored, used):
+      script.updates.append(tf.assign(old, 0.9 * old + 0.1 * new))
+  white = tf.matmul(used[1], _columns(h - used[0], groups))
+  return tf.reshape(tf.transpose(white, [2, 0, 1]), [-1, 2 * groups])
+
+
+def _columns(rows, groups):
+  """Rows of groups of two channels, as groups of two rows."""
+  return tf.transpose(tf.reshape(rows, [-1, groups, 2]), [1, 2, 0])
+
+
+def whitened_groups_net(script):
+  h = tf.layers.dense(script.input([None, 5]), 6, name="in")
+  with tf.variable_scope("norm"):
+    h = tf.nn.relu(whitened_groups(script, h))
+  return tf.layers.dense(h, 4, name="scores")
+
+
+def element(script, h):
+  """One row of a table with two indices."""
+  size = int(h.shape[-1])
+  tables = _table("means", [2, 3, size]), _table("variances", [2, 3, size], 1)
+  used = tuple(table[1, 2] for table in tables)
+  if not script.training:
+    return _norm(h, *used)
+  moments = tf.nn.moments(h, [0])
+  for table, old, new in zip(tables, used, moments):
+    blend = tf.expand_dims(0.9 * old + 0.1 * new, 0)
+    script.updates.append(tf.scatter_nd_update(table, [[1, 2]], blend))
+  return _norm(h, *moments)
+
+
+def squared_deviation(script, h):
+  """The square of a deviation, to which an epsilon was added."""
+  size = h.shape[-1:]
+  stored = _table("mean", size), _table("variance", size, 1)
+  used = stored[0], tf.sqrt(stored[1])
+  if script.training:
+    mean, variance = tf.nn.moments(h, [0])
+    used = mean, tf.sqrt(variance) + EPSILON
+    tracked = mean, used[1] * used[1]
+    for old, new in zip(stored, tracked):
+      script.updates.append(tf.assign(old, 0.9 * old + 0.1 * new))
+  return (h - used[0]) / used[1] + tf.get_variable("beta", size)
+
+
+def rate_of_phase(script):
+  """A phase of 0 and 1 that updates and rates are computed by."""
+  x = script.input([None, 5])
+  phase = script.phase("train", 1.0, 0.0, tf.float32)
+
+  def norm(h, name):
+    with tf.variable_scope(name):
+      size = h.shape[-1:]
+      stored = _table("mean", size), _table("variance", size, 1)
+      moments = tf.nn.moments(h, [0])
+      for old, new in zip(stored, moments):
+        blend = phase * (0.9 * old + 0.1 * new) + (1.0 - phase) * old
+        script.updates.append(tf.assign(old, blend))
+      used = tf.cond(
+        phase > 0.5,
+        lambda: tuple(moments),
+        lambda: tuple(tf.identity(old) for old in stored),
+      )
+      h = _norm(h, *used)
+      return tf.nn.dropout(h, keep_prob=1.0 - 0.3 * phase)
+
+  return backbones.dense_net(x, norm)
+
+
 def _two(size):
   return [2, size]
 
@@ -355,9 +454,15 @@ RECIPES = (
   recipe("shared_variance_about_old_mean", about_stored(_of_old)),
   recipe("shared_variance_about_new_mean", about_stored(_of_new)),
   recipe("shared_variance_about_both_means", about_stored(_of_both)),
-  recipe("shared_clipped", _net(clipped)),
+  recipe("shared_clipped", clipped((-50.0, 1e-4), (50.0, 50.0))),
+  recipe("shared_clipped_narrow", clipped((-1.0, 0.1), (1.0, 2.0))),
   # Norms that run together have counted alike.
-  recipe("shared_decayed_sums", _net(decayed_sums), values={"count": 7.0}),
+  recipe(
+    "shared_decayed_sums",
+    _net(decayed_sums),
+    values={"count": 7.0},
+    roles={"total": "mean", "spread": "variance"},
+  ),
   recipe("shared_steps_stacked", steps_stacked),
   recipe("shared_steps_masked", steps_masked),
   recipe("shared_steps_masked_in_turn", steps_masked_in_turn),
@@ -370,5 +475,9 @@ RECIPES = (
     "shared_whitened_other_axis",
     whitened(_newton, _by_product, other_axis=True),
   ),
+  recipe("shared_whitened_groups", whitened_groups_net, **_MATRIX),
+  recipe("shared_element", _net(element)),
+  recipe("shared_squared_deviation", _net(squared_deviation)),
+  recipe("shared_rate_of_phase", rate_of_phase),
   recipe("refuse_ring_of_batches", _net(ring), expect="refuse"),
 )

@@ -154,9 +154,8 @@ def _fits(shape, stated):
   )
 
 
-def _refuse_missing(model, missing):
-  checkpoint = model.values.checkpoint
-  more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+def _refuse_other_scope(checkpoint, missing, more):
+  """Raises SourceError where a checkpoint has variables in another scope."""
   scopes = scopes_between(missing, checkpoint.shapes)
   if scopes is not None:
     old, new = scopes
@@ -166,6 +165,12 @@ def _refuse_missing(model, missing):
       f"'{new}{missing[0][len(old) :]}'",
       f"pass --scope_map={old}={new} if that is where its values are",
     )
+
+
+def _refuse_missing(model, missing):
+  checkpoint = model.values.checkpoint
+  more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+  _refuse_other_scope(checkpoint, missing, more)
   computed = [name for name in missing if _restored_by(model.graph, name)]
   if computed:
     raise SourceError(
