@@ -22,6 +22,7 @@ from typing import (
   Dict,
   FrozenSet,
   Iterable,
+  Iterator,
   List,
   Optional,
   Set,
@@ -44,7 +45,7 @@ from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
-from bnexport.graph.writes import Part, write_of, written_variable
+from bnexport.graph.writes import SET, Part, write_of, written_variable
 
 # What may take a batch together that is not told by axis 0: of one tensor, or
 # of two.
@@ -182,10 +183,10 @@ class Averages:
     for variable, updates in self._updates.items():
       for update in updates:
         for average in self._read(variable, update):
-          self.all.append(average)
-          self._by_statistic[average.statistic].append(average)
-          if average.signature is not None:
-            self._by_signature[average.signature].append(average)
+          self._add(average)
+    for average in [a for a in self.all if self.is_last(a)]:
+      for tracker in self._trackers(average):
+        self._add(tracker)
     told = {average.variable for average in self.all}
     sums = {v: names for v, names in self._updates.items() if v not in told}
     for ratio in ratios(self._graph, self._settling, sums, self._counts):
@@ -198,6 +199,41 @@ class Averages:
       )
       self._by_signature[ratio.signature].append(average)
       self.sums.append(average)
+
+  def _add(self, average: Average) -> None:
+    self.all.append(average)
+    self._by_statistic[average.statistic].append(average)
+    if average.signature is not None:
+      self._by_signature[average.signature].append(average)
+
+  def is_last(self, average: Average) -> bool:
+    """Whether a variable holds what the last batch had, and averages nothing."""
+    write = write_of(self._graph, average.update)
+    behind = self._graph.ancestors([write.value.node], control=False)
+    is_set = write.change == SET and write.part is None
+    own = {average.variable, *average.helpers}
+    return is_set and own.isdisjoint(behind)
+
+  def _trackers(self, last: Average) -> Iterator[Average]:
+    """Averages of a variable that holds what the last batch had."""
+    counts = {u: v for v, names in self._counts.items() for u in names}
+    stack, seen = [last.variable], {last.variable}
+    for name in stack:
+      for reader in self._graph.readers(name):
+        if reader in counts and counts[reader] != last.variable:
+          helpers = self._settling.settles_at(
+            counts[reader], reader, last.statistic, True
+          )
+          if helpers is not None:
+            yield dataclasses.replace(
+              last,
+              stored=dataclasses.replace(last.stored, variable=counts[reader]),
+              helpers=frozenset(helpers),
+              update=reader,
+            )
+        elif self._graph.op(reader) in KNOWN - ops.UPDATES:
+          stack.extend({reader} - seen)
+          seen.add(reader)
 
   def _reduce_other_axes(self) -> None:
     """Looks for averaged reductions that leave axis 0, mostly the batch.
