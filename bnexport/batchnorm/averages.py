@@ -22,7 +22,6 @@ from typing import (
   Dict,
   FrozenSet,
   Iterable,
-  Iterator,
   List,
   Optional,
   Set,
@@ -43,6 +42,7 @@ from bnexport.batchnorm.settling import (
 )
 from bnexport.batchnorm.stored import Step, Stored
 from bnexport.batchnorm.sums import ratios
+from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import SET, Part, write_of, written_variable
@@ -184,9 +184,7 @@ class Averages:
       for update in updates:
         for average in self._read(variable, update):
           self._add(average)
-    for average in [a for a in self.all if self.is_last(a)]:
-      for tracker in self._trackers(average):
-        self._add(tracker)
+    self._find_averages_of_copies()
     told = {average.variable for average in self.all}
     sums = {v: names for v, names in self._updates.items() if v not in told}
     for ratio in ratios(self._graph, self._settling, sums, self._counts):
@@ -207,33 +205,22 @@ class Averages:
       self._by_signature[average.signature].append(average)
 
   def is_last(self, average: Average) -> bool:
-    """Whether a variable holds what the last batch had, and averages nothing."""
+    """Tells whether a variable is a copy of what the last batch had."""
     write = write_of(self._graph, average.update)
     behind = self._graph.ancestors([write.value.node], control=False)
-    is_set = write.change == SET and write.part is None
     own = {average.variable, *average.helpers}
+    is_set = write.change == SET and write.part is None
     return is_set and own.isdisjoint(behind)
 
-  def _trackers(self, last: Average) -> Iterator[Average]:
-    """Averages of a variable that holds what the last batch had."""
-    counts = {u: v for v, names in self._counts.items() for u in names}
-    stack, seen = [last.variable], {last.variable}
-    for name in stack:
-      for reader in self._graph.readers(name):
-        if reader in counts and counts[reader] != last.variable:
-          helpers = self._settling.settles_at(
-            counts[reader], reader, last.statistic, True
-          )
-          if helpers is not None:
-            yield dataclasses.replace(
-              last,
-              stored=dataclasses.replace(last.stored, variable=counts[reader]),
-              helpers=frozenset(helpers),
-              update=reader,
-            )
-        elif self._graph.op(reader) in KNOWN - ops.UPDATES:
-          stack.extend({reader} - seen)
-          seen.add(reader)
+  def _find_averages_of_copies(self) -> None:
+    """Finds what averages a variable that holds the last batch's statistic."""
+    copies = [average for average in self.all if self.is_last(average)]
+    others = weight_averages(self._graph) if copies else {}
+    for copy in copies:
+      for variable in others.get(copy.variable, ()):
+        stored = dataclasses.replace(copy.stored, variable=variable)
+        helpers = copy.helpers | {copy.variable}
+        self._add(dataclasses.replace(copy, stored=stored, helpers=helpers))
 
   def _reduce_other_axes(self) -> None:
     """Looks for averaged reductions that leave axis 0, mostly the batch.

@@ -99,11 +99,8 @@ class Reader:
     if sizes is None:
       sizes = Sizes(graph, _ROWS if rows is None else len(rows))
     self._sizes = sizes
-    self._counted = counted
-    self._other = other
-    self._unknown = unknown
-    self._graph = graph
-    self._dependence = dependence
+    self._counted, self._other, self._unknown = counted, other, unknown
+    self._graph, self._dependence = graph, dependence
     self._updates = updates
     self._given = dict(given)
     self._is_inside = is_inside

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof of an export: how much is done for it, and why it may not do."""
+"""The proof of an export: the runs that it takes, and its verdict."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def _compare(export, read, feeds, restore, seconds, is_thorough):
     seconds * _PATIENCE,
     functools.partial(Sensitivity, export),
     export.second if is_thorough else None,
+    model.decisions.random_kept,
   )
 
 

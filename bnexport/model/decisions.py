@@ -21,6 +21,7 @@ class Decisions:
     corrections: statistics by the tensor that corrected towards them in
       training, as renorm does.
     averages: variables that are moving averages of batch statistics.
+    unused: those of them that track nothing whose place was taken.
     unaveraged: norms that compute their own statistics, and nobody said so.
     random_kept: random ops that are part of the model, as a user says.
     moments: tensors with noise that keeps mean 0 and variance 1, by name, and
@@ -34,6 +35,7 @@ class Decisions:
     default_factory=dict
   )
   averages: FrozenSet[str] = frozenset()
+  unused: FrozenSet[str] = frozenset()
   unaveraged: Tuple[str, ...] = ()
   random_kept: Tuple[str, ...] = ()
   moments: Tuple[Tuple[str, TensorRef], ...] = ()

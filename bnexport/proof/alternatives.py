@@ -70,6 +70,7 @@ def examine(export, feeds) -> List[Alternative]:
   found = list(_phases(export, usual, feeds))
   found += list(_averages(export, usual, feeds))[:_MOST]
   found += _noise(export, usual, feeds)
+  found += _drawn(export, usual, feeds)
   found += _lost(export, usual, feeds)
   return found
 
@@ -133,6 +134,18 @@ def _noise(export, usual, feeds):
   noisy = export.reference.otherwise(has_noise=True)
   words = f"noise is taken out in {len(done)} places"
   return [_tried(noisy, Alternative(words, "noise"), usual, feeds)]
+
+
+def _drawn(export, usual, feeds):
+  """The effect of means in the place of random ops that stay."""
+  kept = export.model.decisions.random_kept
+  for name in [n for n in kept if n in export.model.graph][:_MOST]:
+    yield _tried(
+      export.reference.otherwise(keep_random=[n for n in kept if n != name]),
+      Alternative(f"'{name}' stays random", "its mean"),
+      usual,
+      feeds,
+    )
 
 
 def _tried(other, alternative, usual, feeds):

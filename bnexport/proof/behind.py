@@ -48,7 +48,7 @@ def behind(a, b, outputs, feeds) -> Behind:
   graph, found = a.graph, Behind()
   fed = depend_on(graph, feeds)
   reads = {ref: list(_reads(graph, ref, fed)) for ref in outputs}
-  if not any(reads.values()):
+  if not any(reads.values()) and a.draws is None:
     return found
   try:
     other = b.graph
@@ -58,6 +58,14 @@ def behind(a, b, outputs, feeds) -> Behind:
     ]
     return found
   runs = always_run(graph), always_run(other)
+  for name in [] if a.draws is None else a.draws.names:
+    # What is drawn is given to both: what it is drawn by, such as the logits
+    # of a sampler, is compared.
+    for slot, read in enumerate(graph.data_inputs(name)):
+      pair = _pair(graph, other, runs, name, slot)
+      if pair is not None and read.node in fed and _is_float(graph, read):
+        found.own.append(pair[0])
+        found.other.append(pair[1])
   for ref, slots in reads.items():
     pairs = [_pair(graph, other, runs, *slot) for slot in slots]
     pairs = [pair for pair in pairs if pair is not None]

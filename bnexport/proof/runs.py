@@ -22,6 +22,7 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
+from bnexport.proof.draws import Draws
 from bnexport.proof.tracking import Tracked
 from bnexport.tf1 import session, tf1
 
@@ -41,10 +42,12 @@ class Run(abc.ABC):
   Attributes:
     what: names it in reports, such as `the rebuilt model in its session`.
     outputs: the tensors that `run` gives, by name.
+    draws: the Draws that random ops give; None where they draw anew.
   """
 
   what: str
   outputs: List[str]
+  draws: Optional[Draws] = None
 
   @property
   @abc.abstractmethod
@@ -72,6 +75,13 @@ class Run(abc.ABC):
   def run(self, feeds: Mapping[str, np.ndarray]) -> List[np.ndarray]:
     """Arrays of the outputs; see `fetch`."""
     return self.fetch(self.outputs, feeds)
+
+  def drawn(self, feeds: Mapping) -> Mapping[str, np.ndarray]:
+    """Feeds with what random ops draw beside them."""
+    if self.draws is None:
+      return feeds
+    beside = self.draws.beside(feeds)
+    return {**{n: v for n, v in beside.items() if n in self.graph}, **feeds}
 
   def tracked(self, graph: Graph) -> Optional[Tracked]:
     """The statistics that this Run keeps, seen from an export's Graph.
@@ -168,6 +178,7 @@ class ImportedGraph(Run):
 
   def fetch(self, refs, feeds):
     # Its reference may need what it does not.
+    feeds = self.drawn(feeds)
     there = {name: feeds[name] for name in feeds if self._has(name)}
     return run_session(self._session, refs, {**self.settings, **there})
 
@@ -208,7 +219,9 @@ class LaterRun(Run):
     return self._open().graph
 
   def fetch(self, refs, feeds):
-    return self._open().fetch(refs, feeds)
+    made = self._open()
+    made.draws = self.draws
+    return made.fetch(refs, feeds)
 
   def close(self):
     if self._made is not None:
@@ -216,20 +229,23 @@ class LaterRun(Run):
       self._made = None
 
 
-def restore_variables(model, running):
+def restore_variables(model, running, values=None):
   """Gives the variables of a session's graph the values that a Model has.
 
   Args:
     model: the Model of the graph; of its variables, those that the outputs
       need are set.
     running: the session.
+    values: other values of some, by name.
   """
+  values = values or {}
   graph = model.graph
   with running.graph.as_default():
     for name in model.needed(control=True):
       if graph.op(name) in ops.VARIABLES and name in (model.values or ()):
         assign, holder = assignment(running.graph, graph.node(name))
-        running.run(assign, {holder: np.asarray(model.values[name])})
+        value = values[name] if name in values else model.values[name]
+        running.run(assign, {holder: np.asarray(value)})
 
 
 def run_session(running, refs, feeds, what="run the graph"):

@@ -10,6 +10,7 @@ where no output moves by more than the tolerance, nothing was proven of them.
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import functools
 import time
@@ -21,6 +22,7 @@ from bnexport.batchnorm.norm import STORED, BatchNorm
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
+from bnexport.model.stream import to_graph_def
 from bnexport.proof.differences import difference
 from bnexport.proof.rounding import measured
 from bnexport.proof.runs import (
@@ -30,6 +32,7 @@ from bnexport.proof.runs import (
   tf_errors,
 )
 from bnexport.tf1 import tf1
+from bnexport.transforms.inference.freeze_variables import FreezeVariables
 
 # Statistics are moved by this part of a standard deviation or variance: an
 # error of that size has to be seen.
@@ -90,12 +93,11 @@ class Sensitivity:
     Raises:
       ComparisonError: TensorFlow does not import it.
     """
-    whole = export.before_folding()
-    model = whole.model
+    model = _frozen(export.before_folding().model)
     self._graph = model.graph
     self._statistics = _statistics(model.graph, export.norms)
     self._runner = ImportedGraph(
-      _with_derivatives(whole.to_graph_def()),
+      _with_derivatives(to_graph_def(model)),
       model.outputs,
       model.initializers,
       functools.partial(restore_variables, model),
@@ -112,6 +114,10 @@ class Sensitivity:
 
   def close(self):
     self._runner.close()
+
+  def use(self, draws):
+    """Has random ops draw as Draws say, or None."""
+    self._runner.draws = draws
 
   def watch(self, names):
     """Has further tensors count as answers."""
@@ -240,19 +246,36 @@ class Sensitivity:
     return [None if s is None else np.float64(next(values)) for s in found]
 
 
+def _frozen(model):
+  """The Model with constants for variables: these can be moved in one place."""
+  if not any(node.op in ops.VARIABLES for node in model.graph):
+    return model
+  model = copy.copy(model)
+  model.graph = model.graph.clone()
+  model.deferred = dict(model.deferred)
+  FreezeVariables().apply(model)
+  return model
+
+
 # TensorFlow gives a fused norm's stored statistics no derivatives.
 _FUSED = "bnexport/fused_norm"
 
 
 def _with_derivatives(graph_def):
   """The GraphDef, whose fused norms take the gradients of `_fused`."""
+  _register()
   for node in graph_def.node:
     if node.op in ops.FUSED_NORMS:
       node.attr["_gradient_op_type"].s = _FUSED.encode()
   return graph_def
 
 
-@tf1.RegisterGradient(_FUSED)
+@functools.lru_cache(maxsize=None)
+def _register():
+  """Makes `_fused` known to TensorFlow, once."""
+  tf1.RegisterGradient(_FUSED)(_fused)
+
+
 def _fused(op, change, *_):
   """Gradients of y = scale (x - mean) / sqrt(variance + epsilon) + offset."""
   x, scale, _, mean, variance = op.inputs

@@ -59,6 +59,7 @@ class TrainingGraph(Run):
     other=None,
     has_noise=False,
     stored=None,
+    keep_random=None,
   ):
     """Prepares; nothing is imported before it is asked.
 
@@ -76,6 +77,7 @@ class TrainingGraph(Run):
         where it trains.
       has_noise: whether dropout and noise stay in.
       stored: other Stored values than were taken, by the statistic.
+      keep_random: random ops that go on drawing; None for what was decided.
     """
     self.outputs = [str(ref) for ref in original.outputs]
     self._graph = None
@@ -93,21 +95,28 @@ class TrainingGraph(Run):
     self._stored = {**model.decisions.stored, **(stored or {})}
     self._settled = model.decisions.corrections
     self._averages_kept = model.decisions.averages
-    self._keep_random = model.decisions.random_kept
+    if keep_random is None:
+      keep_random = model.decisions.random_kept
+    self._keep_random = keep_random
     self._moments = model.decisions.moments
     self._keep = tuple(keep)
     self._session = None
 
-  def otherwise(self, other=None, has_noise=False, stored=None):
+  def otherwise(
+    self, other=None, has_noise=False, stored=None, keep_random=None
+  ):
     """The same with other decisions; see `__init__`."""
-    return TrainingGraph(
+    made = TrainingGraph(
       self._original,
       self._model,
       keep=self._keep,
       other=other,
       has_noise=has_noise,
       stored=stored,
+      keep_random=keep_random,
     )
+    made.draws = self.draws
+    return made
 
   @property
   def graph(self):
@@ -119,6 +128,7 @@ class TrainingGraph(Run):
   def fetch(self, refs, feeds):
     with self._run_errors():
       assert self.graph is not None  # it is open now
+      feeds = self.drawn(feeds)
       # What only the training part needs has no effect on the answers.
       feeds = dict(filled(self._graph, self._unfed, feeds), **feeds)
       feeds = {name + ":0": value for name, value in feeds.items()}
@@ -142,8 +152,9 @@ class TrainingGraph(Run):
       )
 
   def tracked(self, graph):
-    known = self._averages_kept | {
-      stored.variable for stored in self._stored.values()
+    decisions = self._model.decisions
+    known = (decisions.averages - decisions.unused) | {
+      name for stored in self._stored.values() for name in stored.variables
     }
     found = tracking.tracked(self._original.graph, graph, known)
     for ref in list(found.tensors):
@@ -302,8 +313,9 @@ class TrainingGraph(Run):
 
   def _restore(self):
     # Every run of a training graph may update its variables.
-    for assign, holder, name in self._assigns:
-      self._session.run(assign, {holder: self._value(name)})
+    assigns = [assign for assign, _, _ in self._assigns]
+    values = {holder: self._value(name) for _, holder, name in self._assigns}
+    self._session.run(assigns, values)
 
   def _value(self, name):
     if name in self._decided:

@@ -34,6 +34,8 @@ _PARTS = (
   "transforming",
   "inference",
   "proving",
+  "training",
+  "spreading",
 )
 
 

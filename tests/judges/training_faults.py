@@ -26,9 +26,9 @@ def planted(kind, load):
     load: gives the right Model anew, each time that it is called.
   """
   tracked = _tracked(load())
-  for index in range(len(tracked)):
+  for index, one in enumerate(tracked):
     model = load()
-    if kind(model, tracked, index):
+    if not one.helps and kind(model, tracked, index):
       yield model
 
 
@@ -40,11 +40,13 @@ class Tracked(NamedTuple):
     updates: the nodes that write it.
     edges: (node, slot) of what only updates need, that reads a statistic of
       the forward pass, by that statistic.
+    helps: whether another average of the statistic is computed from it.
   """
 
   variable: str
   updates: List[str]
   edges: Dict[TensorRef, List[Tuple[str, int]]]
+  helps: bool = False
 
 
 def _tracked(model):
@@ -68,7 +70,13 @@ def _tracked(model):
       one = found.setdefault(variable, Tracked(variable, [], {}))
       one.updates.append(node.name)
       one.edges.setdefault(statistics.pop(), []).extend(edges)
-  return list(found.values())
+  every = list(found.values())
+  return [one._replace(helps=_helps(graph, every, one)) for one in every]
+
+
+def _helps(graph, tracked, one):
+  others = [u for o in _alike(tracked, one) if o != one for u in o.updates]
+  return any(u in graph.ancestors(others, control=False) for u in one.updates)
 
 
 def _behind(graph, names):
@@ -229,9 +237,8 @@ def _partner(model, tracked, index):
   own = tracked[index]
   for other in tracked[index + 1 :] + tracked[:index]:
     values = [model.values[one.variable] for one in (own, other)]
-    if values[0].shape == values[1].shape and not set(own.edges) & set(
-      other.edges
-    ):
+    is_other = not set(own.edges) & set(other.edges) and not other.helps
+    if values[0].shape == values[1].shape and is_other:
       return other
   return None
 

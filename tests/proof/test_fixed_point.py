@@ -8,12 +8,8 @@ import pytest
 import zoo
 
 from bnexport.proof import fixed_point
-from bnexport.proof.fixed_point import (
-  FixedPoint,
-  _is_settled,
-  _solved,
-  examine,
-)
+from bnexport.proof.fixed_point import FixedPoint, examine
+from bnexport.proof.settling import is_settled, solved
 from bnexport.text import Emitter
 
 CASES = [
@@ -83,15 +79,15 @@ def test_a_statistic_that_is_computed_wrongly_is_found(cases, exports, op):
 )
 def test_two_runs_tell_where_an_update_settles(update, slope, value):
   low, high = np.float32([7, 7]), np.float32([14, 14])
-  found, solved = _solved(low, update(low), high, update(high), 1000)
+  found, value_there = solved(low, update(low), high, update(high), 1000)
   np.testing.assert_allclose(found, slope, atol=1e-6)
-  np.testing.assert_allclose(solved, value, rtol=1e-5)
-  assert _is_settled(np.float32(update(solved)), solved, found)
+  np.testing.assert_allclose(value_there, value, rtol=1e-5)
+  assert is_settled(np.float32(update(value_there)), value_there, found)
 
 
 def test_what_goes_on_is_not_settled():
   slope = np.float64([0.999])
-  assert not _is_settled(np.float32([1.0]), np.float32([1.001]), slope)
+  assert not is_settled(np.float32([1.0]), np.float32([1.001]), slope)
 
 
 def test_floats_behind_class_numbers_are_compared(cases, exports):

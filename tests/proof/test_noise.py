@@ -3,15 +3,18 @@
 
 import numpy as np
 import pytest
+from judges import planting
 from judges.exporting import export
 from judges.opening import trained
 from judges.transforming import answers, model_of
 
+from bnexport.batchnorm.forms import find
 from bnexport.errors import ComparisonError
 from bnexport.exporting.export import Options
 from bnexport.exporting.export import export as export_model
-from bnexport.graph import TensorRef
-from bnexport.proof import noise
+from bnexport.graph import Graph, TensorRef
+from bnexport.proof import comparison, noise
+from bnexport.proof.runs import ImportedGraph
 
 F = np.float32
 X = np.array([[0.5, -1, 2, 3], [1, 4, -2, 0.25]], F)
@@ -139,12 +142,55 @@ def test_wrong_mean_in_an_export_differs(cases, name):
   assert exported.prove().verdict == "DIFFERS"
 
 
-def test_random_answer_is_not_proven_and_named(cases):
-  case = cases("noise_unscaled")
+def kept(cases, name, scope):
+  case = cases(name)
   model = trained(case.prefix, [case.output], [])
-  exported = export_model(model, Options(keep_random=("ToFloat",)))
+  return export_model(model, Options(keep_random=(scope,)))
+
+
+def test_what_stays_random_on_purpose_is_proven_with_the_same_draws(cases):
+  exported = kept(cases, "noise_unscaled", "ToFloat")
   proof = exported.prove()
-  assert proof.verdict == "NOT PROVEN"
-  assert proof.missing == "the graph draws random numbers"
+  assert proof.verdict == "PROVEN" and proof.batch
+  assert proof.drawn == ["random_uniform/RandomUniform"]
+  assert any("random_uniform/RandomUniform" in note for note in proof.notes)
+  assert proof.fixed_point.holds and not proof.fixed_point.why_not
   named = [w.node for w in exported.model.warnings if "draws random" in w]
   assert named == ["random_uniform/RandomUniform"]
+  (one,) = [a for a in proof.alternatives if a.other == "its mean"]
+  assert one.matters and one.apart > 1e-2
+
+
+@pytest.mark.parametrize("fault", [planting.mean_off, planting.relu_dropped])
+def test_a_wrong_export_that_draws_differs(cases, fault):
+  exported = kept(cases, "noise_unscaled", "ToFloat")
+  whole = exported.before_folding()
+  graph = Graph(whole.to_graph_def())
+  norms = find(graph, whole.model.outputs)
+  for wrong in fault(graph, norms):
+    proof = comparison.prove(
+      wrong.to_graph_def(),
+      whole.model.outputs,
+      exported.reference,
+      kept=exported.model.decisions.random_kept,
+    )
+    assert proof.verdict == "DIFFERS" and proof.drawn
+
+
+def test_what_draws_in_a_loop_is_not_proven(cases):
+  proof = kept(cases, "noise_gates_loop", "rnn").prove()
+  assert proof.verdict == "NOT PROVEN"
+  assert proof.missing == "the graph draws random numbers"
+
+
+def test_noise_that_nobody_kept_is_asked_about(cases):
+  exported = kept(cases, "noise_unscaled", "ToFloat")
+  exported.model.decisions.random_kept = ()
+  exported.original = None
+  exported.reference = ImportedGraph(
+    exported.to_graph_def(), exported.model.outputs
+  )
+  proof = exported.prove()
+  exported.reference.close()
+  assert proof.verdict == "NOT PROVEN"
+  assert any("--keep_random=random_uniform" in note for note in proof.notes)

@@ -18,11 +18,11 @@ from bnexport.analysis.flow import holds_weights, is_product, is_setting
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.settling import is_taken_of_data
+from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
 from bnexport.graph.origins import BRANCH_VIEWS
 from bnexport.graph.variables import variable_of
-from bnexport.transforms.inference.weight_averages import weight_averages
 
 # What is compared: names of nodes that the outputs need.
 Needed = FrozenSet[str]

@@ -6,15 +6,15 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, List, Optional
 
+from bnexport.batchnorm.weight_averages import (
+  is_used,
+  weight_averages,
+)
 from bnexport.errors import TransformError
 from bnexport.graph import Graph, ops
 from bnexport.model import Model
 from bnexport.model.checkpoint import Values
 from bnexport.model.savers import Saved
-from bnexport.transforms.inference.weight_averages import (
-  is_used,
-  weight_averages,
-)
 
 # What tf.train.ExponentialMovingAverage calls its averages.
 _NAME = "ExponentialMovingAverage"

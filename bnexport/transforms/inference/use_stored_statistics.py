@@ -27,7 +27,7 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import in_scope, static_shape
-from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
 from bnexport.graph.writes import part_shape
 from bnexport.model import Model
 from bnexport.text import Emitter
@@ -93,8 +93,18 @@ class _Replacement:
       for a in self.averages.all + self.averages.sums
       for name in a.stored.variables
     )
+    self.model.decisions.unused = self.model.decisions.averages - self._used()
     self._look_at_rest()
     return self.told
+
+  def _used(self):
+    """Variables that track a statistic whose place was taken, and helpers."""
+    used = set()
+    for ref, stored in self.model.decisions.stored.items():
+      used.update(stored.variables)
+      for average in self.averages.tracking(ref):
+        used.update(average.stored.variables, average.helpers)
+    return used
 
   def _recognise(self):
     """Notes what each reduction is of, while all statistics are the batch's.
@@ -187,9 +197,11 @@ class _Replacement:
     ]
 
   def _is_fed_average(self, ref):
+    # An op in training mode reads nothing, which is a constant of no elements.
+    source = origin_of(self.graph, ref, STORED_VIEWS)
     return (
       self.averages.dependence(ref) == FREE
-      and static_shape(self.graph, ref) != (0,)
+      and static_shape(self.graph, source) != (0,)
       and self.graph.op(ref.node) != "Const"
     )
 
@@ -209,8 +221,9 @@ class _Replacement:
       order = [name for name in self.order if name in needed]
       derived += self._find(order, replaced, most_steps)
     chosen = {name for value in replaced.values() for name in value.variables}
-    for ref in list(replaced) + derived:
-      self._follow(ref, chosen)
+    refs = list(replaced) + derived
+    settled = set(chosen).union(*[self._follow(ref, chosen) for ref in refs])
+    self._refuse_other_corrections(refs, settled)
     # Each is read before the others' readers change.
     values = {ref: self._value(ref, value) for ref, value in replaced.items()}
     for ref, value in values.items():
@@ -265,6 +278,7 @@ class _Replacement:
     Renorm corrects towards averages of its own; where the statistic is the
     stored one, the correction is 1 and 0.
     """
+    followed = set()
     for average in self.averages.of(ref):
       variable = average.variable
       if (
@@ -273,6 +287,7 @@ class _Replacement:
         or variable not in self.needed
       ):
         continue
+      followed.add(variable)
       for reader in self.graph.readers(variable):
         if reader in self.needed and self.graph.op(reader) in (
           "Identity",
@@ -280,6 +295,24 @@ class _Replacement:
         ):
           self.model.decisions.corrections[TensorRef(reader)] = ref
           self.graph.substitute({TensorRef(reader): ref}, self.needed)
+    return followed
+
+  def _refuse_other_corrections(self, refs, settled):
+    """What settles at something else would go on correcting."""
+    for ref in refs:
+      for average in self.averages.tracking(ref):
+        variable = average.variable
+        if (
+          average.statistic == ref
+          and variable in self.needed
+          and variable not in settled
+        ):
+          raise TransformError(
+            f"export the norm of '{ref}'",
+            f"'{variable}' has a part in its answers too, and settles at "
+            "another value than the statistic",
+            f"pass {_KEEP % ref.node} to keep the batch statistic",
+          )
 
   def _value(self, ref, stored):
     """The value of a Stored, of the shape and dtype of a statistic."""

@@ -4,14 +4,14 @@
 import pytest
 from judges.transforming import checkpoint, model_of
 
+from bnexport.batchnorm.weight_averages import (
+  is_used,
+  weight_averages,
+)
 from bnexport.errors import TransformError
 from bnexport.transforms.inference.use_moving_averages import (
   UseMovingAverages,
   use_swapped,
-)
-from bnexport.transforms.inference.weight_averages import (
-  is_used,
-  weight_averages,
 )
 
 WEIGHT = """
