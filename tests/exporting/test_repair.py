@@ -186,6 +186,7 @@ _LOST = set(
 # What is stated of them is not in the file, or a write that nothing follows is.
 _REFUSED_WITHOUT_META = {
   "noise_scanned",
+  "shared_averages_of_last",
   "written_domain_fed",
   "written_domain_fed_slice",
   "written_embedding",
@@ -194,6 +195,7 @@ _REFUSED_WITHOUT_META = {
 # Nothing tells that their rows should not depend on each other.
 _MIXED = {
   "shared_classes_of_rows",
+  "shared_running_range",
   "shared_whitened_cholesky",
   "shared_whitened_groups",
   "shared_whitened_newton",
