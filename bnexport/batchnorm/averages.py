@@ -232,7 +232,10 @@ class Averages:
     ends = self._behind(
       update,
       lambda ref: dependence(ref) == DATA,
-      lambda ref: graph.op(ref.node) in ("Mean", "Sum"),
+      lambda ref: (
+        graph.op(ref.node) in ("Mean", "Sum")
+        or _sums_over_rows(graph, dependence, ref.node)
+      ),
       self._known_operands,
       MOST_BEHIND,
     )
@@ -487,6 +490,19 @@ class Averages:
       if not is_blend:
         break
     return found
+
+
+def _sums_over_rows(graph: Graph, dependence: Dependence, name: str) -> bool:
+  """Whether a node multiplies data with data, and sums over their rows.
+
+  Such as the covariance of channels that a norm whitens with.
+  """
+  node = graph.node(name)
+  if node.op != "MatMul" or node.attr["transpose_b"].b:
+    return False
+  a, b = graph.data_inputs(name)
+  is_turned = node.attr["transpose_a"].b or graph.op(a.node) == "Transpose"
+  return is_turned and dependence(a) == dependence(b) == DATA
 
 
 def _is_of_norm(graph: Graph, name: str) -> bool:

@@ -183,7 +183,12 @@ _REFUSED_WITHOUT_META = {
   "written_embedding_resource",
 }
 # Nothing tells that their rows should not depend on each other.
-_MIXED = {"written_ghost", "written_transposed"}
+_MIXED = {
+  "whitening_product",
+  "whitening_turned",
+  "written_ghost",
+  "written_transposed",
+}
 _TOLD = _REFUSED_WITHOUT_META | _MIXED
 # Of cases whose ops were renamed, those that have lost more by it.
 _LOST_BY_RENAMING = {

@@ -33,6 +33,7 @@ FAMILIES = (
   "refused",
   "inverted_averages",
   "written_values",
+  "whitening",
 )
 
 
