@@ -53,6 +53,7 @@ setuptools.setup(
     "bnexport": ["README.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.html.j2"],
+    "bnexport.training": ["README.md"],
     "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files
@@ -62,6 +63,8 @@ setuptools.setup(
   extras_require={
     # tf_keras makes tf.compat.v1.layers work in model code on TF 2.16 and up.
     "keras": ["tf_keras"],
+    # Checksums of checkpoints, which are read without TensorFlow then.
+    "fast": ["google-crc32c>=1.5"],
     # A bar with the time left, where many checkpoints are frozen.
     "progress": ["tqdm>=4.60"],
     # What --report=FILE.html takes, in versions for Python 3.7 as well.

@@ -58,11 +58,11 @@ def main():
   _refuse_flags()
   given = cli.CHECKPOINT.value
   if given is not None:
-    # Only now: importing TensorFlow takes seconds.
-    from bnexport.exporting import batch
+    # Only now: what only says how it is used takes no NumPy.
+    from bnexport.model.checkpoint import is_several
 
     is_spread = cli.RUNNER.value and not cli.CALIBRATION_DATA.value
-    if cli.RESUME.value or is_spread or batch.is_several(given):
+    if cli.RESUME.value or is_spread or is_several(given):
       return _freeze_several(given, outputs)
   return _freeze(outputs)
 
@@ -96,12 +96,14 @@ def _likely():
 
 def _freeze(outputs):
   """Freezes what the flags name; returns the exit status."""
-  from bnexport import sources
-  from bnexport.exporting import delivery, export
   from bnexport.model.checkpoint import find_prefix
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)
+  # Only now: a wrong path is told before all of it is imported.
+  from bnexport import sources
+  from bnexport.exporting import delivery, export
+
   request = meaning.request(prefix, outputs)
   path = meaning.destination(prefix or request.source, ".frozen", prefix)
   feeds = meaning.feeds()
@@ -135,7 +137,7 @@ def _freeze_several(given, outputs):
   skipped = []
   if cli.RESUME.value:
     process.progress("looking at what is done")
-    jobs, skipped = _resumed(jobs, task)
+    jobs, skipped = batch.resumed(jobs, task)
   if cli.RUNNER.value:
     tally = _beam().run(
       jobs, skipped, task, cli.RUNNER.value, cli.BEAM_OPTIONS.value
@@ -223,29 +225,6 @@ def _recorded_flags():
     if holder.name not in _BESIDE_THE_GRAPH
     and holder.value != flags.FLAGS[holder.name].default
   }
-
-
-def _resumed(jobs, task):
-  """Returns the jobs and those of them that are done.
-
-  Jobs whose graphs were made from something else may replace them.
-  """
-  from bnexport.exporting import record
-  from bnexport.model.checkpoint import find_prefix
-  from bnexport.tf1 import tf1
-
-  looked_at, skipped = [], []
-  for job in jobs:
-    reported = not job.report or tf1.gfile.Exists(job.report)
-    # What can't be read is for the export to say.
-    with contextlib.suppress(SourceError):
-      origin = task.origin(find_prefix(job.checkpoint))
-      if reported and record.is_done(job.output, origin):
-        skipped.append(job)
-      elif record.is_own(job.output):
-        job = job._replace(overwrite=True)
-    looked_at.append(job)
-  return looked_at, skipped
 
 
 def _refuse_flags():

@@ -34,6 +34,7 @@ ROOMS = (
   "validation",
   "report",
   "layers",
+  "training",
   "__init__",
   "cli",
 )

@@ -8,28 +8,80 @@ import random
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from judges.commands import ROOT
 
 sys.path.append(os.path.join(ROOT, "scripts"))
 
-from fuzzing import mutations, trial  # noqa: E402
+from fuzzing import kills, mutations, trial  # noqa: E402
 
 from bnexport.tf1 import tf1  # noqa: E402
 
 
-def test_damaged_files_are_answered():
+def fuzz(*arguments):
+  """Runs the command; returns its exit status and what it said."""
   paths = [ROOT, os.path.join(ROOT, "scripts"), os.path.join(ROOT, "tests")]
   done = subprocess.run(
-    [sys.executable, "-m", "fuzzing", "--seed=5", "--count=40"],
+    [sys.executable, "-m", "fuzzing", *arguments],
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     universal_newlines=True,
     env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)),
   )
-  assert done.returncode == 0, done.stdout
-  assert re.search(r"^40 inputs \(.*, 0 faults$", done.stdout, re.M)
+  return done.returncode, done.stdout
+
+
+def test_damaged_files_are_answered():
+  status, said = fuzz("--seed=5", "--count=40")
+  assert status == 0, said
+  assert re.search(r"^40 inputs \(.*, 0 faults$", said, re.M)
+
+
+def test_killed_commands_lose_nothing():
+  status, said = fuzz("--seed=5", "--kills=8")
+  assert status == 0, said
+  assert re.search(r"^8 kills, 0 faults$", said, re.M)
+
+
+@pytest.mark.parametrize(
+  "name, words",
+  [
+    ("out/a", "'a' is neither the old nor the new file"),
+    ("in/a", "what was read is changed"),
+    ("out/b", "there are ['a', 'b'] after the next run"),
+  ],
+)
+def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
+  for folder in ("in", "out"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "a").write_bytes(b"old")
+  ready = tmp_path / "ready"
+
+  def start(line, folder):
+    child = os.fork()
+    if child:
+      while not ready.exists():
+        time.sleep(0.01)
+      return child
+    (tmp_path / name).write_bytes(b"half")
+    ready.write_bytes(b"")
+    while line == "killed":
+      time.sleep(1)
+    os._exit(0)
+
+  monkeypatch.setattr(trial, "start", start)
+  monkeypatch.setattr(kills, "_finished", lambda *_: {"a": b"", "b": b""})
+  found = kills._killed("killed", str(tmp_path), {"a": b"old"}, 0.0, Keeping())
+  assert any(words in fault for fault in found)
+
+
+class Keeping(random.Random):
+  """Draws that leave at the output what is there."""
+
+  def choice(self, drawn):
+    return drawn[1]
 
 
 @pytest.mark.parametrize("edit", sorted(set(mutations._EDITS), key=str))

@@ -22,8 +22,9 @@ _WHOLE = frozenset(("L2Loss",))  # reduce all axes
 class Dependence:
   """The dependence of the outputs of some nodes.
 
-  A reduction over axis 0 turns rows into a statistic. Where the axes are not
-  constants they are computed from the rank, and mean all axes.
+  A reduction over axis 0 turns rows into a statistic, and so does a product
+  that contracts it. Where the axes are not constants they are computed from
+  the rank, and mean all axes.
   """
 
   def __init__(self, graph: Graph, order, reductions=frozenset()):
@@ -82,10 +83,21 @@ class Dependence:
     refs = self._graph.data_inputs(node.name)
     level = max(map(self, refs), default=FREE)
     if level == DATA and (
-      node.name in self._reductions or reduces_batch(self._graph, node)
+      node.name in self._reductions
+      or reduces_batch(self._graph, node)
+      or self._contracts_batch(node, refs)
     ):
       return STATISTIC
     return level
+
+  def _contracts_batch(self, node, refs):
+    """Whether a node sums products of two tensors' rows, as a covariance."""
+    return (
+      node.op == "MatMul"
+      and node.attr["transpose_a"].b
+      and not node.attr["transpose_b"].b
+      and all(self(ref) == DATA for ref in refs)
+    )
 
 
 def uses_batch(node):

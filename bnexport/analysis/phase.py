@@ -251,6 +251,8 @@ def _candidates(dtype, constants):
     return ()
   numbers = set(constants) if constants else {0}
   kind = dtype.as_numpy_dtype
+  if all(0 < c < 1 for c in numbers):
+    return kind(0), kind(1)  # what is told apart so is off or on
   least = dtype.min if dtype.is_unsigned else -np.inf
   return tuple(
     sorted({kind(c + d) for c in numbers for d in (-1, 0, 1) if c + d >= least})

@@ -32,6 +32,7 @@ from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
 from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
+from bnexport.batchnorm.pieces import Piece, pieces
 from bnexport.batchnorm.sequences import in_one
 from bnexport.batchnorm.settling import (
   MOST_BEHIND,
@@ -45,6 +46,24 @@ from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import Part, write_of, written_variable
+
+# What may take a batch together that is not told by axis 0: of one tensor, or
+# of two.
+_REDUCTIONS = frozenset(("Mean", "Sum"))
+_CONTRACTIONS = frozenset(("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul"))
+# What is computed of a covariance to whiten with it.
+_MATRIX_OPS = frozenset(
+  (
+    "Cholesky",
+    "MatrixInverse",
+    "MatrixSolve",
+    "MatrixSquareRoot",
+    "MatrixTriangularSolve",
+    "SelfAdjointEigV2",
+    "Svd",
+    "Transpose",
+  )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +252,11 @@ class Averages:
       update,
       lambda ref: dependence(ref) == DATA,
       lambda ref: (
-        graph.op(ref.node) in ("Mean", "Sum")
-        or _sums_over_rows(graph, dependence, ref.node)
+        graph.op(ref.node) in _REDUCTIONS
+        or (
+          graph.op(ref.node) in _CONTRACTIONS
+          and all(dependence(r) == DATA for r in graph.data_inputs(ref.node))
+        )
       ),
       self._known_operands,
       MOST_BEHIND,
@@ -269,7 +291,8 @@ class Averages:
     return found
 
   def _known_operands(self, ref: TensorRef) -> List[TensorRef]:
-    is_known = self._graph.op(ref.node) in KNOWN
+    op = self._graph.op(ref.node)
+    is_known = op in KNOWN or op in _MATRIX_OPS | _CONTRACTIONS
     return self._graph.data_inputs(ref.node) if is_known else []
 
   def _behind(
@@ -464,20 +487,36 @@ class Averages:
   def _read(self, variable: str, update: str) -> List[Average]:
     """The Averages that an update keeps: of a statistic and of what is behind.
 
-    What it settles at is first; what that is computed of comes in some steps.
+    An update that writes several statistics keeps some of each.
     """
+    if self._written(update) != STATISTIC:
+      return []
+    found: List[Average] = []
+    for piece in pieces(self._graph, self.dependence, variable, update):
+      if not piece.given or self._settling.leaves(variable, update, piece):
+        found += self._read_part(variable, update, piece.part, piece)
     part = write_of(self._graph, update).part
-    if self._written(update) != STATISTIC or self._moves(part):
+    return found or self._read_part(variable, update, part, None)
+
+  def _read_part(
+    self,
+    variable: str,
+    update: str,
+    part: Optional[Part],
+    piece: Optional[Piece],
+  ) -> List[Average]:
+    """What a part settles at is first, then what that is computed of."""
+    if self._moves(part):
       return []
     stored = Stored(variable, part)
-    known, others = self._settling.candidates(update)
+    known, others = self._settling.candidates(update, piece)
     found: List[Average] = []
     for candidate in known + others:
       is_blend = self._settling.is_blend(candidate)
       if is_blend and (found or candidate in others):
         continue
       helpers = self._settling.settles_at(
-        variable, update, candidate, candidate in others
+        variable, update, candidate, candidate in others, piece
       )
       if helpers is None:
         continue
@@ -490,19 +529,6 @@ class Averages:
       if not is_blend:
         break
     return found
-
-
-def _sums_over_rows(graph: Graph, dependence: Dependence, name: str) -> bool:
-  """Whether a node multiplies data with data, and sums over their rows.
-
-  Such as the covariance of channels that a norm whitens with.
-  """
-  node = graph.node(name)
-  if node.op != "MatMul" or node.attr["transpose_b"].b:
-    return False
-  a, b = graph.data_inputs(name)
-  is_turned = node.attr["transpose_a"].b or graph.op(a.node) == "Transpose"
-  return is_turned and dependence(a) == dependence(b) == DATA
 
 
 def _is_of_norm(graph: Graph, name: str) -> bool:

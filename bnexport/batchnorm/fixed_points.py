@@ -13,7 +13,7 @@ from bnexport.analysis import arithmetic
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC
 from bnexport.analysis.sizes import Sizes, reduced_count
 from bnexport.batchnorm.forms import NORM_OPS, batch_statistic, op_form
-from bnexport.graph import ops
+from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import uniform_value
 from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
 from bnexport.graph.variables import variable_of
@@ -23,7 +23,7 @@ from bnexport.graph.writes import (
   SET,
   SUBTRACT,
   part_key,
-  part_read,
+  part_taken,
   write_of,
   written_variable,
 )
@@ -42,6 +42,9 @@ _ARITHMETIC = arithmetic.select(
   "SquaredDifference Sub"
 )
 _SAME = STORED_VIEWS | ops.SWITCHES
+# A value that is clipped goes through both.
+BOUNDS = frozenset(("Maximum", "Minimum"))
+_TAKES = PART_READS | {"Unpack"}
 # Ops that are computed; statistics are looked for behind these.
 KNOWN = (
   _ARITHMETIC
@@ -72,6 +75,8 @@ class Reader:
     counted=np.inf,
     other=None,
     sizes=None,
+    piece=None,
+    is_inside=False,
   ):
     """Prepares one computation.
 
@@ -87,17 +92,23 @@ class Reader:
       other: what statistics of data are taken for that are not given, where
         no rows are; None where none may be met.
       sizes: the Sizes of tensors that no batch has a part in.
+      piece: the Piece that is read of an update that writes several; or None.
+      is_inside: whether values lie inside of the constant bounds that they are
+        clipped to.
     """
     if sizes is None:
       sizes = Sizes(graph, _ROWS if rows is None else len(rows))
     self._sizes = sizes
-    self._counted = counted
-    self._other = other
-    self._unknown = unknown
-    self._graph = graph
-    self._dependence = dependence
+    self._counted, self._other, self._unknown = counted, other, unknown
+    self._graph, self._dependence = graph, dependence
     self._updates = updates
     self._given = dict(given)
+    self._is_inside = is_inside
+    self._piece = piece
+    self._chosen = {} if piece is None else piece.chosen
+    if piece is not None:
+      self._given.update(piece.given)
+    self._told = dict(self._given)
     self._rows = rows
     self._sources = sources
     self._trial = {}
@@ -109,7 +120,7 @@ class Reader:
 
     Of an update that writes a part of its variable, that of this part.
     """
-    line = self._line(variable, update)
+    line = self.line(variable, update)
     if line is None:
       return None
     slope, start = line
@@ -118,24 +129,25 @@ class Reader:
         return self._counted if start > 0 else None
       return start / (1 - slope)
 
-  def growth(self, variable, update):
-    """The growth of a sum or count with each run; None for others."""
-    line = self._line(variable, update)
-    if line is None or abs(line[0] - 1) >= _STILL or not line[1]:
-      return None
-    return line[1]
+  def line(self, variable, update):
+    """Slope and start of the line on which an update moves; None for none.
 
-  def _line(self, variable, update):
-    """Slope and start of the line on which an update moves; None for none."""
+    The slope is the share that an update keeps of what is stored, the start is
+    what it adds.
+    """
     if variable in self._trial:
       return None
     self.variables.add(variable)
     memo = self._given
     written = []
-    key = part_key(self._graph, write_of(self._graph, update).part)
+    keys = {part_key(self._graph, write_of(self._graph, update).part)}
+    if self._piece is not None and self._piece.variable == variable:
+      keys.add(part_key(self._graph, self._piece.part))
+    # What was computed of the variable is another value in a trial.
+    is_known = TensorRef(variable) in memo
     for trial in (0.0, 1.0):
-      self._trial[variable] = key, trial
-      self._given = dict(memo)
+      self._trial[variable] = keys, trial
+      self._given = dict(self._told if is_known else memo)
       written.append(self._after(update, trial))
     del self._trial[variable]
     self._given = memo
@@ -170,14 +182,16 @@ class Reader:
       return self._variable(ref.node, None)
     if op in ops.UPDATES:
       return self._updated(ref.node)
+    if ref in self._chosen:
+      return self.value(self._chosen[ref])
     level = self._dependence(ref)
     refs = self._graph.data_inputs(ref.node)
     if level == DATA and not self._is_part_of_moments(op, refs):
       return self._source(ref)
-    if op in PART_READS and level != DATA:
+    if op in _TAKES and level != DATA:
       variable = variable_of(self._graph, refs[0])
       if variable is not None:
-        part = part_read(self._graph, ref.node)
+        part = part_taken(self._graph, ref)
         return self._variable(variable, part) if part else None
     if level == FREE:
       value = self._sizes.value(ref)
@@ -194,6 +208,10 @@ class Reader:
       return self._norm(ref)
     if op in ops.REDUCTIONS and level != FREE:
       return self._reduce(ref.node, refs)
+    if self._is_inside and op in BOUNDS:
+      refs = [r for r in refs if self._sizes.value(r) is None] or refs
+      if len(refs) == 1:
+        return self.value(refs[0])
     if op in _ARITHMETIC:
       values = [self.value(r) for r in refs]
       known = all(v is not None for v in values)
@@ -204,9 +222,9 @@ class Reader:
     variable = written_variable(self._graph, update)
     if variable in self._trial:
       # Written by an earlier update of the same run, or by this very one.
-      key, trial = self._trial[variable]
+      keys, trial = self._trial[variable]
       part = write_of(self._graph, update).part
-      is_same = part_key(self._graph, part) == key
+      is_same = part_key(self._graph, part) in keys
       return self._after(update, trial) if is_same else None
     return self.fixed_point(variable, update)
 
@@ -215,7 +233,7 @@ class Reader:
     key = part_key(self._graph, part)
     if name in self._trial:
       tried, trial = self._trial[name]
-      return trial if key == tried else None
+      return trial if key in tried else None
     for update in self._updates.get(name, ()):
       if part_key(self._graph, write_of(self._graph, update).part) == key:
         return self.fixed_point(name, update)
@@ -233,9 +251,25 @@ class Reader:
     return (
       op in _SAME
       or op in ("Square", "SquaredDifference")
-      or (op == "Mul" and refs[0] == refs[1])
-      or (op == "Sub" and STATISTIC in map(self._dependence, refs))
+      or (op == "Mul" and self._are_centred(refs))
+      or (op == "Sub" and self._is_centre(refs[1]))
     )
+
+  def _are_centred(self, refs):
+    """Whether two factors are one, or one tensor about two of its means."""
+    if refs[0] == refs[1]:
+      return True
+    found = [origin_of(self._graph, ref, VIEWS).node for ref in refs]
+    if any(self._graph.op(name) != "Sub" for name in found):
+      return False
+    (x, a), (y, b) = map(self._graph.data_inputs, found)
+    return x == y and self._is_centre(a) and self._is_centre(b)
+
+  def _is_centre(self, ref):
+    """Whether a tensor is a statistic, or the variable that averages one."""
+    if self._dependence(ref) != FREE:
+      return self._dependence(ref) == STATISTIC
+    return variable_of(self._graph, ref) in self._updates
 
   def _source(self, ref):
     if self._rows is None:

@@ -220,17 +220,24 @@ def narrow(wide, dtype, axes, before=None):
   small = (peak < tiny / epsilon) & (peak > 0)
   if not small.any():
     return rounded
-  # Numbers below the smallest normal one are taken for zero, as TensorFlow's
-  # threads do; float16 is computed in float32.
-  held = rounded
-  if dtype != "float16":
-    held = np.where(np.abs(wide) < tiny, 0.0, rounded)
+  held = _held(wide, rounded, dtype, tiny)
   lost = np.max(np.abs(held - wide), axis=others) > epsilon * peak
   if before is not None:
     lost &= np.max(np.abs(before), axis=others) >= tiny
   if lost.any():
     raise CannotFold(f"{dtype} can't hold a kernel as small as it makes it")
   return rounded
+
+
+def _held(wide, rounded, dtype, tiny):
+  """The numbers that TensorFlow's threads compute with.
+
+  Those below the smallest normal one are taken for zero; float16 is computed
+  in float32.
+  """
+  if dtype == "float16":
+    return rounded
+  return np.where(np.abs(wide) < tiny, 0.0, rounded)
 
 
 def _rounded(wide, dtype):

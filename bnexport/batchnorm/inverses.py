@@ -111,6 +111,11 @@ def _is_positive(graph, ref):
   """Whether a tensor is sure to be a root, or a mean of squares, or such."""
   ref = origin_of(graph, ref, BRANCH_VIEWS)
   op = graph.op(ref.node)
+  if op in ("Add", "AddV2"):  # of an epsilon
+    return all(_is_positive(graph, r) for r in graph.data_inputs(ref.node))
+  if op == "Const":
+    value = constant_value(graph, ref, largest=1)
+    return value is not None and bool((value > 0).all())
   if op in ("Mean", "Sum"):
     op = graph.op(graph.data_inputs(ref.node)[0].node)
     return op in _SQUARES

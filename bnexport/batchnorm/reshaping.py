@@ -8,7 +8,7 @@ import numpy as np
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
-from bnexport.graph.writes import ROWS
+from bnexport.graph.writes import part_shape
 
 
 def shape_for(model, ref, value):
@@ -24,8 +24,7 @@ def shape_for(model, ref, value):
   """
   variable = value.variable
   stored = _stored_shape(model, variable)
-  if value.part is not None:
-    stored = _part_shape(model.graph, value.part, stored)
+  stored = part_shape(model.graph, value.part, stored)
   shape = static_shape(model.graph, ref)
   if shape is None:
     shape = _reduced_shape(model.graph, ref, stored)
@@ -56,14 +55,6 @@ def _stored_shape(model, variable):
     if shape is not None:
       return shape
   return static_shape(model.graph, TensorRef(variable))
-
-
-def _part_shape(graph, part, stored):
-  """The shape of some rows of a variable; None where it isn't told."""
-  shape = static_shape(graph, part.operands[0])
-  if part.kind != ROWS or stored is None or shape is None or -1 in shape:
-    return None
-  return shape + stored[1:]
 
 
 def _reduced_shape(graph, ref, stored):

@@ -7,6 +7,7 @@ come to for two probe batches.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any, Collection, Dict, List, Mapping, Optional, Set, Tuple
 
@@ -14,12 +15,13 @@ import numpy as np
 
 from bnexport.analysis.dependence import DATA, STATISTIC, Dependence
 from bnexport.analysis.sizes import Sizes
-from bnexport.batchnorm.fixed_points import KNOWN, Reader
+from bnexport.batchnorm.fixed_points import BOUNDS, KNOWN, Reader
 from bnexport.batchnorm.forms import batch_statistic
+from bnexport.batchnorm.pieces import Piece
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import static_shape
 from bnexport.graph.origins import VIEWS, origin_of
-from bnexport.graph.writes import write_of
+from bnexport.graph.writes import part_shape, write_of
 
 # The tensor that a statistic is taken of, and its values for probe batches.
 Signature = Tuple[Any, ...]
@@ -76,6 +78,7 @@ class Settling:
     self._graph = graph
     self._needed = needed
     self._updates = updates
+    self._has_bounds = any(node.op in BOUNDS for node in graph)
     counts = {*map(len, PROBES), *_COUNTS}
     self._sizes = {count: Sizes(graph, count) for count in counts}
     self._signatures: Dict[TensorRef, Optional[Signature]] = {}
@@ -135,12 +138,15 @@ class Settling:
       **more,
     )
 
-  def candidates(self, update: str) -> Tuple[List[TensorRef], List[TensorRef]]:
+  def candidates(
+    self, update: str, piece: Optional[Piece] = None
+  ) -> Tuple[List[TensorRef], List[TensorRef]]:
     """Statistics behind an update: needed ones, then those of data.
 
     The second list has the others, from which such a one was computed. Each
-    list has the nearest first.
+    list has the nearest first. Of a Piece, those that are written to it.
     """
+    chosen = {} if piece is None else piece.chosen
     graph = self._graph
     stack = [write_of(graph, update).value]
     seen: Set[TensorRef] = set()
@@ -149,6 +155,9 @@ class Settling:
       if ref in seen or self.dependence(ref) != STATISTIC:
         continue
       seen.add(ref)
+      if ref in chosen:
+        stack.append(chosen[ref])
+        continue
       node = graph.node(ref.node)
       is_root = is_taken_of_data(graph, self.dependence, ref)
       if ref.node in self._needed and node.op not in ops.UPDATES:
@@ -160,6 +169,12 @@ class Settling:
       if not is_root and node.op in KNOWN:
         stack.extend(graph.data_inputs(ref.node))
     return needed + roots, others[:_MOST_OTHERS]
+
+  def leaves(self, variable: str, update: str, piece: Piece) -> bool:
+    """Whether an update leaves what a mask is zero for as it was."""
+    rest = dataclasses.replace(piece, given=dict.fromkeys(piece.given, 0.0))
+    reader = self.reader({}, None, set(), other=_OTHER, piece=rest)
+    return reader.line(variable, update) == (1.0, 0.0)
 
   def is_blend(self, ref: TensorRef) -> bool:
     """Whether stored averages are part of a statistic, not by way of x."""
@@ -189,6 +204,7 @@ class Settling:
     update: str,
     statistic: TensorRef,
     is_exact: bool,
+    piece: Optional[Piece] = None,
   ) -> Optional[Set[str]]:
     """Helpers of the update, where its fixed point is the statistic.
 
@@ -200,34 +216,48 @@ class Settling:
       update: name of its update.
       statistic: the tensor.
       is_exact: whether there may be no factor at all.
+      piece: the Piece of the variable that is meant; None for the whole.
     """
-    ratio, helpers = self._ratio(variable, update, statistic)
+    ratio, helpers = self._ratio(variable, update, statistic, piece=piece)
+    if ratio is None and self._has_bounds:
+      ratio, helpers = self._ratio(
+        variable, update, statistic, piece=piece, is_inside=True
+      )
     if ratio is None:
       return None
     if abs(ratio - 1) > _SAME_RATIO:
       if is_exact or not self._may_be_corrected(statistic):
         return None
       ratios = [
-        self._ratio(variable, update, statistic, count=n, unknown=float(n))[0]
+        self._ratio(
+          variable, update, statistic, count=n, unknown=float(n), piece=piece
+        )[0]
         for n in _COUNTS
       ]
-      if not _are_bessels(ratios, self._rows_of(variable, statistic)):
+      if not _are_bessels(ratios, self._rows_of(variable, statistic, piece)):
         return None
     return helpers - {variable}
 
-  def _rows_of(self, variable: str, statistic: TensorRef) -> Optional[int]:
+  def _rows_of(
+    self, variable: str, statistic: TensorRef, piece: Optional[Piece]
+  ) -> Optional[int]:
     """The number of elements behind each of a statistic; None where open.
 
     Args:
       variable: name of the variable, which has one for each statistic.
       statistic: the tensor.
+      piece: the Piece of the variable that has them; None for the whole.
     """
     signature = self.signature(statistic)
     if signature is None:
       return None
+    part = None if piece is None else piece.part
+    whole = static_shape(self._graph, TensorRef(variable))
     sizes = []
-    for ref in (signature[0], TensorRef(variable)):
-      shape = static_shape(self._graph, ref)
+    for shape in (
+      static_shape(self._graph, signature[0]),
+      part_shape(self._graph, part, whole),
+    ):
       if shape is None or min(shape, default=1) < 1:
         return None
       sizes.append(int(np.prod(shape)))

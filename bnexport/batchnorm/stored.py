@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, Optional, Tuple, Union
 
+import numpy as np
+
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.contexts import Contexts, Frame
 from bnexport.graph.nodes import (
@@ -20,7 +22,7 @@ from bnexport.graph.nodes import (
   type_attr,
 )
 from bnexport.graph.variables import read
-from bnexport.graph.writes import ELEMENTS, MASKS, ROWS, SLICE, Part
+from bnexport.graph.writes import ELEMENTS, MASKS, PIECE, ROWS, SLICE, Part
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
@@ -28,6 +30,12 @@ _PARTS = {
   ROWS: "part = Gather(value, operands)",
   ELEMENTS: "part = GatherNd(value, operands)",
   SLICE: "part = StridedSlice(value, operands)",
+  PIECE: """
+    part/begin = Const(^value) {value=$begin}
+    part/end = Const(^value) {value=$end}
+    part/strides = Const(^value) {value=$strides}
+    part = StridedSlice(value, part/begin, part/end, part/strides)
+  """,
 }
 
 
@@ -103,17 +111,24 @@ class StoredValues:
     value = self._carried(read(self._graph, stored.variable), frame)
     part = stored.part
     if part is not None:
-      made = self._emitter.emit(
-        scope,
-        _PARTS[part.kind],
-        value=value,
-        operands=[self._carried(ref, frame) for ref in part.operands],
-        part=dict(zip(MASKS, map(int_attr, part.masks))),
-      )
-      value = made["part"]
+      value = self._part(value, part, scope, frame)
     for step in stored.steps:
       value = self._stepped(value, step, scope, frame)
     return value
+
+  def _part(self, value, part, scope, frame):
+    masks, numbers = dict(zip(MASKS, part.masks)), {}
+    if part.kind == PIECE:
+      masks, numbers = _sliced(*part.masks)
+    made = self._emitter.emit(
+      scope,
+      _PARTS[part.kind],
+      value=value,
+      operands=[self._carried(ref, frame) for ref in part.operands],
+      part={key: int_attr(mask) for key, mask in masks.items()},
+      **numbers,
+    )
+    return made["part"]
 
   def _stepped(self, value, step, scope, frame):
     operands = [value]
@@ -150,3 +165,15 @@ class StoredValues:
     dtypes = output_dtypes(self._graph, ref.node, self._signatures)
     assert dtypes is not None  # every op here was met by the analysis
     return dtypes[ref.index]
+
+
+def _sliced(axis, begin, size):
+  """The masks and the operands of the StridedSlice that takes a piece."""
+  before = [0] * axis
+  bounds = before + [begin], before + [begin + max(size, 1)], [1] * (axis + 1)
+  whole = (1 << axis) - 1
+  masks = {"begin_mask": whole, "end_mask": whole}
+  if not size:
+    masks["shrink_axis_mask"] = 1 << axis
+  arrays = [np.array(numbers, np.int32) for numbers in bounds]
+  return masks, dict(zip(("begin", "end", "strides"), arrays))

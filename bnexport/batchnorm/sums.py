@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Averages that are kept as a sum and a count, which inference divides.
 
-Neither settles: each grows by as much in every run. What the one grows by
+Each run adds to both, of which the same share may decay. What the one grows by
 over what the other grows by is the statistic.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
 from bnexport.batchnorm.settling import PROBES, Settling, Signature
 from bnexport.batchnorm.stored import Step, Stored
-from bnexport.graph import Graph, TensorRef, ops
+from bnexport.graph import Graph, TensorRef
 from bnexport.graph.variables import variable_dtype
 from bnexport.graph.writes import write_of
 from bnexport.tf1 import tf1
 
 _DIGITS = 6
+_SAME = 1e-9
 _TRAINS = re.compile(r"(Resource)?(Sparse)?Apply")
 
 
@@ -35,6 +36,18 @@ class Ratio(NamedTuple):
   stored: Stored
   signature: Signature
   update: str
+
+
+class _Growth(NamedTuple):
+  """What a run does to a sum or a count.
+
+  Attributes:
+    kept: the share of it that stays, 1 where nothing decays.
+    added: what is added, for each of the probe batches.
+  """
+
+  kept: float
+  added: Sequence[float]
 
 
 def ratios(
@@ -65,7 +78,11 @@ def ratios(
         continue
       (source,) = sources
       for count, rows in grown:
-        values = [round(a / n, _DIGITS) for a, n in zip(added, rows)]
+        if abs(added.kept - rows.kept) > _SAME:
+          continue
+        values = [
+          round(a / n, _DIGITS) for a, n in zip(added.added, rows.added)
+        ]
         over = Step("RealDiv", Stored(count))
         part = write_of(graph, update).part
         stored = Stored(variable, part, (over,))
@@ -84,25 +101,22 @@ def _is_step(graph, update):
   )
 
 
-def _growths(graph, settling, variable, updates) -> Iterator[List[float]]:
+def _growths(graph, settling, variable, updates) -> Iterator[_Growth]:
   for update in updates:
-    if graph.op(update) in ops.UPDATES - ops.ASSIGN and not _is_step(
-      graph, update
-    ):
+    if not _is_step(graph, update):
       found = _growth(graph, settling, variable, update, set())
-      if found is not None and min(found) > 0:
+      if found is not None and min(found.added) > 0:
         yield found
 
 
-def _growth(
-  graph, settling, variable, update, sources
-) -> Optional[List[float]]:
-  """The addend of an update for each probe batch; None for no number."""
-  found = []
-  for probe in PROBES:
-    reader = settling.reader({}, probe, sources)
-    value = reader.growth(variable, update)
-    if value is None or not np.isfinite(value):
-      return None
-    found.append(float(value))
-  return found
+def _growth(graph, settling, variable, update, sources) -> Optional[_Growth]:
+  """The share that an update keeps and its addends; None for no number."""
+  lines = [
+    settling.reader({}, probe, sources).line(variable, update)
+    for probe in PROBES
+  ]
+  if any(line is None or not np.isfinite(line).all() for line in lines):
+    return None
+  shares, added = zip(*lines)
+  is_kept = abs(shares[0]) > _SAME and abs(shares[0] - shares[1]) < _SAME
+  return _Growth(shares[0], added) if is_kept and any(added) else None

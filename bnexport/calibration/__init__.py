@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of batch norms, computed anew from data."""
+"""Calibration: norms get the statistics of data, pass by pass."""

@@ -87,10 +87,9 @@ def recalibrate(
 ):
   """Gives norms the mean and variance of the data as stored statistics.
 
-  Norms are taken in order of depth: each sees inputs that all chosen norms
-  before it have normalised with their new statistics. Norms that share a
-  stored mean or variance get the statistics of all their inputs together. A
-  norm that used the batch's is one of inference then; call forms.find again.
+  Norms are taken in order of depth: each sees what those before it make with
+  their new statistics. Norms that share a stored mean or variance get those of
+  all their inputs. One that used the batch's is one of inference afterwards.
 
   Args:
     model: a Model without variables; is edited when all has gone well. Its
@@ -116,15 +115,7 @@ def recalibrate(
     such = "" if ALL in which else " that is broken"
     model.history.append(f"recalibrated nothing: there is no norm{such}")
     return []
-  groups = _passed(model, chosen, data, progress, elsewhere)
-  done = [
-    _recalibrated(model.graph, group, norm)
-    for group in groups
-    for norm in group.norms
-  ]
-  _write(model, groups)
-  model.history += changes_by("recalibrate", map(str, done))
-  return done
+  return _settled(model, _passed(model, chosen, data, progress, elsewhere))
 
 
 def _passed(model, chosen, data, progress, elsewhere):
@@ -138,6 +129,15 @@ def _passed(model, chosen, data, progress, elsewhere):
     )
   passes.run(progress)
   return groups
+
+
+def _settled(model, groups):
+  """Writes the groups' statistics; returns a Recalibrated for each norm."""
+  pairs = [(group, norm) for group in groups for norm in group.norms]
+  done = [_recalibrated(model.graph, *pair) for pair in pairs]
+  _write(model, groups)
+  model.history += changes_by("recalibrate", map(str, done))
+  return done
 
 
 def _recalibrated(graph, group, norm):

@@ -144,6 +144,13 @@ KEEP_RANDOM = flags.DEFINE_list(
   "Random ops, or their scopes, that are part of the model at inference, such "
   "as a sampler.",
 )
+KEEP_CONTROL_FLOW = flags.DEFINE_bool(
+  "keep_control_flow",
+  False,
+  "Leave conditionals and loops about data that only compute as they are, If, "
+  "Case and While with functions; otherwise they become Switch, Merge and "
+  "Enter, which every TF1 reads.",
+)
 FOLD_BATCH_NORMS = flags.DEFINE_bool(
   "fold_batch_norms",
   True,

@@ -200,6 +200,7 @@ def options():
     missing=cli.MISSING.value,
     initializers=tuple(cli.INITIALIZER_NODES.value),
     engine=cli.ENGINE.value,
+    keep_control_flow=cli.KEEP_CONTROL_FLOW.value,
     fold_batch_norms=cli.FOLD_BATCH_NORMS.value,
     transforms=cli.TRANSFORMS.value or "",
     keep_variables=bool(cli.SAVED_MODEL_OUT.value),

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from typing import Collection, Dict, Iterable, List, Optional, Union
 
-from bnexport.editing.pieces import add_copies, moved
-from bnexport.editing.rewiring import refuse_unlike
+from bnexport.editing.additions import add_copies, moved
+from bnexport.editing.likeness import refuse_unlike
 from bnexport.editing.selection import (
   Names,
   Tensors,

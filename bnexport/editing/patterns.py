@@ -25,12 +25,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from bnexport import text
+from bnexport.editing.formulas import Pattern, read
 from bnexport.editing.selection import Names, members
-from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.tensors import array_of
 from bnexport.tf1 import op_def, tf1
@@ -49,11 +48,6 @@ COMMUTATIVE = frozenset(
     "LogicalOr",
   )
 )
-_TOKEN = re.compile(
-  r'(?:\s+|\#[^\n]*)*(?P<token>"(?:[^"\\\n]|\\.)*"|[A-Za-z0-9_./:?\\-]+|.|\Z)',
-  re.S,
-)
-_REST = "..."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +112,7 @@ def find(
   Raises:
     GraphError: the pattern can't be read.
   """
-  return [match for match, _ in _tried(graph, _read(pattern), within) if match]
+  return [match for match, _ in _tried(graph, read(pattern), within) if match]
 
 
 def near_misses(
@@ -141,16 +135,14 @@ def near_misses(
     where the pattern is.
   """
   found = [
-    miss
-    for _, miss in _tried(graph, _read(pattern), within)
-    if miss is not None
+    miss for _, miss in _tried(graph, read(pattern), within) if miss is not None
   ]
   found.sort(key=lambda miss: -miss.matched)
   return found[:most]
 
 
 def _tried(
-  graph: Graph, pattern: _Pattern, within: Optional[Names]
+  graph: Graph, pattern: Pattern, within: Optional[Names]
 ) -> Iterator[Tuple[Optional[Match], Optional[NearMiss]]]:
   """Yields (Match or None, NearMiss or None) for each node that has the op."""
   wanted = pattern.nodes[pattern.root].ops
@@ -158,144 +150,6 @@ def _tried(
   for name in names:
     if not wanted or graph.op(name) in wanted:
       yield _Search(graph, pattern).at(name)
-
-
-# The pattern.
-
-
-class _Node(NamedTuple):
-  """A node of a pattern.
-
-  Attributes:
-    ops: the ops it may have; empty for any.
-    inputs: what it reads.
-    has_more: whether it may read more.
-    attrs: attributes it has to have, AttrValues by key.
-  """
-
-  ops: FrozenSet[str]
-  inputs: Tuple[TensorRef, ...]
-  has_more: bool
-  attrs: Dict[str, object]
-
-
-class _Pattern(NamedTuple):
-  nodes: Dict[str, _Node]
-  root: str
-
-
-@functools.lru_cache(maxsize=64)
-def _read(pattern: str) -> _Pattern:
-  return _Reader(pattern).pattern()
-
-
-class _Reader:
-  """A recursive descent parser; expressions get names that no text can give."""
-
-  def __init__(self, source):
-    self._source = source
-    self._end = 0
-    self._nodes = {}
-    self._advance()
-
-  def pattern(self):
-    read = set()
-    while self._token:
-      name = self._word("a statement")
-      self._expect("=")
-      if name in self._nodes:
-        self._fail(f"another name than '{name}', which is given")
-      self._node(name, self._word("an op"))
-    for node in self._nodes.values():
-      read.update(ref.node for ref in node.inputs)
-      for ref in node.inputs:
-        if ref.index and ref.node not in self._nodes:
-          self._fail(f"a statement that says what '{ref.node}' is")
-    roots = [name for name in self._nodes if name not in read]
-    if len(roots) != 1:
-      self._fail(
-        f"one root, which no statement reads, where there are {len(roots)}"
-      )
-    return _Pattern(self._nodes, roots[0])
-
-  def _node(self, name, op):
-    """Reads alternative ops, inputs and attributes of a node."""
-    kinds = [op]
-    while self._accept("|"):
-      kinds.append(self._word("an op"))
-    # Its place is before those of its inputs, though they are read first.
-    self._nodes[name] = None
-    self._expect("(")
-    inputs, has_more = [], False
-    while not self._accept(")"):
-      has_more = self._token == _REST
-      if has_more:
-        self._advance()
-      else:
-        inputs.append(self._input(name, len(inputs)))
-      if self._token != ")":
-        self._expect(",")
-    attrs = self._attrs(kinds[0]) if self._token == "{" else {}
-    ops = frozenset() if "*" in kinds else frozenset(kinds)
-    self._nodes[name] = _Node(ops, tuple(inputs), has_more, attrs)
-
-  def _input(self, reader, slot):
-    word = self._word("an input or ')'")
-    if self._token not in ("(", "|"):
-      return TensorRef.parse(word)
-    name = f"{reader}({slot})"
-    self._node(name, word)
-    return TensorRef(name)
-
-  def _attrs(self, op):
-    start, depth = self._start, 0
-    while self._token:
-      depth += (self._token == "{") - (self._token == "}")
-      if not depth:
-        break
-      self._advance()
-    stated = self._source[start : self._end]
-    self._expect("}")
-    made = "n = %s() %s" % (op if op != "*" else "NoOp", stated)
-    keys = text.loads("graph {complete=true} " + made).node[0].attr
-    # Read again, so that values are of the kinds that the op has.
-    filled = text.loads(made).node[0].attr
-    return {key: filled[key] for key in keys}
-
-  def _advance(self):
-    found = _TOKEN.match(self._source, self._end)
-    self._token, self._end = found.group("token"), found.end()
-    self._start = found.start("token")
-
-  def _accept(self, token):
-    is_next = self._token == token
-    if is_next:
-      self._advance()
-    return is_next
-
-  def _expect(self, token):
-    if not self._accept(token):
-      self._fail(f"'{token}'")
-
-  def _word(self, expected):
-    word = self._token
-    if word != "*" and not re.fullmatch(r"[A-Za-z0-9_./:?\\-]+|\".*\"", word):
-      self._fail(expected)
-    self._advance()
-    return word.strip('"')
-
-  def _fail(self, expected):
-    before = self._source[: self._start]
-    raise GraphError(
-      "read the pattern",
-      "line %s, column %s is %s"
-      % (
-        before.count("\n") + 1,
-        len(before) - before.rfind("\n"),
-        f"'{self._token}'" if self._token else "its end",
-      ),
-      f"write {expected} there",
-    )
 
 
 # The search.

@@ -24,11 +24,9 @@ from __future__ import annotations
 import contextlib
 import re
 from typing import (
-  Collection,
   Dict,
   Iterable,
   Iterator,
-  List,
   Mapping,
   Optional,
   Tuple,
@@ -36,12 +34,17 @@ from typing import (
 )
 
 from bnexport import text
+from bnexport.editing.additions import (
+  add_copies,
+  add_functions,
+  below,
+  moved,
+)
+from bnexport.editing.likeness import dtype_of, refuse_unlike
 from bnexport.editing.rewiring import (
-  dtype_of,
   fill,
   outside,
   read_outside,
-  refuse_unlike,
   remove_control,
   reroute,
 )
@@ -63,7 +66,7 @@ from bnexport.graph.placeholders import (
   placeholder_name,
 )
 from bnexport.graph.tensors import shape_proto
-from bnexport.tf1 import FunctionDef, tf1
+from bnexport.tf1 import tf1
 
 # The argument of splice.
 Piece = Union[Graph, tf1.GraphDef, str]
@@ -265,7 +268,7 @@ def splice(
   nodes = _without_inputs(proto, read)
   _refuse_missing(graph, nodes, read, handed)
   _refuse_dtypes(graph, piece, read)
-  placed = _add_functions(graph, proto.library.function)
+  placed = add_functions(graph, proto.library.function)
   named = add_copies(graph, nodes.values(), scope, read)
   with _removed_again(graph, named, placed):
     _connect(graph, named, handed, is_open)
@@ -364,72 +367,6 @@ def _refuse_missing(
         "the piece adds no node of that name",
         nearest(new.node, nodes),
       )
-
-
-def _add_functions(graph: Graph, functions: Iterable[FunctionDef]) -> List[str]:
-  """Adds functions to the library; returns the names of the new ones."""
-  new = {}
-  for function in functions:
-    name = function.signature.name
-    if graph.library.get(name, function) != function:
-      raise GraphError(
-        "splice",
-        f"the graph and the piece have different functions '{name}'",
-        "rename one where the piece is made",
-      )
-    if name not in graph.library:
-      new[name] = function
-  graph.library.update(new)
-  return list(new)
-
-
-def add_copies(
-  target: Graph,
-  nodes: Collection[tf1.NodeDef],
-  scope: str,
-  given: Mapping[TensorRef, TensorRef],
-  without: Collection[TensorRef] = (),
-) -> Dict[str, str]:
-  """Adds copies of NodeDefs; returns their new names by the old ones.
-
-  They read each other's copies. `given` says what is read instead of other
-  tensors; what is in `without` is not read.
-  """
-  named = {}
-  for node in nodes:
-    made = target.add(node.op, below(scope, node.name), (), node.attr)
-    named[node.name] = name = made.name
-    made.CopyFrom(node)
-    made.name = name
-    del made.input[:]
-  for node in nodes:
-    # Only now: in a loop, a node reads one that comes later.
-    refs = map(TensorRef.parse, node.input)
-    target.set_inputs(
-      named[node.name],
-      [moved(ref, named, given) for ref in refs if ref not in without],
-    )
-    target.place(
-      named[node.name], lambda n: moved(TensorRef(n), named, given).node
-    )
-  return named
-
-
-def moved(
-  ref: TensorRef,
-  named: Mapping[str, str],
-  given: Mapping[TensorRef, TensorRef],
-) -> TensorRef:
-  """The tensor that a copy reads where its original reads `ref`."""
-  if ref in given:
-    return given[ref]
-  if ref.node in named:
-    return ref._replace(node=named[ref.node])
-  return ref
-
-
-def below(scope: str, name: str) -> str:
-  return f"{scope.rstrip('/')}/{name}" if scope else name
 
 
 def _is_idle(graph: Graph, name: str) -> bool:

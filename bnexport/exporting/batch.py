@@ -87,14 +87,6 @@ class Task:
     return record.origin(prefix, dict(self.flags), source, *self.read)
 
 
-def is_several(given):
-  """Whether a user's --checkpoint is a list or pattern of checkpoints."""
-  if not re.search(r"[,*?\[]", given):
-    return False
-  # File names may hold those characters too.
-  return not tf1.gfile.Exists(given) and not tf1.gfile.Exists(given + ".index")
-
-
 def plan(given, output, report, extension):
   """The Jobs for a user's flags; no two of them write the same file.
 
@@ -168,7 +160,7 @@ def _prefix(path):
   if path.endswith(".index"):
     return path[: -len(".index")]
   if tf1.gfile.IsDirectory(path):
-    return tf1.train.latest_checkpoint(path)
+    return checkpoint.latest(path)
   refuse_special(path, f"read checkpoint '{path}'")
   try:
     size = tf1.gfile.Stat(path).length
@@ -201,6 +193,25 @@ def _refuse_same(paths, flag):
         "checkpoint, its directory's name and its directory",
       )
     seen[path] = job.checkpoint
+
+
+def resumed(jobs, task):
+  """Returns the jobs and those of them that are done.
+
+  Jobs whose graphs were made from something else may replace them.
+  """
+  looked_at, skipped = [], []
+  for job in jobs:
+    reported = not job.report or tf1.gfile.Exists(job.report)
+    # What can't be read is for the export to say.
+    with contextlib.suppress(SourceError):
+      origin = task.origin(checkpoint.find_prefix(job.checkpoint))
+      if reported and record.is_done(job.output, origin):
+        skipped.append(job)
+      elif record.is_own(job.output):
+        job = job._replace(overwrite=True)
+    looked_at.append(job)
+  return looked_at, skipped
 
 
 def run(jobs, skipped, export, processes):

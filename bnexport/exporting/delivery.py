@@ -7,9 +7,10 @@ import contextlib
 import dataclasses
 from typing import Callable, List, Mapping, Optional
 
-from bnexport.errors import ComparisonError
+from bnexport.errors import ComparisonError, GraphError
 from bnexport.exporting import saved_model, writing
 from bnexport.exporting.proving import AUTO, NONE, PROOF_TIMEOUT, prove
+from bnexport.mending import faults
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import files
@@ -148,6 +149,8 @@ def deliver(export, delivery) -> Delivered:
     saved_model.refuse_directory(path, delivery.overwrite)
   else:
     writing.refuse_existing(path, delivery.overwrite)
+  if delivery.proof == NONE:
+    _refuse_faulty(export.model, path)
   data = None
   if not is_served:
     data = delivery.watched(
@@ -166,3 +169,16 @@ def deliver(export, delivery) -> Delivered:
         delivery.proof_timeout,
       )
   return Delivered(path, proof)
+
+
+def _refuse_faulty(model, path):
+  """Raises GraphError where TensorFlow is sure not to import a graph.
+
+  Where there is a proof, TensorFlow imports it.
+  """
+  for fault in faults.of_graph(model.graph, model.signatures):
+    raise GraphError(
+      f"write '{path}'",
+      f"'{fault.node}' {fault.fact}",
+      "give the training graph, or mend it with python -m bnexport.repair",
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a model with variables to an inference graph, step by step."""
+"""The verb `export`, the Options it takes, and the Export it gives."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ class Options:
   initializers: Tuple[str, ...] = ()
   engine: str = "auto"
   keep_variables: bool = False
+  keep_control_flow: bool = False
   fold_batch_norms: bool = True
   transforms: str = ""
   target_tf: Optional[str] = None

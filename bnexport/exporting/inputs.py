@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bnexport.analysis.flow import is_setting
 from bnexport.errors import TransformError
-from bnexport.graph import ops
+from bnexport.graph import TensorRef, ops
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.tf1 import tf1
 
@@ -52,8 +52,17 @@ def name_lost(original, model):
 
 
 def settle(model):
-  """The placeholders left are the inputs; a user's list has to cover them."""
+  """The placeholders left are the inputs; a user's list has to cover them.
+
+  What a signature names, and was not decided, is an input as it was.
+  """
   placeholders = model.placeholders()
+  if model.inputs and model.request and not model.request.inputs:
+    model.inputs += tuple(
+      TensorRef(name)
+      for name in placeholders
+      if name in model.input_keys and TensorRef(name) not in model.inputs
+    )
   named = {ref.node for ref in model.inputs}
   extra = [
     name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof of an export: how much is done for it, and why it may not do."""
+"""The proof of an export: the runs that it takes, and its verdict."""
 
 from __future__ import annotations
 

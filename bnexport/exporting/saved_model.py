@@ -17,14 +17,12 @@ from bnexport.graph.variables import become_resource, own_read
 from bnexport.model.model import tensor_fields
 from bnexport.model.stream import to_graph_def
 from bnexport.model.tables import refuse_mutable
+from bnexport.sources.saved_model_file import PREDICT, SERVED
 from bnexport.text import Emitter
 from bnexport.tf1 import SavedModelProto, VariableDef, session, tf1
 from bnexport.transforms.inference.freeze_variables import refuse_unusable
 
-TAGS = (tf1.saved_model.tag_constants.SERVING,)
-_CONSTANTS = tf1.saved_model.signature_constants
-_SIGNATURE = _CONSTANTS.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-_METHOD = _CONSTANTS.PREDICT_METHOD_NAME
+TAGS = SERVED.tags
 # So many bytes of variables are in memory at a time.
 _AT_ONCE = 1 << 26
 
@@ -196,7 +194,7 @@ def _meta_graph(model, names):
     if model.served is None:
       meta.meta_info_def.tags.extend(TAGS)
       signature = _signature(imported, model)
-      meta.signature_def[_SIGNATURE].CopyFrom(signature)
+      meta.signature_def[SERVED.signature].CopyFrom(signature)
     else:
       meta.meta_info_def.tags.extend(model.served.tags)
       _keep_signatures(imported, model, meta)
@@ -253,7 +251,7 @@ def _signature(imported, model):
       for name in model.placeholders()
     },
     {outputs.get(r, str(r)): _info(imported, r) for r in model.outputs},
-    _METHOD,
+    PREDICT,
   )
 
 

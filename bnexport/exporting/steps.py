@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Tuple
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.norm import STORED
-from bnexport.errors import (
-  SourceError,
-  nearest,
-)
-from bnexport.exporting import initial_values, inputs
+from bnexport.errors import SourceError, nearest
+from bnexport.exporting import control_flow, initial_values, inputs
 from bnexport.graph import ops
 from bnexport.mending.mending import set_aside
 from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.tables import keep_initializers, refuse_mutable
 from bnexport.transforms.folding.fold_batch_norms import FoldBatchNorms
+from bnexport.transforms.folding.fold_views import FoldViews
 from bnexport.transforms.folding.remove_neutral_arithmetic import (
   RemoveNeutralArithmetic,
 )
@@ -68,7 +67,12 @@ def prepare(model, options, progress):
       "mend",
       set_aside(model.graph, model.signatures, model.outputs, model.inputs),
     )
-  run(model, [ReplaceInputs(), InlineFunctions(), SeparateLoops()])
+  run(model, [ReplaceInputs()])
+  kept: Tuple[str, ...] = ()
+  if options.keep_control_flow:
+    run(model, [InlineFunctions(control_flow=False)])
+    kept = control_flow.keep(model)
+  run(model, [InlineFunctions(leaving=kept), SeparateLoops()])
   run(model, [UseOneReplica(), LeaveLoops()])
   if not is_code:
     _prepare_tables(model, options)
@@ -158,7 +162,7 @@ def fold(model, options):
   if model.decisions.stored:
     # A statistic of the batch over the stored one is 1 now.
     run(model, [RemoveNeutralArithmetic(), StripUnusedNodes()])
-  run(model, [FoldBatchNorms()])
+  run(model, [FoldBatchNorms(), FoldViews()])
   return unfolded
 
 

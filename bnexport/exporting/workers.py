@@ -13,7 +13,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
+import types
 from multiprocessing import connection
 
 # Results and deaths wake the loop; this is for a caller that shows the time.
@@ -80,7 +82,8 @@ class Worker:
     # process inherits what is blocked.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-      self.process.start()
+      with _no_main():
+        self.process.start()
     finally:
       signal.pthread_sigmask(signal.SIG_SETMASK, before)
     other_end.close()  # so that the death of the process closes the pipe
@@ -122,6 +125,20 @@ def _work(items, function, log):
       return
     os.ftruncate(2, 0)
     items.send(function(item))
+
+
+@contextlib.contextmanager
+def _no_main():
+  """Hides the main module, which a spawned process imports once more.
+
+  It may be a script that trains, or that starts a pipeline.
+  """
+  main = sys.modules["__main__"]
+  sys.modules["__main__"] = types.ModuleType("__main__")
+  try:
+    yield
+  finally:
+    sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager

@@ -94,7 +94,8 @@ _OF_SAVED_MODELS = (
   "assets",
   "assets.extra",
 )
-# GFile takes bytes only: what is written is copied, this much at a time.
+# A remote file takes bytes only: what is written is copied, this much at a
+# time.
 _AT_ONCE = 1 << 18
 
 
@@ -134,23 +135,23 @@ def _is_alive(process):
   return True
 
 
-def is_local(path):
-  """Whether a path is one of the machine's own file system."""
-  return "://" not in path
-
-
 @contextlib.contextmanager
 def _new_file(part):
-  """A new file to write bytes to, which no link leads elsewhere."""
-  if not is_local(part):
+  """A function that writes to a new file, which no link leads elsewhere."""
+  if not tf1.gfile.is_local(part):
     with tf1.gfile.GFile(part, "wb") as f:
-      yield f
+      yield lambda piece: _write_copies(f, piece)
     return
   if os.path.lexists(part):
     os.remove(part)
   flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
   with open(os.open(part, flags, 0o666), "wb") as f:
-    yield f
+    yield f.write
+
+
+def _write_copies(file, piece):
+  for start in range(0, len(piece), _AT_ONCE):
+    file.write(bytes(piece[start : start + _AT_ONCE]))
 
 
 # What this process has begun to write, and not taken away again.
@@ -171,7 +172,7 @@ def part(path, kind=""):
   name = part_of(path, os.getpid())
   _begun.add(name)
   try:
-    if is_local(path):
+    if tf1.gfile.is_local(path):
       clear_parts(path)
     yield name
   except OSError as error:
@@ -214,10 +215,9 @@ def whole_file(path, data):
       `path` stays.
   """
   with part(path) as name:
-    with _new_file(name) as f:
+    with _new_file(name) as write:
       for piece in data:
-        for start in range(0, len(piece), _AT_ONCE):
-          f.write(bytes(piece[start : start + _AT_ONCE]))
+        write(piece)
     yield name
     tf1.gfile.Rename(name, path, overwrite=True)
 

@@ -7,15 +7,7 @@ Merge, a Switch whose predicate is a LoopCond, a NextIteration and an Exit.
 
 from __future__ import annotations
 
-from typing import (
-  Callable,
-  Dict,
-  FrozenSet,
-  Iterable,
-  List,
-  Optional,
-  Tuple,
-)
+from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import AnyType, bool_attr, type_attr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The border where protos of unknown origin become our objects.
+"""Soundness of protos of unknown origin, before they become Graphs.
 
 Protobuf takes any bytes that parse. What the rest of this package relies on is
 checked here once: names are legal, attributes are of the kinds that OpDefs

@@ -16,6 +16,8 @@ from bnexport.graph.variables import variable_of
 from bnexport.tf1 import tf1
 
 ROWS, ELEMENTS, SLICE = "rows", "elements", "slice"
+# A range of one axis, by numbers.
+PIECE = "piece"
 # What an update leaves, of what was there and its operand.
 SET, ADD, SUBTRACT = "Update", "Add", "Sub"
 MASKS = (
@@ -42,9 +44,12 @@ class Part(NamedTuple):
   """A part of a variable.
 
   Attributes:
-    kind: ROWS, ELEMENTS or SLICE.
-    operands: the indices; of a slice its begin, end and strides.
-    masks: of a slice, the numbers that StridedSlice has as `MASKS`.
+    kind: ROWS, ELEMENTS, SLICE or PIECE.
+    operands: the indices; of a slice its begin, end and strides; none of a
+      piece.
+    masks: of a slice, the numbers that StridedSlice has as `MASKS`; of a piece
+      its axis, where it begins, and how many there are: 0 is one, whose axis
+      goes.
   """
 
   kind: str
@@ -115,10 +120,28 @@ def part_read(graph: Graph, name: str) -> Optional[Part]:
   return Part(kind, (refs[1],))
 
 
+def part_taken(graph: Graph, ref: TensorRef) -> Optional[Part]:
+  """The part of its first operand that a tensor is; None where it is none."""
+  node = graph.node(ref.node)
+  if node.op != "Unpack":
+    return part_read(graph, ref.node) if node.op in PART_READS else None
+  shape = static_shape(graph, graph.data_inputs(ref.node)[0])
+  axis = node.attr["axis"].i
+  if axis < 0:
+    if shape is None:
+      return None
+    axis += len(shape)
+  return Part(PIECE, (), (axis, ref.index, 0))
+
+
 def part_key(graph: Graph, part: Optional[Part]) -> Any:
   """A key that is equal for equal parts, however they are named."""
   if part is None:
     return None
+  if part.kind == PIECE:
+    axis, begin, size = part.masks
+    rows = tuple(range(begin, begin + max(size, 1)))
+    return (PIECE,) + part.masks if axis else (ROWS, rows)
   if part.kind != SLICE:
     shape = static_shape(graph, part.operands[0])
     is_row = part.kind == ROWS or (shape is not None and shape[-1:] == (1,))
@@ -128,7 +151,10 @@ def part_key(graph: Graph, part: Optional[Part]) -> Any:
   if row is not None:
     return (ROWS, row)
   keys = tuple(_index_key(graph, ref) for ref in part.operands)
-  return (SLICE,) + keys + part.masks
+  element = _element_of(keys, part.masks)
+  if element is not None:
+    return (ELEMENTS, element)
+  return _piece_of(keys, part.masks) or (SLICE,) + keys + part.masks
 
 
 def are_apart(graph: Graph, a: Optional[Part], b: Optional[Part]) -> bool:
@@ -183,3 +209,61 @@ def _row_of(graph: Graph, part: Part) -> Optional[Tuple[Any, ...]]:
   if masks["shrink_axis_mask"] or masks["end_mask"] & 1 or not is_told:
     return None
   return tuple(range(begin[0], end[0]))
+
+
+def _element_of(
+  keys: Tuple[Tuple[Any, ...], ...], masks: Tuple[int, ...]
+) -> Optional[Tuple[Any, ...]]:
+  """The numbers of the one element or row that a slice of more axes takes."""
+  begin_mask, end_mask, ellipsis, new_axis, shrink = masks
+  taken = shrink.bit_length()
+  rest = ((1 << len(keys[0])) - 1) ^ shrink
+  if ellipsis or new_axis or taken < 2 or shrink != (1 << taken) - 1:
+    return None
+  is_whole = begin_mask & end_mask & rest == rest
+  return keys[0][:taken] if is_whole else None
+
+
+def _piece_of(
+  keys: Tuple[Tuple[Any, ...], ...], masks: Tuple[int, ...]
+) -> Optional[Tuple[Any, ...]]:
+  """The key of a slice that leaves out something of one axis alone."""
+  begin_mask, end_mask, ellipsis, new_axis, shrink = masks
+  cut = [
+    axis
+    for axis in range(len(keys[0]))
+    if not begin_mask & end_mask & (1 << axis)
+  ]
+  is_told = all(isinstance(k, int) for key in keys for k in key)
+  if (
+    ellipsis or new_axis or len(cut) != 1 or not is_told or set(keys[2]) != {1}
+  ):
+    return None
+  (axis,) = cut
+  begin = 0 if begin_mask & (1 << axis) else keys[0][axis]
+  if shrink:
+    return (PIECE, axis, begin, 0) if shrink == 1 << axis else None
+  if end_mask & (1 << axis):
+    return None  # how long it is stands in the variable
+  return (PIECE, axis, begin, keys[1][axis] - begin)
+
+
+def part_shape(
+  graph: Graph, part: Optional[Part], shape: Optional[Tuple[int, ...]]
+) -> Optional[Tuple[int, ...]]:
+  """The shape of a part of a variable; None where it isn't told.
+
+  Args:
+    graph: holds the part's operands.
+    part: the Part; None for the whole.
+    shape: the variable's, or None.
+  """
+  if part is None or shape is None:
+    return shape
+  if part.kind == PIECE:
+    axis, _, size = part.masks
+    return shape[:axis] + ((size,) if size else ()) + shape[axis + 1 :]
+  rows = static_shape(graph, part.operands[0])
+  if part.kind != ROWS or rows is None or -1 in rows:
+    return None
+  return rows + shape[1:]

@@ -79,10 +79,15 @@ def unusable(graph: Graph, signatures: Signatures) -> Dict[str, Fault]:
     signatures: OpDefs by name.
   """
   found: Dict[str, Fault] = {}
-  for fault in _Reading(list(graph), set(graph.library), signatures).faults():
+  for fault in of_graph(graph, signatures):
     if fault.kind in UNUSABLE:
       found.setdefault(fault.node, fault)
   return found
+
+
+def of_graph(graph: Graph, signatures: Signatures) -> Iterator[Fault]:
+  """Yields the faults of a Graph, in which inputs exist."""
+  return _Reading(list(graph), set(graph.library), signatures).faults()
 
 
 class _Reading:

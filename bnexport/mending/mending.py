@@ -3,15 +3,7 @@
 
 from __future__ import annotations
 
-from typing import (
-  Callable,
-  Collection,
-  Dict,
-  Iterable,
-  List,
-  Mapping,
-  Optional,
-)
+from typing import Callable, Collection, Dict, Iterable, List, Mapping, Optional
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef

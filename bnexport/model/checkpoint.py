@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple, Type
 
 import numpy as np
+from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from bnexport.errors import SourceError, first_line, nearest
 from bnexport.graph import Graph
 from bnexport.graph.tensors import array_of
+from bnexport.model.bundle import Bundle, Unusual
 from bnexport.model.paths import refuse_special
 from bnexport.model.savers import (
   Saved,
@@ -21,7 +23,7 @@ from bnexport.model.savers import (
   restored_keys,
   saver_keys,
 )
-from bnexport.tf1 import ObjectGraph, session, tf1
+from bnexport.tf1 import CheckpointState, ObjectGraph, session, tf1
 
 # The key of what object-based checkpoints say of their objects.
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -32,15 +34,15 @@ _LARGE = 1 << 20
 _SUFFIX = re.compile(r"(\.(meta|index|data-\d{5}-of-\d{5})|-\?{5}-of-\d{5})$")
 
 
-# What TensorFlow raises of a checkpoint; the last but one, of files that are
-# cut short, the last of shapes and dtypes that make no array.
-_UNREADABLE = (
-  tf1.errors.OpError,
-  ValueError,
-  RuntimeError,
-  IndexError,
-  TypeError,
-)
+def _unreadable() -> Tuple[Type[Exception], ...]:
+  """What TensorFlow raises of a checkpoint.
+
+  The last but one, of files that are cut short, the last of shapes and dtypes
+  that make no array.
+  """
+  # Asked for where TensorFlow has read something: it takes importing it.
+  found = tf1.errors.OpError
+  return (found, ValueError, RuntimeError, IndexError, TypeError)
 
 
 def find_prefix(path: str) -> str:
@@ -76,6 +78,14 @@ def find_prefix(path: str) -> str:
   )
 
 
+def is_several(given: str) -> bool:
+  """Tells whether a user's --checkpoint names a list or pattern."""
+  if not re.search(r"[,*?\[]", given):
+    return False
+  # File names may hold those characters too.
+  return not tf1.gfile.Exists(given) and not tf1.gfile.Exists(given + ".index")
+
+
 def prefixes_in(folder: str) -> List[str]:
   """Prefixes of the checkpoints whose files are in a directory, sorted."""
   if not tf1.gfile.IsDirectory(folder or "."):
@@ -92,21 +102,10 @@ def _latest(folder: str) -> str:
   machine. Where nothing is named, the only checkpoint there is the one.
   """
   there = prefixes_in(folder)
-  try:
-    state = tf1.train.get_checkpoint_state(folder)
-  except tf1.errors.OpError as error:  # it is unsound
-    raise SourceError(
-      f"read checkpoint '{folder}'",
-      first_line(error),
-      _one_of(there),
-    ) from error
-  named = state.model_checkpoint_path if state is not None else ""
+  named = _named(folder)
   if named:
-    moved = os.path.join(folder, os.path.basename(named))
-    for prefix in (named, moved):
-      if prefix in prefixes_in(os.path.dirname(prefix)) or tf1.gfile.Exists(
-        prefix  # a checkpoint of format V1
-      ):
+    for prefix in (named, os.path.join(folder, os.path.basename(named))):
+      if _is_there(prefix):
         return prefix
   elif len(there) == 1:
     return there[0]
@@ -114,6 +113,32 @@ def _latest(folder: str) -> str:
   if named:
     fact = f"its `checkpoint` file names '{named}', which is not there"
   raise SourceError(f"read checkpoint '{folder}'", fact, _one_of(there))
+
+
+def _named(folder: str) -> str:
+  """The path that a directory's `checkpoint` file names; empty for none."""
+  state = CheckpointState()
+  try:
+    with tf1.gfile.GFile(os.path.join(folder, "checkpoint"), "rb") as f:
+      text_format.Parse(f.read().decode("utf-8"), state)
+  except (OSError, UnicodeDecodeError, text_format.ParseError):
+    return ""
+  # One that is not absolute is seen from the directory.
+  return state.model_checkpoint_path and os.path.join(
+    folder, state.model_checkpoint_path
+  )
+
+
+def _is_there(prefix: str) -> bool:
+  """Tells whether there is a checkpoint of this prefix, of either format."""
+  found = prefixes_in(os.path.dirname(prefix))
+  return prefix in found or tf1.gfile.Exists(prefix)
+
+
+def latest(folder: str) -> Optional[str]:
+  """The prefix that a directory's `checkpoint` file names, if it is there."""
+  named = _named(folder)
+  return named if named and _is_there(named) else None
 
 
 def _one_of(prefixes: List[str]) -> str:
@@ -132,6 +157,7 @@ class Checkpoint:
       SourceError: it is missing, truncated or not a checkpoint.
     """
     self._keys: Optional[Dict[str, str]] = None
+    self._opened: Any = None
     self.prefix = find_prefix(path)
     self._is_v1 = not tf1.gfile.Exists(self.prefix + ".index")
     self._pattern = self.prefix
@@ -139,11 +165,29 @@ class Checkpoint:
       self._pattern += "-?????-of-?????"
     for file in tf1.gfile.Glob(self.prefix + ".data-?????-of-?????"):
       refuse_special(file, f"read checkpoint '{self.prefix}'")
+    self._bundle = self._own_bundle()
+    if self._bundle is not None:
+      self.shapes = self._bundle.shapes
+    else:
+      self.shapes = self._reader().get_variable_to_shape_map()
+
+  def _own_bundle(self) -> Optional[Bundle]:
+    """What reads the checkpoint without TensorFlow, or None."""
+    if self._is_v1 or not tf1.gfile.is_local(self.prefix):
+      return None
     try:
-      self._reader = tf1.train.NewCheckpointReader(self._pattern)
-      self.shapes = self._reader.get_variable_to_shape_map()
-    except _UNREADABLE as error:
-      raise self._unreadable(error) from error
+      return Bundle(self.prefix)
+    except (Unusual, OSError):
+      return None  # TensorFlow tells why
+
+  def _reader(self) -> Any:
+    """TensorFlow's reader of the checkpoint."""
+    if self._opened is None:
+      try:
+        self._opened = tf1.train.NewCheckpointReader(self._pattern)
+      except _unreadable() as error:
+        raise self._unreadable(error) from error
+    return self._opened
 
   def __contains__(self, key: str) -> bool:
     return key in self.shapes
@@ -180,15 +224,20 @@ class Checkpoint:
     Raises:
       SourceError: the bytes are not there or not sound.
     """
+    if self._bundle is not None:
+      try:
+        return self._bundle.read(key, _extents(slice_spec))
+      except (Unusual, OSError):
+        pass  # TensorFlow tells why, or reads it
     try:
       # Only the op reads slices, and joins those of V1. The reader keeps
       # Python's lock while it reads, so nothing could be written meanwhile.
       if slice_spec or self._is_v1 or self._is_large(key):
         return self._restore(key, slice_spec)
-      value = self._reader.get_tensor(key)
+      value = self._reader().get_tensor(key)
       # An array of bytes would lose the zeros at their end.
       return np.asarray(value, object if isinstance(value, bytes) else None)
-    except _UNREADABLE as error:
+    except _unreadable() as error:
       raise self._unreadable(error, key) from error
 
   def _is_large(self, key: str) -> bool:
@@ -197,7 +246,7 @@ class Checkpoint:
   def _restore(self, key: str, slice_spec: str) -> np.ndarray:
     graph = tf1.Graph()
     with graph.as_default(), tf1.device("/cpu:0"):
-      dtype = self._reader.get_variable_to_dtype_map()[key]
+      dtype = self._reader().get_variable_to_dtype_map()[key]
       tensor = tf1.raw_ops.RestoreV2(
         prefix=self._pattern,
         tensor_names=[key],
@@ -332,8 +381,20 @@ class Values:
 
 def slice_shape(slice_spec: str) -> Tuple[int, ...]:
   """Shape of a slice: `4,6 0,2:-` is rows 0 and 1 of a 4 x 6 tensor."""
-  *full, parts = slice_spec.split(" ")
-  sizes = []
-  for size, part in zip(full, parts.split(":")):
-    sizes.append(int(size) if part == "-" else int(part.split(",")[1]))
-  return tuple(sizes)
+  sizes = map(int, slice_spec.split(" ")[:-1])
+  extents = _extents(slice_spec)
+  return tuple(
+    size if extent is None else extent[1]
+    for size, extent in zip(sizes, extents)
+  )
+
+
+def _extents(slice_spec: str) -> List[Optional[Tuple[int, int]]]:
+  """Begin and length for each axis, None for all of it; none for no slice."""
+  if not slice_spec:
+    return []
+  found: List[Optional[Tuple[int, int]]] = []
+  for part in slice_spec.split(" ")[-1].split(":"):
+    begin, comma, length = part.partition(",")
+    found.append((int(begin), int(length)) if comma else None)
+  return found

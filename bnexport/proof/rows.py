@@ -50,18 +50,11 @@ def look_at(proof, runner, reference, outputs, answers, is_strict):
     proof.notes.append(f"rows were not looked at alone: {error.fact}")
     return
 
+  own = [outputs[i] for i in by_row], row, [alone[i] for i in by_row]
+
   def holds(expected):
-    return all(
-      one.holds
-      for one in compared(
-        runner,
-        [outputs[i] for i in by_row],
-        row,
-        [alone[i] for i in by_row],
-        [expected[i] for i in by_row],
-        rows=1,
-      )
-    )
+    found = compared(runner, *own, [expected[i] for i in by_row], rows=1)
+    return all(one.holds for one in found)
 
   proof.batch = holds(answers)
   if not proof.batch:

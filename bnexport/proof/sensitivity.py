@@ -263,13 +263,19 @@ _FUSED = "bnexport/fused_norm"
 
 def _with_derivatives(graph_def):
   """The GraphDef, whose fused norms take the gradients of `_fused`."""
+  _register()
   for node in graph_def.node:
     if node.op in ops.FUSED_NORMS:
       node.attr["_gradient_op_type"].s = _FUSED.encode()
   return graph_def
 
 
-@tf1.RegisterGradient(_FUSED)
+@functools.lru_cache(maxsize=None)
+def _register():
+  """Makes `_fused` known to TensorFlow, once."""
+  tf1.RegisterGradient(_FUSED)(_fused)
+
+
 def _fused(op, change, *_):
   """Gradients of y = scale (x - mean) / sqrt(variance + epsilon) + offset."""
   x, scale, _, mean, variance = op.inputs

@@ -176,6 +176,7 @@ class Settling(Run):
         name
         for name in names
         if not is_settled(found[name], values[name], slopes[name])
+        or not adds_alike(found[name], values[name], slopes[name])
       ]
       if not moving:
         self._restore(values)
@@ -308,3 +309,13 @@ def is_settled(found, value, slope):
   apart = np.where(left < _STILL, 0.0, apart)
   scale = float(np.max(np.abs(value), initial=0))
   return bool(np.all(apart <= _SETTLED * max(scale, 1e-30)))
+
+
+def adds_alike(found, value, slope):
+  """Whether what was taken for a counter or a sum goes on as it was solved.
+
+  An update that is clipped moves by as much everywhere but near its end.
+  """
+  found, value = np.float64(found), np.float64(value)
+  is_counter = (np.abs(1 - slope) < _STILL) & (found != value)
+  return bool(np.all(np.where(is_counter, value * (found - value) > 0, True)))

@@ -13,7 +13,7 @@ from typing import List, Optional
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
-from bnexport.proof import feeding
+from bnexport.proof import feeding, made_up
 from bnexport.proof.behind import behind
 from bnexport.proof.divergence import depend_on, matched, part, walk
 from bnexport.proof.rounding import compared
@@ -79,8 +79,8 @@ class Sides:
 
   def look_wider(self, proof):
     """Compares on more rows."""
-    bounds = feeding.bounds_of(self.runner.graph)
-    feeds = feeding.more_rows(proof.arrays, bounds)
+    bounds = made_up.bounds_of(self.runner.graph)
+    feeds = made_up.more_rows(proof.arrays, bounds)
     more = feeds and self._further(feeds)
     if more:
       proof.further += 1
@@ -126,10 +126,10 @@ class Sides:
   def _try_others(self, proof, watched, blind):
     """Compares on other feeds; returns Statistics that none of them shows."""
     given = proof.arrays
-    for feeds in feeding.other_choices(given):
+    for feeds in made_up.other_choices(given):
       blind = self._try_more(proof, watched, blind, feeds)
-    bounds = feeding.bounds_of(self.runner.graph)
-    for feeds in feeding.other_feeds(given, bounds):
+    bounds = made_up.bounds_of(self.runner.graph)
+    for feeds in made_up.other_feeds(given, bounds):
       if blind:
         blind = self._try_more(proof, watched, blind, feeds)
     return blind

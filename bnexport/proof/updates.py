@@ -72,9 +72,7 @@ def find(original, by_data, averages) -> Updates:
   for variable, updates in found.items():
     own = [u for u in updates if u in by_data or _is_read(graph, u, needed)]
     if not own and (variable in behind or variable in averages):
-      own = [
-        u for u in updates if graph.op(u) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
-      ]
+      own = [u for u in updates if _starts_from(graph, u, variable)]
     if own:
       chosen[variable] = own
   for variable in [v for v in found if v in averages and v not in chosen]:
@@ -138,6 +136,14 @@ def _to_run(graph, contexts, updates):
     and contexts.frame(graph.inputs(name)[0].node) in loops
   ]
   return [u for u in updates if not contexts.frame(u)] + exits
+
+
+def _starts_from(graph, update, variable):
+  """Whether an update changes what a variable holds, as no initialiser does."""
+  if graph.op(update) not in ops.ASSIGN:
+    return graph.op(update) in ops.ASSIGN_ADD | ops.ASSIGN_SUB
+  value = write_of(graph, update).value.node
+  return variable in graph.ancestors([value], control=False)
 
 
 def _is_read(graph, update, needed):

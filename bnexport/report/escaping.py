@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts whose texts mean to their reader what they say; see `printable`."""
+"""Escaping: no text of a fact is markup or control to its reader."""
 
 from __future__ import annotations
 

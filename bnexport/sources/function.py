@@ -35,7 +35,13 @@ def read(request) -> Contents:
     if id(outer) in variables:
       _become_variable(graph, name, variables[id(outer)])
       held[name] = tensor_attr(variables[id(outer)].numpy()).tensor
-    elif inner.dtype != tf1.resource:
+    elif inner.dtype == tf1.resource:
+      raise SourceError(
+        f"load function '{traced.graph.name}'",
+        f"it reads '{name}', which is no variable, such as a lookup table",
+        "look up before it is called, and give a function of what was found",
+      )
+    else:
       attrs = {
         "dtype": type_attr(inner.dtype),
         "value": tensor_attr(outer.numpy()),

@@ -10,13 +10,7 @@ import sys
 
 import numpy as np
 
-from bnexport.errors import (
-  Error,
-  SourceError,
-  first_line,
-  near,
-  nearest,
-)
+from bnexport.errors import Error, SourceError, first_line, near, nearest
 from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.variables import assignment

@@ -138,6 +138,8 @@ def recognise(source, checkpoint=None) -> Request:
     SourceError: it is nothing of these, or there is no such checkpoint.
   """
   prefix = None if checkpoint is None else find_prefix(os.fspath(checkpoint))
+  if isinstance(source, (str, os.PathLike)):
+    return _recognise_path(os.fspath(source), prefix)
   for cls, kind in (
     (tf1.GraphDef, "graph_def"),
     (tf1.MetaGraphDef, "meta_graph"),
@@ -147,14 +149,12 @@ def recognise(source, checkpoint=None) -> Request:
       return Request(kind, source, prefix)
   if function.is_function(source):
     return Request("function", source, prefix)
-  if not isinstance(source, (str, os.PathLike)):
-    raise SourceError(
-      f"load a {type(source).__name__}",
-      "it holds no graph",
-      "give a path, a GraphDef, a MetaGraphDef, a tf.compat.v1.Graph or a "
-      "ConcreteFunction",
-    )
-  return _recognise_path(os.fspath(source), prefix)
+  raise SourceError(
+    f"load a {type(source).__name__}",
+    "it holds no graph",
+    "give a path, a GraphDef, a MetaGraphDef, a tf.compat.v1.Graph or a "
+    "ConcreteFunction",
+  )
 
 
 def _recognise_path(path, prefix):

@@ -11,7 +11,12 @@ from bnexport.model.checkpoint import Checkpoint, Values
 from bnexport.model.model import Served, find_tensors, tensor_fields
 from bnexport.sources.assets import hold_entries
 from bnexport.sources.contents import Contents
-from bnexport.sources.saved_model_file import DEFAULT, SERVED, read_saved_model
+from bnexport.sources.saved_model_file import (
+  DEFAULT,
+  PREDICT,
+  SERVED,
+  read_saved_model,
+)
 from bnexport.sources.signature import by_signature
 from bnexport.tf1 import tf1
 from bnexport.transforms.inference.inlining import inlined
@@ -131,7 +136,7 @@ class _Opening:
     if not saved.outputs:
       return {}
     made = tf1.MetaGraphDef().signature_def[DEFAULT]
-    made.method_name = tf1.saved_model.signature_constants.PREDICT_METHOD_NAME
+    made.method_name = PREDICT
     if file.signature is not None:
       made.CopyFrom(file.definitions[file.signature])
     for infos, old, new in (

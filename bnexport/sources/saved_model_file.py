@@ -17,6 +17,7 @@ from bnexport.tf1 import SavedModelProto, tf1
 
 # Names that TensorFlow's writers and loaders have fixed.
 DEFAULT = "serving_default"
+PREDICT = "tensorflow/serving/predict"
 # These start up a model; nobody asks them for an answer.
 _INTERNAL = "__saved_model_"
 _START = _INTERNAL + "init_op"

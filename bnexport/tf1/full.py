@@ -9,16 +9,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import threading
 from typing import Any, Dict, Optional
 
-import tensorflow.compat.v1 as tf1
-from tensorflow.core.framework.op_def_pb2 import OpDef, OpList
-from tensorflow.python.framework import op_def_registry, smart_cond
+# Whoever imported it has said how much is logged.
+_IS_FIRST = "tensorflow" not in sys.modules
 
-from bnexport.tf1.deadlines import time_left
+import tensorflow.compat.v1 as tf1  # noqa: E402
+from tensorflow.core.framework.op_def_pb2 import OpDef, OpList  # noqa: E402
+from tensorflow.python.framework import op_def_registry, smart_cond  # noqa: E402
 
-tf1.logging.set_verbosity(tf1.logging.ERROR)
+from bnexport.tf1.deadlines import time_left  # noqa: E402
+
+if _IS_FIRST:
+  tf1.logging.set_verbosity(tf1.logging.ERROR)
 
 smart_constant_value = smart_cond.smart_constant_value
 

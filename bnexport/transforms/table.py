@@ -22,10 +22,12 @@ from bnexport.transforms.folding.fold_batch_norms import (
   FoldOldBatchNorms,
 )
 from bnexport.transforms.folding.fold_constants import FoldConstants
+from bnexport.transforms.folding.fold_views import FoldViews
 from bnexport.transforms.folding.remove_neutral_arithmetic import (
   RemoveNeutralArithmetic,
 )
 from bnexport.transforms.fusing.flatten_atrous_conv import FlattenAtrousConv
+from bnexport.transforms.fusing.fuse_batch_norms import FuseBatchNorms
 from bnexport.transforms.fusing.fuse_pad_and_conv import FusePadAndConv
 from bnexport.transforms.fusing.fuse_resize_and_conv import FuseResizeAndConv
 from bnexport.transforms.fusing.fuse_resize_pad_and_conv import (
@@ -121,7 +123,9 @@ _OWN = (
   Backport,
   ConvertLayout,
   Decide,
+  FoldViews,
   FreezeVariables,
+  FuseBatchNorms,
   InlineFunctions,
   LeaveLoops,
   ReadVariables,
@@ -170,7 +174,8 @@ PIPELINES = {
   "strip_unused": "strip_unused_nodes",
   "optimize_for_inference": (
     "strip_unused_nodes remove_training_nodes fold_batch_norms"
-    " fold_old_batch_norms fuse_resize_pad_and_conv strip_unused_nodes"
+    " fold_old_batch_norms fuse_batch_norms fuse_resize_pad_and_conv"
+    " fuse_resize_and_conv fuse_pad_and_conv strip_unused_nodes"
   ),
 }
 

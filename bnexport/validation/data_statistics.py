@@ -18,7 +18,7 @@ import numpy as np
 
 from bnexport.batchnorm.norm import STORED
 from bnexport.calibration.moments import Moments
-from bnexport.graph import TensorRef
+from bnexport.graph import TensorRef, ops
 from bnexport.proof.divergence import always_run, stream
 
 FEWEST_ROWS = 32
@@ -82,7 +82,9 @@ class DataStatistics:
       graph: its Graph.
       norms: its BatchNorms; those without stored statistics are skipped.
     """
-    runs = always_run(graph)
+    # What is fed can be read, too: a norm may be the first thing behind it.
+    fed = {node.name for node in graph if node.op in ops.PLACEHOLDERS}
+    runs = always_run(graph) | fed
     stored = [norm for norm in norms if norm.statistics == STORED]
     self._runner, self._graph = runner, graph
     self._told_by = {}  # the tensors whose shapes tell a norm's channels

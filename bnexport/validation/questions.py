@@ -14,7 +14,7 @@ from bnexport.errors import ComparisonError, SourceError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.frames import shared_frames
 from bnexport.graph.nodes import static_shape
-from bnexport.proof import comparison, feeding
+from bnexport.proof import comparison, feeding, made_up
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.differences import tolerance
 from bnexport.proof.divergence import Parting, part
@@ -218,8 +218,8 @@ def _made_up(model, runner, rows):
   _refuse_joined_loops(model)
   names = model.needed(control=True)
   fed = [model.graph.node(n) for n in names if n not in runner.settings]
-  tried = feeding.made_up_feeds(
-    _placeholders(fed), rows, bounds=feeding.bounds_of(model.graph)
+  tried = made_up.made_up_feeds(
+    _placeholders(fed), rows, bounds=made_up.bounds_of(model.graph)
   )
   try:
     return feeding.first_that_runs(runner, tried)[0]

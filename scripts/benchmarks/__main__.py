@@ -34,6 +34,7 @@ _PARTS = (
   "transforming",
   "inference",
   "proving",
+  "training",
 )
 
 

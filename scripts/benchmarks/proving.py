@@ -82,6 +82,12 @@ def _networks(is_small, image):
   return {"small": small, "ResNet-50": resnet}
 
 
+def save_one(name, prefix):
+  """Writes a training graph of this part and its checkpoint."""
+  tf1.disable_v2_behavior()
+  _save(_networks(is_small=False, image=224)[name], prefix)
+
+
 def _save(build, prefix):
   """Writes a training graph and its checkpoint; returns their prefix."""
   with tf1.Graph().as_default() as graph:

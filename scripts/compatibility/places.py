@@ -14,7 +14,8 @@ from benchmarks.timing import ROOT
 from bnexport.errors import ComparisonError
 from bnexport.model.request import Request
 from bnexport.proof.differences import difference
-from bnexport.proof.feeding import first_that_runs, made_up_feeds
+from bnexport.proof.feeding import first_that_runs
+from bnexport.proof.made_up import made_up_feeds
 from bnexport.validation import opening
 from bnexport.validation.consumers import CONSUMERS, verdicts
 

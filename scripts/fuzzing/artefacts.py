@@ -54,6 +54,13 @@ def names() -> List[str]:
   return zoo.names() + ["saved:" + n for n in _SAVED] * 3
 
 
+def unpacked(name: str, folder: str) -> zoo.Case:
+  """Copies the files of a case of the zoo into `folder/FOLDER`."""
+  case = zoo.load(name, folder)
+  shutil.move(case.folder, os.path.join(folder, FOLDER))
+  return case
+
+
 def load(name: str, folder: str, draw: random.Random) -> Artefact:
   """Copies an artefact's files into `folder/FOLDER`."""
   target = os.path.join(folder, FOLDER)
@@ -62,8 +69,7 @@ def load(name: str, folder: str, draw: random.Random) -> Artefact:
     found, _ = saved.load(name, folder)
     shutil.move(found, target)
     return Artefact(name, target, _saved_lines(_SAVED[name]), {})
-  case = zoo.load(name, folder)
-  shutil.move(case.folder, target)
+  case = unpacked(name, folder)
   shutil.copy(
     os.path.join(target, "truth.npz"), os.path.join(target, "feeds.npz")
   )

@@ -3,12 +3,14 @@
 
   scripts/fuzz --seed=1 --count=200
   scripts/fuzz --seed=1 --only=17 --keep=seventeen
+  scripts/fuzz --seed=1 --kills=200
 
 Files of the tests' zoo are damaged, in their bytes and in what their graphs
 say, one or two of them at once; each command runs in a fork of this process,
 with limits on time and memory. An answer is a result, or one line and exit
-status 3. Every fault is printed with the number that makes it again. Exit
-status: 0 nothing was found, 2 something was.
+status 3. Every fault is printed with the number that makes it again. With
+--kills commands are killed instead, at random moments, and what they leave is
+looked at. Exit status: 0 nothing was found, 2 something was.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import sys
 import tempfile
 import time
 
-from fuzzing import artefacts, mutations, trial
+from fuzzing import artefacts, kills, mutations, trial
 
 # Inputs between lines of progress.
 _TOLD_EVERY = 500
@@ -45,11 +47,14 @@ def main(arguments=None) -> int:
   parser.add_argument(
     "--seconds", type=float, default=float("inf"), help="to begin inputs in"
   )
+  parser.add_argument("--kills", type=int, help="how many commands to kill")
   asked = parser.parse_args(arguments)
   numbers = range(asked.start, asked.start + asked.count)
   if asked.only is not None:
     numbers = [asked.only]
   _prepare()
+  if asked.kills is not None:
+    return _kill(asked.kills, asked.seed)
   found, statuses = collections.Counter(), collections.Counter()
   end = time.time() + asked.seconds
   signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -73,6 +78,16 @@ def main(arguments=None) -> int:
   print(
     f"{sum(statuses.values())} inputs ({told}), {sum(found.values())} faults"
   )
+  return 2 if found else 0
+
+
+def _kill(count, seed):
+  found = 0
+  for line, faults in kills.run(count, seed):
+    found += len(faults)
+    for fault in faults:
+      print(f"{line}: {fault}", flush=True)
+  print(f"{count} kills, {found} faults")
   return 2 if found else 0
 
 

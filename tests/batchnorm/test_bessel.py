@@ -62,3 +62,26 @@ def test_a_constant_factor_has_to_be_that_of_a_fixed_batch():
 )
 def test_other_factors_are_none(statements):
   assert found(OPEN, BASE, COUNTED, statements) == []
+
+
+def chain(first, length):
+  """Identities one behind the other, from `c0` on; the last is `last`."""
+  names = [f"c{i}" for i in range(length)] + ["last"]
+  links = zip(names, [first, *names])
+  return "".join(f"{name} = Identity({before})\n" for name, before in links)
+
+
+@pytest.mark.parametrize("length, is_near", [(40, True), (80, False)])
+def test_so_many_views_are_followed(length, is_near):
+  factor = "f = RealDiv(less, n_)   y = Mul(last, f)"
+  assert found(FIXED, BASE, COUNTED, chain("v", length), factor) == (
+    ["y"] if is_near else []
+  )
+
+
+@pytest.mark.parametrize("length, is_near", [(4, True), (20, False)])
+def test_so_many_nodes_behind_a_factor_are_read(length, is_near):
+  factor = "f = RealDiv(less, n_)   y = Mul(v, last)"
+  assert found(FIXED, BASE, COUNTED, chain("f", length), factor) == (
+    ["y"] if is_near else []
+  )

@@ -91,16 +91,24 @@ def test_channels_are_told_apart_until_they_are_mixed():
   assert variance(NORM + mixed + SUM % (4, "c")) == [4 * 4 * 25]
 
 
-def test_norm_that_is_spelled_out():
+@pytest.mark.parametrize(
+  "shifted",
+  [
+    "a = Mul(x, s)   f = Mul(m, s)   h = Sub(b, f)   n = AddV2(a, h)",
+    "a = Mul(x, s)   f = Mul(m, s)   h = Sub(b, f)   n = AddV2(h, a)",
+    "c = Sub(x, m)   a = Mul(c, s)   n = AddV2(a, b)",
+  ],
+)
+def test_norm_that_is_spelled_out(shifted):
   """3 (x - 7) / sqrt(8.9 + 0.1) + 4 is x - 3."""
   assert variance(
     """
     x = Placeholder() {shape=[?,4,4,1]}   m = Const() {value=<float [1] 7>}
     v = Const() {value=<float [1] 8.9>}   e = Const() {value=<float 0.1>}
     g = Const() {value=<float [1] 3>}   b = Const() {value=<float [1] 4>}
-    d = AddV2(v, e)   r = Rsqrt(d)   s = Mul(r, g)   a = Mul(x, s)
-    f = Mul(m, s)   h = Sub(b, f)   n = AddV2(a, h)
+    d = AddV2(v, e)   r = Rsqrt(d)   s = Mul(r, g)
   """
+    + shifted
     + SUM % (1, "n")
   ) == pytest.approx([8.9 + 16])
 

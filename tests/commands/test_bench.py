@@ -65,12 +65,13 @@ def test_steps_do_not_count_twice():
 
 def test_startup_is_written_with_goals(monkeypatch):
   def run_python(*arguments, statuses=(0,)):
-    return timing.Run(10.0 if "import" in arguments[-1] else 1.0, 0, "")
+    takes = "import" in arguments[-1]
+    return timing.Run(10.0 if takes else 1.0, 100 if takes else 1, "")
 
   monkeypatch.setattr(startup, "run_python", run_python)
   times, goals = tables(startup.measure(is_small=True).markdown())
-  assert times[1:][0] == ["`python -c pass`", "1.00", "1.00", "0.10"]
-  assert [row[-1] for row in goals[1:]] == ["holds", "holds"]
+  assert times[1:][0][:4] == ["`python -c pass`", "1.00", "1.00", "0.10"]
+  assert len(goals) == 12 and {row[-1] for row in goals[1:]} == {"holds"}
 
 
 def test_proving_is_written_with_ratios(monkeypatch):

@@ -19,7 +19,7 @@ from judges.commands import (
 )
 from judges.exporting import assert_close
 
-from bnexport import errors
+from bnexport import errors, text
 from bnexport.exporting import writing
 from bnexport.model import checkpoint
 from bnexport.proof import comparison
@@ -1001,6 +1001,38 @@ def test_failing_write(capsys, prefix, exists, monkeypatch):
     ["--checkpoint=" + prefix, "--output_node=prob", "--overwrite"],
     "cannot write",
     "No space left",
+  )
+
+
+def test_what_is_not_proven_has_no_faults_that_can_be_seen(
+  capsys, tmp_path, prefix
+):
+  """A graph that was frozen before, with what read a variable left as it was."""
+  graph = text.loads(
+    """
+    x = Placeholder() {shape=[?,3]}
+    v = Const() {value=<float [3] 1 2 3>}
+    i = Const() {value=<int32 0>}
+    z = ResourceGather(v, i) {dtype=float, Tindices=int32}
+    w = Add(x, z)
+    """
+  )
+  folder = tmp_path / "frozen"
+  folder.mkdir()
+  path = folder / "frozen.pb"
+  path.write_bytes(graph.SerializeToString())
+  assert_nothing_done(
+    capsys,
+    folder,
+    [
+      f"--graph_def={path}",
+      f"--checkpoint={prefix}",
+      "--output_node=w",
+      f"--output_graph={folder}/made.pb",
+      "--novalidate",
+    ],
+    "'z' takes a variable's handle",
+    "bnexport.repair",
   )
 
 

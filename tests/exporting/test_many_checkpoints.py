@@ -33,6 +33,7 @@ from bnexport.cli.process import status_of
 from bnexport.errors import SourceError
 from bnexport.exporting import batch, progress, record, workers, writing
 from bnexport.exporting import verdicts as verdicts_room
+from bnexport.model.checkpoint import is_several
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
@@ -407,10 +408,10 @@ def test_directories_stand_for_their_latest(tmp_path):
 
 def test_names_with_the_characters_of_patterns(tmp_path):
   path = touch(tmp_path / "m[1],2.index")
-  assert not batch.is_several(path)
-  assert not batch.is_several(path[: -len(".index")])
-  assert not batch.is_several(str(tmp_path / "none"))
-  assert batch.is_several("a,b") and batch.is_several("a-?")
+  assert not is_several(path)
+  assert not is_several(path[: -len(".index")])
+  assert not is_several(str(tmp_path / "none"))
+  assert is_several("a,b") and is_several("a-?")
 
 
 def test_names_of_what_is_written(tmp_path):

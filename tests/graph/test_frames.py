@@ -53,6 +53,20 @@ def test_loops_within_a_loop_share_with_each_other_alone():
   assert shared_frames(graph_of(NEST)) == [[["u/a"], ["v/a"]]]
 
 
+def test_loops_within_those_that_share_keep_their_frames():
+  inner = NEST.split("n = ")[0] + "n = NextIteration(u/y)   y = Exit(s)\n"
+  graph = graph_of(inner + loop("u/", "s:1", "g") + loop("v/", "y"))
+  assert shared_frames(graph) == [[["a"], ["v/a"]]]
+  assert separate_frames(graph) == {"v/a": "f_1"}
+  assert frames(graph) == {"a": "f", "u/a": "g", "v/a": "f_1"}
+
+
+def test_conditions_that_are_in_no_loop_share_nothing():
+  statements = "%s = Placeholder() {dtype=bool}   l%s = LoopCond(%s)\n"
+  graph = graph_of("".join(statements % (a, a, a) for a in "xy"))
+  assert shared_frames(graph) == []
+
+
 def test_all_that_enters_a_loop_is_of_its_frame():
   graph = graph_of(
     ROW.replace("v/p = Less(v/b, v/b)", "v/p = Less(v/b, v/k)")

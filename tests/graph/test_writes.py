@@ -112,7 +112,14 @@ def test_other_part(write, read):
 
 
 @pytest.mark.parametrize(
-  "read", ["Neg(v)", "GatherV2(v, t, one)", "GatherV2(v, t, last)"]
+  "read",
+  [
+    "Neg(v)",
+    "GatherV2(v, t, one)",
+    "GatherV2(v, t, last)",
+    "GatherV2(v, wide, axis) {batch_dims=1}",
+    "ResourceGather(h, wide) {batch_dims=1}",
+  ],
 )
 def test_what_reads_no_rows(read):
   assert part_read(graph(f"r = {read}"), "r") is None

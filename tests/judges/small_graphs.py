@@ -214,6 +214,22 @@ OWN = {
       y = FakeQuantWithMinMaxVars(x, lo, hi)
     """,
   ),
+  "fold_views": Small(
+    """
+      x = Placeholder() {shape=[2,3]}
+      a = Const() {value=<float [3] 4 9 -1>}
+      s = Const() {value=<int32 [2] 1 3>}   r = Reshape(a, s)
+      q = Squeeze(r)   m = Mul(x, r)   y = Add(m, q)
+    """
+  ),
+  "fuse_batch_norms": Small(
+    """
+      x = Placeholder() {shape=[2,3,3,2]}
+      m = Const() {value=<float [2] 1 -2>}   v = Const() {value=<float [2] 4 9>}
+      e = Const() {value=<float 0.01>}   s = Add(v, e)   r = Rsqrt(s)
+      c = Sub(x, m)   y = Mul(c, r)
+    """
+  ),
   "remove_neutral_arithmetic": Small(
     """
       x = Placeholder() {shape=[2,3]}

@@ -112,6 +112,13 @@ def test_graph_of_another_model_is_not_used():
   assert graph_def == text.loads(other)
 
 
+@pytest.mark.parametrize("others, is_used", [(2, True), (3, False)])
+def test_half_of_a_graph_has_to_be_alike(others, is_used):
+  new = "".join(f"   n{i} = Neg(x)" for i in range(others))
+  frozen = "x = Placeholder() {shape=[?,2]}   y = Relu(x)" + new
+  assert completed(frozen)[1].is_used == is_used
+
+
 def test_graph_that_was_imported_below_a_scope():
   graph_def = text.loads(FROZEN)
   for node in graph_def.node:

@@ -177,3 +177,43 @@ def test_missing_tensors_have_the_dtype_that_is_read(reader, slot, dtype):
   node = text.loads(X + reader).node[1]
   found = Signatures().read_dtype(node, TensorRef.parse(slot))
   assert found == dtype.as_datatype_enum
+
+
+def set_aside(graph, outputs=("y",), inputs=()):
+  """Takes what can't be used out of a Graph in text; returns both."""
+  opened = Graph(text.loads(X + graph))
+  told = mending.set_aside(
+    opened,
+    Signatures(),
+    [TensorRef.parse(name) for name in outputs],
+    [TensorRef.parse(name) for name in inputs],
+  )
+  opened.lint()
+  return opened, told
+
+
+def test_sound_nodes_are_not_set_aside():
+  graph, told = set_aside("y = Relu(x)\nz = Neg(x)")
+  assert graph.names() == ["x", "y", "z"] and told == []
+
+
+def test_unusable_nodes_and_their_readers_are_set_aside():
+  graph, told = set_aside("b = Sub(x)\nc = Tanh(b)\ny = Relu(x, ^c)")
+  assert graph.names() == ["x", "y"]
+  assert graph.inputs("y") == [TensorRef("x")]
+  (line,) = told
+  assert line.startswith("removed 'b', which has 1 inputs, and its op Sub")
+
+
+def test_unusable_nodes_that_an_output_needs_are_not_set_aside():
+  with pytest.raises(GraphError, match="'b', which it needs") as refused:
+    set_aside("b = Sub(x)\nc = Tanh(b)\ny = Relu(c)")
+  assert "--input_node=b" in str(refused.value)
+
+
+@pytest.mark.parametrize("fed", ["b", "c"])
+def test_what_reads_a_fed_node_is_not_set_aside(fed):
+  graph, told = set_aside("b = Sub(x)\nc = Tanh(b)\ny = Relu(c)", inputs=[fed])
+  assert graph.inputs("y") == [TensorRef("c")]
+  assert ("b" in graph) == (fed == "b")
+  assert len(told) == (fed == "c")

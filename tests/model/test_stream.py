@@ -96,10 +96,10 @@ def test_error_in_reading_is_not_swallowed():
     written(model)
 
 
-@pytest.mark.parametrize("size", [1, 127, 128, 20000])
+@pytest.mark.parametrize("size", [1, 100, 127, 128, 200, 255, 256, 20000])
 def test_lengths_of_all_sizes(size):
   """They are varints: of one byte below 128, and of more from there on."""
-  value = np.arange(size, dtype=np.int64)
+  value = np.arange(size).astype(np.uint8)
   assert (value_of(written(deferring(value)[0]), "c") == value).all()
 
 

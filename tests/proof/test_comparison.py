@@ -6,7 +6,7 @@ import pytest
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef
-from bnexport.proof import feeding
+from bnexport.proof import feeding, made_up
 from bnexport.proof.comparison import DIFFERS, NOT_PROVEN, prove
 from bnexport.proof.differences import difference, tolerance
 from bnexport.proof.runs import ImportedGraph, Run
@@ -332,14 +332,14 @@ def test_made_up_feeds_find_the_size(side):
     return tf1.matmul(x, tf1.ones([side * side * 3, 2]))
 
   graph_def = graph_of(flat, (None, None, None, 3))
-  feeds = {f["x"].shape for f in feeding.made_up_feeds(graph_def)}
+  feeds = {f["x"].shape for f in made_up.made_up_feeds(graph_def)}
   assert any(shape[1:] == (side, side, 3) for shape in feeds)
 
 
 def test_made_up_feeds_repeat():
   graph_def = graph_of(doubled)
   one, two = [
-    next(iter(feeding.made_up_feeds(graph_def)))["x"] for _ in range(2)
+    next(iter(made_up.made_up_feeds(graph_def)))["x"] for _ in range(2)
   ]
   assert one.tolist() == two.tolist()
   assert np.ptp(one) > 0.1

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from judges.commands import run_forked
+from judges.transforming import answers
 
+import bnexport
 from bnexport.errors import SourceError
 from bnexport.graph import Graph
 from bnexport.model.checkpoint import Checkpoint, Values
@@ -203,3 +205,28 @@ class Net(tf.Module):
 net = Net()
 tf.saved_model.save(net, sys.argv[1], signatures=net.__call__)
 """
+
+
+@pytest.mark.parametrize("flag, factor", [(True, 2), (False, 3)])
+def test_choice_that_a_signature_names_stays_an_input(tmp_path, flag, factor):
+  """It decides nothing of training, whatever its dtype."""
+  path = str(tmp_path / "model")
+  with tf1.Graph().as_default(), tf1.Session() as running:
+    x, y = _network(training=False)
+    doubled = tf1.placeholder(tf1.bool, [], "doubled")
+    z = tf1.where(doubled, 2 * y, 3 * y, name="z")
+    running.run(tf1.global_variables_initializer())
+    fed = np.float32([[1, 2, 3], [4, 5, 6]])
+    right = running.run(y, {x: fed}) * factor
+    builder = BUILDER(path)
+    builder.add_meta_graph_and_variables(
+      running,
+      ["serve"],
+      {"serving_default": SIGNATURE({"x": x, "doubled": doubled}, {"z": z})},
+    )
+    builder.save()
+  made = bnexport.export(bnexport.load(path))
+  assert sorted(map(str, made.model.inputs)) == ["doubled", "x"]
+  assert made.prove().holds
+  found = answers(made.model, {"x": fed, "doubled": flag})[0]
+  assert np.allclose(found, right, rtol=1e-5)

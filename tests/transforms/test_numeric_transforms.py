@@ -486,12 +486,6 @@ def test_the_initializer_may_be_there():
     transformed(graph, "sparsify_gather(group_init_node=y)")
 
 
-def test_weights_that_are_fed_stay():
-  model = transformed(gather(), "sparsify_gather", inputs=["ids", "w"])
-  assert nodes(model) == nodes(model_of(gather()))
-  assert "'w' is an input" in model.history[0]
-
-
 RESTORED = """
   w = VariableV2() {shape=[4,1]}   ids = Placeholder() {dtype=int64}
   y = Gather(w, ids) {Tindices=int64}
@@ -500,6 +494,16 @@ RESTORED = """
   slices = Const() {value=<string [1] "8 1 2,4:0,1">}
   r = RestoreV2(file, keys, slices) {dtypes=(float,)}   restore = Assign(w, r)
 """
+
+
+def test_weights_that_are_fed_stay(tmp_path):
+  model = transformed(gather(), "sparsify_gather", inputs=["ids", "w"])
+  assert nodes(model) == nodes(model_of(gather()))
+  saved = checkpoint(tmp_path, {"emb": TABLE})
+  spec = f'sparsify_gather(input_checkpoint="{saved.prefix}")'
+  model = transformed(RESTORED, spec, inputs=["ids", "w"])
+  assert nodes(model) == nodes(model_of(RESTORED))
+  assert "'w' is an input" in model.history[0]
 
 
 def test_restoring_tells_keys_and_slices(tmp_path):

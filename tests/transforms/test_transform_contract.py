@@ -87,6 +87,7 @@ CHANGED = {
   },
   "backport_tensor_array_v3": {"loop_rnn_cell_literal", "arrays"},
   "flatten_atrous_conv": {"convolutions"},
+  "fold_views": {"layers_partitioned", "loop_while_literal"},
   "fold_batch_norms": _ZOO,
   "fold_constants": _ZOO | {"functions", "inner input"},
   "fold_old_batch_norms": _ZOO,

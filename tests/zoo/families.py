@@ -32,8 +32,8 @@ FAMILIES = (
   "answers",
   "refused",
   "inverted_averages",
+  "shared_averages",
   "written_values",
-  "whitening",
 )
 
 

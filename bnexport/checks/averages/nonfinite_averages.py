@@ -6,11 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnexport.batchnorm.health import NOT_FINITE
-from bnexport.checks.averages import (
-  frozen,
-  norms_in_state,
-  stored_averages,
-)
+from bnexport.checks.averages import frozen, norms_in_state, stored_averages
 from bnexport.checks.examples import MEAN, SOUND
 from bnexport.checks.fix import BROKEN
 from bnexport.checks.rule import ERROR, Rule

@@ -14,7 +14,7 @@ from bnexport.graph.nodes import (
 )
 from bnexport.graph.origins import CONSTANT_COPIES, origin_of
 from bnexport.tf1 import tf1
-from bnexport.transforms.folding.runs import asks_for_shape
+from bnexport.transforms.folding.runs import asks_for_shape, operands_of
 
 
 def dtype_name(node):
@@ -155,7 +155,7 @@ class Edits:
     controls = [
       ref for name in run.names for ref in self._graph.control_inputs(name)
     ]
-    old = self._operands(run)
+    old = operands_of(self._graph, run)
     attrs = {"T": end.attr["T"]}
     if vector.any():
       op, inputs, attrs = self._adding(end, run.base, vector, rank, axis)
@@ -246,20 +246,11 @@ class Edits:
 
   def remove(self, run):
     """Removes a run that nobody reads any more."""
-    old = self._operands(run)
+    old = operands_of(self._graph, run)
     for name in run.names:
       self._serve_shapes(name, run.base)
     self._graph.remove(run.names)
     self.drop(old)
-
-  def _operands(self, run):
-    """Names of the constants that a run's steps read."""
-    return [
-      ref.node
-      for name in run.names
-      for ref in self._graph.data_inputs(name)
-      if ref != run.base and ref.node not in run.names
-    ]
 
   def drop(self, names):
     """Removes constants that nobody reads, and what only they read."""

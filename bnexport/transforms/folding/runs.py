@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -38,6 +38,16 @@ class Run(NamedTuple):
   @property
   def end(self):
     return self.names[-1]
+
+
+def operands_of(graph, run: Run) -> List[str]:
+  """Names of the constants that a run's steps read."""
+  return [
+    ref.node
+    for name in run.names
+    for ref in graph.data_inputs(name)
+    if ref != run.base and ref.node not in run.names
+  ]
 
 
 class Runs:

@@ -35,6 +35,9 @@ from bnexport.transforms.inference.training import Training, computations
 
 # So many undecided switches at once are tried in all combinations.
 _MOST_JOINT = 6
+# Every value of a leaf is tried on the whole graph: so many visits of nodes are
+# minutes, and no graph of a network takes them.
+_MOST_VISITS = 1 << 26
 # Why a leaf has a value.
 _SAVED = "its value in the checkpoint"
 _LESS = "it leaves no training in the graph"
@@ -91,7 +94,8 @@ def training_constants(model):
   """
   phase = _Phase(model, {}, ())
   found = []
-  for leaf in find_constants(model, phase.order):
+  leaves = find_constants(model, phase.order)
+  for leaf in () if phase.are_too_many(leaves) else leaves:
     stated, other = (
       phase.without_random({leaf.name: np.bool_(value)})
       for value in (leaf.default, not leaf.default)
@@ -125,6 +129,7 @@ class _Phase:
     )
     self.known = {}
     self.counted = []  # variables that the checkpoint decided
+    self._visits = 0
     self.told = []
     self._training = None
     for name, text in stated.items():
@@ -186,6 +191,13 @@ class _Phase:
     while True:
       evaluation = PartialEvaluation(self.graph, self.order, self.known)
       leaves = find_leaves(self.model, evaluation)
+      if self.are_too_many(leaves):
+        raise TransformError(
+          "decide the phase",
+          f"{len(leaves)} scalars choose between parts of {len(self.order)} "
+          "nodes, which are too many to try",
+          f"pass --set={leaves[0].name}=VALUE, and so on",
+        )
       if any([self._choose_one(leaf) for leaf in leaves]):
         continue
       if not any([self._choose_jointly(group) for group in _joint(leaves)]):
@@ -198,6 +210,12 @@ class _Phase:
       ):
         self._keep_input(leaf)
     return evaluation
+
+  def are_too_many(self, leaves):
+    """Whether to try leaves, after those before them, has no end in sight."""
+    values = sum(len(leaf.candidates) for leaf in leaves)
+    self._visits += values * len(self.order)
+    return self._visits > _MOST_VISITS
 
   def needed(self, assignment):
     """Names of what the outputs need under an assignment."""

@@ -17,6 +17,7 @@ from bnexport.graph.nodes import (
   tensor_attr,
   type_attr,
 )
+from bnexport.graph.origins import origin_of
 from bnexport.graph.variables import variable_dtype
 from bnexport.model import Model
 from bnexport.model.savers import scopes_between
@@ -130,10 +131,7 @@ def refuse_unusable(model, variables, is_frozen=True):
   for name in variables:
     saved = model.values.shape(name)
     stated = static_shape(model.graph, TensorRef(name))
-    if stated is not None and (
-      len(stated) != len(saved)
-      or any(a != b and a >= 0 for a, b in zip(stated, saved))
-    ):
+    if stated is not None and not _fits(saved, stated):
       raise SourceError(
         f"freeze variable '{name}'",
         f"its shape is {list(stated)} and the checkpoint's {list(saved)}",
@@ -149,9 +147,15 @@ def refuse_unusable(model, variables, is_frozen=True):
     )
 
 
-def _refuse_missing(model, missing):
-  checkpoint = model.values.checkpoint
-  more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+def _fits(shape, stated):
+  """Whether a shape is a stated one, whose open dimensions are negative."""
+  return len(stated) == len(shape) and all(
+    a == b or a < 0 for a, b in zip(stated, shape)
+  )
+
+
+def _refuse_other_scope(checkpoint, missing, more):
+  """Raises SourceError where a checkpoint has variables in another scope."""
   scopes = scopes_between(missing, checkpoint.shapes)
   if scopes is not None:
     old, new = scopes
@@ -160,6 +164,21 @@ def _refuse_missing(model, missing):
       f"checkpoint '{checkpoint.prefix}' lacks it{more}, and holds "
       f"'{new}{missing[0][len(old) :]}'",
       f"pass --scope_map={old}={new} if that is where its values are",
+    )
+
+
+def _refuse_missing(model, missing):
+  checkpoint = model.values.checkpoint
+  more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+  _refuse_other_scope(checkpoint, missing, more)
+  computed = [name for name in missing if _restored_by(model.graph, name)]
+  if computed:
+    raise SourceError(
+      f"freeze variable '{computed[0]}'",
+      f"checkpoint '{checkpoint.prefix}' holds it as other tensors, which "
+      f"'{_restored_by(model.graph, computed[0])}' puts together",
+      "rebuild the model with --model=FILE.py:FUNCTION, of layers that read "
+      "these tensors",
     )
   averages = [name for name in missing if name in model.decisions.averages]
   if averages:
@@ -182,6 +201,23 @@ def _refuse_missing(model, missing):
       "--missing=initialize if the graph's initial value is meant",
     ),
   )
+
+
+def _restored_by(graph, variable):
+  """The node that computes a variable's value from what is restored, or None.
+
+  CudnnRNN packs all its weights, which are saved one by one, into one tensor.
+  """
+  for reader in graph.readers(variable):
+    refs = graph.data_inputs(reader)
+    if graph.op(reader) in ops.ASSIGN and refs[0] == TensorRef(variable):
+      source = origin_of(graph, refs[1], ops.IDENTITIES | ops.RESHAPES).node
+      restores = graph.ancestors([source], control=False)
+      if graph.op(source) != "RestoreV2" and any(
+        graph.op(name) == "RestoreV2" for name in restores
+      ):
+        return source
+  return None
 
 
 def _freeze(graph, name, value):

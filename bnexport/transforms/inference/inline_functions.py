@@ -10,7 +10,7 @@ the function library. It is what TensorFlow does to a graph before it runs it
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Dict, List, NamedTuple, Set
+from typing import ClassVar, Dict, List, NamedTuple, Set, Tuple
 
 import numpy as np
 
@@ -52,9 +52,15 @@ class InlineFunctions:
   Refuses recursion whose depth depends on data, more than a million nodes,
   calls that are nested more than 500 deep, and bodies with ops whose signature
   neither TensorFlow nor the file knows.
+
+  Attributes:
+    control_flow: whether conditionals and loops are inlined, too.
+    leaving: nodes that stay calls.
   """
 
   name: ClassVar[str] = "inline_functions"
+  control_flow: bool = True
+  leaving: Tuple[str, ...] = ()
 
   def apply(self, model: Model) -> List[str]:
     graph = model.graph
@@ -70,8 +76,9 @@ class InlineFunctions:
     )
     refuse_many(graph, {**needed, **writers})
     inliner = _Inliner(graph, model.signatures, model.outputs)
+    inliner.inlines_control_flow = self.control_flow
     for name in {**needed, **writers}:
-      if name in graph:
+      if name in graph and name not in self.leaving:
         inliner.inline(name)
     return inliner.changes
 
@@ -99,6 +106,7 @@ class _Inliner:
     for ref in outputs:
       self.outputs.setdefault(ref.node, set()).add(ref.index)
     self.changes: List[str] = []
+    self.inlines_control_flow = True
     self._recursion = Recursion(graph)
     # Nodes of the bodies just added, which may be calls.
     self._added: List[str] = []
@@ -136,6 +144,8 @@ class _Inliner:
   def _kind(self, node):
     if node.op in self.graph.library or node.op in ops.CALLS:
       return self._call
+    if not self.inlines_control_flow:
+      return None
     if node.op in _IFS:
       return self._if
     if node.op in _CASES:
@@ -400,16 +410,7 @@ class _Inliner:
       node = self.graph.add(body_node.op, f"{prefix}/{body_node.name}")
       names[body_node.name] = node.name
       self._added.append(node.name)
-      for key, value in body_node.attr.items():
-        if key == "_class":
-          continue  # names that hold inside the function only
-        chosen = attrs[value.placeholder] if value.placeholder else value
-        node.attr[key].CopyFrom(chosen)
-      if node.op in ops.ENTERS:
-        # Two copies of a loop must not share a frame.
-        node.attr["frame_name"].s = (
-          prefix.encode() + b"/" + node.attr["frame_name"].s
-        )
+      _set_attributes(node, body_node, prefix, attrs)
       self._name_outputs(body_node.name, node, refs)
     controls = [TensorRef(ref.node, 0, True) for ref in pivots]
     for body_node in fdef.node_def:
@@ -436,3 +437,17 @@ class _Inliner:
       for i in range(len(arg_dtypes(node, signature, arg))):
         refs[f"{name}:{arg.name}:{i}"] = TensorRef(node.name, flat)
         flat += 1
+
+
+def _set_attributes(node, body_node, prefix, attrs):
+  """Gives a copy of a function's node its attributes; see `_body`."""
+  for key, value in body_node.attr.items():
+    if key == "_class":
+      continue  # names that hold inside the function only
+    chosen = attrs[value.placeholder] if value.placeholder else value
+    node.attr[key].CopyFrom(chosen)
+  if node.op in ops.ENTERS:
+    # Two copies of a loop must not share a frame.
+    node.attr["frame_name"].s = (
+      prefix.encode() + b"/" + node.attr["frame_name"].s
+    )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Dict, List, Set
+from typing import ClassVar, List, Set
 
 from bnexport.errors import TransformError
 from bnexport.graph import Graph, TensorRef, ops
@@ -129,10 +129,7 @@ def _take_apart(
     elif node.name in merges:
       graph.become(node.name, "Identity", refs[:1], _type(graph, node.name))
     elif node.op in ops.SWITCHES and _is_of_loop(graph, node.name):
-      taken: Dict[TensorRef, TensorRef] = {
-        TensorRef(node.name, 1): TensorRef(node.name)
-      }
-      graph.substitute(taken)
+      graph.substitute({TensorRef(node.name, 1): TensorRef(node.name)})
       graph.become(node.name, "Identity", refs[:1], _type(graph, node.name))
   return varying
 

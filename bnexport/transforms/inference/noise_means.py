@@ -224,12 +224,7 @@ class Means:
     if not ends or None in ends:
       return None
     source, (slope, other) = ends[0][0], [high - low for _, low, high in ends]
-    if (
-      np.size(slope) != 1
-      or np.size(other) != 1
-      or not np.isclose(slope, other)
-      or abs(slope) < ROUNDING
-    ):
+    if not _is_one_number(slope, other):
       return None
     low = self._instead(drawn[0], source, 0.0, keeps_shape)
     if low is None:
@@ -243,7 +238,12 @@ class Means:
       text = "more = Const(^x) {value=$more}   mean = AddV2(x, more)"
       return self._emitter.emit(node.name, text, x=low, more=more)["mean"]
     assert node.op in COMPARISONS
-    limit = refs[1 if drawn[0] == refs[0] else 0]
+    return self._chance(node, refs, drawn[0], low, slope)
+
+  def _chance(self, node, refs, drawn, low, slope):
+    """How likely a comparison of a number with a uniform one is true."""
+    like = self.dtype(drawn).as_numpy_dtype
+    limit = refs[1 if drawn == refs[0] else 0]
     text = """
       width = Const(^low) {value=$slope}
       above = Sub(limit, low)
@@ -255,7 +255,7 @@ class Means:
     ends = {"zero": np.array(0, like), "one": np.array(1, like)}
     part = self._emitter.emit(node.name, _CLIPPED, x=made["part"], **ends)
     chance = part["clipped"]
-    is_less = node.op.startswith("Less") == (drawn[0] == refs[0])
+    is_less = node.op.startswith("Less") == (drawn == refs[0])
     if is_less != (slope > 0):
       text = "one = Const(^p) {value=$one}   rest = Sub(one, p)"
       made = self._emitter.emit(node.name, text, p=chance, one=ends["one"])
@@ -286,3 +286,13 @@ class Means:
       return None
     sides = sides_of(self._randomness.contexts, refs, predicates[0])
     return None if sides is None else [predicates[0], *sides]
+
+
+def _is_one_number(slope, other):
+  """Whether two slopes are the same number, and not zero."""
+  return (
+    np.size(slope) == 1
+    and np.size(other) == 1
+    and np.isclose(slope, other)
+    and abs(slope) >= ROUNDING
+  )

@@ -27,6 +27,7 @@ from bnexport.graph.nodes import (
 from bnexport.graph.origins import VIEWS
 from bnexport.model import Model
 from bnexport.model.changes import Doubt
+from bnexport.transforms.inference.augmentation import behind_augmentation
 from bnexport.transforms.inference.noise_choices import Choices
 from bnexport.transforms.inference.noise_identities import Identities
 from bnexport.transforms.inference.noise_means import Means, shape_slot
@@ -370,11 +371,15 @@ class _Removal:
 
   def _refuse(self, noise, entry, why):
     name = self._decider(noise)
+    behind = behind_augmentation(self.model, self.randomness, noise)
+    cut = ""
+    if behind is not None:
+      cut = f"--input_node={behind} to feed the input there, as it is, "
     raise TransformError(
       f"tell what random '{name}' means at inference",
       f"it enters '{entry}', and {why}",
-      f"pass --set={name}=VALUE to give it a value, or --keep_random={name} "
-      "where the model draws it at inference, too",
+      f"pass {cut}--set={name}=VALUE to give it a value, or "
+      f"--keep_random={name} where the model draws it at inference, too",
     )
 
   def _refuse_fed(self, mean, entry):

@@ -27,7 +27,8 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import in_scope, static_shape
-from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
+from bnexport.graph.writes import part_shape
 from bnexport.model import Model
 from bnexport.text import Emitter
 
@@ -188,16 +189,19 @@ class _Replacement:
     if which != "variance" or not form.ddof:
       return [output]
     shape = static_shape(self.graph, TensorRef(value.variable)) or (1,)
-    channels = int(np.prod(shape if value.part is None else shape[-1:]))
+    shape = part_shape(self.graph, value.part, shape) or shape[-1:]
+    channels = int(np.prod(shape))
     return [
       *taken_back(self.graph, output, x, channels, self.needed),
       output,
     ]
 
   def _is_fed_average(self, ref):
+    # An op in training mode reads nothing, which is a constant of no elements.
+    source = origin_of(self.graph, ref, STORED_VIEWS)
     return (
       self.averages.dependence(ref) == FREE
-      and static_shape(self.graph, ref) != (0,)
+      and static_shape(self.graph, source) != (0,)
       and self.graph.op(ref.node) != "Const"
     )
 

@@ -94,18 +94,9 @@ def become_written(model, name, variable, start):
   indices = write.part.operands
   index = model.dtype(indices[0])
   masks = dict(zip(MASKS, map(int_attr, write.part.masks)))
-  notation = _SPREAD[write.part.kind]
-  if write.change in (ADD, SUBTRACT):
-    notation += "result = combine(start, sums, ^waits)"
-  else:
-    notation += _CHOSEN
-    if write.change != SET:
-      notation += "made = combine(start, each)\n"
-    made = "each" if write.change == SET else "made"
-    notation += f"result = Select(is_written, {made}, start, ^waits)"
   Emitter(graph, model.signatures).become(
     name,
-    notation,
+    _notation(write),
     start=start,
     value=write.value,
     indices=list(indices),
@@ -115,6 +106,18 @@ def become_written(model, name, variable, start):
     times=masks,
     sums=masks,
   )
+
+
+def _notation(write):
+  """How the value after a write to a part is computed, as text."""
+  spread = _SPREAD[write.part.kind]
+  if write.change in (ADD, SUBTRACT):
+    return spread + "result = combine(start, sums, ^waits)"
+  made, combined = "each", ""
+  if write.change != SET:
+    made, combined = "made", "made = combine(start, each)\n"
+  result = f"result = Select(is_written, {made}, start, ^waits)"
+  return spread + _CHOSEN + combined + result
 
 
 def _refuse_unclear(graph, name, write, variable, dtype):

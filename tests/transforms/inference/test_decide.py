@@ -317,3 +317,15 @@ def test_stored_statistics_in_the_place_of_the_batchs_are_enough():
     rs = Switch(r, p)   f = Sub(s, rs)   y = Merge(f, t)
   """)
   assert model.decisions.values == {"p": False}
+
+
+def test_scalars_that_are_too_many_to_try_are_refused(monkeypatch):
+  monkeypatch.setattr(decide, "_MOST_VISITS", 15)
+  with pytest.raises(TransformError, match="1 scalars .* too many") as refused:
+    decided(PHASES["bool"] + NORMS % "p")
+  assert "--set=p=VALUE" in str(refused.value)
+  decided(PHASES["bool"] + NORMS % "p", values={"p": "false"})
+  stated = model_of("p = Const() {value=<bool true>}" + NORMS % "p", ("y",))
+  assert not decide.training_constants(stated)
+  monkeypatch.setattr(decide, "_MOST_VISITS", 1000)
+  assert decide.training_constants(stated)

@@ -2,7 +2,7 @@
 """Batch statistics give way to the averages that track them."""
 
 import pytest
-from judges.transforming import model_of, spelled
+from judges.transforming import model_of, spelled, transformed
 
 from bnexport.errors import TransformError
 from bnexport.transforms.inference.use_stored_statistics import (
@@ -173,3 +173,28 @@ def test_mean_over_the_batch_that_is_no_norm_stays():
   )
   assert spelled(model.graph, "y") == "Mean(x, zero)"
   assert model.decisions.unaveraged == ()
+
+
+def test_a_constant_of_no_elements_is_no_average():
+  """An op in training mode is handed nothing, also through an Identity."""
+  graph = """
+    x = Placeholder() {shape=[?,2,2,3]}
+    g = Const() {value=<float [3] 1 2 3>}   b = Const() {value=<float [3] 0 0 1>}
+    none = Const() {value=<float [0]>}   handed = Identity(none)
+    y = FusedBatchNorm(x, g, b, handed, handed) {is_training=true}
+  """
+  model = transformed(graph, "use_stored_statistics", inputs=["x"])
+  assert model.graph.node("y").attr["is_training"].b
+  assert model.decisions.unaveraged == ("y",)
+
+
+def test_a_running_maximum_is_no_average():
+  graph = """
+    x = Placeholder() {shape=[?,3]}   rows = Const() {value=<int32 0>}
+    size = Abs(x)   largest = Max(size, rows)
+    top = VariableV2() {shape=[3]}   top/read = Identity(top)
+    higher = Maximum(top/read, largest)   update = Assign(top, higher)
+    y = RealDiv(x, largest)
+  """
+  with pytest.raises(TransformError, match="'update' writes something of its"):
+    transformed(graph, "use_stored_statistics", inputs=["x"])

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look at a training graph before its first step."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Iterable, List, NamedTuple, Optional, Sequence
+
+from bnexport import sources
+from bnexport.checks.rule import ERROR, WARNING
+from bnexport.errors import Error, GraphError
+from bnexport.exporting import refusals, steps
+from bnexport.exporting.export import Options
+from bnexport.graph import TensorRef
+from bnexport.model.request import Request
+from bnexport.model.savers import saver_keys
+from bnexport.tf1 import tf1
+from bnexport.training.watched import TrainingNorms, listed
+from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
+
+# Codes of findings about training jobs, which no later version changes.
+NOT_RUN, NOT_SAVED, REFUSED, WITHOUT = "BN501", "BN502", "BN503", "BN504"
+# The line that most training code lacks.
+CONTROL = (
+  "with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)): "
+  "train_op = optimizer.minimize(loss)"
+)
+
+_LOG = logging.getLogger("bnexport")
+
+
+class Finding(NamedTuple):
+  """One thing that will go wrong with the export of a training graph.
+
+  Attributes:
+    code: one of the above; stays the same in later versions.
+    severity: checks.rule.ERROR or WARNING.
+    node: the first node that it is about.
+    message: the fact, what follows from it, and what to change in the code.
+  """
+
+  code: str
+  severity: str
+  node: str
+  message: str
+
+
+def check(
+  graph: Optional[Any] = None,
+  train_op: Any = None,
+  outputs: Sequence[str] = (),
+  saver: Optional[Any] = None,
+  options: Optional[Options] = None,
+  strict: bool = False,
+) -> List[Finding]:
+  """Finds what will go wrong with the export of a model that is to be trained.
+
+    >>> bnexport.training.check(train_op=train_op, outputs=["logits"])
+    []
+
+  Nothing is run, and no session is needed. Findings are logged, too, as
+  warnings of the logger "bnexport".
+
+  Args:
+    graph: a tf.compat.v1.Graph; None for the default graph.
+    train_op: the op, tensor or name that each step of training runs; None
+      where it is not known, and updates are not looked at then.
+    outputs: names of what will be exported; the likely output where there are
+      none.
+    saver: the tf.compat.v1.train.Saver that writes the checkpoints; None for
+      one of all variables, such as hooks make.
+    options: the Options of the exports to come.
+    strict: whether findings raise.
+
+  Returns:
+    Findings, empty where all is well: BN501, updates that `train_op` does not
+    run; BN502, averages that the Saver leaves out; BN503, what an export will
+    refuse; BN504, norms whose statistics nothing averages.
+
+  Raises:
+    GraphError: with `strict`, there are findings; it names the first.
+  """
+  graph = graph or tf1.get_default_graph()
+  named = tuple(_name(one) for one in outputs)
+  norms = TrainingNorms(graph.as_graph_def(), named)
+  found = [
+    *_not_run(norms, train_op),
+    *_not_saved(norms, saver),
+    *_refused(graph, norms, options or Options()),
+    *_without(norms, options or Options()),
+  ]
+  for finding in found:
+    _LOG.warning("%s %s: %s", finding.code, finding.node, finding.message)
+  if strict and found:
+    first = found[0]
+    raise GraphError(
+      f"train '{first.node}' so that it can be exported",
+      f"{first.code}: {first.message}",
+      "change the training code, or leave out strict=True",
+    )
+  return found
+
+
+def _name(one: Any) -> str:
+  return one if isinstance(one, str) else one.name
+
+
+def _not_run(norms: TrainingNorms, train_op: Any) -> Iterable[Finding]:
+  """Norms with updates of which the train op runs none."""
+  if train_op is None:
+    return
+  graph = norms.graph
+  run = graph.ancestors([TensorRef.parse(_name(train_op)).node], control=True)
+  left = [
+    one.name
+    for one in norms.watched
+    if one.updates and not any(update in run for update in one.updates)
+  ]
+  if left:
+    yield Finding(
+      NOT_RUN,
+      ERROR,
+      left[0],
+      f"the train op runs no update of the averages of {listed(left)}: they "
+      f"stay as they begin, and inference answers with them; write {CONTROL}",
+    )
+
+
+def _not_saved(norms: TrainingNorms, saver: Any) -> Iterable[Finding]:
+  """Averages that a Saver leaves out of its checkpoints."""
+  if saver is None:
+    return
+  saved = saver_keys(norms.graph, saver.as_saver_def().save_tensor_name)
+  left = [
+    name for one in norms.watched for name in one.averages if name not in saved
+  ]
+  if left:
+    yield Finding(
+      NOT_SAVED,
+      ERROR,
+      left[0],
+      f"the Saver leaves out {listed(left)}: the checkpoints lack what "
+      "inference normalises with; write "
+      "saver = tf.train.Saver(tf.global_variables())",
+    )
+
+
+def _refused(
+  graph: Any, norms: TrainingNorms, options: Options
+) -> Iterable[Finding]:
+  """What an export of this graph can't do, tried without values."""
+  if not norms.outputs:
+    return
+  try:
+    outputs = tuple(str(ref) for ref in norms.outputs)
+    model = sources.open(Request("tf_graph", graph, outputs=outputs))
+    steps.prepare(model, options, lambda text: None)
+    steps.decide(model, options)
+    steps.tidy(model, options)
+    steps.run(model, [StripUnusedNodes()])
+    refusals.refuse_training(model)
+  except Error as error:
+    yield Finding(
+      REFUSED,
+      ERROR,
+      str(norms.outputs[0]),
+      f"its export will be refused: {error}",
+    )
+
+
+def _without(norms: TrainingNorms, options: Options) -> Iterable[Finding]:
+  kept = options.keep_batch_statistics
+  left = [
+    norm.name
+    for norm in norms.without
+    if not any((norm.name + "/").startswith(scope + "/") for scope in kept)
+  ]
+  if left:
+    yield Finding(
+      WITHOUT,
+      WARNING,
+      left[0],
+      f"nothing averages the statistics of {listed(left)}: inference answers "
+      "with those of whatever batch it gets; keep moving averages, or export "
+      f"with --keep_batch_statistics={left[0]} if that is meant",
+    )

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels that do what scale * x + shift did, and what they can't do."""
+
+import numpy as np
+import pytest
+
+from bnexport.batchnorm import folding
+from bnexport.batchnorm.folding import Affine, CannotFold
+
+SCALE, SHIFT = np.array([2.0, -0.5]), np.array([0.25, 3.0])
+X = np.array([[1.0, -2.0], [0.5, 4.0], [-3.0, 0.0]])
+
+
+def at(affine, x):
+  return affine.scale * x + affine.shift
+
+
+def test_one_affine_map_and_then_another():
+  first = Affine(SCALE, SHIFT, np.array([1.0, 2.0]))
+  second = Affine(np.array([-3.0, 0.1]), np.array([1.0, -1.0]))
+  both = first.then(second)
+  np.testing.assert_allclose(at(both, X), at(second, at(first, X)))
+  # What is scaled is as much larger or smaller.
+  np.testing.assert_allclose(both.spread, [3.0, 0.2])
+  assert second.then(second).spread is None
+  np.testing.assert_allclose(second.then(first).spread, first.spread)
+
+
+def test_norm_is_that_of_the_paper():
+  gamma, beta = np.array([2.0, -0.5]), np.array([0.25, -1.0])
+  mean, variance = np.array([1.5, -3.0]), np.array([4.0, 0.7])
+  made = folding.norm(gamma, beta, mean, variance, 0.01)
+  expected = gamma * (X - mean) / np.sqrt(variance + 0.01) + beta
+  np.testing.assert_allclose(at(made, X), expected)
+  np.testing.assert_allclose(made.spread, [2.25, 1.5])
+
+
+@pytest.mark.parametrize(
+  "shape, axis, is_one",
+  [
+    ((2,), 1, True),
+    ((1, 2), 1, True),
+    ((), 1, True),
+    ((2, 1), 0, True),
+    ((2, 1), 1, False),
+    ((3,), 1, False),
+    ((1,), 1, True),
+    ((1, 1, 2), 1, False),
+  ],
+)
+def test_operands_that_are_one_number_a_channel(shape, axis, is_one):
+  array = np.arange(1.0, 1.0 + np.prod(shape)).reshape(shape)
+  if is_one:
+    vector = folding.per_channel(array, 2, axis, 2)
+    assert vector.tolist() == np.broadcast_to(array.reshape(-1), 2).tolist()
+  else:
+    with pytest.raises(CannotFold):
+      folding.per_channel(array, 2, axis, 2)
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_fewer_numbers_than_channels_are_refused(width):
+  with pytest.raises(CannotFold, match=f"2 numbers for {width} channels"):
+    folding.per_channel(SCALE, 2, 1, width)
+
+
+@pytest.mark.parametrize(
+  "shift, dtype, is_refused",
+  [
+    (1e6, "float32", True),
+    (1.0, "float32", False),
+    (100.0, "float16", True),
+    (1.0, "float16", False),
+  ],
+)
+def test_what_is_taken_away_may_not_drown_what_is_left(
+  shift, dtype, is_refused
+):
+  affine = Affine(np.ones(1), np.array([shift]), np.ones(1))
+  if is_refused:
+    with pytest.raises(CannotFold, match=dtype):
+      folding.check_cancellation(affine, dtype)
+  else:
+    folding.check_cancellation(affine, dtype)
+  # It is measured by what is left.
+  folding.check_cancellation(affine._replace(spread=np.array([1e8])), dtype)
+
+
+def test_infinite_scales_are_refused():
+  folding.check_finite(Affine(SCALE, SHIFT))
+  with pytest.raises(CannotFold, match="its shift is nan in channel 1"):
+    folding.check_finite(Affine(SCALE, np.array([0.0, np.nan])))
+
+
+def test_channels_of_groups_take_the_scale_of_their_group():
+  """A grouped kernel has as many inputs as one group of channels has."""
+  random = np.random.RandomState(3)
+  kernel = random.normal(size=(1, 1, 2, 6))  # three groups of two channels
+  x = random.normal(size=(5, 6))
+  affine = Affine(random.normal(size=6), random.normal(size=6))
+  made, lacking = folding.absorb_inputs(kernel, 2, (3,), affine, "float64")
+
+  def grouped(kernel, x):
+    parts = [
+      x[:, 2 * i : 2 * i + 2] @ kernel[0, 0, :, 2 * i : 2 * i + 2]
+      for i in range(3)
+    ]
+    return np.concatenate(parts, axis=1)
+
+  np.testing.assert_allclose(
+    grouped(made, x) + lacking, grouped(kernel, at(affine, x))
+  )
+
+
+@pytest.mark.parametrize(
+  "shape, in_axis, out_axes",
+  [
+    ((1, 1, 2, 5), 2, (3,)),  # five outputs are no three groups
+    ((1, 1, 4, 6), 2, (3,)),  # six channels are no fours
+    ((1, 1, 6, 2), 3, (2,)),  # a transposed kernel has no groups
+    ((1, 1, 2, 1), 2, (2, 3)),  # each channel by itself
+  ],
+)
+def test_kernels_that_do_not_fit_are_refused(shape, in_axis, out_axes):
+  affine = Affine(np.ones(6), np.ones(6))
+  with pytest.raises(CannotFold, match="x has 6 channels and the kernel"):
+    folding.absorb_inputs(np.ones(shape), in_axis, out_axes, affine, "float64")
+
+
+TINY = 2.0**-126
+
+
+@pytest.mark.parametrize(
+  "number, before, is_held",
+  [
+    (1.0, None, True),
+    (TINY * 2.0**23, None, True),
+    (TINY, None, True),
+    (TINY * 0.75, None, False),
+    (0.0, None, True),
+    # What had no precision before loses none.
+    (TINY * 0.75, TINY * 0.5, True),
+    (TINY * 0.75, 1.0, False),
+  ],
+)
+def test_numbers_too_small_for_float32(number, before, is_held):
+  wide, before = np.array([[number]]), before and np.array([[before]])
+  if is_held:
+    made = folding.narrow(wide, "float32", (1,), before)
+    assert made.dtype == np.float32 and made == np.float32(number)
+  else:
+    with pytest.raises(CannotFold, match="as small"):
+      folding.narrow(wide, "float32", (1,), before)
+
+
+def test_small_numbers_beside_large_ones_are_lost_without_a_word():
+  wide = np.array([[1.0, TINY / 2]])
+  assert folding.narrow(wide, "float32", (0,)).shape == (1, 2)
+  with pytest.raises(CannotFold):
+    folding.narrow(wide, "float32", (1,))
+  # Beside what is not much larger they count.
+  with pytest.raises(CannotFold):
+    folding.narrow(wide * [[2.0**-116, 1.0]], "float32", (0,))
+
+
+def test_numbers_too_large_are_refused():
+  with pytest.raises(CannotFold, match="can't hold the numbers"):
+    folding.narrow(np.array([1e39]), "float32", None)
+  with pytest.raises(CannotFold):
+    folding.narrow(np.array([-1e39]), "float32", None)
+  assert folding.narrow(np.array([1e39]), "float64", None) == 1e39
