@@ -42,7 +42,8 @@ def refuse_existing(path, overwrite):
       "pass --overwrite, or another --output_graph",
     )
   folder = os.path.dirname(path) or "."
-  if not tf1.gfile.IsDirectory(folder):
+  # Stores of objects have no directories to make.
+  if tf1.gfile.is_local(path) and not tf1.gfile.IsDirectory(folder):
     raise SourceError(
       f"write '{path}'",
       f"there is no directory '{folder}'",

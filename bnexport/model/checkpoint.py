@@ -160,7 +160,8 @@ class Checkpoint:
     self._opened: Any = None
     self.prefix = find_prefix(path)
     self._is_v1 = not tf1.gfile.Exists(self.prefix + ".index")
-    self._pattern = self.prefix
+    self._fetched = self._fetch()
+    self._pattern = self._fetched.prefix
     if self._is_v1 and not tf1.gfile.Exists(self.prefix):
       self._pattern += "-?????-of-?????"
     for file in tf1.gfile.Glob(self.prefix + ".data-?????-of-?????"):
@@ -171,12 +172,19 @@ class Checkpoint:
     else:
       self.shapes = self._reader().get_variable_to_shape_map()
 
+  def _fetch(self) -> Any:
+    """The files, where TensorFlow can open them."""
+    try:
+      return tf1.gfile.Fetched(self.prefix)
+    except OSError as error:
+      raise self._unreadable(error) from error
+
   def _own_bundle(self) -> Optional[Bundle]:
     """What reads the checkpoint without TensorFlow, or None."""
-    if self._is_v1 or not tf1.gfile.is_local(self.prefix):
+    if self._is_v1 or not tf1.gfile.is_local(self._pattern):
       return None
     try:
-      return Bundle(self.prefix)
+      return Bundle(self._pattern)
     except (Unusual, OSError):
       return None  # TensorFlow tells why
 

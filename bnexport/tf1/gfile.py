@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files, by the names that tf.io.gfile has for what is done with them.
 
-Local files are Python's own, and remote ones TensorFlow's. What goes wrong with
-either is an OSError.
+Local files are Python's own, and remote ones TensorFlow's, or Apache Beam's
+where TensorFlow lacks their scheme. What goes wrong with any is an OSError.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
+import importlib
+import importlib.util
 import os
 import re
 import shutil
+import tempfile
 from typing import IO, Any, Iterator, List, NamedTuple
 
 from bnexport.tf1 import loading
@@ -29,22 +33,38 @@ def is_local(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _remote() -> Iterator[Any]:
-  """TensorFlow's gfile, whose errors become OSErrors."""
+def _remote(path: str) -> Iterator[Any]:
+  """What has tf.io.gfile's functions for a path; its errors become OSErrors."""
   tensorflow = loading.full().tf1
   try:
-    yield tensorflow.gfile
+    yield _files_of(path.partition("://")[0]) or tensorflow.gfile
   except tensorflow.errors.NotFoundError as error:
     raise FileNotFoundError(error.message) from error
   except tensorflow.errors.OpError as error:
     raise OSError(error.message) from error
 
 
+@functools.lru_cache(maxsize=None)
+def _files_of(scheme: str) -> Any:
+  """Beam's files where TensorFlow lacks a scheme and Beam has it, or None."""
+  tensorflow = loading.full().tf1
+  try:
+    tensorflow.gfile.Exists(f"{scheme}://bnexport/file")
+    return None
+  except tensorflow.errors.UnimplementedError:
+    if importlib.util.find_spec("apache_beam") is None:
+      return None
+  except tensorflow.errors.OpError:
+    return None  # it has it, and may not look there
+  files = importlib.import_module("bnexport.tf1.beam_files")
+  return files if files.has(f"{scheme}://bnexport/file") else None
+
+
 @contextlib.contextmanager
 def GFile(path: str, mode: str = "r") -> Iterator[IO]:
   """A file that is open in the block; text is UTF-8, and stays as it is."""
   if not is_local(path):
-    with _remote() as gfile, gfile.GFile(path, mode) as f:
+    with _remote(path) as gfile, gfile.GFile(path, mode) as f:
       yield f
     return
   text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -62,7 +82,7 @@ def IsDirectory(path: str) -> bool:
 
 def _is(local: Any, remote: str, path: str) -> bool:
   if not is_local(path):
-    with _remote() as gfile:
+    with _remote(path) as gfile:
       return getattr(gfile, remote)(path)
   try:
     return local(path)
@@ -73,14 +93,14 @@ def _is(local: Any, remote: str, path: str) -> bool:
 def Stat(path: str) -> FileStatistics:
   if is_local(path):
     return FileStatistics(os.stat(path).st_size)
-  with _remote() as gfile:
+  with _remote(path) as gfile:
     return FileStatistics(gfile.Stat(path).length)
 
 
 def ListDirectory(path: str) -> List[str]:
   if is_local(path):
     return os.listdir(path)
-  with _remote() as gfile:
+  with _remote(path) as gfile:
     return gfile.ListDirectory(path)
 
 
@@ -90,7 +110,7 @@ def Glob(pattern: str) -> List[str]:
   As with TensorFlow, a name that begins with a dot is one like any other.
   """
   if not is_local(pattern):
-    with _remote() as gfile:
+    with _remote(pattern) as gfile:
       return gfile.Glob(pattern)
   if not _IS_PATTERN.search(pattern):
     return [pattern] if Exists(pattern) else []
@@ -110,7 +130,7 @@ _IS_PATTERN = re.compile(r"[*?[]")
 
 def Rename(old: str, new: str, overwrite: bool = False) -> None:
   if not (is_local(old) and is_local(new)):
-    with _remote() as gfile:
+    with _remote(new) as gfile:
       gfile.Rename(old, new, overwrite)
     return
   _refuse_existing(new, overwrite)
@@ -119,7 +139,7 @@ def Rename(old: str, new: str, overwrite: bool = False) -> None:
 
 def Copy(old: str, new: str, overwrite: bool = False) -> None:
   if not (is_local(old) and is_local(new)):
-    with _remote() as gfile:
+    with _remote(new) as gfile:
       gfile.Copy(old, new, overwrite)
     return
   _refuse_existing(new, overwrite)
@@ -135,7 +155,7 @@ def Remove(path: str) -> None:
   if is_local(path):
     os.remove(path)
     return
-  with _remote() as gfile:
+  with _remote(path) as gfile:
     gfile.Remove(path)
 
 
@@ -143,7 +163,7 @@ def MakeDirs(path: str) -> None:
   if is_local(path):
     os.makedirs(path, exist_ok=True)
     return
-  with _remote() as gfile:
+  with _remote(path) as gfile:
     gfile.MakeDirs(path)
 
 
@@ -151,5 +171,32 @@ def DeleteRecursively(path: str) -> None:
   if is_local(path):
     shutil.rmtree(path)
     return
-  with _remote() as gfile:
+  with _remote(path) as gfile:
     gfile.DeleteRecursively(path)
+
+
+class Fetched:
+  """Files that TensorFlow can open by a prefix, copied here if they have to be.
+
+  Attributes:
+    prefix: the one given, or that of copies, which go with this object.
+  """
+
+  def __init__(self, prefix: str):
+    """Copies nothing where TensorFlow has the prefix's scheme.
+
+    Raises:
+      OSError: a file can't be copied.
+    """
+    self.prefix = prefix
+    if is_local(prefix):
+      return
+    files = _files_of(prefix.partition("://")[0])
+    if files is None:
+      return
+    self._folder = tempfile.TemporaryDirectory(prefix="bnexport-")
+    self.prefix = os.path.join(self._folder.name, os.path.basename(prefix))
+    for path in files.Glob(prefix + "*"):
+      copy = os.path.join(self._folder.name, os.path.basename(path))
+      with files.GFile(path, "rb") as f, open(copy, "wb") as made:
+        shutil.copyfileobj(f, made)

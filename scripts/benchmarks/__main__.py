@@ -35,6 +35,7 @@ _PARTS = (
   "inference",
   "proving",
   "training",
+  "spreading",
 )
 
 
