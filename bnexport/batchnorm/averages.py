@@ -45,7 +45,7 @@ from bnexport.batchnorm.sums import ratios
 from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
-from bnexport.graph.writes import Part, write_of, written_variable
+from bnexport.graph.writes import SET, Part, write_of, written_variable
 
 # What may take a batch together that is not told by axis 0: of one tensor, or
 # of two.
@@ -204,19 +204,18 @@ class Averages:
     if average.signature is not None:
       self._by_signature[average.signature].append(average)
 
+  def is_last(self, average: Average) -> bool:
+    """Tells whether a variable is a copy of what the last batch had."""
+    write = write_of(self._graph, average.update)
+    behind = self._graph.ancestors([write.value.node], control=False)
+    own = {average.variable, *average.helpers}
+    is_set = write.change == SET and write.part is None
+    return is_set and own.isdisjoint(behind)
+
   def _find_averages_of_copies(self) -> None:
     """Finds what averages a variable that holds the last batch's statistic."""
-    graph = self._graph
-    copies = [
-      average
-      for average in self.all
-      if graph.op(average.update) in ops.ASSIGN
-      and average.variable
-      not in graph.ancestors(
-        [write_of(graph, average.update).value.node], control=False
-      )
-    ]
-    others = weight_averages(graph) if copies else {}
+    copies = [average for average in self.all if self.is_last(average)]
+    others = weight_averages(self._graph) if copies else {}
     for copy in copies:
       for variable in others.get(copy.variable, ()):
         stored = dataclasses.replace(copy.stored, variable=variable)

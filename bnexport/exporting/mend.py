@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bnexport.analysis.dependence import FREE, Dependence
+from bnexport.batchnorm.averages import Averages
 from bnexport.errors import TransformError
 from bnexport.graph import ops
 from bnexport.graph.variables import variable_of
@@ -39,13 +40,38 @@ def mend(model, keep, averages=()):
     SeparateLoops(),
     ThawVariables(),
     StateShapes(),
-    RestoreUpdates(keep, averages),
   ):
     told += _done(transform, model)
+  is_alone = model.request is None or not model.request.training
+  if is_alone:
+    _refuse_last(model)
+  told += _done(RestoreUpdates(keep, averages), model)
   model.history = told
-  if model.request is None or not model.request.training:
+  if is_alone:
     _refuse_unordered(model)
   return bool(told)
+
+
+def _refuse_last(model):
+  """Raises where a variable holds what the last batch had of a statistic.
+
+  What averages such a variable waits for nothing that the outputs need, so
+  freezing cuts it off.
+  """
+  needed = model.needed()
+  if not any(
+    model.graph.op(name) in ops.ASSIGN for name in model.graph.names()
+  ):
+    return
+  averages = Averages.read(model.graph, needed)
+  for average in averages.all:
+    if average.statistic.node in needed and averages.is_last(average):
+      raise TransformError(
+        f"mend variable '{average.variable}'",
+        f"it holds what the last batch had of '{average.statistic}', and "
+        "freezing may have cut off what averages it",
+        "pass --checkpoint=PREFIX with its .meta beside it",
+      )
 
 
 def _refuse_unordered(model):

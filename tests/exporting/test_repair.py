@@ -186,6 +186,7 @@ _LOST = set(
 # What is stated of them is not in the file, or a write that nothing follows is.
 _REFUSED_WITHOUT_META = {
   "noise_scanned",
+  "shared_averages_of_last",
   "written_domain_fed",
   "written_domain_fed_slice",
   "written_embedding",
@@ -194,6 +195,7 @@ _REFUSED_WITHOUT_META = {
 # Nothing tells that their rows should not depend on each other.
 _MIXED = {
   "shared_classes_of_rows",
+  "shared_running_range",
   "shared_whitened_cholesky",
   "shared_whitened_groups",
   "shared_whitened_newton",
@@ -257,6 +259,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
   named = ()
   if checkpoint and meta is None:
     named = tuple(key for key, _ in tf1.train.list_variables(case.prefix))
+    named += ("import",)  # where a graph was imported below that scope
   model = sources.open(
     Request(
       "frozen_graph",
