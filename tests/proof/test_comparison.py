@@ -314,6 +314,15 @@ def test_graph_that_does_not_import():
     prove(graph_def, OUTPUT, DOUBLED)
 
 
+@pytest.mark.parametrize("column", [0, 1])
+def test_what_is_not_a_number_differs_in_any_column(column):
+  reference = np.ones((3, 2), np.float32)
+  value = reference.copy()
+  value[1, column] = np.nan
+  found = difference("y", value, reference)
+  assert not found.holds and found.largest == np.inf
+
+
 @pytest.mark.parametrize(
   "dtype",
   [tf1.float16, tf1.float64, tf1.int32, tf1.uint8, tf1.bool, tf1.string],
