@@ -102,6 +102,8 @@ class _Replacement:
     used = set()
     for ref, stored in self.model.decisions.stored.items():
       used.update(stored.variables)
+      if ref.node not in self.graph:
+        continue  # its place was taken before, and it is gone
       for average in self.averages.tracking(ref):
         used.update(average.stored.variables, average.helpers)
     return used
