@@ -125,12 +125,11 @@ def load(
   """Opens a model; nothing of it is imported or run.
 
     >>> model = bnexport.load("net.pb", outputs=["y"], inputs=["x"])
-    >>> len(model.graph)
-    4
 
   Args:
-    source: path of a GraphDef, `.meta`, checkpoint, SavedModel or Keras file;
-      or a GraphDef, MetaGraphDef or tf.compat.v1.Graph, which stays as it is.
+    source: path of a GraphDef, a training graph's `.meta`, a checkpoint, a
+      SavedModel or a Keras file; or a GraphDef, a MetaGraphDef or a
+      tf.compat.v1.Graph, which stays as it is.
     checkpoint: its prefix or directory; None for that beside a `.meta`.
     outputs: names of the tensors to keep; none for those of a signature.
     inputs: names of the tensors to feed; none for every placeholder.

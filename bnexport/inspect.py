@@ -40,7 +40,7 @@ def main():
     print(checks.explain(_EXPLAIN.value))
     return process.DONE
   request = _request()
-  # Only now: importing TensorFlow takes seconds.
+  # Only now: a wrong flag is told before all of it is imported.
   from bnexport.report import examination
 
   looked = examination.look(request, cli.TARGET_TF.value)

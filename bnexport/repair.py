@@ -27,7 +27,7 @@ flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 def main():
   outputs = meaning.outputs()
   _refuse_flags()
-  # Only now: importing TensorFlow takes seconds.
+  # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources
   from bnexport.checks import repair
   from bnexport.exporting import delivery, export

@@ -43,7 +43,7 @@ def main():
     print(table.help_text(name) if name else table.help_list())
     return process.DONE
   _refuse_missing(specs)
-  # Only now: importing TensorFlow takes seconds.
+  # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources
   from bnexport.exporting import delivery
   from bnexport.transforms import table

@@ -59,7 +59,7 @@ def main():
   consumers.refuse_missing(_ASKED.value)
   feeds = meaning.feeds()
   stated = meaning.settings()
-  # Only now: importing TensorFlow takes seconds.
+  # Only now: a wrong flag is told before all of it is imported.
   from bnexport.report import facts, terminal
   from bnexport.validation import opening
 

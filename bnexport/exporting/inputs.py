@@ -83,9 +83,11 @@ def settle(model):
   ]
   if sources:
     read = sorted(model.graph.reads(sources[0]))
-    tensors = ",".join(f"{ref.node}:{ref.index}" for ref in read)
+    name = model.decisions.uncut.get(sources[0], sources[0])
+    named = model.request.inputs if model.request is not None else ()
+    tensors = ",".join([*named, *(f"{name}:{ref.index}" for ref in read)])
     raise TransformError(
       "export a graph that reads its input by itself",
-      f"'{sources[0]}' is a {model.graph.op(sources[0])}",
+      f"'{name}' is a {model.graph.op(sources[0])}",
       f"pass --input_node={tensors} to feed it instead",
     )

@@ -135,16 +135,23 @@ def _save_variables(model, names, prefix):
         shape_and_slices=[""] * len(group),
         tensors=holders,
       )
-      with session(graph) as running:
-        running.run(save, dict(zip(holders, values)))
+      _run(graph, save, dict(zip(holders, values)))
   with tf1.Graph().as_default() as graph:
     merge = tf1.raw_ops.MergeV2Checkpoints(
       checkpoint_prefixes=parts,
       destination_prefix=prefix,
       delete_old_dirs=False,
     )
+    _run(graph, merge)
+
+
+def _run(graph, op, feeds=None):
+  """Runs an op that writes files; raises OSError where that fails."""
+  try:
     with session(graph) as running:
-      running.run(merge)
+      running.run(op, feeds)
+  except tf1.errors.OpError as error:
+    raise OSError(error.message) from error
 
 
 def _groups(model, names):

@@ -386,7 +386,11 @@ class Graph(Index):
     rest = self._proto()
     self.copy_rest(rest)
     made = Graph(rest)
-    made._take(self._copied(self._nodes[name]) for name in self.topological())
+    try:
+      order = self.topological()
+    except GraphError:
+      order = list(self._nodes)  # a cycle may be cut away yet
+    made._take(self._copied(self._nodes[name]) for name in order)
     made.place_with_present()
     return made
 

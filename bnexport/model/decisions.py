@@ -20,6 +20,8 @@ class Decisions:
     others: further Stored values that track such a statistic, by it.
     corrections: statistics by the tensor that corrected towards them in
       training, as renorm does.
+    uncut: names of nodes by what still computes their outputs that are not
+      fed, beside the placeholder of their name.
     averages: variables that are moving averages of batch statistics.
     unused: those of them that track nothing whose place was taken.
     unaveraged: norms that compute their own statistics, and nobody said so.
@@ -34,6 +36,7 @@ class Decisions:
   corrections: Dict[TensorRef, TensorRef] = dataclasses.field(
     default_factory=dict
   )
+  uncut: Dict[str, str] = dataclasses.field(default_factory=dict)
   averages: FrozenSet[str] = frozenset()
   unused: FrozenSet[str] = frozenset()
   unaveraged: Tuple[str, ...] = ()

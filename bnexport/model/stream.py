@@ -22,7 +22,7 @@ from bnexport.tf1 import tf1
 # The largest protobuf that can be read, in bytes.
 MOST_BYTES = (1 << 31) - 1
 # As many bytes are read before they are needed.
-_MOST_WAITING = 1 << 27
+_MOST_WAITING = 1 << 25
 # Field numbers, all of them of what is preceded by its length.
 _GRAPH_NODE = 1
 _NODE_ATTR = 5

@@ -111,17 +111,29 @@ def difference(output, value, reference, least=0.0, moved=None):
   if a[~finite].astype(str).tolist() != b[~finite].astype(str).tolist():
     return Difference(output, np.inf, 0.0)
   apart = by_column(np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)))
-  sizes = by_column(np.abs(np.where(finite, b, 0)))
+  return Difference(output, *_worst(apart, limits(reference, least, moved)))
+
+
+def limits(reference, least=0.0, moved=None):
+  """The largest differences that are rounding, one for each column.
+
+  Args:
+    reference: an array of floats; numbers that are not finite count as 0.
+    least: see `difference`.
+    moved: see `difference`.
+  """
+  b = np.asarray(reference)
+  wide = np.complex128 if b.dtype.kind == "c" else np.float64
+  sizes = np.abs(b.astype(wide))
+  sizes = by_column(np.where(np.isfinite(sizes), sizes, 0))
   magnitude = float(np.max(sizes))
-  most = max(tolerance(value.dtype), least) * max(1.0, magnitude)
-  limits = np.full_like(apart, most)
-  if moved is not None:
-    unit = precision(value.dtype)
-    limits = np.minimum(
-      limits,
-      _MOVEMENTS * moved + unit * (_OWN_UNITS * sizes + _UNITS * magnitude),
-    )
-  return Difference(output, *_worst(apart, limits))
+  most = max(tolerance(b.dtype), least) * max(1.0, magnitude)
+  found = np.full_like(sizes, most)
+  if moved is None:
+    return found
+  unit = precision(b.dtype)
+  own = _MOVEMENTS * moved + unit * (_OWN_UNITS * sizes + _UNITS * magnitude)
+  return np.minimum(found, own)
 
 
 def _of_integers(output, value, reference, moved):

@@ -23,7 +23,7 @@ from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.model.stream import to_graph_def
-from bnexport.proof.differences import difference
+from bnexport.proof.differences import difference, limits
 from bnexport.proof.rounding import measured
 from bnexport.proof.runs import (
   ImportedGraph,
@@ -166,7 +166,7 @@ class Sensitivity:
     moves = {one: self._move(one, values) for one in among}
     left = among
     if seconds > _AT_ONCE:
-      left = self._beyond_doubt(feeds, before, moves)
+      left = self._beyond_doubt(feeds, moves)
     return [
       one
       for one in left
@@ -201,7 +201,7 @@ class Sensitivity:
       for a, (name, b, rounding) in zip(after, self._before)
     )
 
-  def _beyond_doubt(self, feeds, before, moves):
+  def _beyond_doubt(self, feeds, moves):
     """Statistics whose derivatives do not tell that an output moves.
 
     One backward pass gives those of all: of a random projection of the
@@ -211,10 +211,10 @@ class Sensitivity:
     if any(node.op in _NO_DERIVATIVES for node in self._graph):
       return statistics
     try:
-      slopes = self._slopes(feeds, before, [one.ref for one in statistics])
+      slopes = self._slopes(feeds, [one.ref for one in statistics])
     except (ComparisonError, *tf_errors(), *_NO_SLOPE):
       return statistics
-    size = sum(np.size(value) for value in before)
+    size = sum(np.size(value) for _, value, _ in self._before)
     left = []
     for one, slope in zip(statistics, slopes):
       seen = 0.0
@@ -226,15 +226,15 @@ class Sensitivity:
         left.append(one)
     return left
 
-  def _slopes(self, feeds, before, refs):
+  def _slopes(self, feeds, refs):
     imported = self._runner.imported
     random = np.random.RandomState(3)
     terms = []
     with imported.as_default():
-      for name, value in zip(self._watched, before):
+      for name, value, moved in self._before:
         tensor = imported.get_tensor_by_name(tensor_name(name))
-        limit = difference(name, value, value, self._runner.rounding).limit
-        if tensor.dtype.is_floating and limit:
+        if tensor.dtype.is_floating and np.size(value):
+          limit = limits(value, self._runner.rounding, moved)
           signs = random.choice([-1.0, 1.0], np.shape(value)) / limit
           wide = tf1.cast(tensor, tf1.float64)
           terms.append(tf1.reduce_sum(wide * signs))

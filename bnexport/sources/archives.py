@@ -36,13 +36,16 @@ def stored_size(h5_file):
   Raises:
     ValueError: a part of it is in another file.
   """
-  sizes, stack = [], [h5_file]
+  sizes, stack, seen = [], [h5_file], {h5_file}
   for group in stack:
     for name in group:
       link = type(group.get(name, getlink=True)).__name__
       if link != "HardLink":
         raise ValueError(f"'{name}' in it is a link to elsewhere")
       item = group[name]
+      if item in seen:
+        continue  # by another name; a group may even hold itself
+      seen.add(item)
       if hasattr(item, "keys"):
         stack.append(item)
       elif getattr(item, "external", None):

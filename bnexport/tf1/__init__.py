@@ -14,13 +14,12 @@ What depends on the version of TensorFlow is in this room.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import types
 from typing import TYPE_CHECKING, Any, Dict
 
-from bnexport.tf1 import arrays, dtypes, gfile, protos
+from bnexport.tf1 import arrays, dtypes, gfile, loading, protos
 from bnexport.tf1.deadlines import time_limit
 from bnexport.tf1.definitions import op_def
 
@@ -61,26 +60,22 @@ TensorShapeProto = _CLASSES["TensorShapeProto"]
 VariableDef = _CLASSES["VariableDef"]
 
 
-def _full() -> Any:
-  return importlib.import_module("bnexport.tf1.full")
-
-
 def session(graph: tf1.Graph) -> tf1.Session:
   """A session that computes as graphs are written, on the CPU.
 
   Its runs end at signals and at a `time_limit`.
   """
-  return _full().session(graph)
+  return loading.full().session(graph)
 
 
 def keras(major: int) -> Any:
   """The Keras that reads what Keras of a major version wrote, or None."""
-  return _full().keras(major)
+  return loading.full().keras(major)
 
 
 def smart_constant_value(predicate: Any) -> Any:
   """The value of a predicate that is a constant, or None."""
-  return _full().smart_constant_value(predicate)
+  return loading.full().smart_constant_value(predicate)
 
 
 def is_dtype(value: Any) -> bool:
@@ -100,7 +95,7 @@ class _TensorFlow(types.ModuleType):
   def __getattr__(self, name: str) -> Any:
     if name.startswith("__") and name != "__version__":
       raise AttributeError(name)  # what Python asks of any module
-    return getattr(_full().tf1, name)
+    return getattr(loading.full().tf1, name)
 
 
 def _light_names() -> Dict[str, Any]:

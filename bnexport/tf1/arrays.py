@@ -7,12 +7,11 @@ byte; what is not plain here is left to them.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from bnexport.tf1 import protos
+from bnexport.tf1 import loading, protos
 from bnexport.tf1.dtypes import DType, as_dtype
 
 # The field that lists values, by the name of the dtype.
@@ -200,4 +199,4 @@ def _word(value: Any) -> str:
 
 
 def _tensorflow() -> Any:
-  return importlib.import_module("bnexport.tf1.full").tf1
+  return loading.full().tf1

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib
 import json
 import os
 import re
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
-from bnexport.tf1 import protos
+from bnexport.tf1 import loading, protos
 
 _FILE = os.path.join(os.path.dirname(__file__), "op_definitions.json")
 _VERSION = re.compile(r"^#define TF_GRAPH_DEF_VERSION (\d+)", re.MULTILINE)
@@ -27,7 +26,7 @@ def op_def(op: str) -> Any:
   """Returns the OpDef registered for `op`, or None where it is not known."""
   if "tensorflow" not in sys.modules and installed() is not None:
     return _recorded(op)
-  return importlib.import_module("bnexport.tf1.full").op_def(op)
+  return loading.full().op_def(op)
 
 
 @functools.lru_cache(maxsize=None)

@@ -13,6 +13,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
+from bnexport.tf1 import loading
 from bnexport.tf1.definitions import installed
 
 # A DataType of this much more is a reference to what a variable holds.
@@ -207,5 +208,5 @@ def _told(number: int) -> Any:
     extended = importlib.import_module("ml_dtypes")
     if hasattr(extended, DType(number).base_dtype.name):
       return getattr(extended, DType(number).base_dtype.name)
-  full = importlib.import_module("bnexport.tf1.full")
+  full = loading.full()
   return full.tf1.as_dtype(number).as_numpy_dtype

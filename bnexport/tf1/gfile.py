@@ -18,6 +18,8 @@ import shutil
 import tempfile
 from typing import IO, Any, Iterator, List, NamedTuple
 
+from bnexport.tf1 import loading
+
 
 class FileStatistics(NamedTuple):
   """What is known of a file without opening it; `length` in bytes."""
@@ -33,7 +35,7 @@ def is_local(path: str) -> bool:
 @contextlib.contextmanager
 def _remote(path: str) -> Iterator[Any]:
   """What has tf.io.gfile's functions for a path; its errors become OSErrors."""
-  tensorflow = importlib.import_module("bnexport.tf1.full").tf1
+  tensorflow = loading.full().tf1
   try:
     yield _files_of(path.partition("://")[0]) or tensorflow.gfile
   except tensorflow.errors.NotFoundError as error:
@@ -45,7 +47,7 @@ def _remote(path: str) -> Iterator[Any]:
 @functools.lru_cache(maxsize=None)
 def _files_of(scheme: str) -> Any:
   """Beam's files where TensorFlow lacks a scheme and Beam has it, or None."""
-  tensorflow = importlib.import_module("bnexport.tf1.full").tf1
+  tensorflow = loading.full().tf1
   try:
     tensorflow.gfile.Exists(f"{scheme}://bnexport/file")
     return None

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look at a training graph before its first step."""
+"""A look at a training graph before its first step.
+
+BN501  updates of averages that the train op does not run
+BN502  averages that the Saver leaves out
+BN503  what an export of the graph will refuse
+BN504  norms whose statistics nothing averages
+"""
 
 from __future__ import annotations
 
@@ -58,47 +64,44 @@ def check(
     >>> bnexport.training.check(train_op=train_op, outputs=["logits"])
     []
 
-  Nothing is run, and no session is needed. Findings are logged, too, as
-  warnings of the logger "bnexport".
+  Nothing is run. Findings are logged, as warnings of the logger "bnexport".
 
   Args:
     graph: a tf.compat.v1.Graph; None for the default graph.
-    train_op: the op, tensor or name that each step of training runs; None
-      where it is not known, and updates are not looked at then.
-    outputs: names of what will be exported; the likely output where there are
-      none.
-    saver: the tf.compat.v1.train.Saver that writes the checkpoints; None for
-      one of all variables, such as hooks make.
+    train_op: what each step runs, an op, tensor or name; None if not known.
+    outputs: names of what will be exported; none for the likely output.
+    saver: what writes the checkpoints; None for one of all variables.
     options: the Options of the exports to come.
     strict: whether findings raise.
 
   Returns:
-    Findings, empty where all is well: BN501, updates that `train_op` does not
-    run; BN502, averages that the Saver leaves out; BN503, what an export will
-    refuse; BN504, norms whose statistics nothing averages.
+    Findings, empty where all is well.
 
   Raises:
     GraphError: with `strict`, there are findings; it names the first.
   """
   graph = graph or tf1.get_default_graph()
-  named = tuple(_name(one) for one in outputs)
-  norms = TrainingNorms(graph.as_graph_def(), named)
+  norms = TrainingNorms(graph.as_graph_def(), [_name(one) for one in outputs])
+  options = options or Options()
   found = [
     *_not_run(norms, train_op),
     *_not_saved(norms, saver),
-    *_refused(graph, norms, options or Options()),
-    *_without(norms, options or Options()),
+    *_refused(graph, norms, options),
+    *_without(norms, options),
   ]
   for finding in found:
     _LOG.warning("%s %s: %s", finding.code, finding.node, finding.message)
   if strict and found:
-    first = found[0]
-    raise GraphError(
-      f"train '{first.node}' so that it can be exported",
-      f"{first.code}: {first.message}",
-      "change the training code, or leave out strict=True",
-    )
+    raise _error(found[0])
   return found
+
+
+def _error(finding: Finding) -> GraphError:
+  return GraphError(
+    f"train '{finding.node}' so that it can be exported",
+    f"{finding.code}: {finding.message}",
+    "change the training code, or leave out strict=True",
+  )
 
 
 def _name(one: Any) -> str:

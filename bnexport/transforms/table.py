@@ -11,7 +11,7 @@ from bnexport.errors import GraphError, TransformError, nearest
 from bnexport.mending.faults import unusable
 from bnexport.model import Model
 from bnexport.model.changes import changes_by
-from bnexport.transforms import fed_constants, spec
+from bnexport.transforms import calls, fed_constants, spec
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.backport.backport_concatv2 import BackportConcatV2
 from bnexport.transforms.backport.backport_tensor_array_v3 import (
@@ -207,10 +207,10 @@ def parse(specs: Specs) -> Tuple[Transform, ...]:
 
 def _parse_text(text: str) -> Tuple[Transform, ...]:
   found: List[Transform] = []
-  for call in spec.read(text):
+  for call in calls.read(text):
     if call.name in PIPELINES:
       if call.parameters:
-        spec.refuse(
+        calls.refuse(
           text,
           call.at,
           f"'{call.name}' is a list of transforms and has no parameters",
@@ -219,7 +219,7 @@ def _parse_text(text: str) -> Tuple[Transform, ...]:
       found.extend(_parse_text(PIPELINES[call.name]))
       continue
     if call.name not in TRANSFORMS:
-      spec.refuse(
+      calls.refuse(
         text,
         call.at,
         f"there is no transform '{call.name}'",

@@ -31,6 +31,7 @@ _PARTS = (
   "startup",
   "freezing",
   "growth",
+  "shapes",
   "transforming",
   "inference",
   "proving",

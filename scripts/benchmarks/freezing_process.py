@@ -38,8 +38,8 @@ def make(prefix, size):
 
 
 def freeze(*arguments):
-  """Freezes as the command does, once TensorFlow is imported."""
-  import bnexport.tf1.full  # noqa: F401
+  """Freezes as the command does, once all that it takes is imported."""
+  import bnexport.exporting.delivery  # noqa: F401
 
   begin = time.perf_counter()
   from absl import flags

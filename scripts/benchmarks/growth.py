@@ -83,6 +83,7 @@ def _export(prefix):
   """Exports a training graph; returns the seconds of each step."""
   from bnexport import sources
   from bnexport.exporting import export as exporting
+  from bnexport.exporting import steps
   from bnexport.exporting.export import Options
   from bnexport.exporting.export import export as export_model
   from bnexport.model import stream
@@ -90,7 +91,7 @@ def _export(prefix):
 
   gc.collect()
   clock = _Clock()
-  with clock.watch(exporting):
+  with clock.watch(exporting), clock.watch(steps):
     with clock.step(_WHOLE):
       with clock.step(_READ):
         model = sources.open(

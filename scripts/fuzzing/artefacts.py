@@ -80,7 +80,12 @@ def _lines(case, draw):
   # A proof takes most of the time that a command takes, and is the same for
   # all damage that it does not see.
   proof = draw.choice(_PROOFS)
-  end = (f"--output_node={case.output}", f"--output_graph={_OUT}.pb", proof)
+  end = (
+    f"--output_node={case.output}",
+    f"--output_graph={_OUT}.pb",
+    proof,
+    _PATIENT,
+  )
   trained = f"--checkpoint={FOLDER}/model.ckpt"
   lines = [
     ("freeze", trained, *end),
@@ -112,13 +117,26 @@ def _lines(case, draw):
       ("repair", f"--graph_def={graph}", trained, *end),
       ("inspect", f"--graph_def={graph}"),
       ("inspect", f"--graph_def={graph}", trained, "--format=json"),
-      ("validate", f"--graph={graph}", f"--output_node={case.output}"),
-      ("validate", f"--graph={graph}", f"--reference={FOLDER}/model.ckpt"),
+      (
+        "validate",
+        f"--graph={graph}",
+        f"--output_node={case.output}",
+        _PATIENT,
+      ),
+      (
+        "validate",
+        f"--graph={graph}",
+        f"--reference={FOLDER}/model.ckpt",
+        _PATIENT,
+      ),
       ("freeze", f"--graph_def={graph}", trained, *end),
     ]
   )
 
 
+# What waits for something in a proof, such as a queue that nobody fills, is
+# given less time than a command has to answer in.
+_PATIENT = "--proof_timeout=15"
 _PROOFS = (
   "--validate=false",
   "--validate=false",
@@ -142,7 +160,7 @@ def _saved_lines(held):
     path = f"{FOLDER}/{name}"
     flag = "--saved_model=" if name == "saved" else "--keras="
     lines += [
-      ("freeze", flag + path, f"--output_graph={_OUT}.pb"),
+      ("freeze", flag + path, f"--output_graph={_OUT}.pb", _PATIENT),
       ("inspect", flag + path),
     ]
     if name == "saved":
@@ -154,6 +172,6 @@ def _saved_lines(held):
           f"--out_graph={_OUT}",
           "--transforms=fold_constants strip_unused_nodes",
         ),
-        ("validate", f"--graph={path}"),
+        ("validate", f"--graph={path}", _PATIENT),
       ]
   return tuple(lines)

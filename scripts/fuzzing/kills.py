@@ -45,7 +45,13 @@ def lines(output: str) -> Tuple[Tuple[str, ...], ...]:
     ("freeze", trained, f"--output_graph={made}", "--novalidate", *asked),
     ("freeze", trained, f"--saved_model_out={_OUT}/made", *asked),
     ("freeze", trained, f"--output_graph={made}", report, *asked),
-    ("repair", f"--graph_def={frozen}", f"--output_graph={made}", *asked),
+    (
+      "repair",
+      f"--graph_def={frozen}",
+      trained,
+      f"--output_graph={made}",
+      *asked,
+    ),
     (
       "transform",
       f"--in_graph={frozen}",
@@ -54,8 +60,8 @@ def lines(output: str) -> Tuple[Tuple[str, ...], ...]:
       "--transforms=fold_constants",
       "--overwrite",
     ),
-    ("inspect", trained, report, "--overwrite"),
-    ("validate", f"--graph={frozen}", f"--output_node={output}", report),
+    ("inspect", trained),
+    ("validate", f"--graph={frozen}", f"--output_node={output}"),
   )
 
 

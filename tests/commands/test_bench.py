@@ -3,10 +3,12 @@
 
 import os
 import re
+import subprocess
 import sys
 
 import pytest
 from judges.commands import ROOT
+from judges.shapes import COMMANDS, SHAPES
 
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 
@@ -84,6 +86,25 @@ def test_proving_is_written_with_ratios(monkeypatch):
   assert times[0][1:4] == ["none", "quick", "full"]
   assert times[1][0] == "small" and all(float(c) > 0 for c in times[1][1:])
   assert goals[1][0] == "full over none, at worst: small"
+
+
+def test_shapes_are_written_with_each_command():
+  paths = [os.path.join(ROOT, name) for name in ("", "scripts", "tests")]
+  script = (
+    "from benchmarks import shapes; print(shapes.measure(True).markdown())"
+  )
+  out = subprocess.run(
+    [sys.executable, "-c", script],
+    stdout=subprocess.PIPE,
+    universal_newlines=True,
+    check=True,
+    env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)),
+  ).stdout
+  (costs,) = tables(out)
+  assert costs[0] == ["shape", "nodes", *COMMANDS]
+  assert {row[0] for row in costs[1:]} == set(SHAPES)
+  cells = [cell for row in costs[1:] for cell in row[2:]]
+  assert all(re.match(r"\d+ ms \d+ MB( refused)?$", cell) for cell in cells)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_signal_ends_a_run_that_does_not_end(hanging, number):
     _, said = process.communicate(timeout=_LONGEST)
   finally:
     process.kill()
-  assert process.returncode == 3
+  assert process.returncode == 3, said
   assert said.count("bnexport: cannot finish: interrupted") == 1
   assert "Traceback" not in said
   assert contents(folder) == before

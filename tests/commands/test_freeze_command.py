@@ -989,7 +989,7 @@ def test_failing_write(capsys, prefix, exists, monkeypatch):
   @contextlib.contextmanager
   def full(part):
     with open("/dev/full", "wb", buffering=0) as f:
-      yield f
+      yield f.write
 
   if exists:
     with open(prefix + ".frozen.pb", "wb") as f:
@@ -1050,20 +1050,17 @@ def test_interrupted_while_proving(capsys, prefix, monkeypatch):
 
 
 def test_interrupted_while_writing(capsys, prefix, monkeypatch):
-  class Half:
-    def __init__(self, file):
-      self._file = file
-
-    def write(self, data):
-      self._file.write(data[: len(data) // 2])
-      raise KeyboardInterrupt
-
   new_file = writing._new_file
 
   @contextlib.contextmanager
   def half(part):
-    with new_file(part) as f:
-      yield Half(f)
+    with new_file(part) as write:
+
+      def write_half(data):
+        write(data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+      yield write_half
 
   monkeypatch.setattr(writing, "_new_file", half)
   assert_nothing_done(

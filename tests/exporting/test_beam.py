@@ -23,7 +23,7 @@ from bnexport.tf1 import tf1
 
 pytest.importorskip("apache_beam")
 
-COUNT = int(os.environ.get("BNEXPORT_BEAM_CHECKPOINTS", "20"))
+COUNT = int(os.environ.get("BNEXPORT_BEAM_CHECKPOINTS", "10"))
 SHARDS = int(os.environ.get("BNEXPORT_BEAM_SHARDS", "8"))
 MULTI_PROCESSING = (
   "--runner=DirectRunner",

@@ -258,6 +258,7 @@ def repair(case, checkpoint=True, meta=True, path=None, prefix=None, **options):
   named = ()
   if checkpoint and meta is None:
     named = tuple(key for key, _ in tf1.train.list_variables(case.prefix))
+    named += ("import",)  # where a graph was imported below that scope
   model = sources.open(
     Request(
       "frozen_graph",

@@ -466,6 +466,14 @@ def test_cycle_that_no_next_iteration_closes(graph):
     assert "cycle" in str(raised.value)
 
 
+def test_cycle_may_be_cut_away(graph):
+  graph.set_input("b", 0, TensorRef("d"))
+  copy = graph.clone()
+  assert set(copy.names()) == set(graph.names())
+  copy.set_input("b", 0, TensorRef("a"))
+  copy.lint()
+
+
 def test_topological_has_no_depth_limit():
   names = ["n%d" % i for i in range(5000)]
   nodes = [(n, "Relu", [m]) for m, n in zip(names, names[1:])]

@@ -14,7 +14,7 @@ import saved
 from judges.commands import assert_refused, copy_of, run
 
 from bnexport.errors import SourceError
-from bnexport.sources import arrays, keras_file
+from bnexport.sources import archives, arrays, keras_file
 from bnexport.sources.keras_code import reaching_part
 from bnexport.sources.saved_model_file import read_saved_model
 
@@ -181,6 +181,32 @@ def test_hdf5_that_states_terabytes(tmp_path):
     f.attrs["model_config"] = json.dumps(layer())
     f.create_dataset("weights", (1 << 40,), "f4", chunks=True)
   with pytest.raises(SourceError, match="would unpack to 4398046511104"):
+    keras_file.describe(path)
+
+
+def test_hdf5_whose_groups_hold_themselves_and_each_other_twice(tmp_path):
+  h5py = pytest.importorskip("h5py")
+  path = str(tmp_path / "loop.h5")
+  with h5py.File(path, "w") as f:
+    f["self"] = f["/"]
+    group = f
+    for number in range(60):
+      inner = f.create_group(f"g{number}")
+      group["a"] = group["b"] = inner
+      group = inner
+    group.create_dataset("weights", (3,), "f4")
+  with h5py.File(path, "r") as f:
+    assert archives.stored_size(f) == 12
+
+
+def test_a_keras_archive_that_unpacks_to_much_more_than_it_is(tmp_path):
+  path = str(tmp_path / "bomb.keras")
+  with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("config.json", json.dumps(layer()))
+    with archive.open("model.weights.h5", "w", force_zip64=True) as f:
+      for _ in range(1030):
+        f.write(bytes(1 << 20))
+  with pytest.raises(SourceError, match="would unpack to 1080"):
     keras_file.describe(path)
 
 

@@ -80,7 +80,6 @@ def test_variables_are_a_checkpoint(folder):
   assert values["kernel"].shape == (3, 2)
   said = overview(
     graph,
-    kind="SavedModel",
     values=values,
     signatures=model.signatures,
     inputs=list(model.inputs.values()),

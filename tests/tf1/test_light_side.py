@@ -7,7 +7,9 @@ import importlib.util
 import itertools
 import os
 import pickle
+import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from bnexport.tf1 import (
   full,
   gfile,
   is_dtype,
+  loading,
   op_def,
   protos,
 )
@@ -339,3 +342,27 @@ def test_types_of_either_side_are_types():
   assert is_dtype(tf.float16) and is_dtype(door.half) and not is_dtype(1)
   assert door.half == tf.half and door.double == tf.double
   assert value_text(tf.float16) == value_text(door.float16) == "float16"
+
+
+def test_an_interrupt_waits_for_the_import():
+  """TensorFlow can't be imported again where it was left half imported."""
+  done = []
+  with pytest.raises(KeyboardInterrupt):
+    with loading.held():
+      os.kill(os.getpid(), signal.SIGINT)
+      time.sleep(0.01)
+      done.append("all")
+  assert done == ["all"]
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  with loading.held():
+    done.append("again")
+  assert done == ["all", "again"]
+
+
+def test_a_signal_that_is_ignored_stays_so():
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with loading.held():
+      assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGINT, before)

@@ -41,8 +41,16 @@ class Job:
     return {self.x: rows[chosen], self.labels: labels[chosen]}
 
 
-def norm(h, name, momentum=0.9, training=True):
-  """A norm by hand, whose updates are in UPDATE_OPS."""
+def norm(h, name, momentum=0.9, training=True, of=lambda h: h):
+  """A norm by hand, whose updates are in UPDATE_OPS.
+
+  Args:
+    h: what it normalises.
+    name: its scope.
+    momentum: of its averages.
+    training: whether it uses the batch.
+    of: what its averages are taken of.
+  """
   with tf1.variable_scope(name):
     size = h.shape[-1]
     gamma = tf1.get_variable(
@@ -64,7 +72,7 @@ def norm(h, name, momentum=0.9, training=True):
     if not training:
       return tf1.nn.batch_normalization(h, mean, variance, beta, gamma, 1e-3)
     batch = tf1.nn.moments(h, [0])
-    for average, statistic in zip((mean, variance), batch):
+    for average, statistic in zip((mean, variance), tf1.nn.moments(of(h), [0])):
       update = tf1.assign_sub(average, (average - statistic) * (1 - momentum))
       tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update)
     return tf1.nn.batch_normalization(h, *batch, beta, gamma, 1e-3)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said of a training graph before its first step."""
 
+import functools
+
 import pytest
 from training import jobs
 
@@ -99,3 +101,9 @@ def test_findings_that_raise():
 def test_names_are_grouped_by_their_scopes():
   names = [f"net/block{i}/bn" for i in (1, 2)] + ["net/last/bn"]
   assert grouped(names) == ["net/block*/bn (2)", "net/last/bn"]
+
+
+def test_averages_of_something_else_than_the_norm_uses():
+  astray = functools.partial(jobs.norm, of=lambda h: tf1.abs(h) + 1)
+  codes = {finding.code for finding in found(jobs.build(astray))}
+  assert codes and codes <= {"BN503", "BN504"}

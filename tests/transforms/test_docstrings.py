@@ -22,7 +22,7 @@ from bnexport import text
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import Signatures, missing_attribute
 from bnexport.tf1 import op_def, tf1
-from bnexport.transforms import spec, table
+from bnexport.transforms import calls, spec, table
 from bnexport.transforms.inference.freeze_variables import FreezeVariables
 
 # What a docstring tells in words: the checkpoint, the model's inputs.
@@ -131,7 +131,7 @@ def test_example(name, tmp_path, monkeypatch):
     (tmp_path / path).write_text(content)
   cls = table.TRANSFORMS[name]
   given = re.search(r"^ *With: *(.*)$", cls.__doc__, re.M)
-  (call,) = spec.read(given.group(1) if given else cls.name)
+  (call,) = calls.read(given.group(1) if given else cls.name)
   assert call.name == cls.name
   transform = spec.make(cls, call)
   before, after = example(cls.__doc__)

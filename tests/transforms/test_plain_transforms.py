@@ -14,6 +14,7 @@ from judges.transforming import (
   transformed,
 )
 
+import bnexport
 from bnexport import text
 from bnexport.errors import Error, GraphError, SourceError, TransformError
 from bnexport.graph import TensorRef
@@ -441,6 +442,17 @@ def test_inputs_of_unknown_ops_can_be_cut():
   assert model.graph.node("x").attr["dtype"].type == tf1.half
   model = transformed(graph, "strip_unused_nodes", inputs=["x"])
   answers(model, {"x": np.float32(3)})
+
+
+def test_cycle_that_no_output_needs_is_cut_away():
+  graph = "x = Placeholder()   y = Relu(x)   a = Neg(b)   b = Neg(a)"
+  model = bnexport.load(text.loads(graph), outputs=["y"])
+  assert set(bnexport.apply(model, "strip_unused_nodes").graph.names()) == {
+    "x",
+    "y",
+  }
+  with pytest.raises(GraphError, match="part of a cycle"):
+    bnexport.apply(model, "remove_device")
 
 
 def test_unneeded_inputs_stay():

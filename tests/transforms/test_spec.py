@@ -10,7 +10,7 @@ import pytest
 
 from bnexport.errors import TransformError
 from bnexport.tf1 import tf1
-from bnexport.transforms import spec, table
+from bnexport.transforms import calls, spec, table
 from bnexport.transforms.folding.fold_constants import FoldConstants
 from bnexport.transforms.spec import Shape
 from bnexport.transforms.tidying.remove_nodes import RemoveNodes
@@ -36,7 +36,7 @@ class Everything:
 
 
 def make(text):
-  (call,) = spec.read(text)
+  (call,) = calls.read(text)
   return spec.make(Everything, call, text)
 
 
@@ -51,7 +51,7 @@ def written(text):
         for value in values
       ],
     )
-    for call in spec.read(text)
+    for call in calls.read(text)
   ]
 
 
@@ -112,7 +112,7 @@ def test_reading(text, expected):
 )
 def test_junk_is_refused_with_its_place(text, where, word):
   with pytest.raises(TransformError) as refused:
-    spec.read(text)
+    calls.read(text)
   message = str(refused.value)
   assert message.startswith("cannot read the transforms at %s: " % where)
   assert word in message

@@ -87,6 +87,7 @@ def _replace(model, ref):
   if others:
     inputs = graph.inputs(node.name)
     rest = graph.add(node.op, node.name + "/uncut", inputs, node.attr)
+    model.decisions.uncut[rest.name] = node.name
     graph.substitute(
       {other: other._replace(node=rest.name) for other in others}
     )
