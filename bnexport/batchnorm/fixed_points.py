@@ -94,7 +94,7 @@ class Reader:
       sizes: the Sizes of tensors that no batch has a part in.
       piece: the Piece that is read of an update that writes several; or None.
       is_inside: whether values lie inside of the constant bounds that they are
-        clipped to, and beyond what a running maximum or minimum had before.
+        clipped to. What a running maximum has come to is no such bound.
     """
     if sizes is None:
       sizes = Sizes(graph, _ROWS if rows is None else len(rows))
@@ -209,7 +209,7 @@ class Reader:
     if op in ops.REDUCTIONS and level != FREE:
       return self._reduce(ref.node, refs)
     if self._is_inside and op in BOUNDS:
-      moving = [r for r in refs if not self._is_bound(r)]
+      moving = [r for r in refs if self._sizes.value(r) is None]
       if len(moving) == 1:
         return self.value(moving[0])
     if op in _ARITHMETIC:
@@ -217,12 +217,6 @@ class Reader:
       known = all(v is not None for v in values)
       return arithmetic.compute(node, values) if known else None
     return self._unknown if level == FREE else None
-
-  def _is_bound(self, ref):
-    """Whether a tensor is a constant, or what a running maximum has come to."""
-    if self._sizes.value(ref) is not None:
-      return True
-    return variable_of(self._graph, ref) in self._trial
 
   def _updated(self, update):
     variable = written_variable(self._graph, update)

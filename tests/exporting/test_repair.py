@@ -195,7 +195,6 @@ _REFUSED_WITHOUT_META = {
 # Nothing tells that their rows should not depend on each other.
 _MIXED = {
   "shared_classes_of_rows",
-  "shared_running_range",
   "shared_whitened_cholesky",
   "shared_whitened_groups",
   "shared_whitened_newton",

@@ -420,20 +420,6 @@ def averages_of_last(script, h):
     return _norm(h, *(moment + 0.0 for moment in moments))
 
 
-def running_range(script):
-  """The input is brought between the least and the largest so far."""
-  x = script.input([None, 5])
-  low, high = _table("mean_low", [5], -1), _table("variance_high", [5], 1)
-  used = low, high
-  if script.training:
-    used = tf.reduce_min(x, 0), tf.reduce_max(x, 0)
-    script.updates.append(tf.assign(low, tf.minimum(low, used[0])))
-    script.updates.append(tf.assign(high, tf.maximum(high, used[1])))
-  h = (x - used[0]) / (used[1] - used[0] + 4.0)
-  h = tf.tanh(tf.layers.dense(h, 6, name="hidden"))
-  return tf.layers.dense(h, 4, name="scores")
-
-
 def _two(size):
   return [2, size]
 
@@ -509,6 +495,5 @@ RECIPES = (
   recipe("shared_squared_deviation", _net(squared_deviation)),
   recipe("shared_rate_of_phase", rate_of_phase),
   recipe("shared_averages_of_last", _net(averages_of_last)),
-  recipe("shared_running_range", running_range),
   recipe("refuse_ring_of_batches", _net(ring), expect="refuse"),
 )
