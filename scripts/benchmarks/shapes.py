@@ -16,6 +16,8 @@ _SIZES_SMALL = (50, 100)
 _CHARACTERS = 10
 # Processor time of one command.
 _MOST_SECONDS = 600
+# Of address space: a machine is not to be filled.
+_MOST_BYTES = 8 << 30
 _NOTES = """
 Milliseconds of CPU for every 1,000 nodes, and megabytes of memory that it takes
 more than before, of a command that runs nothing (`--novalidate`); `names` has
@@ -49,6 +51,8 @@ def measure(is_small):
 
 def _prepare():
   """Imports what forks would import each by itself."""
+  import tensorflow  # noqa: F401
+
   from bnexport import freeze, inspect, repair, transform  # noqa: F401
   from bnexport.checks import repair as repair_checks  # noqa: F401
   from bnexport.exporting import batch, delivery, export  # noqa: F401
@@ -62,7 +66,11 @@ def _in_fork(work, *arguments):
   reader, writer = os.pipe()
   child = os.fork()
   if not child:
-    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_SECONDS, _MOST_SECONDS))
+    for kind, most in (
+      (resource.RLIMIT_CPU, _MOST_SECONDS),
+      (resource.RLIMIT_AS, _MOST_BYTES),
+    ):
+      resource.setrlimit(kind, (most, most))
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
