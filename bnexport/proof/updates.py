@@ -13,7 +13,8 @@ from bnexport.graph.writes import are_apart, write_of, written_variable
 from bnexport.text import Emitter
 from bnexport.tf1 import tf1
 
-_READS = ops.RESOURCE_READS | {"Identity"}
+# An Identity of a handle hands it on to whatever may write.
+_READS = {True: ops.RESOURCE_READS, False: frozenset(("Identity",))}
 
 
 @dataclasses.dataclass
@@ -98,7 +99,10 @@ def constants(graph: Graph) -> Set[str]:
     node.name
     for node in graph
     if node.op in ops.VARIABLES
-    and all(graph.op(reader) in _READS for reader in graph.readers(node.name))
+    and all(
+      graph.op(reader) in _READS[node.op == "VarHandleOp"]
+      for reader in graph.readers(node.name)
+    )
   }
 
 
