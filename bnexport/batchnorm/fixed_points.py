@@ -193,6 +193,11 @@ class Reader:
       if variable is not None:
         part = part_taken(self._graph, ref)
         return self._variable(variable, part) if part else None
+    return self._computed(ref, node, level, refs)
+
+  def _computed(self, ref, node, level, refs):
+    """The value of a tensor that no variable and no batch is."""
+    op = node.op
     if level == FREE:
       value = self._sizes.value(ref)
       value = None if value is None else uniform_value(value)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
+from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import AnyType, bool_attr, type_attr
 from bnexport.tf1 import tf1
 
 # Frame names of while loops, from the outermost in.
 Frame = Tuple[bytes, ...]
+
+# Each node holds the names of all loops around it.
+_DEEPEST = 256
 
 _HANDED_ON = ops.IDENTITIES | ops.SWITCHES
 
@@ -39,6 +43,9 @@ class Contexts:
       order: names of nodes, inputs first; others count as in no context.
       inputs: gives the inputs of a node by its name, where the graph is to be
         read with others than its own, as where predicates are decided.
+
+    Raises:
+      GraphError: loops are nested deeper than any that people write.
     """
     self._graph = graph
     self._inputs = inputs or graph.inputs
@@ -102,6 +109,12 @@ class Contexts:
     refs = [r for r in self._inputs(node.name) if r.node in self._frames]
     frame = max((self._frames[r.node] for r in refs), key=len, default=())
     if node.op in ops.ENTERS:
+      if len(frame) == _DEEPEST:
+        raise GraphError(
+          f"tell which loops '{node.name}' is in",
+          f"they are more than {_DEEPEST}, one in another",
+          "cut behind them with --input_node",
+        )
       frame += (node.attr["frame_name"].s,)
       self._enters.setdefault(frame, node)
     elif node.op in ops.EXITS:

@@ -34,6 +34,19 @@ class Behind:
   hidden: List[str] = dataclasses.field(default_factory=list)
 
 
+def _add_drawn_by(found, graph, other, runs, fed, names):
+  """Adds what random ops draw by, such as a sampler's logits.
+
+  What they draw is given to both sides.
+  """
+  for name in names:
+    for slot, read in enumerate(graph.data_inputs(name)):
+      pair = _pair(graph, other, runs, name, slot)
+      if pair is not None and read.node in fed and _is_float(graph, read):
+        found.own.append(pair[0])
+        found.other.append(pair[1])
+
+
 def behind(a, b, outputs, feeds) -> Behind:
   """The floats that whole numbers among the outputs are computed from.
 
@@ -58,14 +71,8 @@ def behind(a, b, outputs, feeds) -> Behind:
     ]
     return found
   runs = always_run(graph), always_run(other)
-  for name in [] if a.draws is None else a.draws.names:
-    # What is drawn is given to both: what it is drawn by, such as the logits
-    # of a sampler, is compared.
-    for slot, read in enumerate(graph.data_inputs(name)):
-      pair = _pair(graph, other, runs, name, slot)
-      if pair is not None and read.node in fed and _is_float(graph, read):
-        found.own.append(pair[0])
-        found.other.append(pair[1])
+  if a.draws is not None:
+    _add_drawn_by(found, graph, other, runs, fed, a.draws.names)
   for ref, slots in reads.items():
     pairs = [_pair(graph, other, runs, *slot) for slot in slots]
     pairs = [pair for pair in pairs if pair is not None]

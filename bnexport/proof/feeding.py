@@ -78,9 +78,7 @@ def find(graph_def, runner, reference, proof, patience):
       break
   if not found:
     _note_unfit(proof, said)
-    return None, None
-  _, feeds, answers = min(found, key=lambda one: one[0])
-  return feeds, answers
+  return min(found, key=lambda one: one[0])[1:] if found else (None, None)
 
 
 def _rank(runs, feeds, answers):

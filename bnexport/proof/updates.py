@@ -76,11 +76,7 @@ def find(original, by_data, averages) -> Updates:
       own = [u for u in updates if _starts_from(graph, u, variable)]
     if own:
       chosen[variable] = own
-  for variable in [v for v in found if v in averages and v not in chosen]:
-    # It averages another one, such as what the last batch left.
-    own = [u for u in found[variable] if _reads_any(graph, u, chosen)]
-    if own:
-      chosen[variable] = own
+  _add_averaged(graph, chosen, {v: found[v] for v in found if v in averages})
   _stop_waiting(graph, behind, flow.derived)
   contexts = flow.contexts
   run = _to_run(graph, contexts, [u for us in chosen.values() for u in us])
@@ -104,6 +100,14 @@ def constants(graph: Graph) -> Set[str]:
       for reader in graph.readers(node.name)
     )
   }
+
+
+def _add_averaged(graph, chosen, found):
+  """Adds updates that average another variable, as what the last batch left."""
+  for variable in [v for v in found if v not in chosen]:
+    own = [u for u in found[variable] if _reads_any(graph, u, chosen)]
+    if own:
+      chosen[variable] = own
 
 
 def _candidates(original, flow, averages):

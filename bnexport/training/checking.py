@@ -81,19 +81,22 @@ def check(
     GraphError: with `strict`, there are findings; it names the first.
   """
   graph = graph or tf1.get_default_graph()
-  norms = TrainingNorms(graph.as_graph_def(), [_name(one) for one in outputs])
-  options = options or Options()
-  found = [
-    *_not_run(norms, train_op),
-    *_not_saved(norms, saver),
-    *_refused(graph, norms, options),
-    *_without(norms, options),
-  ]
+  found = _find(graph, train_op, outputs, saver, options or Options())
   for finding in found:
     _LOG.warning("%s %s: %s", finding.code, finding.node, finding.message)
   if strict and found:
     raise _error(found[0])
   return found
+
+
+def _find(graph, train_op, outputs, saver, options) -> List[Finding]:
+  norms = TrainingNorms(graph.as_graph_def(), [_name(one) for one in outputs])
+  return [
+    *_not_run(norms, train_op),
+    *_not_saved(norms, saver),
+    *_refused(graph, norms, options),
+    *_without(norms, options),
+  ]
 
 
 def _error(finding: Finding) -> GraphError:

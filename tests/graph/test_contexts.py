@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loops and the sides of conditionals that nodes are in."""
 
+import pytest
 from judges.counting import assert_linear
 
 from bnexport import text
+from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.tf1 import tf1
@@ -147,3 +149,22 @@ def nest(depth):
 
 def test_cost_is_linear_in_nests():
   assert_linear(nest, 10, 80)
+
+
+def nested(depth):
+  """Loops that are entered, one in another."""
+  graph = text.loads("x = Placeholder() {shape=[]}")
+  last = "x"
+  for i in range(depth):
+    node = graph.node.add(op="Enter", name=f"e{i}", input=[last])
+    node.attr["frame_name"].s = b"f%d" % i
+    last = node.name
+  return Graph(graph)
+
+
+def test_loops_too_deep_to_be_a_models_are_refused():
+  graph = nested(256)
+  assert len(Contexts(graph, graph.topological()).frame("e255")) == 256
+  graph = nested(257)
+  with pytest.raises(GraphError, match="'e256'.*more than 256"):
+    Contexts(graph, graph.topological())
