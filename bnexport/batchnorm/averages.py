@@ -207,10 +207,19 @@ class Averages:
   def is_last(self, average: Average) -> bool:
     """Tells whether a variable is a copy of what the last batch had."""
     write = write_of(self._graph, average.update)
-    behind = self._graph.ancestors([write.value.node], control=False)
+    if write.change != SET or write.part is not None:
+      return False
     own = {average.variable, *average.helpers}
-    is_set = write.change == SET and write.part is None
-    return is_set and own.isdisjoint(behind)
+    # What it held is near to what is written, if it is part of that.
+    stack, seen = [write.value.node], {write.value.node}
+    for name in itertools.islice(stack, MOST_BEHIND):
+      if name in own:
+        return False
+      new = [ref.node for ref in self._graph.data_inputs(name)]
+      new = [node for node in dict.fromkeys(new) if node not in seen]
+      seen.update(new)
+      stack.extend(new)
+    return True
 
   def _find_averages_of_copies(self) -> None:
     """Finds what averages a variable that holds the last batch's statistic."""

@@ -9,6 +9,7 @@ one. An update is read piece by piece then, as if each had its own variable.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
@@ -25,6 +26,8 @@ from bnexport.graph.writes import (
   write_of,
 )
 
+# How many tensors behind an update are looked at.
+MOST_BEHIND = 400
 _STACKS = frozenset(("ConcatV2", "Pack"))
 # Where what a mask is made of has its elements in their order.
 _MASK_VIEWS = frozenset(
@@ -142,7 +145,7 @@ def _elementwise(
 ) -> Iterator[TensorRef]:
   """Tensors of which each element of a value is made, with its operands."""
   stack, seen = [value], {value}
-  for ref in stack:
+  for ref in itertools.islice(stack, MOST_BEHIND):
     yield ref
     op = graph.op(ref.node)
     if op in KNOWN - _STACKS and dependence(ref) != DATA:

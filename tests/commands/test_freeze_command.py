@@ -989,7 +989,7 @@ def test_failing_write(capsys, prefix, exists, monkeypatch):
   @contextlib.contextmanager
   def full(part):
     with open("/dev/full", "wb", buffering=0) as f:
-      yield f.write
+      yield f
 
   if exists:
     with open(prefix + ".frozen.pb", "wb") as f:
@@ -1054,13 +1054,14 @@ def test_interrupted_while_writing(capsys, prefix, monkeypatch):
 
   @contextlib.contextmanager
   def half(part):
-    with new_file(part) as write:
+    with new_file(part) as f:
 
-      def write_half(data):
-        write(data[: len(data) // 2])
-        raise KeyboardInterrupt
+      class Half:
+        def write(self, data):
+          f.write(data[: len(data) // 2])
+          raise KeyboardInterrupt
 
-      yield write_half
+      yield Half()
 
   monkeypatch.setattr(writing, "_new_file", half)
   assert_nothing_done(

@@ -518,7 +518,7 @@ def test_failing_write(capsys, literal, exists, monkeypatch):
   @contextlib.contextmanager
   def full(part):
     with open("/dev/full", "wb", buffering=0) as f:
-      yield f.write
+      yield f
 
   if exists:
     write_bytes(literal.fixed, b"old")

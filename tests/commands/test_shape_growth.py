@@ -13,7 +13,13 @@ from judges import shapes
 from judges.commands import COMMANDS
 from judges.counting import assert_linear
 
-from bnexport.batchnorm import averages, fixed_points, inverses, settling
+from bnexport.batchnorm import (
+  averages,
+  fixed_points,
+  inverses,
+  pieces,
+  settling,
+)
 from bnexport.cli import process
 
 SMALL, LARGE = 150, 600
@@ -21,6 +27,7 @@ SMALL, LARGE = 150, 600
 BOUNDS = (
   (averages, "MOST_BEHIND", 40),
   (settling, "MOST_BEHIND", 40),
+  (pieces, "MOST_BEHIND", 40),
   (inverses, "_MOST_BEHIND", 10),
   (fixed_points, "_MOST_DEPTH", 10),
 )

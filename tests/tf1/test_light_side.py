@@ -251,12 +251,17 @@ def test_definitions_are_what_the_registry_has(script):
   assert (definitions.installed() == version) or version != (2, 21)
   registered = script.registered_ops()
   assert len(registered) > 1000
+  loaded = []  # by libraries that came later, as Keras loads some
   for op in registered:
     expected = script._encoded(op)
-    found = op_def(op.name)
-    assert script._encoded(found) == expected, op.name
-    if definitions.installed():
-      assert script._encoded(definitions._recorded(op.name)) == expected
+    assert script._encoded(op_def(op.name)) == expected, op.name
+    recorded = definitions.installed() and definitions._recorded(op.name)
+    if recorded:
+      assert script._encoded(recorded) == expected
+    else:
+      loaded.append(op.name)
+  if definitions.installed():
+    assert len(loaded) < len(registered) / 100, loaded
   assert op_def("NoSuchOp") is None
   if definitions.installed():
     assert definitions._recorded("NoSuchOp") is None

@@ -11,7 +11,6 @@ import numpy as np
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import static_shape, tensor_attr, type_attr
-from bnexport.graph.origins import origin_of
 from bnexport.model import Model
 from bnexport.transforms.folding.values import Constants
 from bnexport.transforms.tidying.names import protected
@@ -49,8 +48,9 @@ class FoldViews:
     constants, contexts = Constants(model, order), Contexts(graph, order)
     kept = protected(model)
     # What a view is of is told before any of them is a constant.
+    origins = _origins(graph, order)
     views = {
-      name: _constant(graph, name, constants)
+      name: _constant(graph, name, origins[name], constants)
       for name in order
       if graph.op(name) in ops.RESHAPES
       and name not in kept
@@ -71,10 +71,19 @@ class FoldViews:
     return [f"folded {len(views)} reshaped constants"] if views else []
 
 
-def _constant(graph, name, constants):
+def _origins(graph, order):
+  """The tensor that each view is one of in the end, by the view's name."""
+  found = {}
+  for name in order:
+    if graph.op(name) in _VIEWS:
+      ref = graph.data_inputs(name)[0]
+      found[name] = ref if ref.index else found.get(ref.node, ref)
+  return found
+
+
+def _constant(graph, name, source, constants):
   """The Const that a node is a view of, and the view's array; or None."""
   ref = TensorRef(name)
-  source = origin_of(graph, ref, _VIEWS)
   if ref not in constants or graph.op(source.node) != "Const":
     return None
   if np.prod(static_shape(graph, source)) > _LARGEST:
