@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from bnexport.transforms.inference.freeze_variables import refuse_unusable
 TAGS = SERVED.tags
 # So many bytes of variables are in memory at a time.
 _AT_ONCE = 1 << 26
+_SHARD = re.compile(rb"_temp_[0-9a-f]{32}/part$")
 
 
 @contextlib.contextmanager
@@ -196,6 +198,7 @@ def _meta_graph(model, names):
     meta = tf1.train.export_meta_graph(
       graph=imported, saver_def=saver and saver.as_saver_def()
     )
+    _name_shards(meta.graph_def)
     variables = meta.collection_def[tf1.GraphKeys.GLOBAL_VARIABLES].bytes_list
     variables.value.extend(_definition(*pair) for pair in reads)
     if model.served is None:
@@ -305,6 +308,18 @@ def _definition(name, read):
     is_resource=True,
     trainable=False,
   ).SerializeToString()
+
+
+def _name_shards(graph_def):
+  """Gives a Saver's shards a name that is the same each time.
+
+  TF 1.15 draws one, `_temp_HEX/part`; newer ones have a name that is fixed.
+  """
+  for node in graph_def.node:
+    if node.op == "Const":
+      for i, text in enumerate(node.attr["value"].tensor.string_val):
+        if _SHARD.match(text):
+          node.attr["value"].tensor.string_val[i] = b"_temp/part"
 
 
 def _info(imported, ref):
