@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from training import jobs
 
+import bnexport
 from bnexport.errors import Error
 from bnexport.exporting.export import Options
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import tf1
-from bnexport.training import ExportHook, NormHealthHook
+from bnexport.training import ExportHook, NormHealthHook, check
 from bnexport.training.health_hook import LAGS, NOT_FINITE, NOT_RUN, VANISHES
 
 
@@ -190,6 +191,38 @@ def test_a_listener_and_a_restart(tmp_path, forked_workers):
   # What was exported before is left as it is.
   assert again.verdicts.get(40, first.verdicts[40]).word in ("ok", "skipped")
   assert again.steps()[-2:] == [40, 60]
+
+
+def test_a_listener_beside_a_scaffolds_own_saver(tmp_path, forked_workers):
+  run, folder = str(tmp_path / "run"), str(tmp_path / "exports")
+  job = jobs.build()
+  hook = ExportHook(["logits"], folder, checkpoint_dir=run)
+  with job.graph.as_default():
+    scaffold = tf1.train.Scaffold(saver=tf1.train.Saver(max_to_keep=1))
+    saver = tf1.train.CheckpointSaverHook(
+      run, save_steps=15, scaffold=scaffold, listeners=[hook]
+    )
+    jobs.train(job, [saver], steps=30, scaffold=scaffold)
+  assert hook.exports.verdicts[30].word == "ok", hook.exports.verdicts
+
+
+def test_a_bare_loop_that_checks_first(tmp_path):
+  job = jobs.build(saver=tf1.train.Saver)
+  found = check(job.graph, job.train_op, ["logits"], job.saver)
+  assert found == []
+  prefix = str(tmp_path / "model.ckpt")
+  with jobs.started(job) as running:
+    for _ in range(40):
+      running.run(job.train_op, job.feeds())
+    job.saver.save(running, prefix)
+    rows = jobs.data()[0][:16]
+    values = running.run({v.op.name: v for v in tf1.global_variables()})
+  made = bnexport.export(bnexport.load(prefix, outputs=["logits"]))
+  path = str(tmp_path / "net.pb")
+  assert made.write(path).proof.verdict == "PROVEN"
+  np.testing.assert_allclose(
+    answers(path, rows), expected(values, rows), 1e-4, 1e-4
+  )
 
 
 def mixed(x):
