@@ -195,6 +195,38 @@ def test_a_portable_job_service_on_loopback(runs):
     service.wait()
 
 
+def test_a_transform_in_a_pipeline_of_ones_own(runs, monkeypatch):
+  from apache_beam import Create, Map, Pipeline
+  from apache_beam.metrics import MetricsFilter
+
+  from bnexport.exporting.beam import ExportCheckpoints
+
+  monkeypatch.setenv("PYTHONPATH", ROOT)
+  prefixes = [str(runs / name / "model.ckpt") for name in ("000", "005")]
+  told = str(runs / "told")
+  pipeline = Pipeline()
+  (
+    pipeline
+    | Create(prefixes)
+    | ExportCheckpoints(outputs=["prob"], output_graph="{dir}/own.pb")
+    | Map(_note, told)
+  )
+  done = pipeline.run()
+  done.wait_until_finish()
+  with open(told) as f:
+    lines = sorted(f.read().splitlines())
+  assert lines == [f"{prefixes[0]} ok", f"{prefixes[1]} refused"]
+  assert (runs / "000" / "own.pb").exists()
+  counters = done.metrics().query(MetricsFilter().with_namespace("bnexport"))
+  counts = {c.key.metric.name: c.committed for c in counters["counters"]}
+  assert counts == {"ok": 1, "refused": 1}
+
+
+def _note(one, path):
+  with open(path, "a") as f:
+    f.write(f"{one.checkpoint} {one.word}\n")
+
+
 def _port(path, service):
   """The port that a service writes to a file once it listens."""
   for _ in range(600):
