@@ -37,6 +37,10 @@ _PART = re.compile(r"\.(index|meta)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
+# Of what --resume leaves out.
+DONE_BEFORE = Verdict(SKIPPED, "done before, and unchanged")
+
+
 class Job(collections.namedtuple("Job", "checkpoint output report overwrite")):
   """One checkpoint to export, and the files to write; report may be None."""
 
@@ -264,9 +268,7 @@ def said_as_they_come(jobs, skipped):
   try:
     with contextlib.closing(progress.start(len(jobs), len(skipped))) as shown:
       for job in skipped:
-        tally.say(
-          job.checkpoint, Verdict(SKIPPED, "done before, and unchanged")
-        )
+        tally.say(job.checkpoint, DONE_BEFORE)
       yield _Told(tally, shown)
   except KeyboardInterrupt:
     raise Error(
@@ -287,6 +289,41 @@ def verdict_of(result):
   return Verdict(
     FAILED, f"cannot finish: {fact}; export it alone to see why", fact
   )
+
+
+class OneProcess:
+  """Exports one Job after the other in a process of its own.
+
+  A checkpoint that ends the process becomes a Verdict, and the next one has a
+  new process.
+  """
+
+  def __init__(self, export):
+    """Starts no process before the first Job.
+
+    Args:
+      export: the function that returns a Job's Verdict; see workers.run.
+    """
+    self._export = export
+    self._worker = None
+
+  def export(self, job):
+    """The Verdict of a Job."""
+    if self._worker is None:
+      self._worker = workers.Worker(self._export, job)
+    else:
+      self._worker.give(job)
+    result = self._worker.result()
+    if isinstance(result, workers.Died):
+      clear(self._worker.process.pid, job)
+      self.close()
+    return verdict_of(result)
+
+  def close(self):
+    """Ends the process, if there is one."""
+    if self._worker is not None:
+      self._worker.dismiss()
+      self._worker = None
 
 
 def clear(process, job):

@@ -17,6 +17,7 @@ The graphs are written by the workers, to storage that all of them see.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -31,7 +32,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from bnexport.errors import Error, SourceError, first_line
-from bnexport.exporting import batch, workers, writing
+from bnexport.exporting import batch, writing
 from bnexport.exporting.delivery import Delivery
 from bnexport.exporting.export import Options
 from bnexport.exporting.verdicts import Verdict
@@ -140,42 +141,18 @@ class _Export(apache_beam.DoFn):
   """Exports in a process of its own, which may die of a checkpoint."""
 
   def __init__(self, task):
-    self._task = task
-    self._worker = None
+    self._process = batch.OneProcess(functools.partial(batch.export_one, task))
 
   def process(self, job):
-    verdict = batch.verdict_of(self._answer(job))
+    verdict = self._process.export(job)
     Metrics.counter("bnexport", verdict.word).inc()
     Metrics.distribution("bnexport", "milliseconds").update(
       int(verdict.seconds * 1000)
     )
     yield job, verdict
 
-  def _answer(self, job):
-    if self._worker is None:
-      self._worker = workers.Worker(_Exporter(self._task), job)
-    else:
-      self._worker.give(job)
-    result = self._worker.result()
-    if isinstance(result, workers.Died):
-      batch.clear(self._worker.process.pid, job)
-      self.teardown()
-    return result
-
   def teardown(self):
-    if self._worker is not None:
-      self._worker.dismiss()
-      self._worker = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Exporter:
-  """The work of a process on each Job."""
-
-  task: batch.Task
-
-  def __call__(self, job):
-    return batch.export_one(self.task, job)
+    self._process.close()
 
 
 def run(jobs, skipped, task, runner, options):

@@ -14,6 +14,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from bnexport.errors import first_line
+from bnexport.tf1.gfile import FileStatistics
 
 
 def has(path: str) -> bool:
@@ -49,17 +50,11 @@ def IsDirectory(path: str) -> bool:
   return bool(_below(path))
 
 
-def Stat(path: str) -> object:
-  """Facts of a file; `length` in bytes."""
+def Stat(path: str) -> FileStatistics:
   (match,) = FileSystems.match([path])
   if not match.metadata_list:
     raise FileNotFoundError(f"{path}; no such file")
-  return _Statistics(match.metadata_list[0].size_in_bytes)
-
-
-class _Statistics:
-  def __init__(self, length: int):
-    self.length = length
+  return FileStatistics(match.metadata_list[0].size_in_bytes)
 
 
 def ListDirectory(path: str) -> List[str]:

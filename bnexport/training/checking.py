@@ -18,6 +18,7 @@ from bnexport.errors import Error, GraphError
 from bnexport.exporting import refusals, steps
 from bnexport.exporting.export import Options
 from bnexport.graph import TensorRef
+from bnexport.graph.nodes import in_scope
 from bnexport.model.request import Request
 from bnexport.model.savers import saver_keys
 from bnexport.tf1 import tf1
@@ -179,7 +180,7 @@ def _without(norms: TrainingNorms, options: Options) -> Iterable[Finding]:
   left = [
     norm.name
     for norm in norms.without
-    if not any((norm.name + "/").startswith(scope + "/") for scope in kept)
+    if not any(in_scope(norm.name, scope) for scope in kept)
   ]
   if left:
     yield Finding(

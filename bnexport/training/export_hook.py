@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Optional, Sequence
 
 from bnexport.errors import SourceError
 from bnexport.exporting.delivery import Delivery
 from bnexport.exporting.export import Options
-from bnexport.exporting.writing import part
+from bnexport.model.checkpoint import latest
 from bnexport.tf1 import tf1
 from bnexport.training.exports import Exports
 
@@ -124,20 +123,14 @@ class ExportHook(tf1.train.SessionRunHook, tf1.train.CheckpointSaverListener):
 
   def _submit(self, session, step):
     self._last = step
-    if self._checkpoint_dir is not None:
+    if self._checkpoint_dir is None:
+      self.exports.save(self._saver, session, step)
+    else:
       self.exports.submit(self._saved(step), step)
-      return
-    tf1.gfile.MakeDirs(self.exports.directory)
-    with part(os.path.join(self.exports.directory, "checkpoint")) as folder:
-      tf1.gfile.MakeDirs(folder)
-      prefix = self._saver.save(
-        session, os.path.join(folder, "model"), global_step=step
-      )
-      self.exports.submit(prefix, step)
 
   def _saved(self, step):
     """The prefix of the checkpoint that was saved at a step."""
-    prefix = tf1.train.latest_checkpoint(self._checkpoint_dir)
+    prefix = latest(self._checkpoint_dir)
     if prefix is None or not prefix.endswith(f"-{step}"):
       raise SourceError(
         f"export step {step}",

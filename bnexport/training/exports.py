@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import logging
 import os
@@ -12,10 +13,11 @@ import threading
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from bnexport.errors import Error
-from bnexport.exporting import batch, record, workers
+from bnexport.exporting import batch, record
 from bnexport.exporting.delivery import Delivery
 from bnexport.exporting.export import Options
 from bnexport.exporting.verdicts import OK, REFUSED, SKIPPED, Verdict
+from bnexport.exporting.writing import part
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 from bnexport.training import events
@@ -77,7 +79,7 @@ class Exports:
       options or Options(),
       delivery or Delivery(""),
     )
-    self._worker: Optional[workers.Worker] = None
+    self._process = batch.OneProcess(functools.partial(_export, self._task))
     self._thread: Optional[threading.Thread] = None
     self._lock = threading.Lock()
     self._waiting: Optional[_Waiting] = None
@@ -85,6 +87,20 @@ class Exports:
   def path(self, step: int) -> str:
     """Where the graph of a step goes."""
     return os.path.join(self.directory, f"{self._name}-{step}.pb")
+
+  def save(self, saver: Any, session: Any, step: int) -> None:
+    """Saves what a session holds, and exports that; see `submit`.
+
+    Args:
+      saver: a tf.compat.v1.train.Saver.
+      session: the session.
+      step: the global step.
+    """
+    tf1.gfile.MakeDirs(self.directory)
+    with part(os.path.join(self.directory, "checkpoint")) as folder:
+      tf1.gfile.MakeDirs(folder)
+      path = os.path.join(folder, "model")
+      self.submit(saver.save(session, path, global_step=step), step)
 
   def submit(self, prefix: str, step: int) -> None:
     """Exports a checkpoint beside what the caller goes on with.
@@ -110,9 +126,7 @@ class Exports:
       thread = self._thread
     if thread is not None:
       thread.join()
-    if self._worker is not None:
-      self._worker.dismiss()
-      self._worker = None
+    self._process.close()
 
   def refuse(self) -> None:
     """Raises, where `strict` was asked for, what an export did not prove.
@@ -167,18 +181,7 @@ class Exports:
   def _export(self, waiting: _Waiting) -> Verdict:
     job = batch.Job(waiting.prefix, self.path(waiting.step), None, False)
     jobs, done = batch.resumed([job], self._task)
-    if done:
-      return Verdict(SKIPPED, "done before, and unchanged")
-    if self._worker is None:
-      self._worker = workers.Worker(_Exporter(self._task), jobs[0])
-    else:
-      self._worker.give(jobs[0])
-    result = self._worker.result()
-    if isinstance(result, workers.Died):
-      batch.clear(self._worker.process.pid, job)
-      self._worker.dismiss()
-      self._worker = None
-    return batch.verdict_of(result)
+    return batch.DONE_BEFORE if done else self._process.export(jobs[0])
 
   def _tell(self, step: int, verdict: Verdict) -> None:
     """Logs a verdict, writes its summary, and lets old graphs go."""
@@ -187,7 +190,7 @@ class Exports:
     _LOG.log(level, "step %d: %s %s", step, verdict.word, verdict.says)
     proven = float(verdict.word in (OK, SKIPPED))
     events.write(self.directory, step, {"bnexport/proven": proven})
-    for old in self.steps()[: -self._keep or None] if self._keep else ():
+    for old in self.steps()[: -self._keep] if self._keep else ():
       for path in (self.path(old), record.path(self.path(old))):
         if tf1.gfile.Exists(path):
           tf1.gfile.Remove(path)
@@ -199,13 +202,8 @@ class Exports:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-class _Exporter:
-  """The work of a process that exports beside training."""
-
-  def __init__(self, task: batch.Task):
-    self._task = task
-
-  def __call__(self, job: batch.Job) -> Any:
-    # The accelerator is the training's. Read when TensorFlow is imported.
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    return batch.export_one(self._task, job)
+def _export(task: batch.Task, job: batch.Job) -> Verdict:
+  """Exports in a process beside the training, whose the accelerator is."""
+  # Read when TensorFlow is imported.
+  os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+  return batch.export_one(task, job)

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Optional
 
 from bnexport.errors import SourceError
 from bnexport.exporting.delivery import Delivery
 from bnexport.exporting.export import Options
-from bnexport.exporting.writing import part
 from bnexport.tf1 import tf1
 from bnexport.training.exports import Exports
 
@@ -86,8 +84,4 @@ class ExportCallback(tf1.keras.callbacks.Callback):
     if self._saver is None:
       with session.graph.as_default():
         self._saver = tf1.train.Saver(max_to_keep=1, save_relative_paths=True)
-    tf1.gfile.MakeDirs(self.exports.directory)
-    with part(os.path.join(self.exports.directory, "checkpoint")) as folder:
-      tf1.gfile.MakeDirs(folder)
-      prefix = self._saver.save(session, os.path.join(folder, "model"))
-      self.exports.submit(prefix, self._epochs)
+    self.exports.save(self._saver, session, self._epochs)
