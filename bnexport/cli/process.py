@@ -12,6 +12,7 @@ from typing import Callable, Optional, Sequence
 
 from absl import app, flags
 
+from bnexport.cli import offers
 from bnexport.errors import Error, SourceError, printable
 
 DONE = 0
@@ -70,7 +71,7 @@ def status_of(
     _refuse_undecodable()
     return _printed(main)
   except Error as error:
-    return fail(error)
+    return fail(offers.with_command(error, argv[0]))
   except MemoryError:
     return fail(
       Error(
