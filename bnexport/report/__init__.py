@@ -11,7 +11,7 @@ from bnexport.errors import SourceError
 from bnexport.report import terminal
 from bnexport.report.facts import export_facts, finite
 
-_NEEDED_BY_HTML = ("jinja2", "matplotlib", "grandalf")
+_NEEDED_BY_HTML = ("jinja2", "grandalf")
 
 
 def _json(export, said, evidence):
@@ -25,7 +25,7 @@ def _markdown(export, said, evidence):
 
 
 def _html(export, said, evidence):
-  # Only now: Matplotlib takes a second.
+  # Only now: it takes what the extra brings.
   from bnexport.report.page import page
 
   return page(export, said, evidence)
