@@ -50,10 +50,10 @@ setuptools.setup(
   ],
   packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
   package_data={
-    "bnexport": ["README.md", "py.typed"],
+    "": ["README.md"],
+    "bnexport": ["TROUBLESHOOTING.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
     "bnexport.report": ["page.css.j2", "page.html.j2", "page.png"],
-    "bnexport.training": ["README.md"],
     "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files
