@@ -145,3 +145,24 @@ def test_memory_is_measured():
   assert list(trial._faults(trial.Ended(0, 4 << 30), "", "")) == [
     "takes 4096 MB"
   ]
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+@pytest.mark.parametrize("was_taken", [True, False])
+def test_what_tensorflow_does_not_take_is_noticed(
+  tmp_path, monkeypatch, is_asked, was_taken
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "out").mkdir()
+  made, given = tf1.GraphDef(), tf1.GraphDef()
+  made.node.add(name="n", op="Nobody")
+  given.node.add(name="n", op="NoOp" if was_taken else "Nobody")
+  (tmp_path / "out" / "made.pb").write_bytes(made.SerializeToString())
+  (tmp_path / "given.pb").write_bytes(given.SerializeToString())
+  line = ["freeze", "--graph_def=given.pb"]
+  line += [] if is_asked else ["--validate=false"]
+  if is_asked or was_taken:
+    with pytest.raises(Exception, match="Nobody"):
+      trial._import_what_was_made(line)
+  else:
+    trial._import_what_was_made(line)
