@@ -109,7 +109,7 @@ class PartialEvaluation:
     return end
 
   def alias(self, ref: TensorRef) -> Optional[TensorRef]:
-    """A tensor that a ref equals, if not in the end; None where there is none."""
+    """A tensor that a ref equals, if not in the end; None without any."""
     return self._alias.get(ref)
 
   def is_dead(self, ref: TensorRef) -> bool:
