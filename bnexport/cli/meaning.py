@@ -188,13 +188,17 @@ def destination(source, extension, prefix):
   Raises:
     SourceError: a graph or a report can't be written there.
   """
-  from bnexport import report
-  from bnexport.exporting import saved_model, writing
+  from bnexport.exporting import writing
 
+  # Each only where it is needed: a name that is taken is told at once.
   if cli.REPORT.value is not None:
+    from bnexport import report
+
     report.writer(cli.REPORT.value)
     writing.refuse_existing(cli.REPORT.value, cli.OVERWRITE.value)
   if cli.SAVED_MODEL_OUT.value:
+    from bnexport.exporting import saved_model
+
     saved_model.refuse_directory(cli.SAVED_MODEL_OUT.value, cli.OVERWRITE.value)
     return cli.SAVED_MODEL_OUT.value
   kind = ".pbtxt" if cli.AS_TEXT.value else ".pb"
