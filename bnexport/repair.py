@@ -33,8 +33,8 @@ flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 
 def main():
-  outputs = meaning.outputs()
   _refuse_flags()
+  outputs = meaning.outputs(_likely)
   # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources
   from bnexport.checks import repair
@@ -63,6 +63,17 @@ def main():
   done = delivery.deliver(made, meaning.delivery(path, feeds=feeds, data=data))
   outcome = repair.outcome(found, made, options, done.path)
   return result.report(made, done, outcome)
+
+
+def _likely():
+  """What may be meant as output of the graph, mended where it has to be.
+
+  Raises:
+    Error: the graph can't be read.
+  """
+  from bnexport import sources
+
+  return meaning.likely(sources.open(_request(())).graph)
 
 
 def _refuse_flags():

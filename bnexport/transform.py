@@ -140,7 +140,11 @@ def _request():
   else:
     writing.refuse_existing(path, cli.OVERWRITE.value)
   is_named = found.kind == "saved_model"  # its signature names outputs
-  outputs = meaning.named_outputs() if is_named else meaning.outputs()
+
+  def likely():
+    return meaning.likely(sources.open(found).graph)
+
+  outputs = meaning.named_outputs() if is_named else meaning.outputs(likely)
   request = dataclasses.replace(
     found,
     outputs=tuple(outputs),

@@ -13,7 +13,7 @@ from typing import Callable, Optional, Sequence
 from absl import app, flags
 
 from bnexport import silence
-from bnexport.cli import help
+from bnexport.cli import help, offers
 from bnexport.errors import Error, SourceError, printable
 from bnexport.exporting import progress as shown
 
@@ -84,7 +84,7 @@ def status_of(
     _refuse_undecodable()
     return _printed(main)
   except Error as error:
-    return fail(error)
+    return fail(offers.with_command(error, argv[0]))
   except MemoryError:
     return fail(
       Error(

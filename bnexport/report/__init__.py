@@ -12,7 +12,7 @@ from bnexport.report import screen, terminal
 from bnexport.report.facts import export_facts, finite
 from bnexport.report.layout import WIDTH
 
-_NEEDED_BY_HTML = ("jinja2", "matplotlib", "grandalf")
+_NEEDED_BY_HTML = ("jinja2", "grandalf")
 
 
 def _json(export, said, evidence):
@@ -26,7 +26,7 @@ def _markdown(export, said, evidence):
 
 
 def _html(export, said, evidence):
-  # Only now: Matplotlib takes a second.
+  # Only now: it takes what the extra brings.
   from bnexport.report.page import page
 
   return page(export, said, evidence)

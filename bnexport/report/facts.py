@@ -14,6 +14,7 @@ from bnexport.report.layout import shape_of
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.report.overview import dtype_of, shape_facts
 from bnexport.tf1 import tf1
+from bnexport.validation.data_statistics import distance
 
 # Steps that change single norms, which reports count instead.
 _OF_SINGLE_NORMS = ("use_stored_statistics", "recalibrate")
@@ -100,8 +101,11 @@ def _steps(model):
 
 def _add_evidence(said, export, evidence):
   recalibrated = {one.name: str(one) for one in export.recalibrated}
+  norms = {norm.name: norm for norm in export.norms}
   for norm in said["batch_norms"]:
     norm.update(_before(norm, evidence))
+    one = evidence.statistics.get(norm["name"])
+    norm["distance"] = _distance(norms[norm["name"]], one)
     norm["recalibrated"] = recalibrated.get(norm["name"])
     norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
   said["layers"] = _walk(evidence.layers)
@@ -149,6 +153,15 @@ def _before(norm, evidence):
     "changed": other_values or before not in (None, norm["statistics"]),
     "values": None if one is None else _values(one),
   }
+
+
+def _distance(norm, one):
+  """How far the statistics of the batch that was fed are from the stored."""
+  if one is None or one.samples < 2:
+    return None
+  before = (one.mean_before, one.variance_before)
+  found = distance(norm, one.samples, before, (one.mean, one.variance))
+  return dict(dataclasses.asdict(found), is_far=found.is_far)
 
 
 def _values(one):

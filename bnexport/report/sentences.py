@@ -145,7 +145,7 @@ def proof(said, after_outputs=(), most_blind=_MOST_BLIND):
     lines += first_difference(said["first_difference"])
   lines += after_outputs
   if said["fixed_point"] is not None:
-    lines += _fixed_point(said["fixed_point"])
+    lines += fixed_point(said["fixed_point"])
   if said["one_row_answers_alone"] is not None:
     answers = "as" if said["one_row_answers_alone"] else "DIFFERENTLY than"
     lines.append(f"one row alone answers {answers} within its batch")
@@ -154,15 +154,15 @@ def proof(said, after_outputs=(), most_blind=_MOST_BLIND):
     lines.append(
       f"a second run answers {'the same' if same else 'DIFFERENTLY'}"
     )
-  lines += _blindness(said, most_blind)
-  lines += map(_decision, said["decisions"])
+  lines += blindness(said, most_blind)
+  lines += map(decision, said["decisions"])
   if said["fed"]:
     fed = [f"{name} {shape}" for name, shape in said["fed"].items()]
     lines.append(f"fed: {', '.join(fed)}")
   return lines + said["notes"]
 
 
-def _decision(one):
+def decision(one):
   """One decision, and what another one would have led to."""
   if one["apart"] is None:
     return (
@@ -175,7 +175,7 @@ def _decision(one):
   return f"decided: {one['decided']}; with {one['other']}: {answers}"
 
 
-def _blindness(said, most):
+def blindness(said, most=_MOST_BLIND):
   """The stored statistics that no answer depends on, as lines."""
   if not said["statistics_moved"]:
     return []
@@ -208,7 +208,7 @@ def first_difference(one, norms=()):
   ]
 
 
-def _fixed_point(said):
+def fixed_point(said):
   """The verdict of the updates' fixed point, as lines."""
   if said["why_not"]:
     return [f"fixed point of the updates: none, {said['why_not']}"]
