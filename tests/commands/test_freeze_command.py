@@ -155,7 +155,7 @@ def test_default_output_stands_beside_the_checkpoint(capsys, case, prefix):
   assert "preact/FusedBatchNormV3" in result.out
   assert "'preact/moving_mean'" in result.out
   assert "batch norms: 3" in result.out
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert result.err.startswith("bnexport: ")
   assert "warning" not in result.err
 
@@ -565,7 +565,7 @@ def test_table_keeps_what_fills_it(capsys, words, tmp_path):
   ]
   assert len(fill) == 1
   assert "run '%s' once" % fill[0] in result.err
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert "not run" not in result.out
   assert_words(path, words, fill)
 
@@ -1148,7 +1148,7 @@ def test_process_end_to_end(case, prefix):
     "--output_node=" + case.output,
   )
   assert result.status == 0, result.err
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert_right(prefix + ".frozen.pb", case)
 
 
