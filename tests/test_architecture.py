@@ -17,6 +17,7 @@ ROOMS = (
   "errors",
   "version",
   "aliases",
+  "shown",
   "tf1",
   "graph",
   "text",
