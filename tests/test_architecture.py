@@ -17,6 +17,7 @@ ROOMS = (
   "errors",
   "version",
   "aliases",
+  "silence",
   "shown",
   "tf1",
   "graph",

@@ -92,8 +92,7 @@ class Graph(Index, Shown):
       self._enter(node)
     for name, node in self._nodes.items():
       self._placements.note(node)
-      for text in node.input:
-        self._link(name, TensorRef.parse(text))
+      self._read(name, map(TensorRef.parse, node.input))
 
   def every_node(self) -> Iterator[Tuple[tf1.NodeDef, str]]:
     """Yields the nodes of the graph, and those in the bodies of functions.
@@ -144,8 +143,7 @@ class Graph(Index, Shown):
     """
     node = self.node(name)
     refs = self._checked(name, inputs)
-    for ref in self.inputs(name):
-      self._unlink(name, ref)
+    self._unread(name)
     self._write_inputs(node, refs)
 
   def set_input(self, name: str, slot: int, ref: AnyRef) -> None:
@@ -250,14 +248,13 @@ class Graph(Index, Shown):
     changed.update((r, None) for old in new for r in self.readers(old))
     placed = {**self._placed_with(new), **dict.fromkeys(new)}
     inputs = {name: self.inputs(name) for name in changed}
-    for name, refs in inputs.items():
-      for ref in refs:
-        self._unlink(name, ref)
+    for name in inputs:
+      self._unread(name)
     for name in placed:
       self._placements.forget(self._nodes[name])
+    nodes = {to: self._nodes[old] for old, to in new.items()}
     for old in new:
-      del self._readers[old]
-    nodes = {to: self._nodes.pop(old) for old, to in new.items()}
+      self._forget(old)
     for to, node in nodes.items():
       node.name = to
       self._enter(node)
@@ -324,10 +321,9 @@ class Graph(Index, Shown):
           )
     for name in going:
       self._placements.forget(self._nodes[name])
-      for ref in self.inputs(name):
-        self._unlink(name, ref)
+      self._unread(name)
     for name in going:
-      del self._nodes[name], self._readers[name]
+      self._forget(name)
 
   def keep(self, names: Iterable[str]) -> int:
     """Removes every node but these; returns how many went."""
@@ -411,6 +407,7 @@ class Graph(Index, Shown):
           "a control input stands before a data input",
           MENDS,
         )
+      assert refs == self.inputs(node.name)  # a verb tells the index
     self.topological()
 
   # The index.
@@ -433,5 +430,4 @@ class Graph(Index, Shown):
     control = list(dict.fromkeys(ref for ref in refs if ref.control))
     del node.input[:]
     node.input.extend(str(ref) for ref in data + control)
-    for ref in data + control:
-      self._link(node.name, ref)
+    self._read(node.name, data + control)

@@ -8,9 +8,11 @@ import math
 
 import numpy as np
 
-from bnexport.graph.nodes import element_count
+from bnexport.graph.nodes import element_count, static_shape
 from bnexport.proof.comparison import DIFFERS, PROVEN
+from bnexport.report.layout import shape_of
 from bnexport.report.norm_statistics import CONSTANTS
+from bnexport.report.overview import dtype_of, shape_facts
 from bnexport.tf1 import tf1
 from bnexport.validation.data_statistics import distance
 
@@ -57,6 +59,7 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
   graph = export.model.graph
   said = {
     "file": path,
+    "size": _size(path),
     "verdict": _verdict(proof),
     "nodes": len(graph),
     "parameters": sum(
@@ -67,8 +70,13 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
     "source": export.model.origin,
     "inputs": [_end(graph.node(name)) for name in export.model.placeholders()],
     "outputs": [str(ref) for ref in export.model.outputs],
+    "output_ends": [
+      _output(export.model, ref, export.original)
+      for ref in export.model.outputs
+    ],
     "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
     "changes": list(export.model.history),
+    "steps": _steps(export.model),
     "changes_beside_norms": [
       change
       for change in export.model.history
@@ -81,6 +89,14 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
   if evidence is not None:
     _add_evidence(said, export, evidence)
   return said
+
+
+def _steps(model):
+  """What was done, and by which transform."""
+  return [
+    {"transform": getattr(change, "transform", ""), "text": str(change)}
+    for change in model.history
+  ]
 
 
 def _add_evidence(said, export, evidence):
@@ -193,6 +209,25 @@ def _end(node):
   }
 
 
+def _output(model, ref, original=None):
+  """An output; its shape as the graph states it that it was made of."""
+  stated = (original or model).graph
+  shape = static_shape(stated, ref) if ref.node in stated else None
+  return {
+    "name": str(ref),
+    "dtype": dtype_of(model.graph, model.signatures, ref),
+    "shape": shape_of(shape_facts(shape)),
+  }
+
+
+def _size(path):
+  """Bytes of a file; None where it is a directory, or not there."""
+  try:
+    return None if tf1.gfile.IsDirectory(path) else tf1.gfile.Stat(path).length
+  except OSError:
+    return None
+
+
 def _norm(export, norm):
   return {
     "name": norm.name,
@@ -202,6 +237,28 @@ def _norm(export, norm):
     "moving_mean": norm.moving_mean,
     "moving_variance": norm.moving_variance,
     "health": export.health.get(norm.name),
+  }
+
+
+# A transformation.
+
+
+def transformation_facts(model, path, before):
+  """What became of a graph under transforms, as one object of plain values.
+
+  Args:
+    model: the Model.
+    path: the file or directory that was written.
+    before: how many nodes the graph had.
+  """
+  return {
+    "file": path,
+    "size": _size(path),
+    "nodes": len(model.graph),
+    "nodes_before": before,
+    "inputs": [_end(model.graph.node(name)) for name in model.placeholders()],
+    "output_ends": [_output(model, ref) for ref in model.outputs],
+    "steps": _steps(model),
   }
 
 

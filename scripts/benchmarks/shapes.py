@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import tempfile
 import time
 
@@ -43,6 +44,7 @@ def measure(is_small):
           _in_fork(_cost, command, path, size) for command in shapes.COMMANDS
         ]
         rows.append((shape, size, *cells))
+        print(" ".join(map(str, rows[-1])), file=sys.stderr, flush=True)
   columns = ("shape", "nodes", *shapes.COMMANDS)
   return Part(
     "Shapes", _NOTES % (_CHARACTERS, _MOST_SECONDS), Table(columns, rows), []

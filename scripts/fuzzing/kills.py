@@ -88,7 +88,7 @@ def run(count: int, seed: int) -> Iterator[Tuple[str, List[str]]]:
 def _finished(line, folder) -> Files:
   """Runs a command to its end; what it wrote."""
   os.makedirs(os.path.join(folder, _OUT), exist_ok=True)
-  status = trial.wait(trial.start(line, folder))
+  status = trial.wait(trial.start(line, folder)).status
   assert status in (0, 2), (line, status)
   return _contents(os.path.join(folder, _OUT))
 

@@ -133,13 +133,13 @@ def _validated(result, command, folder):
   """Without a reference nothing is compared, and nothing stands against it."""
   verdict = "PROVEN" if "--reference" in command else "NOT PROVEN"
   assert result.status == 0, result.err
-  assert f"\n  {verdict}\n" in result.out
+  assert result.out.startswith(f"{verdict}: ")
   assert re.search("batch norms: [1-9]", result.out)
 
 
 def _written(result, command, folder):
   assert result.status == 0, result.err
-  assert "\n  PROVEN\n" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert re.search("batch norms: [1-9]", result.out)
   written = re.search("^wrote (.*?): ", result.out, re.M).group(1)
   assert os.path.exists(os.path.join(folder, written))
