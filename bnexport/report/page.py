@@ -17,6 +17,7 @@ from bnexport.report.blocks import Blocks
 from bnexport.report.changed import changed
 from bnexport.report.doubts import ranked
 from bnexport.report.escaping import escaped
+from bnexport.report.layout import size_of
 from bnexport.report.neighbourhood import Neighbourhoods
 from bnexport.report.network import Mark, Network
 
@@ -48,6 +49,7 @@ def page(export, said, evidence):
   )
   environment.filters["summary"] = sentences.summary
   environment.filters["why"] = sentences.why
+  environment.filters["bytes"] = size_of
   environment.filters["sentence"] = _sentence
   style = environment.get_template("page.css.j2").render()
   return environment.get_template("page.html.j2").render(
