@@ -80,6 +80,15 @@ def test_a_deep_text_is_one_line(capsys, tmp_path):
   assert_refused(result, "no GraphDef")
 
 
+def test_a_deep_keras_file_is_one_line(tmp_path):
+  path = str(tmp_path / "deep.keras")
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("metadata.json", "{}")
+    archive.writestr("config.json", "[" * 99999)
+  with pytest.raises(SourceError, match="cannot read Keras file .*recursion"):
+    keras_file.describe(path)
+
+
 def test_arrays_that_unpack_to_much_more_than_they_are(tmp_path):
   path = str(tmp_path / "bomb.npz")
   with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
