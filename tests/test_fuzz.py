@@ -65,6 +65,7 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
       while not ready.exists():
         time.sleep(0.01)
       return child
+    os.setpgid(0, 0)
     (tmp_path / name).write_bytes(b"half")
     ready.write_bytes(b"")
     while line == "killed":
@@ -75,6 +76,13 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
   monkeypatch.setattr(kills, "_finished", lambda *_: {"a": b"", "b": b""})
   found = kills._killed("killed", str(tmp_path), {"a": b"old"}, 0.0, Keeping())
   assert any(words in fault for fault in found)
+
+
+def test_a_record_is_whole_where_it_can_be_read():
+  name = "graph.pb.bnexport.json"
+  assert kills._is_whole(name, b'{"of": 1}', b'{"of": 2}')
+  assert not kills._is_whole(name, b'{"of', b'{"of": 2}')
+  assert not kills._is_whole("graph.pb", b'{"of": 1}', b'{"of": 2}')
 
 
 class Keeping(random.Random):

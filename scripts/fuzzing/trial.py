@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -61,12 +62,15 @@ def start(arguments: Sequence[str], folder: str) -> int:
   """Starts a command in a folder that holds its files; a process's id."""
   child = os.fork()
   if not child:
+    os.setpgid(0, 0)  # so that it can be killed with what it starts
     _limit()
     os.chdir(folder)
     for stream, name in ((1, "stdout"), (2, "stderr")):
       os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os._exit(_status(arguments))
+  with contextlib.suppress(OSError):  # it has done so and is another program
+    os.setpgid(child, child)
   return child
 
 
