@@ -50,10 +50,10 @@ setuptools.setup(
   ],
   packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
   package_data={
-    "bnexport": ["README.md", "py.typed"],
+    "": ["README.md"],
+    "bnexport": ["TROUBLESHOOTING.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
-    "bnexport.report": ["page.html.j2"],
-    "bnexport.training": ["README.md"],
+    "bnexport.report": ["page.css.j2", "page.html.j2", "page.png"],
     "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files
@@ -68,7 +68,7 @@ setuptools.setup(
     # A bar with the time left, where many checkpoints are frozen.
     "progress": ["tqdm>=4.60"],
     # What --report=FILE.html takes, in versions for Python 3.7 as well.
-    "report": ["jinja2>=3.1", "matplotlib>=3.5", "grandalf>=0.8"],
+    "report": ["jinja2>=3.1", "grandalf>=0.8"],
     # What validate --consumers asks for answers.
     "onnx": ["tf2onnx>=1.16", "onnxruntime"],
     "opencv": ["opencv-python-headless>=5"],

@@ -24,7 +24,6 @@ died) or `skipped` (--resume), and a summary. The exit status is the worst.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -33,7 +32,7 @@ from absl import flags
 
 from bnexport import cli
 from bnexport.cli import meaning, process, result
-from bnexport.errors import Error, SourceError
+from bnexport.errors import SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
@@ -53,9 +52,9 @@ _BESIDE_THE_GRAPH = (
 
 
 def main():
-  outputs = _outputs()
   meaning.refuse_two_sources()
   _refuse_flags()
+  outputs = _outputs()
   given = cli.CHECKPOINT.value
   if given is not None:
     # Only now: what only says how it is used takes no NumPy.
@@ -75,23 +74,25 @@ def _outputs():
 
 
 def _likely():
-  """Names of the likely outputs of the graph that the flags name, or none.
+  """What may be meant as output of the graph that the flags name.
 
-  What can't be read is for those flags' own errors to say, once an output is
-  named. Model code is not run to ask.
+  Model code is not run to ask; of several checkpoints, the first one's graph
+  is looked at.
+
+  Raises:
+    Error: the graph can't be read.
   """
-  given = cli.CHECKPOINT.value
-  if cli.MODEL.value or not (given or cli.GRAPH_DEF.value):
-    return []
+  if cli.MODEL.value:
+    return meaning.Likely(None, ())
   from bnexport import sources
-  from bnexport.analysis import ends
-  from bnexport.analysis.flow import Flow
-  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.checkpoint import find_prefix, is_several
 
-  with contextlib.suppress(Error):
-    request = meaning.request(given and find_prefix(given))
-    return ends.outputs(Flow(sources.open(request).graph))
-  return []
+  given = cli.CHECKPOINT.value
+  if is_several(given):
+    from bnexport.exporting import batch
+
+    given = batch.prefixes(given)[0]
+  return meaning.likely(sources.open(meaning.request(find_prefix(given))).graph)
 
 
 def _freeze(outputs):
@@ -100,18 +101,21 @@ def _freeze(outputs):
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)
-  # Only now: a wrong path is told before all of it is imported.
+  # Only now: a wrong path is told before NumPy is imported.
   from bnexport import sources
-  from bnexport.exporting import delivery, export
 
   request = meaning.request(prefix, outputs)
   path = meaning.destination(prefix or request.source, ".frozen", prefix)
   feeds = meaning.feeds()
   process.progress(f"opening {request.source}")
+  model = sources.open(request)
+  # Only now: an unknown output is told before all of it is imported.
+  from bnexport.exporting import delivery, export
+
   options = meaning.options()
   if cli.RUNNER.value:
     options = dataclasses.replace(options, calibration_passes=_passes(path))
-  made = export.export(sources.open(request), options, process.progress)
+  made = export.export(model, options, process.progress)
   done = delivery.deliver(made, meaning.delivery(path, feeds=feeds))
   return result.report(made, done)
 

@@ -41,6 +41,7 @@ def main():
     return process.DONE
   request = _request()
   # Only now: a wrong flag is told before all of it is imported.
+  from bnexport.cli import printing
   from bnexport.report import examination
 
   looked = examination.look(request, cli.TARGET_TF.value)
@@ -50,7 +51,7 @@ def main():
   if cli.FORMAT.value == "json":
     print(json.dumps(looked.facts(), indent=2))
   else:
-    print(looked.text())
+    printing.show(looked.lines, looked.text)
   return process.NOT_PROVEN if looked.stand_against else process.DONE
 
 

@@ -17,6 +17,7 @@ ROOMS = (
   "errors",
   "version",
   "aliases",
+  "silence",
   "tf1",
   "graph",
   "text",

@@ -91,8 +91,7 @@ class Graph(Index):
       self._enter(node)
     for name, node in self._nodes.items():
       self._placements.note(node)
-      for text in node.input:
-        self._link(name, TensorRef.parse(text))
+      self._read(name, map(TensorRef.parse, node.input))
 
   def every_node(self) -> Iterator[Tuple[tf1.NodeDef, str]]:
     """Yields the nodes of the graph, and those in the bodies of functions.
@@ -143,8 +142,7 @@ class Graph(Index):
     """
     node = self.node(name)
     refs = self._checked(name, inputs)
-    for ref in self.inputs(name):
-      self._unlink(name, ref)
+    self._unread(name)
     self._write_inputs(node, refs)
 
   def set_input(self, name: str, slot: int, ref: AnyRef) -> None:
@@ -249,14 +247,13 @@ class Graph(Index):
     changed.update((r, None) for old in new for r in self.readers(old))
     placed = {**self._placed_with(new), **dict.fromkeys(new)}
     inputs = {name: self.inputs(name) for name in changed}
-    for name, refs in inputs.items():
-      for ref in refs:
-        self._unlink(name, ref)
+    for name in inputs:
+      self._unread(name)
     for name in placed:
       self._placements.forget(self._nodes[name])
+    nodes = {to: self._nodes[old] for old, to in new.items()}
     for old in new:
-      del self._readers[old]
-    nodes = {to: self._nodes.pop(old) for old, to in new.items()}
+      self._forget(old)
     for to, node in nodes.items():
       node.name = to
       self._enter(node)
@@ -323,10 +320,9 @@ class Graph(Index):
           )
     for name in going:
       self._placements.forget(self._nodes[name])
-      for ref in self.inputs(name):
-        self._unlink(name, ref)
+      self._unread(name)
     for name in going:
-      del self._nodes[name], self._readers[name]
+      self._forget(name)
 
   def keep(self, names: Iterable[str]) -> int:
     """Removes every node but these; returns how many went."""
@@ -410,6 +406,7 @@ class Graph(Index):
           "a control input stands before a data input",
           MENDS,
         )
+      assert refs == self.inputs(node.name)  # a verb tells the index
     self.topological()
 
   # The index.
@@ -432,5 +429,4 @@ class Graph(Index):
     control = list(dict.fromkeys(ref for ref in refs if ref.control))
     del node.input[:]
     node.input.extend(str(ref) for ref in data + control)
-    for ref in data + control:
-      self._link(node.name, ref)
+    self._read(node.name, data + control)

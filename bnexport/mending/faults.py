@@ -23,8 +23,10 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import (
   Signatures,
   arg_dtypes,
+  first_missing,
   functions_of,
   missing_attribute,
+  required_attributes,
 )
 from bnexport.tf1 import OpDef, tf1
 
@@ -103,6 +105,7 @@ class _Reading:
     self._library = library
     self._signatures = signatures
     self._counts: Dict[str, float] = {}
+    self._required: Dict[str, Tuple[str, ...]] = {}  # attributes, by op
     self._nodes: Dict[str, tf1.NodeDef] = {}
     for node in nodes:
       self._nodes.setdefault(node.name, node)
@@ -161,10 +164,14 @@ class _Reading:
 
   def _is_whole(self, node: tf1.NodeDef) -> bool:
     """Whether a node says all that its op, which is known, asks for."""
-    return (
-      node.op in self._signatures
-      and missing_attribute(node, self._signatures[node.op]) is None
-    )
+    return node.op in self._signatures and self._missing(node) is None
+
+  def _missing(self, node: tf1.NodeDef) -> Optional[str]:
+    """Name of an attribute that a node of a known op lacks, or None."""
+    op = node.op
+    if op not in self._required:
+      self._required[op] = required_attributes(self._signatures[op])
+    return first_missing(node, self._required[op])
 
   def _functions(self, node: tf1.NodeDef) -> Iterator[Fault]:
     for name in functions_of(node)[1:]:
@@ -182,7 +189,7 @@ class _Reading:
     """Yields faults of a node's inputs: their number, and references."""
     if node.op not in self._signatures:
       return
-    missing = missing_attribute(node, self._signatures[node.op])
+    missing = self._missing(node)
     if missing is not None:
       yield Fault(
         ATTRIBUTE,
@@ -199,6 +206,8 @@ class _Reading:
         "",
         f"has {len(refs)} inputs, and its op {node.op} takes {len(slots)}",
       )
+      return
+    if not any(_is_of_variable(arg, dtype) for arg, dtype in slots):
       return
     sources = [self._nodes.get(ref.node) for ref in refs]
     for slot, arg in clashes(node, sources, self._signatures):
@@ -227,6 +236,11 @@ def slots_of(
   ]
 
 
+def _is_of_variable(arg: OpDef.ArgDef, dtype: int) -> bool:
+  """Whether an input takes a variable's reference or a handle."""
+  return arg.is_ref or dtype == tf1.resource.as_datatype_enum
+
+
 def clashes(
   node: tf1.NodeDef,
   sources: Sequence[Optional[tf1.NodeDef]],
@@ -246,6 +260,8 @@ def clashes(
   found = []
   for slot, (arg, dtype) in enumerate(slots_of(node, signatures)):
     source = sources[slot]
+    if not _is_of_variable(arg, dtype):
+      continue
     if source is None or source.op not in signatures:
       continue
     if missing_attribute(source, signatures[source.op]) is not None:
@@ -255,12 +271,7 @@ def clashes(
     if arg.is_ref:
       is_clash = not gives_reference(source, signatures, index)
     else:
-      resource = tf1.resource.as_datatype_enum
-      is_clash = (
-        dtype == resource
-        and index < len(outputs)
-        and outputs[index] != resource
-      )
+      is_clash = index < len(outputs) and outputs[index] != dtype
     if is_clash:
       found.append((slot, arg))
   return found

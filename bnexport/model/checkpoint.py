@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from bnexport.errors import SourceError, first_line, nearest
+from bnexport.errors import Offer, SourceError, first_line, nearest
 from bnexport.graph import Graph
 from bnexport.graph.tensors import array_of
 from bnexport.model.bundle import Bundle, Unusual
@@ -112,7 +112,12 @@ def _latest(folder: str) -> str:
   fact = "it has no `checkpoint` file that names the latest"
   if named:
     fact = f"its `checkpoint` file names '{named}', which is not there"
-  raise SourceError(f"read checkpoint '{folder}'", fact, _one_of(there))
+  raise SourceError(
+    f"read checkpoint '{folder}'",
+    fact,
+    _one_of(there),
+    [Offer({"checkpoint": prefix}) for prefix in reversed(there)],
+  )
 
 
 def _named(folder: str) -> str:

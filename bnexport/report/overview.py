@@ -11,6 +11,7 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   Signatures,
   element_count,
+  missing_attribute,
   op_histogram,
   static_shape,
 )
@@ -25,7 +26,13 @@ _FLOW_OPS = frozenset(
 
 
 def overview(
-  graph, values=None, signatures=None, inputs=(), outputs=(), flow=None
+  graph,
+  values=None,
+  signatures=None,
+  inputs=(),
+  outputs=(),
+  flow=None,
+  norms_of=norms.batch_norms,
 ):
   """The contents of a graph, which inspect prints besides findings.
 
@@ -36,6 +43,7 @@ def overview(
     inputs: names of the input tensors, where a signature says them.
     outputs: names of the output tensors, where they are known.
     flow: the graph's Flow; None makes one.
+    norms_of: gives the BatchNorms of a Flow and of the names of outputs.
 
   Returns:
     A dict of plain values; None is what the graph does not tell.
@@ -57,7 +65,9 @@ def overview(
     variables=_variables(graph, needed, values),
     ops=there,
     control_flow={op: n for op, n in there.items() if op in _FLOW_OPS},
-    batch_norms=_batch_norms(flow, signatures, values, found["outputs"]),
+    batch_norms=_batch_norms(
+      flow, signatures, values, found["outputs"], norms_of
+    ),
   )
 
 
@@ -120,25 +130,30 @@ def _end(graph, signatures, name, **more):
   return dict(
     {
       "name": str(ref),
-      "dtype": _dtype(graph, signatures, ref),
-      "shape": _shape(static_shape(graph, ref)),
+      "dtype": dtype_of(graph, signatures, ref),
+      "shape": shape_facts(static_shape(graph, ref)),
     },
     **more,
   )
 
 
-def _dtype(graph, signatures, ref):
+def dtype_of(graph, signatures, ref):
+  """Name of a tensor's dtype; None where the graph does not tell it."""
   node = graph.node(ref.node)
   if node.op in ops.PLACEHOLDERS or node.op in ops.VARIABLES:
     return tf1.as_dtype(node.attr["dtype"].type).name
-  if node.op in signatures:
+  if (
+    node.op in signatures
+    and missing_attribute(node, signatures[node.op]) is None
+  ):
     dtypes = signatures.output_dtypes(node)
     if ref.index < len(dtypes) and dtypes[ref.index]:
       return tf1.as_dtype(dtypes[ref.index]).name
   return None
 
 
-def _shape(shape):
+def shape_facts(shape):
+  """A shape as plain values; None is what is open or unknown."""
   if shape is None:
     return None
   return [None if size < 0 else int(size) for size in shape]
@@ -168,7 +183,7 @@ def _variable_shape(graph, node, values):
   shape = static_shape(graph, TensorRef(node.name))
   if (shape is None or -1 in shape) and values is not None:
     shape = values.shape(node.name) or shape
-  return _shape(shape)
+  return shape_facts(shape)
 
 
 def _size(shape):
@@ -199,7 +214,7 @@ def _variables(graph, needed, values):
 # Batch norms.
 
 
-def _batch_norms(flow, signatures, values, outputs):
+def _batch_norms(flow, signatures, values, outputs, norms_of):
   if flow is None:
     return []
   wanted = [TensorRef.parse(entry["name"]).node for entry in outputs]
@@ -208,7 +223,7 @@ def _batch_norms(flow, signatures, values, outputs):
     flow = Flow(graph)
   return [
     _norm(graph, norm, values)
-    for norm in norms.batch_norms(flow, [n for n in wanted if n in graph])
+    for norm in norms_of(flow, [n for n in wanted if n in graph])
   ]
 
 

@@ -148,7 +148,7 @@ def test_model_with_input(capsys, net, model):
   )
   assert result.status == 0, result.err
   assert "compared with the rebuilt model in its session" in result.out
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert "'hidden/moving_mean' and 'hidden/moving_variance'" in result.out
   truth = live_answers(
     net.build, "run/model.ckpt", {"x:0": x_of(4, 5)}, "x:float32:?,5"

@@ -20,7 +20,7 @@ from bnexport.analysis.phase import (
   value_text,
 )
 from bnexport.analysis.trials import Trials
-from bnexport.errors import TransformError
+from bnexport.errors import Offer, TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   constant,
@@ -120,6 +120,14 @@ def _joint(leaves):
     tuple(leaf.name for leaf in group): group for group in groups.values()
   }
   return [g for g in found.values() if 2 <= len(g) <= _MOST_JOINT]
+
+
+def _settings(leaf, values):
+  """The values of a leaf as changes of a command."""
+  return [
+    Offer({"set": f"{leaf.name}={value_text(value)}"}, adds=True)
+    for value in values
+  ]
 
 
 class _Phase:
@@ -267,6 +275,7 @@ class _Phase:
         f"{' and '.join(map(value_text, values))} give different graphs "
         "without training",
         f"pass --set={leaf.name}=VALUE",
+        _settings(leaf, values),
       )
     self._decide(leaf, values[0], _LESS)
     return True
@@ -333,6 +342,7 @@ class _Phase:
           "nothing stands in its place",
           f"pass --set={leaf.name}=VALUE, or name it in --input_node to keep "
           "it as an input",
+          _settings(leaf, leaf.candidates),
         )
     if len(set(graphs)) > 1:
       self.told.append(f"'{leaf.name}' stays an input: no training hangs on it")
