@@ -142,6 +142,24 @@ def test_a_good_answer_has_no_faults():
     assert not list(trial._faults(trial.Ended(status, 1 << 30), out, err))
 
 
+def test_what_waits_is_ended_and_who_is_not_let_run_is_not(monkeypatch):
+  monkeypatch.setattr(trial, "SECONDS", 0.1)
+  for queued, status in ((0.0, None), (600.0, 0)):
+    monkeypatch.setattr(trial, "_queued", lambda _, seconds=queued: seconds)
+    child = os.fork()
+    if not child:
+      time.sleep(2)
+      os._exit(0)
+    assert trial.wait(child).status == status
+
+
+def test_waiting_for_a_processor_is_measured():
+  began = time.time()
+  while time.time() < began + 0.1:
+    pass
+  assert 0 <= trial._queued(os.getpid()) < 3600
+
+
 def test_memory_is_measured():
   child = os.fork()
   if not child:
