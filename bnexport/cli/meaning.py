@@ -68,7 +68,7 @@ def model_kwargs() -> Dict[str, Any]:
   """
   try:
     kwargs = json.loads(cli.MODEL_KWARGS.value)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise SourceError(
       "read --model_kwargs",
       error,
