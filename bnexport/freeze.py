@@ -102,18 +102,21 @@ def _freeze(outputs):
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)
-  # Only now: a wrong path is told before all of it is imported.
+  # Only now: a wrong path is told before NumPy is imported.
   from bnexport import sources
-  from bnexport.exporting import delivery, export
 
   request = meaning.request(prefix, outputs)
   path = meaning.destination(prefix or request.source, ".frozen", prefix)
   feeds = meaning.feeds()
   process.progress(f"opening {request.source}")
+  model = sources.open(request)
+  # Only now: an unknown output is told before all of it is imported.
+  from bnexport.exporting import delivery, export
+
   options = meaning.options()
   if cli.RUNNER.value:
     options = dataclasses.replace(options, calibration_passes=_passes(path))
-  made = export.export(sources.open(request), options, process.progress)
+  made = export.export(model, options, process.progress)
   done = delivery.deliver(made, meaning.delivery(path, feeds=feeds))
   return result.report(made, done)
 

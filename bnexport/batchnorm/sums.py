@@ -8,7 +8,16 @@ over what the other grows by is the statistic.
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import (
+  Dict,
+  Iterator,
+  List,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Set,
+  Tuple,
+)
 
 import numpy as np
 
@@ -64,18 +73,15 @@ def ratios(
     sums: names of updates that may add a statistic, by variable.
     counts: the same of updates that no batch has a part in.
   """
-  grown = [
-    (variable, rows)
-    for variable, updates in counts.items()
-    if _is_number(graph, variable)
-    for rows in _growths(graph, settling, variable, updates)
-  ]
-  for variable, updates in sums.items() if grown else ():
+  grown: Optional[List[Tuple[str, _Growth]]] = None
+  for variable, updates in sums.items():
     for update in updates:
       sources: Set[TensorRef] = set()
       added = _growth(graph, settling, variable, update, sources)
       if added is None or len(sources) != 1:
         continue
+      if grown is None:  # only now: most graphs count much, and sum nothing
+        grown = list(_grown(graph, settling, counts))
       (source,) = sources
       for count, rows in grown:
         if abs(added.kept - rows.kept) > _SAME:
@@ -87,6 +93,14 @@ def ratios(
         part = write_of(graph, update).part
         stored = Stored(variable, part, (over,))
         yield Ratio(stored, (source, *values), update)
+
+
+def _grown(graph, settling, counts) -> Iterator[Tuple[str, _Growth]]:
+  """The counts, and how each of their updates makes them grow."""
+  for variable, updates in counts.items():
+    if _is_number(graph, variable):
+      for rows in _growths(graph, settling, variable, updates):
+        yield variable, rows
 
 
 def _is_number(graph, variable):

@@ -12,6 +12,7 @@ from typing import (
   Iterable,
   List,
   Optional,
+  Sequence,
   Tuple,
   TypeVar,
 )
@@ -101,6 +102,7 @@ class Subject:
     self.request, self.assets = request, contents.assets
     self.signatures, self.size = signatures, request.size
     self.target_tf, self._named = target_tf, tuple(contents.outputs)
+    self._norms: Dict[Tuple[str, ...], List[BatchNorm]] = {}
     # Of the file as it is: opening it mends the protos.
     self.faults = faults.find(graph_def, signatures)
     self.devices = _devices(graph_def)
@@ -169,7 +171,21 @@ class Subject:
     """The BatchNorms of the forward pass; see `batchnorm.norms`."""
     if self.graph is None:
       return []
-    return norms.batch_norms(self.flow, [ref.node for ref in self.outputs])
+    return self.norms_of(self.flow, [ref.node for ref in self.outputs])
+
+  def norms_of(self, flow: Flow, wanted: Sequence[str]) -> List[BatchNorm]:
+    """The BatchNorms of a Flow, as `batchnorm.norms` finds them.
+
+    Args:
+      flow: mostly the graph's, of which they are found once.
+      wanted: names of the likely outputs.
+    """
+    if flow is not self.flow:
+      return norms.batch_norms(flow, wanted)
+    key = tuple(wanted)
+    if key not in self._norms:
+      self._norms[key] = norms.batch_norms(flow, wanted)
+    return self._norms[key]
 
   @_cached_property
   def norms_at_inference(self) -> List[BatchNorm]:

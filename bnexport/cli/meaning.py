@@ -68,7 +68,7 @@ def model_kwargs() -> Dict[str, Any]:
   """
   try:
     kwargs = json.loads(cli.MODEL_KWARGS.value)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise SourceError(
       "read --model_kwargs",
       error,
@@ -186,13 +186,17 @@ def destination(source, extension, prefix):
   Raises:
     SourceError: a graph or a report can't be written there.
   """
-  from bnexport import report
-  from bnexport.exporting import saved_model, writing
+  from bnexport.exporting import writing
 
+  # Each only where it is needed: a name that is taken is told at once.
   if cli.REPORT.value is not None:
+    from bnexport import report
+
     report.writer(cli.REPORT.value)
     writing.refuse_existing(cli.REPORT.value, cli.OVERWRITE.value)
   if cli.SAVED_MODEL_OUT.value:
+    from bnexport.exporting import saved_model
+
     saved_model.refuse_directory(cli.SAVED_MODEL_OUT.value, cli.OVERWRITE.value)
     return cli.SAVED_MODEL_OUT.value
   kind = ".pbtxt" if cli.AS_TEXT.value else ".pb"

@@ -21,6 +21,7 @@ from bnexport.errors import GraphError, first_line
 from bnexport.graph.index import MENDS, Index
 from bnexport.graph.placement import Placements, move
 from bnexport.graph.refs import AnyRef, TensorRef, as_ref
+from bnexport.shown import Shown
 
 if TYPE_CHECKING:  # importing TensorFlow takes seconds
   from bnexport.tf1 import tf1
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # importing TensorFlow takes seconds
 Instead = Union[TensorRef, Sequence[TensorRef]]
 
 
-class Graph(Index):
+class Graph(Index, Shown):
   """A GraphDef that can be edited without ever dangling.
 
   Nodes are NodeDef protos. Their attributes may be edited in place, but for
@@ -91,8 +92,7 @@ class Graph(Index):
       self._enter(node)
     for name, node in self._nodes.items():
       self._placements.note(node)
-      for text in node.input:
-        self._link(name, TensorRef.parse(text))
+      self._read(name, map(TensorRef.parse, node.input))
 
   def every_node(self) -> Iterator[Tuple[tf1.NodeDef, str]]:
     """Yields the nodes of the graph, and those in the bodies of functions.
@@ -143,8 +143,7 @@ class Graph(Index):
     """
     node = self.node(name)
     refs = self._checked(name, inputs)
-    for ref in self.inputs(name):
-      self._unlink(name, ref)
+    self._unread(name)
     self._write_inputs(node, refs)
 
   def set_input(self, name: str, slot: int, ref: AnyRef) -> None:
@@ -249,14 +248,13 @@ class Graph(Index):
     changed.update((r, None) for old in new for r in self.readers(old))
     placed = {**self._placed_with(new), **dict.fromkeys(new)}
     inputs = {name: self.inputs(name) for name in changed}
-    for name, refs in inputs.items():
-      for ref in refs:
-        self._unlink(name, ref)
+    for name in inputs:
+      self._unread(name)
     for name in placed:
       self._placements.forget(self._nodes[name])
+    nodes = {to: self._nodes[old] for old, to in new.items()}
     for old in new:
-      del self._readers[old]
-    nodes = {to: self._nodes.pop(old) for old, to in new.items()}
+      self._forget(old)
     for to, node in nodes.items():
       node.name = to
       self._enter(node)
@@ -323,10 +321,9 @@ class Graph(Index):
           )
     for name in going:
       self._placements.forget(self._nodes[name])
-      for ref in self.inputs(name):
-        self._unlink(name, ref)
+      self._unread(name)
     for name in going:
-      del self._nodes[name], self._readers[name]
+      self._forget(name)
 
   def keep(self, names: Iterable[str]) -> int:
     """Removes every node but these; returns how many went."""
@@ -390,7 +387,11 @@ class Graph(Index):
       order = self.topological()
     except GraphError:
       order = list(self._nodes)  # a cycle may be cut away yet
-    made._take(self._copied(self._nodes[name]) for name in order)
+    for name in order:
+      made._enter(self._copied(self._nodes[name]))
+    for name in order:
+      made._placements.note(made._nodes[name])
+      made._read(name, self._inputs[name])
     made.place_with_present()
     return made
 
@@ -410,6 +411,7 @@ class Graph(Index):
           "a control input stands before a data input",
           MENDS,
         )
+      assert refs == self.inputs(node.name)  # a verb tells the index
     self.topological()
 
   # The index.
@@ -432,5 +434,4 @@ class Graph(Index):
     control = list(dict.fromkeys(ref for ref in refs if ref.control))
     del node.input[:]
     node.input.extend(str(ref) for ref in data + control)
-    for ref in data + control:
-      self._link(node.name, ref)
+    self._read(node.name, data + control)

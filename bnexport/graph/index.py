@@ -30,6 +30,8 @@ class Index:
 
   def __init__(self) -> None:
     self._nodes: Dict[str, tf1.NodeDef] = {}
+    # What a NodeDef writes, read once: the verbs change both.
+    self._inputs: Dict[str, Tuple[TensorRef, ...]] = {}
     # By the node that is read: how often a reader takes which output.
     self._readers: Dict[str, Dict[Tuple[str, int], int]] = {}
 
@@ -66,13 +68,13 @@ class Index:
 
   def inputs(self, name: str) -> List[TensorRef]:
     """All inputs of a node, control inputs last."""
-    return [TensorRef.parse(text) for text in self._nodes[name].input]
+    return list(self._inputs[name])
 
   def data_inputs(self, name: str) -> List[TensorRef]:
-    return [ref for ref in self.inputs(name) if not ref.control]
+    return [ref for ref in self._inputs[name] if not ref.control]
 
   def control_inputs(self, name: str) -> List[TensorRef]:
-    return [ref for ref in self.inputs(name) if ref.control]
+    return [ref for ref in self._inputs[name] if ref.control]
 
   def readers(self, name: str) -> List[str]:
     """Names of the nodes that read any output of `name`, or wait for it."""
@@ -106,7 +108,7 @@ class Index:
     seen = dict.fromkeys(names)
     stack = list(seen)
     while stack:
-      for ref in self.inputs(stack.pop()):
+      for ref in self._inputs[stack.pop()]:
         if ref.node not in seen and (control or not ref.control):
           seen[ref.node] = None
           stack.append(ref.node)
@@ -123,22 +125,22 @@ class Index:
       GraphError: the nodes form a cycle that no NextIteration closes.
     """
     members = dict.fromkeys(self._nodes if names is None else names)
+    closing = {name for name in members if self._closes_loop(name)}
     waiting = {}
     for name in members:
-      waiting[name] = len(
-        {
-          ref.node
-          for ref in self.inputs(name)
-          if ref.node in members and not self._closes_loop(ref.node)
-        }
-      )
+      read = {ref.node for ref in self._inputs[name]}
+      if closing:
+        read -= closing
+      waiting[name] = len(read if names is None else read & members.keys())
     ready = [name for name in members if not waiting[name]]
     order = []
     for name in ready:
       order.append(name)
-      if self._closes_loop(name):
+      if name in closing:
         continue
-      for reader in self.readers(name):
+      for reader in dict.fromkeys(
+        [reader for reader, _ in self._readers[name]]
+      ):
         if reader in members:
           waiting[reader] -= 1
           if not waiting[reader]:
@@ -168,7 +170,24 @@ class Index:
   def _enter(self, node: tf1.NodeDef) -> None:
     """Takes a node in; its inputs are linked by themselves."""
     self._nodes[node.name] = node
+    self._inputs[node.name] = ()
     self._readers[node.name] = {}
+
+  def _read(self, name: str, refs: Iterable[TensorRef]) -> None:
+    """Notes the inputs that a node has from now on; it has none so far."""
+    self._inputs[name] = tuple(refs)
+    for ref in self._inputs[name]:
+      self._link(name, ref)
+
+  def _unread(self, name: str) -> None:
+    """Notes that a node has no inputs from now on."""
+    for ref in self._inputs[name]:
+      self._unlink(name, ref)
+    self._inputs[name] = ()
+
+  def _forget(self, name: str) -> None:
+    """Takes a node out that has no inputs and no readers."""
+    del self._nodes[name], self._inputs[name], self._readers[name]
 
   def _link(self, name: str, ref: TensorRef) -> None:
     try:

@@ -243,15 +243,24 @@ def _attr(node: tf1.NodeDef, signature: OpDef, key: str) -> tf1.AttrValue:
   )
 
 
+def required_attributes(op: OpDef) -> Tuple[str, ...]:
+  """Names of the attributes that a node of an op has to state, in order."""
+  return tuple(
+    attr.name for attr in op.attr if not attr.HasField("default_value")
+  )
+
+
 def missing_attribute(node: tf1.NodeDef, op: OpDef) -> Optional[str]:
   """Name of an attribute that a node has to state and does not, or None."""
-  for attr in op.attr:
-    if attr.HasField("default_value"):
-      continue
-    if attr.name not in node.attr or not node.attr[attr.name].WhichOneof(
-      "value"
-    ):
-      return attr.name
+  return first_missing(node, required_attributes(op))
+
+
+def first_missing(node: tf1.NodeDef, required: Iterable[str]) -> Optional[str]:
+  """The first of some attributes that a node does not state, or None."""
+  attrs = node.attr
+  for key in required:
+    if key not in attrs or not attrs[key].WhichOneof("value"):
+      return key
   return None
 
 
@@ -267,9 +276,11 @@ def functions_of(node: tf1.NodeDef) -> List[str]:
   """Names of the functions a node calls."""
   names = [node.op]
   for attr in node.attr.values():
-    if attr.HasField("func"):
+    kind = attr.WhichOneof("value")
+    if kind == "func":
       names.append(attr.func.name)
-    names.extend(func.name for func in attr.list.func)
+    elif kind == "list":
+      names.extend(func.name for func in attr.list.func)
   return names
 
 

@@ -140,6 +140,7 @@ def _overview(subject, contents):
     contents.inputs,
     [n for n in contents.outputs if TensorRef.parse(n).node in graph],
     flow,
+    subject.norms_of,
   )
   if kind is not None:
     said["kind"] = kind

@@ -26,7 +26,13 @@ _FLOW_OPS = frozenset(
 
 
 def overview(
-  graph, values=None, signatures=None, inputs=(), outputs=(), flow=None
+  graph,
+  values=None,
+  signatures=None,
+  inputs=(),
+  outputs=(),
+  flow=None,
+  norms_of=norms.batch_norms,
 ):
   """The contents of a graph, which inspect prints besides findings.
 
@@ -37,6 +43,7 @@ def overview(
     inputs: names of the input tensors, where a signature says them.
     outputs: names of the output tensors, where they are known.
     flow: the graph's Flow; None makes one.
+    norms_of: gives the BatchNorms of a Flow and of the names of outputs.
 
   Returns:
     A dict of plain values; None is what the graph does not tell.
@@ -58,7 +65,9 @@ def overview(
     variables=_variables(graph, needed, values),
     ops=there,
     control_flow={op: n for op, n in there.items() if op in _FLOW_OPS},
-    batch_norms=_batch_norms(flow, signatures, values, found["outputs"]),
+    batch_norms=_batch_norms(
+      flow, signatures, values, found["outputs"], norms_of
+    ),
   )
 
 
@@ -205,7 +214,7 @@ def _variables(graph, needed, values):
 # Batch norms.
 
 
-def _batch_norms(flow, signatures, values, outputs):
+def _batch_norms(flow, signatures, values, outputs, norms_of):
   if flow is None:
     return []
   wanted = [TensorRef.parse(entry["name"]).node for entry in outputs]
@@ -214,7 +223,7 @@ def _batch_norms(flow, signatures, values, outputs):
     flow = Flow(graph)
   return [
     _norm(graph, norm, values)
-    for norm in norms.batch_norms(flow, [n for n in wanted if n in graph])
+    for norm in norms_of(flow, [n for n in wanted if n in graph])
   ]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from typing import Optional
 
@@ -16,34 +17,23 @@ from bnexport.model.changes import Doubt, changes_by
 from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
 from bnexport.model.model import find_tensors
 from bnexport.model.request import Request
-from bnexport.sources import (
-  frozen_graph,
-  function,
-  graph_def,
-  hub_module,
-  keras_model,
-  meta_graph,
-  model_code,
-  saved_model,
-  session_values,
-  tf_graph,
-)
+from bnexport.sources import session_values
 from bnexport.sources.contents import Contents
 from bnexport.sources.keras_file import is_keras
 from bnexport.tf1 import tf1
 
-# What reads each kind of source. A kind that is a file is named by the flag of
-# its name.
+# The module that reads each kind of source, of which a process imports the one
+# that it needs. A kind that is a file is named by the flag of its name.
 KINDS = {
-  "frozen_graph": frozen_graph.read,
-  "function": function.read,
-  "graph_def": graph_def.read,
-  "hub_module": hub_module.read,
-  "keras": keras_model.read,
-  "meta_graph": meta_graph.read,
-  "model": model_code.read,
-  "saved_model": saved_model.read,
-  "tf_graph": tf_graph.read,
+  "frozen_graph": "frozen_graph",
+  "function": "function",
+  "graph_def": "graph_def",
+  "hub_module": "hub_module",
+  "keras": "keras_model",
+  "meta_graph": "meta_graph",
+  "model": "model_code",
+  "saved_model": "saved_model",
+  "tf_graph": "tf_graph",
 }
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _PARTS_OF_A_CHECKPOINT = (".meta", ".index")
@@ -56,7 +46,8 @@ def read(request: Request) -> Contents:
     SourceError: it is missing or unsound.
     GraphError: it is malformed, and can't be mended.
   """
-  return KINDS[request.kind](request)
+  module = importlib.import_module(f"bnexport.sources.{KINDS[request.kind]}")
+  return module.read(request)
 
 
 def open(request: Request, contents: Optional[Contents] = None) -> Model:
@@ -137,6 +128,8 @@ def recognise(source, checkpoint=None) -> Request:
   Raises:
     SourceError: it is nothing of these, or there is no such checkpoint.
   """
+  from bnexport.sources import function
+
   prefix = None if checkpoint is None else find_prefix(os.fspath(checkpoint))
   if isinstance(source, (str, os.PathLike)):
     return _recognise_path(os.fspath(source), prefix)
@@ -158,6 +151,8 @@ def recognise(source, checkpoint=None) -> Request:
 
 
 def _recognise_path(path, prefix):
+  from bnexport.sources import hub_module
+
   if is_keras(path):
     return Request("keras", path)
   if tf1.gfile.Exists(os.path.join(path, hub_module.MODULE_DEF)):

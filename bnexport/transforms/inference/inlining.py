@@ -22,6 +22,8 @@ def inlined(graph: Graph, signatures: Signatures, leaving=()):
     A Graph. It is `graph` also where a function can't be inlined: it calls
     itself, or holds ops that nobody knows.
   """
+  if not graph.library:
+    return graph
   calls = [
     TensorRef(node.name)
     for node in graph
