@@ -44,7 +44,10 @@ def test_help_is_that_of_the_command(name, flag):
   "arguments, words",
   [
     ((), "no command is named; the commands are freeze, inspect, repair, "),
-    (("freze", "--output_node=y"), "'freze': there is no such command; did "),
+    (
+      ("freze", "--output_node=y"),
+      "'freze': there is no such command or file; did ",
+    ),
     (("freze",), "did you mean 'freeze'?"),
     (("--output_node=y",), "the commands are freeze, "),
     (("freeze",), "no values are given for the variables"),

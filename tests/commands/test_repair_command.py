@@ -449,7 +449,7 @@ def test_the_only_output_is_taken(capsys, broken):
   [
     (["--graph_def="], ["--graph_def"]),
     (["--graph_def=%/none.pb"], ["none.pb", "no such file"]),
-    (["--graph_def=%"], ["directory"]),
+    (["--graph_def=%"], ["it is a checkpoint", "bnexport.freeze"]),
     (["--output_node=prop"], ["'prop'", "did you mean 'prob'"]),
     (["--output_node=prob:4"], ["prob:4"]),
     (["--input_node=imges"], ["'imges'", "'images'"]),
