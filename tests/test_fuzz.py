@@ -65,6 +65,7 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
       while not ready.exists():
         time.sleep(0.01)
       return child
+    os.setpgid(0, 0)
     (tmp_path / name).write_bytes(b"half")
     ready.write_bytes(b"")
     while line == "killed":
@@ -75,6 +76,13 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
   monkeypatch.setattr(kills, "_finished", lambda *_: {"a": b"", "b": b""})
   found = kills._killed("killed", str(tmp_path), {"a": b"old"}, 0.0, Keeping())
   assert any(words in fault for fault in found)
+
+
+def test_a_record_is_whole_where_it_can_be_read():
+  name = "graph.pb.bnexport.json"
+  assert kills._is_whole(name, b'{"of": 1}', b'{"of": 2}')
+  assert not kills._is_whole(name, b'{"of', b'{"of": 2}')
+  assert not kills._is_whole("graph.pb", b'{"of": 1}', b'{"of": 2}')
 
 
 class Keeping(random.Random):
@@ -132,6 +140,24 @@ def test_a_good_answer_has_no_faults():
     (3, "", "bnexport: cannot a: b; c"),
   ]:
     assert not list(trial._faults(trial.Ended(status, 1 << 30), out, err))
+
+
+def test_what_waits_is_ended_and_who_is_not_let_run_is_not(monkeypatch):
+  monkeypatch.setattr(trial, "SECONDS", 0.1)
+  for queued, status in ((0.0, None), (600.0, 0)):
+    monkeypatch.setattr(trial, "_queued", lambda _, seconds=queued: seconds)
+    child = os.fork()
+    if not child:
+      time.sleep(2)
+      os._exit(0)
+    assert trial.wait(child).status == status
+
+
+def test_waiting_for_a_processor_is_measured():
+  began = time.time()
+  while time.time() < began + 0.1:
+    pass
+  assert 0 <= trial._queued(os.getpid()) < 3600
 
 
 def test_memory_is_measured():

@@ -93,14 +93,23 @@ class Trials:
       evaluation: what follows from what is known; `settle` adds to it.
       outputs: TensorRefs.
     """
-    self.evaluation = evaluation
     self._outputs = outputs
     self._places = {name: i for i, name in enumerate(evaluation.order)}
     self._looped: Optional[Set[str]] = None
-    # Readers that are needed, of nodes and of outputs of nodes.
-    self._counts = {_ROOT: 1}
     self.visits = 0
-    self._count_all()
+    self._begin(evaluation)
+
+  def _begin(self, evaluation: PartialEvaluation) -> None:
+    self.evaluation = evaluation
+    # Readers that are needed, of nodes and of outputs of nodes.
+    self._counts: Dict[Place, int] = {_ROOT: 1}
+    ready: List[Place] = [_ROOT]
+    for one in ready:
+      for other in self._edges(evaluation, one):
+        if other not in self._counts:
+          self._counts[other] = 0
+          ready.append(other)
+        self._counts[other] += 1
     self._needed = {v for v in self._counts if isinstance(v, str)} - {_ROOT}
 
   def needed(self, assignment: Mapping[str, Any]) -> Needed:
@@ -117,9 +126,7 @@ class Trials:
     trial = _Trial(self.evaluation, self._places, assignment)
     counts = self._moved(trial)
     if counts is None:
-      visits = self.visits
-      self.__init__(self._whole(assignment), self._outputs)  # type: ignore[misc]
-      self.visits += visits
+      self._begin(self._whole(assignment))
       return
     lost, gained = self._differences(counts)
     self._needed -= lost
@@ -132,15 +139,6 @@ class Trials:
     self.visits += len(base.order)
     known = dict(base.known, **assignment)
     return PartialEvaluation(base.graph, base.order, known)
-
-  def _count_all(self) -> None:
-    ready: List[Place] = [_ROOT]
-    for one in ready:
-      for other in self._edges(self.evaluation, one):
-        if other not in self._counts:
-          self._counts[other] = 0
-          ready.append(other)
-        self._counts[other] += 1
 
   def _edges(self, evaluation: PartialEvaluation, place: Place) -> List[Place]:
     """The places that one holds up: what it reads, is of or equals."""

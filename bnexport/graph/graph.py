@@ -387,7 +387,11 @@ class Graph(Index, Shown):
       order = self.topological()
     except GraphError:
       order = list(self._nodes)  # a cycle may be cut away yet
-    made._take(self._copied(self._nodes[name]) for name in order)
+    for name in order:
+      made._enter(self._copied(self._nodes[name]))
+    for name in order:
+      made._placements.note(made._nodes[name])
+      made._read(name, self._inputs[name])
     made.place_with_present()
     return made
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 import resource
@@ -18,7 +20,8 @@ from google.protobuf import text_format
 from fuzzing import mutations
 
 # Of a command, in seconds of its processors; a fork that waits for something
-# has no more seconds than this many times as many.
+# has no more seconds than this many times as many, not counting those in which
+# others had the processors.
 SECONDS, _WAITING = 20, 6
 MOST_BYTES = 3 << 30
 # What takes more is measured, up to a size that a machine has to spare.
@@ -61,12 +64,15 @@ def start(arguments: Sequence[str], folder: str) -> int:
   """Starts a command in a folder that holds its files; a process's id."""
   child = os.fork()
   if not child:
+    os.setpgid(0, 0)  # so that it can be killed with what it starts
     _limit()
     os.chdir(folder)
     for stream, name in ((1, "stdout"), (2, "stderr")):
       os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os._exit(_status(arguments))
+  with contextlib.suppress(OSError):  # it has done so and is another program
+    os.setpgid(child, child)
   return child
 
 
@@ -113,7 +119,7 @@ def wait(child: int) -> Ended:
     pid, status, used = os.wait4(child, os.WNOHANG)
     if pid:
       break
-    if time.time() > end:
+    if time.time() > end + _queued(child):
       os.kill(child, signal.SIGKILL)
       _, _, used = os.wait4(child, 0)
       return Ended(None, used.ru_maxrss << 10)
@@ -126,6 +132,16 @@ def wait(child: int) -> Ended:
   if signalled in (signal.SIGXCPU, signal.SIGKILL):
     return Ended(None, most_bytes)
   return Ended(-signalled, most_bytes)
+
+
+def _queued(process) -> float:
+  """Seconds in which threads of a process waited for a processor."""
+  found = 0
+  for path in glob.glob(f"/proc/{process}/task/*/schedstat"):
+    with contextlib.suppress(OSError):  # the thread has ended
+      with open(path) as f:
+        found += int(f.read().split()[1])
+  return found / 1e9
 
 
 def _status(arguments):

@@ -383,6 +383,7 @@ def test_code_that_can_not_be_imported(capsys, net, folder, code, word):
     ("{width: 9}", ["--model_kwargs"]),
     ("[1]", ["--model_kwargs", "object"]),
     ("", ["--model_kwargs"]),
+    ("[" * 99999, ["--model_kwargs"]),
     ('{"depth": 9}', ["depth"]),
     ('{"is_training": true}', ["is_training"]),
     ('{"width": "wide"}', ["my_net.py:build"]),
