@@ -65,8 +65,10 @@ setuptools.setup(
     "keras": ["tf_keras"],
     # Checksums of checkpoints, which are read without TensorFlow then.
     "fast": ["google-crc32c>=1.5"],
-    # A bar with the time left, where many checkpoints are frozen.
+    # A bar with the time left, for many checkpoints and for long proofs.
     "progress": ["tqdm>=4.60"],
+    # Colours of reports; 13.8 is the last for Python 3.7.
+    "terminal": ["rich>=12"],
     # What --report=FILE.html takes, in versions for Python 3.7 as well.
     "report": ["jinja2>=3.1", "grandalf>=0.8"],
     # What validate --consumers asks for answers.

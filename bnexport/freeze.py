@@ -31,7 +31,7 @@ import os
 from absl import flags
 
 from bnexport import cli
-from bnexport.cli import meaning, process, result
+from bnexport.cli import kinds, meaning, process, result
 from bnexport.errors import SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
@@ -53,6 +53,7 @@ _BESIDE_THE_GRAPH = (
 
 def main():
   meaning.refuse_two_sources()
+  kinds.refuse_other_kinds("freeze")
   _refuse_flags()
   outputs = _outputs()
   given = cli.CHECKPOINT.value
@@ -246,11 +247,7 @@ def _refuse_flags():
     )
   is_whole = any(flag.value for flag in cli.WHOLE)
   if cli.CHECKPOINT.value is None and not is_whole:
-    raise SourceError(
-      "freeze",
-      "no values are given for the variables",
-      "pass --checkpoint=PREFIX_OR_DIRECTORY",
-    )
+    kinds.refuse_no_values()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from __future__ import annotations
 from absl import flags
 
 from bnexport import cli
-from bnexport.cli import meaning, process, result
+from bnexport.cli import kinds, meaning, process, result
 from bnexport.errors import Error, SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
@@ -34,6 +34,7 @@ flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 def main():
   _refuse_flags()
+  kinds.refuse_other_kinds("repair")
   outputs = meaning.outputs(_likely)
   # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources

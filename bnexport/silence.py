@@ -43,7 +43,8 @@ class _Holder:
       for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
       for other in (0, 1, self.pipe):
-        os.close(other)  # whoever waits for their end does not wait for this
+        with contextlib.suppress(OSError):
+          os.close(other)  # whoever waits for its end does not wait for this
       held = []
       while True:
         piece = os.read(reading, _PIECE)

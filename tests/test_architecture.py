@@ -18,6 +18,7 @@ ROOMS = (
   "version",
   "aliases",
   "silence",
+  "shown",
   "tf1",
   "graph",
   "text",

@@ -17,7 +17,6 @@ import collections
 import dataclasses
 import itertools
 from typing import (
-  Callable,
   Collection,
   Dict,
   FrozenSet,
@@ -29,10 +28,14 @@ from typing import (
 )
 
 from bnexport.analysis.dependence import DATA, FREE, STATISTIC, Dependence
-from bnexport.batchnorm.fixed_points import KNOWN
 from bnexport.batchnorm.forms import batch_statistic
 from bnexport.batchnorm.inverses import inverses
 from bnexport.batchnorm.pieces import Piece, pieces
+from bnexport.batchnorm.reductions import (
+  ends_behind,
+  groups_behind,
+  reductions_behind,
+)
 from bnexport.batchnorm.sequences import in_one
 from bnexport.batchnorm.settling import (
   MOST_BEHIND,
@@ -46,24 +49,6 @@ from bnexport.batchnorm.weight_averages import weight_averages
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import SET, Part, write_of, written_variable
-
-# What may take a batch together that is not told by axis 0: of one tensor, or
-# of two.
-_REDUCTIONS = frozenset(("Mean", "Sum"))
-_CONTRACTIONS = frozenset(("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul"))
-# What is computed of a covariance to whiten with it.
-_MATRIX_OPS = frozenset(
-  (
-    "Cholesky",
-    "MatrixInverse",
-    "MatrixSolve",
-    "MatrixSquareRoot",
-    "MatrixTriangularSolve",
-    "SelfAdjointEigV2",
-    "Svd",
-    "Transpose",
-  )
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,9 +228,9 @@ class Averages:
       for update in updates:
         level = first(write_of(self._graph, update).value)
         if level == DATA:
-          behind = self._reductions_behind(update, first)
+          behind = reductions_behind(self._graph, first, update)
         else:
-          behind = self._groups_behind(update, first)
+          behind = groups_behind(self._graph, first, update, self._needed)
         if behind and not behind <= found:
           self._use(Dependence(self._graph, self._order, behind))
           if self._read(variable, update):
@@ -253,86 +238,6 @@ class Averages:
     self._use(first)
     if found:
       self._use(Dependence(self._graph, self._order, found))
-
-  def _reductions_behind(self, update: str, dependence: Dependence) -> Set[str]:
-    graph = self._graph
-    ends = self._behind(
-      update,
-      lambda ref: dependence(ref) == DATA,
-      lambda ref: (
-        graph.op(ref.node) in _REDUCTIONS
-        or (
-          graph.op(ref.node) in _CONTRACTIONS
-          and all(dependence(r) == DATA for r in graph.data_inputs(ref.node))
-        )
-      ),
-      self._known_operands,
-      MOST_BEHIND,
-    )
-    return {ref.node for ref in ends}
-
-  def _groups_behind(self, update: str, dependence: Dependence) -> Set[str]:
-    """Means and variances of groups of rows, of which an average is kept.
-
-    The outputs need those of the groups, and not the mean of all groups.
-    """
-    graph = self._graph
-    ends = self._behind(
-      update,
-      lambda ref: dependence(ref) == STATISTIC,
-      lambda ref: (
-        graph.op(ref.node) == "Mean"
-        and is_taken_of_data(graph, dependence, ref)
-      ),
-      self._known_operands,
-      MOST_BEHIND,
-    )
-    found = set()
-    for ref in ends:
-      inner = origin_of(graph, graph.data_inputs(ref.node)[0], VIEWS).node
-      if (
-        ref.node not in self._needed
-        and inner in self._needed
-        and _is_of_norm(graph, inner)
-      ):
-        found.add(inner)
-    return found
-
-  def _known_operands(self, ref: TensorRef) -> List[TensorRef]:
-    op = self._graph.op(ref.node)
-    is_known = op in KNOWN or op in _MATRIX_OPS | _CONTRACTIONS
-    return self._graph.data_inputs(ref.node) if is_known else []
-
-  def _behind(
-    self,
-    update: str,
-    is_followed: Callable[[TensorRef], bool],
-    is_end: Callable[[TensorRef], bool],
-    operands: Callable[[TensorRef], List[TensorRef]],
-    most: Optional[int] = None,
-  ) -> List[TensorRef]:
-    """The ends of a walk back from a written value.
-
-    Args:
-      update: name of the node that writes it.
-      is_followed: whether a tensor has a part in the walk.
-      is_end: whether one that has is an end of it.
-      operands: where the walk goes from one that is none.
-      most: how many tensors to look at, the nearest first; None for all.
-    """
-    found = []
-    stack = [write_of(self._graph, update).value]
-    seen = set(stack)
-    for ref in itertools.islice(stack, most):
-      if not is_followed(ref):
-        continue
-      if is_end(ref):
-        found.append(ref)
-        continue
-      new = [r for r in operands(ref) if r not in seen]
-      seen.update(new)
-      stack.extend(new)
-    return found
 
   def _moves(self, part: Optional[Part]) -> bool:
     """Whether another part is written each time, as in a ring of batches."""
@@ -370,7 +275,8 @@ class Averages:
 
   def _roots_behind(self, update: str) -> List[TensorRef]:
     """Statistics of data that a written value is made of, by any ops."""
-    return self._behind(
+    return ends_behind(
+      self._graph,
       update,
       lambda ref: self.dependence(ref) == STATISTIC,
       lambda ref: is_taken_of_data(self._graph, self.dependence, ref),
@@ -537,29 +443,6 @@ class Averages:
       if not is_blend:
         break
     return found
-
-
-def _is_of_norm(graph: Graph, name: str) -> bool:
-  """Whether a reduction is the mean of what it is subtracted from, or so.
-
-  That is the mean or the variance of a norm; a pooled feature is neither.
-  """
-  if graph.op(name) != "Mean":
-    return False
-  x = origin_of(graph, graph.data_inputs(name)[0], VIEWS)
-  if graph.op(x.node) in ("Square", "SquaredDifference"):
-    return True
-  views = [name]
-  for view in views:
-    for reader in graph.readers(view):
-      refs = graph.data_inputs(reader)
-      if graph.op(reader) in VIEWS:
-        views.append(reader)
-      elif graph.op(reader) in ("Sub", "SquaredDifference") and x in [
-        origin_of(graph, ref, VIEWS) for ref in refs
-      ]:
-        return True
-  return False
 
 
 def _updates(graph: Graph) -> Dict[str, List[str]]:

@@ -149,9 +149,7 @@ def outputs(likely: Callable[[], Likely]) -> List[str]:
     return names
   found = likely()
   if found.only is not None:
-    progress(
-      f"takes output '{found.only}': all that the input goes through ends there"
-    )
+    progress(f"takes output '{found.only}', the only one that can be meant")
     return [found.only]
   step = ""
   if not found.names:

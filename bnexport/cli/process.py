@@ -80,11 +80,20 @@ def status_of(
         "see --help",
       )
     )
-  try:
+
+  def decoded():
     _refuse_undecodable()
+    return main()
+
+  return answer(decoded, argv[0])
+
+
+def answer(main: Callable[[], Optional[int]], program: str) -> Optional[int]:
+  """Calls main; an expected failure is one line on stderr and status 3."""
+  try:
     return _printed(main)
   except Error as error:
-    return fail(offers.with_command(error, argv[0]))
+    return fail(offers.with_command(error, program))
   except MemoryError:
     return fail(
       Error(

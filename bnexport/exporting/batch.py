@@ -151,12 +151,7 @@ def _matching(pattern):
       "none matches",
       "write the pattern of prefixes, like 'runs/*/model.ckpt-*'",
     )
-  return sorted(found, key=_by_number)
-
-
-def _by_number(path):
-  """Sorts model.ckpt-9 before model.ckpt-10."""
-  return [int(s) if s.isdigit() else s for s in re.split(r"([0-9]+)", path)]
+  return sorted(found, key=checkpoint.by_number)
 
 
 def _prefix(path):

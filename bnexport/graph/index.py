@@ -129,14 +129,18 @@ class Index:
     waiting = {}
     for name in members:
       read = {ref.node for ref in self._inputs[name]}
-      waiting[name] = sum(n in members and n not in closing for n in read)
+      if closing:
+        read -= closing
+      waiting[name] = len(read if names is None else read & members.keys())
     ready = [name for name in members if not waiting[name]]
     order = []
     for name in ready:
       order.append(name)
       if name in closing:
         continue
-      for reader in self.readers(name):
+      for reader in dict.fromkeys(
+        [reader for reader, _ in self._readers[name]]
+      ):
         if reader in members:
           waiting[reader] -= 1
           if not waiting[reader]:

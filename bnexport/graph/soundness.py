@@ -115,6 +115,8 @@ class _Reading:
     self._graph_def = graph_def
     self._signatures = signatures
     self._seen: Dict[str, _Stated] = {}
+    # Attributes that are sound: most nodes state what others state as well.
+    self._sound: Set[Tuple[str, str, bytes, bool]] = set()
     self._functions = {
       f.signature.name: f.signature for f in graph_def.library.function
     }
@@ -233,24 +235,34 @@ class _Reading:
         yield f"has an input {_quoted(text)}, which is no legal one"
     stated = self._stated(node.op)
     for key, value in node.attr.items():
-      for fact in _value(value):
-        yield f"has an attribute {_quoted(key)} that {fact}"
-      if key in _NAMING and not all(map(_is_text, _values(value))):
-        yield f"has an attribute '{key}' that is not written in UTF-8"
-      is_open = value.WhichOneof("value") == "placeholder"
-      if is_open and not is_in_body:
-        yield f"has an attribute {_quoted(key)} that only a function can have"
-      if key in stated.attrs and not is_open:
-        for fact in _unlike(value, stated.attrs[key], node.op):
-          yield f"has an attribute '{key}' that {fact}"
-      if key in stated.counts and value.i > _MOST:
-        yield f"has {value.i} inputs or outputs, which is no model's"
+      yield from self._attribute(node.op, key, value, stated, is_in_body)
     if node.op == "Const" and "value" in node.attr and "dtype" in node.attr:
       if node.attr["value"].tensor.dtype != node.attr["dtype"].type:
         yield "is a Const of another dtype than its value"
 
     for fact in stated.flaws:
       yield f"has an op {_quoted(node.op)} that {fact}"
+
+  def _attribute(
+    self,
+    op: str,
+    key: str,
+    value: tf1.AttrValue,
+    stated: _Stated,
+    is_in_body: bool,
+  ) -> Iterator[str]:
+    kind = value.WhichOneof("value")
+    same = None
+    if kind != "tensor":  # which may be large, and is mostly the only one
+      same = op, key, value.SerializeToString(), is_in_body
+      if same in self._sound:
+        return
+    is_sound = True
+    for fact in _attribute_flaws(op, key, value, stated, is_in_body):
+      is_sound = False
+      yield fact
+    if is_sound and same is not None:
+      self._sound.add(same)
 
   def _stated(self, op: str) -> _Stated:
     if op not in self._seen:
@@ -295,6 +307,24 @@ class _Body:
   def is_list(self, text: str) -> bool:
     """Whether an input may stand for several tensors, or for none."""
     return text.partition(":")[0] in self._lists
+
+
+def _attribute_flaws(
+  op: str, key: str, value: tf1.AttrValue, stated: _Stated, is_in_body: bool
+) -> Iterator[str]:
+  """Yields what is wrong with an attribute of a node of an op."""
+  for fact in _value(value):
+    yield f"has an attribute {_quoted(key)} that {fact}"
+  if key in _NAMING and not all(map(_is_text, _values(value))):
+    yield f"has an attribute '{key}' that is not written in UTF-8"
+  is_open = value.WhichOneof("value") == "placeholder"
+  if is_open and not is_in_body:
+    yield f"has an attribute {_quoted(key)} that only a function can have"
+  if key in stated.attrs and not is_open:
+    for fact in _unlike(value, stated.attrs[key], op):
+      yield f"has an attribute '{key}' that {fact}"
+  if key in stated.counts and value.i > _MOST:
+    yield f"has {value.i} inputs or outputs, which is no model's"
 
 
 def _is_text(value: Union[int, bytes]) -> bool:

@@ -13,6 +13,7 @@ from typing import (
   Iterable,
   Iterator,
   List,
+  NamedTuple,
   Optional,
   Sequence,
   Set,
@@ -41,6 +42,7 @@ REFERENCE = "reference"
 # A node with one of these can't be used; the others are mended in place, or,
 # as clashes of references, by the transforms.
 UNUSABLE = (DANGLING, ARITY, ATTRIBUTE, PORT, FUNCTION)
+_RESOURCE = tf1.resource.as_datatype_enum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +94,20 @@ def of_graph(graph: Graph, signatures: Signatures) -> Iterator[Fault]:
   return _Reading(list(graph), set(graph.library), signatures).faults()
 
 
+class _Plain(NamedTuple):
+  """An op whose nodes have the same number of inputs and of outputs.
+
+  Attributes:
+    inputs: how many data inputs a node has.
+    outputs: how many outputs it has.
+    types: names of the attributes that say of which type inputs are.
+  """
+
+  inputs: int
+  outputs: int
+  types: Tuple[str, ...]
+
+
 class _Reading:
   """One pass over the nodes."""
 
@@ -105,7 +121,9 @@ class _Reading:
     self._library = library
     self._signatures = signatures
     self._counts: Dict[str, float] = {}
-    self._required: Dict[str, Tuple[str, ...]] = {}  # attributes, by op
+    # By op: attributes that nodes have to state, and what is plain.
+    self._required: Dict[str, Tuple[str, ...]] = {}
+    self._plain: Dict[str, Optional[_Plain]] = {}
     self._nodes: Dict[str, tf1.NodeDef] = {}
     for node in nodes:
       self._nodes.setdefault(node.name, node)
@@ -128,7 +146,7 @@ class _Reading:
     self, node: tf1.NodeDef, refs: List[TensorRef]
   ) -> Iterator[Fault]:
     controls = [ref.control for ref in refs]
-    if controls != sorted(controls):
+    if True in controls and controls != sorted(controls):
       yield Fault(
         ORDER,
         node.name,
@@ -158,7 +176,11 @@ class _Reading:
     if name not in self._counts:
       node, count = self._nodes[name], float("inf")
       if self._is_whole(node):
-        count = len(self._signatures.output_dtypes(node))
+        plain = self._plain_op(node.op)
+        if plain is None:
+          count = len(self._signatures.output_dtypes(node))
+        else:
+          count = plain.outputs
       self._counts[name] = count
     return self._counts[name]
 
@@ -172,6 +194,24 @@ class _Reading:
     if op not in self._required:
       self._required[op] = required_attributes(self._signatures[op])
     return first_missing(node, self._required[op])
+
+  def _plain_op(self, op: str) -> Optional[_Plain]:
+    """What nodes of a known op have in common; None where they differ."""
+    if op not in self._plain:
+      self._plain[op] = _plain(self._signatures[op])
+    return self._plain[op]
+
+  def _is_plain(self, node: tf1.NodeDef, count: int) -> bool:
+    """Whether a node takes so many inputs, and none of them is a variable."""
+    plain = self._plain_op(node.op)
+    return (
+      plain is not None
+      and plain.inputs == count
+      and all(
+        key in node.attr and node.attr[key].type != _RESOURCE
+        for key in plain.types
+      )
+    )
 
   def _functions(self, node: tf1.NodeDef) -> Iterator[Fault]:
     for name in functions_of(node)[1:]:
@@ -197,6 +237,8 @@ class _Reading:
         missing,
         f"lacks attribute '{missing}', which its op {node.op} has to have",
       )
+      return
+    if self._is_plain(node, len(refs)):
       return
     slots = slots_of(node, self._signatures)
     if len(slots) != len(refs):
@@ -238,7 +280,21 @@ def slots_of(
 
 def _is_of_variable(arg: OpDef.ArgDef, dtype: int) -> bool:
   """Whether an input takes a variable's reference or a handle."""
-  return arg.is_ref or dtype == tf1.resource.as_datatype_enum
+  return arg.is_ref or dtype == _RESOURCE
+
+
+def _plain(op: OpDef) -> Optional[_Plain]:
+  """What nodes of an op have in common; None where they differ.
+
+  None also where an input takes a variable whatever the attributes are.
+  """
+  args = [*op.input_arg, *op.output_arg]
+  if any(arg.number_attr or arg.type_list_attr for arg in args) or any(
+    _is_of_variable(arg, arg.type) for arg in op.input_arg
+  ):
+    return None
+  types = dict.fromkeys(arg.type_attr for arg in op.input_arg if not arg.type)
+  return _Plain(len(op.input_arg), len(op.output_arg), tuple(types))
 
 
 def clashes(

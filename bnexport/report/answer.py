@@ -69,11 +69,11 @@ def answer(said, is_doubtful=False) -> Answer:
     _note(found, False, line.strip())
   _settling(found, proof)
   _rows(found, proof)
-  blind = proof["blind_to"]
-  if proof["statistics_moved"]:
-    (found.left if blind else found.notes).extend(sentences.blindness(proof))
-    if not blind:
-      _note(found, True, found.notes.pop())
+  for line in sentences.blindness(proof):
+    if proof["blind_to"]:
+      found.left.append(line)
+    else:
+      _note(found, True, line)
   for one in proof["decisions"]:
     line = sentences.decision(one)
     if one["apart"] is None:

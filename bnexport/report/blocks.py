@@ -17,6 +17,8 @@ from bnexport.proof.divergence import depend_on
 # Boxes of the whole network, and parts of one block.
 MOST = 30
 _MOST_PARTS = 24
+# Parts of a run, where there are enough.
+_FEWEST = 4
 # Scopes below this depth are one.
 _DEPTH = 12
 # Blocks of one scope that are nearly as large are opened together.
@@ -151,7 +153,7 @@ class Blocks:
       crossing[max(a, b)] -= 1
     for i in range(1, len(parts)):
       crossing[i] += crossing[i - 1]
-    count = _MOST_PARTS * 3 // 4
+    count = min(_MOST_PARTS * 3 // 4, len(parts) // _FEWEST)
     size = len(parts) / count
     cuts = [0]
     for i in range(1, count):

@@ -4,31 +4,32 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from bnexport.report import sentences
+from bnexport.report.grouping import groups
 
-# Lines of one group that are listed; JSON has them all.
+# Lines of one kind that are listed, and patterns of scopes; JSON has them all.
 _MOST_LINES = 200
+_MOST_SCOPES = 12
 
 
 @dataclasses.dataclass
-class Group:
+class Kind:
   """Changes of one kind.
 
   Attributes:
     title: the kind, in words.
     of_norms: whether each is of one norm.
     count: how many changes there are.
-    scopes: counts by scope pattern, in order of data flow.
+    nodes: names of the nodes that were changed, in order of the changes.
     lines: every change, or the first of many.
   """
 
   title: str
   of_norms: bool = False
   count: int = 0
-  scopes: Dict[str, int] = dataclasses.field(default_factory=dict)
+  nodes: List[str] = dataclasses.field(default_factory=list)
   lines: List[str] = dataclasses.field(default_factory=list)
 
   def add(self, line, node):
@@ -37,29 +38,27 @@ class Group:
     if len(self.lines) < _MOST_LINES:
       self.lines.append(line)
     if node:
-      pattern = scope_pattern(node)
-      self.scopes[pattern] = self.scopes.get(pattern, 0) + 1
+      self.nodes.append(node)
+
+  def scopes(self) -> List[Tuple[str, int]]:
+    """Patterns of the changed nodes' names, and how many each stands for."""
+    found = groups(self.nodes, _MOST_SCOPES)
+    return [(str(group), len(group.items)) for group in found]
 
 
-def changed(said) -> List[Group]:
-  """Groups of the changes of an export; those of norms come first.
+def changed(said) -> List[Kind]:
+  """The changes of an export by kind; those of norms come first.
 
   Args:
     said: its facts, of which the changes are Changes still.
   """
-  found: Dict[str, Group] = {}
+  found: Dict[str, Kind] = {}
   for norm in said["batch_norms"]:
     why = sentences.why(norm)
-    group = found.setdefault(why, Group(why, of_norms=True))
-    group.add(norm["name"], norm["name"])
+    kind = found.setdefault(why, Kind(why, of_norms=True))
+    kind.add(norm["name"], norm["name"])
   for change in said["changes_beside_norms"]:
     title = getattr(change, "transform", "") or "other steps"
-    group = found.setdefault(title, Group(title.replace("_", " ")))
-    group.add(str(change), getattr(change, "node", None))
+    kind = found.setdefault(title, Kind(title.replace("_", " ")))
+    kind.add(str(change), getattr(change, "node", None))
   return list(found.values())
-
-
-def scope_pattern(name):
-  """The scope of a node, with `*` for its numbers."""
-  scope = name.rpartition("/")[0] or name
-  return re.sub(r"\d+", "*", scope)

@@ -84,7 +84,7 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
     ],
     "warnings": list(export.model.warnings),
     "findings": outcome and _outcome(outcome),
-    "proof": _proof(proof),
+    "proof": proof_facts(proof),
   }
   if evidence is not None:
     _add_evidence(said, export, evidence)
@@ -282,7 +282,7 @@ def validation_facts(found):
       {"name": norm.name, "form": norm.form.name, "statistics": norm.statistics}
       for norm in found.norms
     ],
-    "proof": None if found.refused else _proof(found.proof),
+    "proof": None if found.refused else proof_facts(found.proof),
     "first_difference": found.parting and _parting(found.parting),
     "top_1": [dataclasses.asdict(one) for one in found.agreements],
     "statistics_of_data": None
@@ -351,7 +351,7 @@ def _fixed_point(found):
   }
 
 
-def _proof(proof):
+def proof_facts(proof):
   """A Comparison as plain values; None where there is none."""
   if proof is None:
     return None

@@ -83,19 +83,24 @@ class Section(NamedTuple):
     entries: the lines of each of its entries.
     counts: how much each entry stands for; none for one each.
     least: how many entries stay as long as other sections have more.
+    rank: sections of a higher one are cut below that after others; one below 0
+      may lose all of its entries.
     most: how many entries are shown, however much room there is.
   """
 
   title: str
   entries: List[List[Line]]
   counts: Sequence[int] = ()
-  least: int = 1
+  least: int = 3
+  rank: int = 0
   most: int = 16
 
   def lines(self, count: int) -> List[Line]:
     """The heading and the first entries; nothing where there is no entry."""
     if not self.entries:
       return []
+    if not count:
+      return [Line(""), Line(self.title, TITLE)]
     shown = self.entries[:count]
     left = len(self.entries) - count
     if left > 0:
@@ -117,18 +122,24 @@ def fitted(
 ) -> List[Line]:
   """A report that has no more lines than a height, if it can.
 
-  Entries go where most are, and one of each section stays.
+  Entries go where the most lines are, and one of most sections stays.
   """
   shown = [min(len(s.entries), s.most) for s in sections]
   while True:
     parts = [s.lines(count) for s, count in zip(sections, shown)]
-    if len(head) + sum(map(len, parts)) <= height or max(shown, default=1) < 2:
-      return [*head, *(line for part in parts for line in part)]
     ranks = [
-      (shown[i] > sections[i].least, shown[i] > 1, len(parts[i]))
-      for i in range(len(shown))
+      (
+        count > section.least,
+        count > (section.rank >= 0),
+        -section.rank,
+        len(p),
+      )
+      for count, section, p in zip(shown, sections, parts)
     ]
-    shown[ranks.index(max(ranks))] -= 1
+    _, is_to_cut, *_ = first = max(ranks, default=(False, False))
+    if len(head) + sum(map(len, parts)) <= height or not is_to_cut:
+      return [*head, *(line for part in parts for line in part)]
+    shown[ranks.index(first)] -= 1
 
 
 def columns(rows: Iterable[Sequence[Any]]) -> List[str]:

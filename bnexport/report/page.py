@@ -17,6 +17,7 @@ from bnexport.report.blocks import Blocks
 from bnexport.report.changed import changed
 from bnexport.report.doubts import ranked
 from bnexport.report.escaping import escaped
+from bnexport.report.layout import size_of
 from bnexport.report.neighbourhood import Neighbourhoods
 from bnexport.report.network import Mark, Network
 
@@ -36,8 +37,8 @@ def page(export, said, evidence):
     said: its facts.export_facts.
     evidence: an evidence.Evidence.
   """
-  groups = changed(said)
-  network = _Norms(export, said, evidence)
+  kinds = changed(said)
+  norms = _Norms(export, said, evidence)
   said = escaped(said)
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
@@ -48,6 +49,7 @@ def page(export, said, evidence):
   )
   environment.filters["summary"] = sentences.summary
   environment.filters["why"] = sentences.why
+  environment.filters["bytes"] = size_of
   environment.filters["sentence"] = _sentence
   style = environment.get_template("page.css.j2").render()
   return environment.get_template("page.html.j2").render(
@@ -55,20 +57,23 @@ def page(export, said, evidence):
     style=style,
     style_hash=_hash(style),
     title=os.path.basename(said["file"]),
-    answer=escaped_fields(answer(said, bool(network.doubtful))),
-    changes=[escaped_fields(group) for group in groups],
+    answer=_escaped_fields(answer(said, bool(norms.doubtful))),
+    changes=[
+      dict(_escaped_fields(kind), scopes=escaped(kind.scopes()))
+      for kind in kinds
+    ],
     health=sentences.health(said),
     outcome=said["findings"] and sentences.outcome(said["findings"]),
     agreement=sentences.agreement(said["layers"]),
     parting=sentences.parting(said["training_and_inference"], said["outputs"]),
     walks_plot=_walks_plot(said),
-    norms=network,
+    norms=norms,
     most_rows=_MOST_ROWS,
     open=_OPEN,
   )
 
 
-def escaped_fields(one):
+def _escaped_fields(one):
   """The fields of a dataclass as plain values, with their texts escaped."""
   return {key: escaped(value) for key, value in vars(one).items()}
 

@@ -31,7 +31,7 @@ _MOST = 8
 _MOST_STEPS = 10
 _MOST_ENDS = 4
 _MOST_OPS = 8
-_MOST_OF_ONE_FIX = 5
+_MOST_OF_ONE_FIX = 4
 _STYLES = {"error": BAD, "warning": DOUBTFUL, "note": ""}
 
 
@@ -48,7 +48,7 @@ def export(said, width=WIDTH):
   sections = [
     _norms(said["batch_norms"], width),
     steps(said["steps"], width),
-    _prose("warnings", said["warnings"], width, DOUBTFUL, _MOST),
+    _prose("warnings", said["warnings"], width, DOUBTFUL, rank=2),
   ]
   if said["findings"] is not None:
     sections.append(_outcome(said["findings"], width))
@@ -121,7 +121,7 @@ def _details(proof, after_outputs=()):
   return [line for line in lines if line != proof["not_proven_because"]]
 
 
-def _prose(title, texts, width, style="", least=1):
+def _prose(title, texts, width, style="", rank=0):
   """A Section of texts, those that are alike said once."""
   found = grouping.lines(texts, _MOST)
   return Section(
@@ -131,7 +131,7 @@ def _prose(title, texts, width, style="", least=1):
       for line, _ in found
     ],
     [count for _, count in found],
-    least,
+    rank=rank,
   )
 
 
@@ -203,7 +203,7 @@ def _norms(norms, width):
     f"batch norms: {len(norms)}",
     [[line] for line in table(rows, width - 2, styles)],
     [len(group.items) for group in groups],
-    least=_MOST_ENDS,
+    rank=1,
   )
 
 
@@ -276,15 +276,17 @@ def _variables(variables, width):
     f"variables: {len(variables)}",
     [[line] for line in table(rows, width - 2, styles)],
     [len(group.items) for group in groups],
+    rank=-1,
   )
 
 
 def _ops(ops, width):
-  """The most frequent ops, in one paragraph."""
+  """The Section of the most frequent ops, in one paragraph."""
   shown = [f"{count} {op}" for op, count in list(ops.items())[:_MOST_OPS]]
   if len(ops) > len(shown):
     shown.append(f"and {len(ops) - len(shown)} other kinds")
-  return Section("ops", [wrapped(", ".join(shown), width - 2)] if ops else [])
+  entries = [wrapped(", ".join(shown), width - 2)] if ops else []
+  return Section(f"ops: {len(ops)} kinds", entries, rank=-1)
 
 
 def _findings(found, width):
@@ -294,7 +296,7 @@ def _findings(found, width):
   entries, counts = _by_fix(found, width)
   explain = f"explained by --explain={min(one['code'] for one in found)}"
   title = f"findings: {len(found)}; {explain}"
-  return Section(title, entries, counts, least=_MOST)
+  return Section(title, entries, counts, rank=2)
 
 
 def _outcome(said, width):

@@ -14,8 +14,10 @@ import re
 import struct
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
+from google.protobuf.message import DecodeError
+
 from bnexport.errors import SourceError, nearest
-from bnexport.model.checkpoint import find_prefix, prefixes_in
+from bnexport.model.checkpoint import by_number, find_prefix, prefixes_in
 from bnexport.model.paths import refuse_special
 from bnexport.sources import files, hub_module
 from bnexport.tf1 import tf1
@@ -111,11 +113,11 @@ def _of_folder(path):
   versions = [
     os.path.join(path, name)
     for name in names
-    if tf1.gfile.Exists(os.path.join(path, name, _SAVED_MODELS[0]))
+    if name.isdigit()
+    and tf1.gfile.Exists(os.path.join(path, name, _SAVED_MODELS[0]))
   ]
   if versions:
-    # Versions are numbers, and 10 comes after 9.
-    versions.sort(key=lambda v: (len(os.path.basename(v)), v))
+    versions.sort(key=by_number)
     return Identity(SAVED_MODEL, versions[-1], others=tuple(versions[:-1]))
   inside = tuple(os.path.join(path, name) for name in names)
   return Identity(FOLDER, path, "a directory", inside)
@@ -262,7 +264,7 @@ def _fields(data: bytes, most: int = 64) -> List[_Field]:
         end = at + {1: 8, 5: 4}[kind]
       found.append(_Field(number, data[at:end], varint))
       at = end
-  except (IndexError, KeyError, ValueError):
+  except (IndexError, KeyError, DecodeError):
     return found if at >= len(data) - 10 else []
   return found
 
@@ -272,14 +274,15 @@ def _of_proto(path, head):
   fields = _fields(head)
   if not fields:
     return None
-  first = fields[0]
-  numbers = {field.number for field in fields}
+  first, numbers = fields[0], {field.number for field in fields}
   if first.number == 1 and first.varint is not None:
     if os.path.basename(path) == hub_module.MODULE_DEF:
       return Identity(HUB_MODULE, os.path.dirname(path) or ".")
     if 2 in numbers and numbers <= {1, 2} and _is_meta(fields[1].value):
       return Identity(SAVED_MODEL, path)
-    return Identity(ONNX, path) if numbers & {7, 8} else None
+    graphs = [field.value for field in fields if field.number == 7]
+    is_onnx = any(inner[:1] == b"\n" for inner in graphs)  # a node comes first
+    return Identity(ONNX, path) if is_onnx else None
   nodes = [field.value for field in fields if field.number == 1]
   if nodes and all(map(_is_node, nodes[:-1] or nodes)):
     return Identity(GRAPH_DEF, path)
@@ -304,10 +307,13 @@ def _is_meta(data):
   for field in _fields(data, 2):
     if field.number == 2:
       return any(map(_is_node, _values(field.value, 1)))
-    if field.number == 1:
-      own = {inner.number for inner in _fields(field.value, 8)}
-      if own and own <= set(range(1, 9)) and not _is_node(field.value):
-        return True
+    if field.number == 1 and any(
+      _OP.match(name)
+      for ops in _values(field.value, 2)
+      for op in _values(ops, 1)
+      for name in _values(op, 1)
+    ):
+      return True
   return False
 
 

@@ -11,6 +11,7 @@ from bnexport.errors import Offer, SourceError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.soundness import refuse_unsound
+from bnexport.model.checkpoint import by_number
 from bnexport.model.paths import refuse_special
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
@@ -115,8 +116,7 @@ def _find(path):
     for name in tf1.gfile.ListDirectory(path)
     if tf1.gfile.Exists(os.path.join(path, name, "saved_model.pb"))
   ]
-  # They are numbers, and 10 comes after 9.
-  versions.sort(key=lambda name: (len(name), name), reverse=True)
+  versions.sort(key=by_number, reverse=True)
   step = "give the directory that holds it"
   if versions:
     step = f"give a version in it, like '{os.path.join(path, versions[0])}'"

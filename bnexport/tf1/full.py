@@ -126,14 +126,15 @@ def keras(major: int) -> Any:
     The module, or None where it is not installed.
   """
   try:
-    if major >= 3:
-      os.environ["KERAS_BACKEND"] = "tensorflow"
-      found = importlib.import_module("keras")
-      is_there = found.backend.backend() == "tensorflow"
-    elif importlib.util.find_spec("tf_keras") is not None:
-      found, is_there = importlib.import_module("tf_keras"), True
-    else:
-      found, is_there = tf1.keras, True
+    with silence.starting():
+      if major >= 3:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        found = importlib.import_module("keras")
+        is_there = found.backend.backend() == "tensorflow"
+      elif importlib.util.find_spec("tf_keras") is not None:
+        found, is_there = importlib.import_module("tf_keras"), True
+      else:
+        found, is_there = tf1.keras, True
     version = int(found.__version__.partition(".")[0])
     return found if is_there and (version >= 3) == (major >= 3) else None
   except (ImportError, AttributeError):

@@ -87,7 +87,8 @@ def _read_by(name):
   path = os.path.join(ROOT, "bnexport")
   tree, _ = _functions(os.path.join(path, f"{name}.py"))
   _, functions = _functions(meaning.__file__)
-  constants, todo = _reads(tree, "cli"), _reads(tree, "meaning")
+  constants = _reads(tree, "cli")
+  todo = _reads(tree, "meaning") & set(functions)
   done = set()
   while todo:
     function = todo.pop()

@@ -435,13 +435,18 @@ def test_repaired_twice(capsys, broken, name):
   assert {n.name: n for n in twice.node} == {n.name: n for n in once.node}
 
 
+def test_the_only_output_is_taken(capsys, broken):
+  made = broken("layers_fused_literal")
+  assert made.repair(capsys, "--output_node=").status == 0
+  assert str(read_graph(made.fixed).node[-1].name) == made.case.output
+
+
 # What it refuses: one line, status 3, no file, nothing changed.
 
 
 @pytest.mark.parametrize(
   "arguments, words",
   [
-    (["--output_node="], ["--output_node"]),
     (["--graph_def="], ["--graph_def"]),
     (["--graph_def=%/none.pb"], ["none.pb", "no such file"]),
     (["--graph_def=%"], ["directory"]),

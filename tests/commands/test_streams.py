@@ -11,6 +11,8 @@ import sys
 import termios
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from judges.commands import ROOT, run_process
 
 from bnexport import text
@@ -115,7 +117,9 @@ def test_without_rich_it_is_plain(capsys, monkeypatch):
   monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
   monkeypatch.delenv("NO_COLOR", raising=False)
   monkeypatch.setenv("TERM", "xterm")
-  printing.show(lambda width: [layout.Line("bad", layout.BAD)], lambda: "all")
+  with flagsaver.flagsaver():
+    flags.FLAGS(["inspect"])
+    printing.show(lambda _: [layout.Line("bad", layout.BAD)], lambda: "all")
   assert capsys.readouterr().out == "bad\n"
 
 

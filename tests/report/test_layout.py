@@ -74,11 +74,20 @@ def test_the_longest_is_cut_first_and_counts_what_is_left():
 
 
 def test_what_is_to_stay_stays_longer():
-  sections = [section("s", 9), section("t", 16, least=16)]
-  lines = fitted([], sections, height=24)
-  assert "  t 15" in lines and "  s 8" not in lines
-  lines = fitted([], sections, height=10)
-  assert len(lines) <= 10 and "  t 0" in lines and "  s 0" in lines
+  sections = [section("s", 9), section("t", 12, least=12)]
+  lines = fitted([], sections, height=20)
+  assert "  t 11" in lines and "  s 2" in lines and "  s 3" not in lines
+  sections = [section("s", 3), section("t", 6, least=6, rank=1)]
+  lines = fitted([], sections, height=12)
+  assert "  t 5" in lines and "  s 0" in lines and "  s 2" not in lines
+  lines = fitted([], sections, height=8)
+  assert len(lines) <= 8 and "  t 0" in lines and "  s 0" in lines
+
+
+def test_what_matters_least_keeps_its_title():
+  sections = [section("s", 3, rank=-1), section("t", 3, rank=1)]
+  lines = fitted([], sections, height=7)
+  assert lines == ["", "s", "", "t", "  t 0", "  t 1", "  t 2"]
 
 
 def test_a_section_has_a_most():
