@@ -50,10 +50,10 @@ setuptools.setup(
   ],
   packages=setuptools.find_packages(include=["bnexport", "bnexport.*"]),
   package_data={
-    "bnexport": ["README.md", "py.typed"],
+    "": ["README.md"],
+    "bnexport": ["TROUBLESHOOTING.md", "py.typed"],
     "bnexport.graph": ["op_history.json"],
-    "bnexport.report": ["page.html.j2"],
-    "bnexport.training": ["README.md"],
+    "bnexport.report": ["page.css.j2", "page.html.j2", "page.png"],
     "bnexport.tf1": ["op_definitions.json"],
   },
   zip_safe=False,  # type checkers look for files
@@ -65,10 +65,12 @@ setuptools.setup(
     "keras": ["tf_keras"],
     # Checksums of checkpoints, which are read without TensorFlow then.
     "fast": ["google-crc32c>=1.5"],
-    # A bar with the time left, where many checkpoints are frozen.
+    # A bar with the time left, for many checkpoints and for long proofs.
     "progress": ["tqdm>=4.60"],
+    # Colours of reports; 13.8 is the last for Python 3.7.
+    "terminal": ["rich>=12"],
     # What --report=FILE.html takes, in versions for Python 3.7 as well.
-    "report": ["jinja2>=3.1", "matplotlib>=3.5", "grandalf>=0.8"],
+    "report": ["jinja2>=3.1", "grandalf>=0.8"],
     # What validate --consumers asks for answers.
     "onnx": ["tf2onnx>=1.16", "onnxruntime"],
     "opencv": ["opencv-python-headless>=5"],

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # What __getattr__ imports when it is asked for.
   from bnexport import text as text
   from bnexport.batchnorm.norm import BatchNorm as BatchNorm
   from bnexport.checks.rule import Finding as Finding
+  from bnexport.checks.rule import Findings as Findings
   from bnexport.checks.rule import Rule as Rule
   from bnexport.editing import copies as copies
   from bnexport.editing import patterns as patterns
@@ -78,6 +79,7 @@ _NOUNS = {
   "Error": "bnexport.errors",
   "Export": "bnexport.exporting.export",
   "Finding": "bnexport.checks.rule",
+  "Findings": "bnexport.checks.rule",
   "Graph": "bnexport.graph",
   "GraphError": "bnexport.errors",
   "Model": "bnexport.model",
@@ -160,7 +162,7 @@ def _names(names: Union[str, Iterable[str]]) -> Tuple[str, ...]:
   return (names,) if isinstance(names, str) else tuple(names)
 
 
-def check(model: Model, target_tf: Optional[str] = None) -> List[Finding]:
+def check(model: Model, target_tf: Optional[str] = None) -> Findings:
   """Finds what is wrong with a model; nothing of it is run.
 
     >>> [finding.code for finding in bnexport.check(trained)]

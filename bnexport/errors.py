@@ -9,7 +9,30 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Dict, Iterable, List, Match, Sequence
+from typing import (
+  Dict,
+  Iterable,
+  List,
+  Mapping,
+  Match,
+  NamedTuple,
+  Optional,
+  Sequence,
+)
+
+
+class Offer(NamedTuple):
+  """A command that can be given instead.
+
+  Attributes:
+    flags: values by the flags that change; None takes a flag away.
+    command: `freeze`, `repair`, ...; empty for the one that was given.
+    adds: whether a value goes behind those that its flag has.
+  """
+
+  flags: Mapping[str, Optional[str]]
+  command: str = ""
+  adds: bool = False
 
 
 class Error(Exception):
@@ -20,11 +43,19 @@ class Error(Exception):
     fact: why it can't be done, such as `the checkpoint lacks it`.
     step: what to do next, such as `pass --checkpoint=PREFIX`; empty where the
       fact says it.
+    offers: the step as changes of the command, best first.
   """
 
-  def __init__(self, what: str, fact: object, step: str = ""):
+  def __init__(
+    self,
+    what: str,
+    fact: object,
+    step: str = "",
+    offers: Sequence[Offer] = (),
+  ):
     super().__init__(what, fact, step)
     self.what, self.fact, self.step = what, str(fact), step
+    self.offers = tuple(offers)
 
   def __str__(self) -> str:
     step = self.step and f"; {self.step}"

@@ -24,7 +24,6 @@ died) or `skipped` (--resume), and a summary. The exit status is the worst.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -32,8 +31,8 @@ import os
 from absl import flags
 
 from bnexport import cli
-from bnexport.cli import meaning, process, result
-from bnexport.errors import Error, SourceError
+from bnexport.cli import kinds, meaning, process, result
+from bnexport.errors import SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
@@ -53,9 +52,10 @@ _BESIDE_THE_GRAPH = (
 
 
 def main():
-  outputs = _outputs()
   meaning.refuse_two_sources()
+  kinds.refuse_other_kinds("freeze")
   _refuse_flags()
+  outputs = _outputs()
   given = cli.CHECKPOINT.value
   if given is not None:
     # Only now: what only says how it is used takes no NumPy.
@@ -75,23 +75,25 @@ def _outputs():
 
 
 def _likely():
-  """Names of the likely outputs of the graph that the flags name, or none.
+  """What may be meant as output of the graph that the flags name.
 
-  What can't be read is for those flags' own errors to say, once an output is
-  named. Model code is not run to ask.
+  Model code is not run to ask; of several checkpoints, the first one's graph
+  is looked at.
+
+  Raises:
+    Error: the graph can't be read.
   """
-  given = cli.CHECKPOINT.value
-  if cli.MODEL.value or not (given or cli.GRAPH_DEF.value):
-    return []
+  if cli.MODEL.value:
+    return meaning.Likely(None, ())
   from bnexport import sources
-  from bnexport.analysis import ends
-  from bnexport.analysis.flow import Flow
-  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.checkpoint import find_prefix, is_several
 
-  with contextlib.suppress(Error):
-    request = meaning.request(given and find_prefix(given))
-    return ends.outputs(Flow(sources.open(request).graph))
-  return []
+  given = cli.CHECKPOINT.value
+  if is_several(given):
+    from bnexport.exporting import batch
+
+    given = batch.prefixes(given)[0]
+  return meaning.likely(sources.open(meaning.request(find_prefix(given))).graph)
 
 
 def _freeze(outputs):
@@ -245,11 +247,7 @@ def _refuse_flags():
     )
   is_whole = any(flag.value for flag in cli.WHOLE)
   if cli.CHECKPOINT.value is None and not is_whole:
-    raise SourceError(
-      "freeze",
-      "no values are given for the variables",
-      "pass --checkpoint=PREFIX_OR_DIRECTORY",
-    )
+    kinds.refuse_no_values()
 
 
 if __name__ == "__main__":

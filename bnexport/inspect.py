@@ -20,7 +20,7 @@ import json
 from absl import flags
 
 from bnexport import cli
-from bnexport.cli import meaning, process
+from bnexport.cli import kinds, meaning, process
 from bnexport.errors import SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
@@ -39,8 +39,10 @@ def main():
 
     print(checks.explain(_EXPLAIN.value))
     return process.DONE
+  kinds.refuse_other_kinds("inspect")
   request = _request()
   # Only now: a wrong flag is told before all of it is imported.
+  from bnexport.cli import printing
   from bnexport.report import examination
 
   looked = examination.look(request, cli.TARGET_TF.value)
@@ -50,7 +52,7 @@ def main():
   if cli.FORMAT.value == "json":
     print(json.dumps(looked.facts(), indent=2))
   else:
-    print(looked.text())
+    printing.show(looked.lines, looked.text)
   return process.NOT_PROVEN if looked.stand_against else process.DONE
 
 

@@ -6,8 +6,16 @@ With the checkpoint that it was frozen from, and its .meta beside it:
   python -m bnexport.repair --graph_def=broken.pb --checkpoint=run/model.ckpt
       --output_node=logits --output_graph=fixed.pb
 
-The statistics of norms are taken from the file where it still holds them, so
---checkpoint may be left out then. The graph is written to --output_graph, what
+Where the file still holds the norms' statistics, it is enough by itself:
+
+  python -m bnexport.repair --graph_def=broken.pb --output_node=logits
+
+and where they are nowhere, data like that of the training gives them:
+
+  python -m bnexport.repair --graph_def=broken.pb --output_node=logits
+      --calibration_data=images.npz
+
+The graph is written to --output_graph, what
 was changed to stdout, with the findings that are cleared and those that are
 left. A graph that is fine comes back unchanged. Exit status:
 0 done and proven, 2 written but the proof does not hold, 3 can't be done.
@@ -18,15 +26,16 @@ from __future__ import annotations
 from absl import flags
 
 from bnexport import cli
-from bnexport.cli import meaning, process, result
+from bnexport.cli import kinds, meaning, process, result
 from bnexport.errors import Error, SourceError
 
 flags.adopt_module_key_flags(cli)  # --help shows the main module's only
 
 
 def main():
-  outputs = meaning.outputs()
   _refuse_flags()
+  kinds.refuse_other_kinds("repair")
+  outputs = meaning.outputs(_likely)
   # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources
   from bnexport.checks import repair
@@ -55,6 +64,17 @@ def main():
   done = delivery.deliver(made, meaning.delivery(path, feeds=feeds, data=data))
   outcome = repair.outcome(found, made, options, done.path)
   return result.report(made, done, outcome)
+
+
+def _likely():
+  """What may be meant as output of the graph, mended where it has to be.
+
+  Raises:
+    Error: the graph can't be read.
+  """
+  from bnexport import sources
+
+  return meaning.likely(sources.open(_request(())).graph)
 
 
 def _refuse_flags():

@@ -5,8 +5,12 @@
       --inputs=x --outputs=logits
       --transforms='strip_unused_nodes(shape="1,224,224,3") fold_constants'
 
-Transforms are run one after another. --transforms=help lists them, and
---transforms='help(fold_constants)' prints the page of one. Where the graph
+Transforms are run one after another. These list them, and print one's page:
+
+  python -m bnexport.transform --transforms=help
+  python -m bnexport.transform --transforms='help(fold_constants)'
+
+Where the graph
 still has variables, --checkpoint gives their values to transforms that ask for
 them. --in_graph may also be a SavedModel: its signatures tell inputs and
 outputs where these are not given. A SavedModel is made of it, with its tags,
@@ -25,8 +29,8 @@ import re
 from absl import flags
 
 from bnexport import cli
-from bnexport.cli import meaning, process
-from bnexport.errors import SourceError, TransformError, printable
+from bnexport.cli import meaning, process, result
+from bnexport.errors import SourceError, TransformError
 
 _HELP = re.compile(r"\s*help\s*(?:\(\s*(\w*)\s*\))?\s*")
 
@@ -45,7 +49,9 @@ def main():
   _refuse_missing(specs)
   # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources
+  from bnexport.cli import printing
   from bnexport.exporting import delivery
+  from bnexport.report import facts, screen, terminal
   from bnexport.transforms import table
 
   transforms = table.parse(specs)
@@ -62,12 +68,12 @@ def main():
       reason = file.reason_against()
       if reason is not None:
         _refuse_worse(request, model.graph, path, reason)
-  for line in model.history:
-    print(printable(line))
-  wrote = f"wrote {path}: {len(model.graph)} nodes, there were {before}"
-  print(printable(wrote))
-  for warning in model.warnings:
-    process.warn(warning)
+  said = facts.transformation_facts(model, path, before)
+  printing.show(
+    lambda width: screen.transformation(said, width),
+    lambda: terminal.transformation(said),
+  )
+  result.tell(model.warnings)
   if reason is not None:
     process.warn(f"this TensorFlow does not import the graph: {reason}")
     return process.NOT_PROVEN
@@ -134,7 +140,11 @@ def _request():
   else:
     writing.refuse_existing(path, cli.OVERWRITE.value)
   is_named = found.kind == "saved_model"  # its signature names outputs
-  outputs = meaning.named_outputs() if is_named else meaning.outputs()
+
+  def likely():
+    return meaning.likely(sources.open(found).graph)
+
+  outputs = meaning.named_outputs() if is_named else meaning.outputs(likely)
   request = dataclasses.replace(
     found,
     outputs=tuple(outputs),

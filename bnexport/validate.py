@@ -31,6 +31,8 @@ from bnexport.cli import meaning, process
 from bnexport.errors import ComparisonError, SourceError
 from bnexport.validation import consumers
 
+flags.adopt_module_key_flags(cli)  # --help shows the main module's only
+
 _GRAPH = flags.DEFINE_string(
   "graph",
   None,
@@ -60,7 +62,8 @@ def main():
   feeds = meaning.feeds()
   stated = meaning.settings()
   # Only now: a wrong flag is told before all of it is imported.
-  from bnexport.report import facts, terminal
+  from bnexport.cli import printing
+  from bnexport.report import facts, screen, terminal
   from bnexport.validation import opening
 
   try:
@@ -73,7 +76,10 @@ def main():
   if cli.FORMAT.value == "json":
     print(json.dumps(facts.finite(said), indent=2, allow_nan=False))
   else:
-    print(terminal.validation(said))
+    printing.show(
+      lambda width: screen.validation(said, width),
+      lambda: terminal.validation(said),
+    )
   return process.DONE if found.holds else process.NOT_PROVEN
 
 

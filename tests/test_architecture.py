@@ -17,6 +17,8 @@ ROOMS = (
   "errors",
   "version",
   "aliases",
+  "silence",
+  "shown",
   "tf1",
   "graph",
   "text",

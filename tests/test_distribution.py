@@ -58,7 +58,16 @@ def test_source_distribution_holds_what_git_holds(built):
 
 
 def test_every_file_that_has_comments_states_its_licence():
-  plain = (".json", ".md", ".npz", ".zip", ".gitignore", "LICENSE", "py.typed")
+  plain = (
+    ".json",
+    ".md",
+    ".npz",
+    ".png",
+    ".zip",
+    ".gitignore",
+    "LICENSE",
+    "py.typed",
+  )
   lines = {
     path: held.splitlines()[:2]
     for path, held in tracked().items()

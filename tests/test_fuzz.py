@@ -65,6 +65,7 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
       while not ready.exists():
         time.sleep(0.01)
       return child
+    os.setpgid(0, 0)
     (tmp_path / name).write_bytes(b"half")
     ready.write_bytes(b"")
     while line == "killed":
@@ -75,6 +76,13 @@ def test_what_kills_lose_is_noticed(tmp_path, monkeypatch, name, words):
   monkeypatch.setattr(kills, "_finished", lambda *_: {"a": b"", "b": b""})
   found = kills._killed("killed", str(tmp_path), {"a": b"old"}, 0.0, Keeping())
   assert any(words in fault for fault in found)
+
+
+def test_a_record_is_whole_where_it_can_be_read():
+  name = "graph.pb.bnexport.json"
+  assert kills._is_whole(name, b'{"of": 1}', b'{"of": 2}')
+  assert not kills._is_whole(name, b'{"of', b'{"of": 2}')
+  assert not kills._is_whole("graph.pb", b'{"of": 1}', b'{"of": 2}')
 
 
 class Keeping(random.Random):
@@ -111,6 +119,7 @@ def test_every_edit_changes_a_graph(cases, edit):
   "status, out, err, words",
   [
     (None, "", "", "no answer"),
+    (3, "", f"bnexport: cannot finish: {trial._NO_MEMORY}; cut", "memory"),
     (-11, "", "", "signal 11"),
     (1, "", "Traceback (most recent call last):\nKeyError: 1", "KeyError"),
     (1, "", "", "exits with 1"),
@@ -121,9 +130,65 @@ def test_every_edit_changes_a_graph(cases, edit):
   ],
 )
 def test_faults_are_noticed(status, out, err, words):
-  assert any(words in fault for fault in trial._faults(status, out, err))
+  ended = trial.Ended(status, 0)
+  assert any(words in fault for fault in trial._faults(ended, out, err))
 
 
 def test_a_good_answer_has_no_faults():
-  assert not list(trial._faults(0, "report", "bnexport: reading"))
-  assert not list(trial._faults(3, "", "bnexport: cannot a: b; c"))
+  for status, out, err in [
+    (0, "report", "bnexport: reading"),
+    (3, "", "bnexport: cannot a: b; c"),
+  ]:
+    assert not list(trial._faults(trial.Ended(status, 1 << 30), out, err))
+
+
+def test_what_waits_is_ended_and_who_is_not_let_run_is_not(monkeypatch):
+  monkeypatch.setattr(trial, "SECONDS", 0.1)
+  for queued, status in ((0.0, None), (600.0, 0)):
+    monkeypatch.setattr(trial, "_queued", lambda _, seconds=queued: seconds)
+    child = os.fork()
+    if not child:
+      time.sleep(2)
+      os._exit(0)
+    assert trial.wait(child).status == status
+
+
+def test_waiting_for_a_processor_is_measured():
+  began = time.time()
+  while time.time() < began + 0.1:
+    pass
+  assert 0 <= trial._queued(os.getpid()) < 3600
+
+
+def test_memory_is_measured():
+  child = os.fork()
+  if not child:
+    bytearray(os.urandom(1)) * (400 << 20)
+    os._exit(0)
+  ended = trial.wait(child)
+  assert ended.status == 0
+  assert ended.most_bytes > 400 << 20
+  assert list(trial._faults(trial.Ended(0, 4 << 30), "", "")) == [
+    "takes 4096 MB"
+  ]
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+@pytest.mark.parametrize("was_taken", [True, False])
+def test_what_tensorflow_does_not_take_is_noticed(
+  tmp_path, monkeypatch, is_asked, was_taken
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "out").mkdir()
+  made, given = tf1.GraphDef(), tf1.GraphDef()
+  made.node.add(name="n", op="Nobody")
+  given.node.add(name="n", op="NoOp" if was_taken else "Nobody")
+  (tmp_path / "out" / "made.pb").write_bytes(made.SerializeToString())
+  (tmp_path / "given.pb").write_bytes(given.SerializeToString())
+  line = ["freeze", "--graph_def=given.pb"]
+  line += [] if is_asked else ["--validate=false"]
+  if is_asked or was_taken:
+    with pytest.raises(Exception, match="Nobody"):
+      trial._import_what_was_made(line)
+  else:
+    trial._import_what_was_made(line)

@@ -139,6 +139,19 @@ def select(names):
   return selected
 
 
+def most_elements(node, operands):
+  """A bound on the elements of what `compute` makes of arrays, a number."""
+  most = float(sum(np.size(operand) for operand in operands))
+  if node.op == "Fill":
+    return max(most, np.prod(operands[0], dtype=np.float64))
+  if node.op in _ELEMENTWISE and len(operands) == 2:
+    # Axes of one element are repeated, those of a column and of a row each.
+    rank = max(map(np.ndim, operands))
+    shapes = [(1,) * (rank - np.ndim(o)) + np.shape(o) for o in operands]
+    return max(most, np.prod(np.maximum(*shapes), dtype=np.float64))
+  return most
+
+
 def compute(node, operands):
   """The value of a node's first output.
 

@@ -13,14 +13,14 @@ import re
 from bnexport.analysis.dependence import STATISTIC
 from bnexport.analysis.flow import LOSSES, Flow, is_setting
 from bnexport.graph import TensorRef, ops
-from bnexport.graph.nodes import static_shape
+from bnexport.graph.nodes import constant_value, static_shape
 
 MOST = 10
 # What scores this much less than the best is no answer.
 _MARGIN = 4.0
 
 # What losses and metrics are made of; walked through backwards from a mean.
-_LOSS_ARITHMETIC = frozenset(
+LOSS_ARITHMETIC = frozenset(
   (
     "Sub SquaredDifference Square Abs Log Log1p Exp Neg Mul RealDiv Pow Add "
     "AddV2 AddN Sum Mean Max Min Maximum Minimum Select SelectV2 Sqrt Rsqrt "
@@ -28,6 +28,8 @@ _LOSS_ARITHMETIC = frozenset(
     "Squeeze ZerosLike OnesLike StopGradient LogicalAnd LogicalOr LogicalNot"
   ).split()
 )
+# What a loss by hand does to probabilities first.
+_OF_LOSS = frozenset(("Log", "Log1p", "Maximum", "Minimum", "Neg"))
 _CLOSINGS = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "Tanh", "ArgMax"))
 _CLOSINGS |= ops.IDENTITIES | ops.RESHAPES | {"Cast"}
 _WORDS = re.compile(
@@ -47,10 +49,10 @@ _INNER = re.compile(
 
 def outputs(flow: Flow, most=MOST):
   """Names of the likely outputs, best first."""
-  return _Ranking(flow).best(most)
+  return Ranking(flow).best(most)
 
 
-class _Ranking:
+class Ranking:
   """The forward pass of one graph, and how it ends.
 
   Attributes:
@@ -92,18 +94,20 @@ class _Ranking:
 
   def _score(self, name):
     """The rank of a node as an output; None where it is none."""
-    readers = self._readers(name)
+    readers = self.readers(name)
     onward = [reader for reader in readers if self._goes_on(reader)]
     is_judged = any(map(self._judges, readers))
     if name in self.generated:
       return 2.0
+    if not onward and is_judged and self.graph.op(name) in _OF_LOSS:
+      return 0.4
     if not onward:
       return 2.0 if is_judged else 1.0
     if is_judged:
       return 1.0
     return 0.5 if all(map(self._closes, onward)) else None
 
-  def _readers(self, name):
+  def readers(self, name):
     """Nodes that read a node's value, but for gradients."""
     return [
       reader
@@ -130,16 +134,21 @@ class _Ranking:
     )
 
   def _closes(self, name):
-    """Whether a node makes an answer of logits, and nothing follows."""
-    return self.graph.op(name) in _CLOSINGS and not any(
-      reader in self.forward for reader in self._readers(name)
-    )
+    """Whether a node makes an answer of logits, and no more follows."""
+    while self.graph.op(name) in _CLOSINGS | _OF_LOSS:
+      readers = [r for r in self.readers(name) if r in self.forward]
+      if not readers:
+        return True
+      if len(readers) > 1:
+        return False
+      name = readers[0]
+    return False
 
   def _statistics(self):
     found = set()
     for name in reversed(self.flow.order):
       if name not in self.forward and self._is_statistic(name):
-        readers = self._readers(name)
+        readers = self.readers(name)
         if any(r in self.forward or r in found for r in readers):
           found.add(name)
     return found
@@ -148,20 +157,70 @@ class _Ranking:
     return self.flow.dependence(TensorRef(name)) == STATISTIC
 
   def _losses(self):
-    found = set()
+    found, derived = set(), self._of_judged()
     for name in reversed(self.flow.order):
-      if name not in self.forward or not _is_arithmetic(self.graph, name):
+      if name not in self.forward:
         continue
-      readers = self._readers(name)
+      if self.is_rows_of_loss(name):
+        found.add(name)
+      if not _is_arithmetic(self.graph, name):
+        continue
+      readers = self.readers(name)
       onward = [r for r in readers if r in self.forward or r in self.statistics]
       if self.flow.applies_weights(name) or any(r not in found for r in onward):
         continue
-      if onward or any(
-        self.graph.op(r) in ops.REDUCTIONS and self._is_statistic(r)
-        for r in readers
+      if (
+        onward
+        or name in derived
+        or any(
+          self.graph.op(r) in ops.REDUCTIONS and self._is_statistic(r)
+          for r in readers
+        )
       ):
         found.add(name)
     return found
+
+  def _of_judged(self):
+    """Labelled arithmetic of what is compared with labels itself.
+
+    Cross entropies that are spelled out read logits several times.
+    """
+    found, judged = set(), set()
+    for name in self.flow.order:
+      if name not in self.forward:
+        continue
+      if _is_arithmetic(self.graph, name) and any(
+        ref.node in judged for ref in self.graph.data_inputs(name)
+      ):
+        judged.add(name)
+        if any(map(self.flow.reads_labels, self.readers(name))):
+          found.add(name)
+      elif self._is_compared(name):
+        judged.add(name)
+    return found
+
+  def _is_compared(self, name):
+    return any(
+      self.graph.op(reader) in LOSSES or self.flow.reads_labels(reader)
+      for reader in self.readers(name)
+    )
+
+  def is_rows_of_loss(self, name):
+    """Whether a node is a loss op's own Reshape, of all but the last axis.
+
+    TensorFlow's cross entropies flatten logits so.
+    """
+    graph = self.graph
+    readers = self.readers(name)
+    if graph.op(name) != "Reshape" or not readers:
+      return False
+    shape = graph.node(graph.data_inputs(name)[1].node)
+    if shape.op not in ("Concat", "ConcatV2") or any(
+      graph.op(reader) not in LOSSES for reader in readers
+    ):
+      return False
+    parts = [constant_value(graph, r) for r in graph.data_inputs(shape.name)]
+    return any(part is not None and part.tolist() == [-1] for part in parts)
 
   def _generated(self):
     """A GAN's samples: a network's answer that takes the place of data.
@@ -187,7 +246,7 @@ def _is_arithmetic(graph, name):
   op = graph.op(name)
   if op == "Relu":  # a hinge, where what it bends is arithmetic
     op = graph.op(graph.inputs(name)[0].node)
-  return op in _LOSS_ARITHMETIC
+  return op in LOSS_ARITHMETIC
 
 
 def _name_score(name, op):

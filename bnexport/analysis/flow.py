@@ -163,6 +163,10 @@ class Flow:
       and name not in self.gradients
     )
 
+  def labels_of(self, ref):
+    """The labels that a tensor is or depends on, as bits; 0 for none."""
+    return self._mask(ref) & self._labels
+
   def is_forward(self, name):
     """Whether a node's value could be an answer of the model.
 

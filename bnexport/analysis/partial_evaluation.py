@@ -8,7 +8,7 @@ another tensor. They are found in one sweep in order of execution.
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Set
+from typing import Dict, List, Optional
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from bnexport.graph.nodes import (
   static_shape,
   uniform_value,
 )
+from bnexport.graph.overlay import Place
 
 # Known where all their operands are.
 _COMPUTED = arithmetic.select(
@@ -58,6 +59,8 @@ class PartialEvaluation:
   """The consequences of `known` for the nodes of `order`.
 
   Attributes:
+    order: names of the nodes that were looked at, inputs first.
+    known: what is known.
     uniform: scalars by TensorRef.
   """
 
@@ -74,14 +77,17 @@ class PartialEvaluation:
     self.graph = graph
     self.known = known
     self.uniform: Dict[TensorRef, np.generic] = {}
-    self._order = order
+    self.order = order
     self._contexts: Optional[Contexts] = None
     # Uniform because of `known`, not of a constant.
-    self._decided: Set[TensorRef] = set()
-    self._scalars: Set[TensorRef] = set()  # uniform, and sure to have no axes
+    self._decided: Dict[TensorRef, bool] = {}
+    # Uniform, and sure to have no axes.
+    self._scalars: Dict[TensorRef, bool] = {}
     self._alias: Dict[TensorRef, TensorRef] = {}
-    self._dead: Set[TensorRef] = set()
-    self._dead_nodes: Set[str] = set()
+    # Ends of chains of aliases, or tensors on the way there.
+    self._shortcuts: Dict[TensorRef, TensorRef] = {}
+    self._dead: Dict[TensorRef, bool] = {}
+    self._dead_nodes: Dict[str, bool] = {}
     self._scoped = scoped
     for name in order:
       self._visit(graph.node(name))
@@ -90,14 +96,21 @@ class PartialEvaluation:
   def contexts(self):
     """The Contexts that are left once what is known is decided."""
     if self._contexts is None:
-      self._contexts = Contexts(self.graph, self._order, self.inputs)
+      self._contexts = Contexts(self.graph, self.order, self.inputs)
     return self._contexts
 
   def resolve(self, ref: TensorRef) -> TensorRef:
     """The tensor that a ref equals in the end."""
-    while ref in self._alias:
-      ref = self._alias[ref]
-    return ref
+    end = ref
+    while end in self._alias:
+      end = self._shortcuts.get(end) or self._alias[end]
+    if end != ref:
+      self._shortcuts[ref] = end
+    return end
+
+  def alias(self, ref: TensorRef) -> Optional[TensorRef]:
+    """A tensor that a ref equals, if not in the end; None without any."""
+    return self._alias.get(ref)
 
   def is_dead(self, ref: TensorRef) -> bool:
     return ref.node in self._dead_nodes or (
@@ -126,6 +139,42 @@ class PartialEvaluation:
         refs.append(ref)
     return refs
 
+  def reads(self, place: Place) -> List[Place]:
+    """The places next to one on the way from outputs to what they need.
+
+    From a node that is what it reads, and from a tensor the one that it equals
+    or its node; none where its value is put in.
+    """
+    if isinstance(place, str):
+      return [
+        ref.node if ref.control else ref
+        for ref in self.graph.inputs(place)
+        if not self.is_dead(ref if ref.control else self.resolve(ref))
+      ]
+    if place in self._alias:
+      return [self._alias[place]]
+    return [place.node] if self._is_read(place) else []
+
+  def seen(self, ref: TensorRef):
+    """All that readers of a tensor may be found to be others by."""
+    if not ref.control:
+      ref = self.resolve(ref)
+    return (
+      self.uniform.get(ref),
+      ref in self._decided,
+      ref in self._scalars,
+      self.is_dead(ref),
+      self.contexts.place(ref),
+    )
+
+  def _is_read(self, ref):
+    """Whether a node that reads a tensor in the end needs the tensor's node."""
+    return (
+      ref.control
+      or self.folded_value(ref) is None
+      or self.contexts.is_inside(ref)
+    )
+
   def needed(self, outputs, control=True):
     """Nodes that the outputs need in the end, as an ordered set."""
     seen, stack = {}, [self.resolve(ref).node for ref in outputs]
@@ -137,11 +186,7 @@ class PartialEvaluation:
       for ref in self.inputs(name):
         if ref.control and not control:
           continue
-        if (
-          ref.control
-          or self.folded_value(ref) is None
-          or self.contexts.is_inside(ref)
-        ):
+        if self._is_read(ref):
           stack.append(ref.node)
     return seen
 
@@ -151,13 +196,13 @@ class PartialEvaluation:
     if name in self.known:
       self._set(out, self.known[name], True)
       if not static_shape(self.graph, out):
-        self._scalars.add(out)
+        self._scalars[out] = True
       return
     data = [self.resolve(ref) for ref in refs if not ref.control]
     if any(ref.control and self.is_dead(ref) for ref in refs) or (
       node.op not in ops.MERGES and any(map(self.is_dead, data))
     ):
-      self._dead_nodes.add(name)
+      self._dead_nodes[name] = True
       return
     if data or node.op == "Const":
       visit = _VISITS.get(node.op, PartialEvaluation._absorb)
@@ -168,16 +213,16 @@ class PartialEvaluation:
       and node.op not in _SHAPING
       and all(ref in self._scalars for ref in data)
     ):
-      self._scalars.add(out)
+      self._scalars[out] = True
 
   def _set(self, ref, value, decided):
     self.uniform[ref] = value
     if decided:
-      self._decided.add(ref)
+      self._decided[ref] = True
 
   def _set_scalar(self, ref, value, decided):
     self._set(ref, value, decided)
-    self._scalars.add(ref)
+    self._scalars[ref] = True
 
   # Control flow.
 
@@ -193,11 +238,11 @@ class PartialEvaluation:
       ref.node not in self._dead_nodes and self._is_loop(ref) for ref in data
     ):
       if self.is_dead(data[0]):
-        self._dead_nodes.add(node.name)
+        self._dead_nodes[node.name] = True
       return
     live = [i for i, ref in enumerate(data) if not self.is_dead(ref)]
     if not live:
-      self._dead_nodes.add(node.name)
+      self._dead_nodes[node.name] = True
     elif len(live) == 1 and len(data) > 1:
       self._alias[out] = data[live[0]]
       self._set_scalar(out._replace(index=1), np.int32(live[0]), True)
@@ -213,11 +258,11 @@ class PartialEvaluation:
       for side in (out, out._replace(index=1)):
         self._equal(side, data[0])
         if side in self.uniform and data[0] in self._scalars:
-          self._scalars.add(side)
+          self._scalars[side] = True
       return
     taken = int(bool(predicate))
     self._alias[out._replace(index=taken)] = data[0]
-    self._dead.add(out._replace(index=1 - taken))
+    self._dead[out._replace(index=1 - taken)] = True
 
   def _select(self, node, out, data):
     predicate = self._predicate(node.name, data[0])
@@ -232,7 +277,7 @@ class PartialEvaluation:
     if value is not None:
       self._set(out, value, False)
       if not node.attr["value"].tensor.tensor_shape.dim:
-        self._scalars.add(out)
+        self._scalars[out] = True
 
   def _initialized(self, node, out, data):
     self._set_scalar(out, np.bool_(True), True)  # a checkpoint is restored

@@ -73,7 +73,10 @@ class Sizes:
       return None
     values = [self.value(r) for r in refs]
     known = [v for v in values if v is not None]
-    if len(known) < len(values) or not self._is_small(node, known):
+    if (
+      len(known) < len(values)
+      or arithmetic.most_elements(node, known) > _MOST_ELEMENTS
+    ):
       return None
     if node.op == "Select" and np.shape(known[0]) != np.shape(known[1]):
       return None  # a vector may choose rows
@@ -100,15 +103,6 @@ class Sizes:
     if abs((limit - start) / step) > _MOST_ELEMENTS:
       return None
     return np.arange(start, limit, step).astype(np.asarray(values[0]).dtype)
-
-  def _is_small(self, node, values) -> bool:
-    if node.op == "Fill":
-      return bool(np.prod(values[0], dtype=np.float64) <= _MOST_ELEMENTS)
-    try:
-      largest = np.broadcast(*values).size if len(values) > 1 else 0
-    except ValueError:
-      largest = 0  # they do not broadcast, and need not
-    return max([largest] + [v.size for v in values]) <= _MOST_ELEMENTS
 
 
 def reduced_count(graph: Graph, sizes: Sizes, name: str) -> Optional[float]:

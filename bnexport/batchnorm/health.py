@@ -9,6 +9,7 @@ from bnexport.batchnorm.norm import STORED
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import constant_value
+from bnexport.model.changes import Doubt
 
 OK = "ok"
 NEVER_UPDATED = "never updated: mean 0 and variance 1 throughout"
@@ -71,8 +72,11 @@ def examine(model, norms):
       )
     if state != OK:
       model.warnings.append(
-        f"norm '{norm.name}': {state} in '{norm.moving_mean}' and "
-        f"'{norm.moving_variance}'; the export answers as the rebuilt model "
-        "does; check that training ran the update operations"
+        Doubt(
+          f"norm '{norm.name}': {state} in '{norm.moving_mean}' and "
+          f"'{norm.moving_variance}'; the export answers as the rebuilt model "
+          "does; check that training ran the update operations",
+          norm.name,
+        )
       )
   return states

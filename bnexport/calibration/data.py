@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import re
 from typing import Dict, NamedTuple, Optional, Tuple
@@ -27,7 +26,8 @@ def read_data(path, rows=_ROWS, function=""):
 
   Args:
     path: an .npz file, a directory of them, or a pattern of files, which are
-      taken in the order of their names. An .npz file holds an array for every
+      taken in the order of their names; on any file system that TensorFlow or
+      Apache Beam has. An .npz file holds an array for every
       input, with rows first; `x:0` is the input `x`. Other files are TFRecord
       files.
     rows: how many rows to feed at a time where the inputs leave it open.
@@ -58,8 +58,8 @@ def read_data(path, rows=_ROWS, function=""):
 
 def _files(path):
   """The files of a path, a directory or a pattern, in order."""
-  if re.search(r"[*?\[]", path) and not os.path.exists(path):
-    files = sorted(glob.glob(path))
+  if re.search(r"[*?\[]", path) and not tf1.gfile.Exists(path):
+    files = tf1.gfile.Glob(path)
     if not files:
       raise SourceError(
         f"use {_WHAT} '{path}'",
@@ -67,11 +67,11 @@ def _files(path):
         "write the pattern of the shards, like 'data/train-*'",
       )
     return files
-  if not os.path.isdir(path):
+  if not tf1.gfile.IsDirectory(path):
     return [path]
   files = [
     os.path.join(path, name)
-    for name in sorted(os.listdir(path))
+    for name in sorted(tf1.gfile.ListDirectory(path))
     if name.endswith(".npz")
   ]
   if not files:

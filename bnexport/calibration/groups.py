@@ -10,9 +10,9 @@ import numpy as np
 
 from bnexport.batchnorm.form import Place
 from bnexport.batchnorm.norm import BatchNorm
-from bnexport.calibration.components import strong_components
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
+from bnexport.graph.components import strong_components
 from bnexport.graph.contexts import Contexts
 
 

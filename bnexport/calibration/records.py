@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
 
 import numpy as np
@@ -67,7 +66,8 @@ class Records:
   def _rows(self, path, function):
     """Yields arrays by input name, for each record."""
     try:
-      for record in tf1.python_io.tf_record_iterator(path):
+      local = tf1.gfile.Fetched(path, end="")
+      for record in tf1.python_io.tf_record_iterator(local.prefix):
         yield self._row(path, function, record)
     except tf1.errors.OpError as error:
       raise SourceError(
@@ -111,8 +111,8 @@ def _count(path):
   """
   count = 0
   try:
-    size, at = os.path.getsize(path), 0
-    with open(path, "rb") as f:
+    size, at = tf1.gfile.Stat(path).length, 0
+    with tf1.gfile.GFile(path, "rb") as f:
       while at < size:
         head = f.read(_HEAD)
         if len(head) < _HEAD:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from bnexport.checks.averages import (
   exploded_variance,
   misfitting_averages,
@@ -32,7 +30,7 @@ from bnexport.checks.portability import (
   outside_the_graph,
   unregistered_ops,
 )
-from bnexport.checks.rule import Finding
+from bnexport.checks.rule import Finding, Findings
 from bnexport.checks.subject import Subject
 from bnexport.checks.training import (
   constant_phase,
@@ -74,9 +72,9 @@ RULES = (
 BY_CODE = {rule.code: rule for rule in RULES}
 
 
-def run(subject: Subject) -> List[Finding]:
+def run(subject: Subject) -> Findings:
   """All findings about a Subject, in the order of the catalogue."""
-  found = []
+  found = Findings()
   for rule in RULES:
     for node, message, fix in rule.look(subject):
       found.append(Finding(rule.code, rule.severity, node, message, fix))

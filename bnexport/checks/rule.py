@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from typing import Callable, Iterable, Mapping, Optional, Tuple
+from typing import Callable, Iterable, List, Mapping, Optional, Tuple
 
 from bnexport.checks.fix import Fix
+from bnexport.shown import Shown
 
 # A NOTE does not stand against using the graph; the others do.
 ERROR = "error"
@@ -16,7 +17,7 @@ NOTE = "note"
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(Shown):
   """One thing that is wrong with a graph.
 
   Attributes:
@@ -32,6 +33,10 @@ class Finding:
   node: str
   message: str
   fix: Fix
+
+
+class Findings(List[Finding], Shown):
+  """Findings, in the order of the catalogue."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -240,6 +240,11 @@ REPORT = flags.DEFINE_string(
   "Also write it: FILE.html, FILE.json or FILE.md. For several checkpoints "
   "with {name}, {run} or {dir} in it, as in --output_graph.",
 )
+VERBOSE = flags.DEFINE_bool(
+  "verbose",
+  False,
+  "Print the report in full: every norm, change, variable and op by its name.",
+)
 FORMAT = flags.DEFINE_enum(
   "format", "text", ["text", "json"], "How to print what is found."
 )
@@ -273,8 +278,8 @@ INITIALIZER_NODES = flags.DEFINE_list(
   "tables of the outputs is kept without being named.",
 )
 
-# The names that TensorFlow's freeze_graph has for the same.
-for _old, _new in (
+ALIASES = (
+  # The names that TensorFlow's freeze_graph has for the same.
   ("input_checkpoint", "checkpoint"),
   ("input_meta_graph", "meta_graph"),
   ("input_graph", "graph_def"),
@@ -289,7 +294,8 @@ for _old, _new in (
   ("inputs", "input_node"),
   ("outputs", "output_node"),
   ("output_as_text", "as_text"),
-):
+)
+for _old, _new in ALIASES:
   flags.DEFINE_alias(_old, _new)
 # Accepted, so that old scripts run; files tell by themselves what they are.
 flags.DEFINE_bool("input_binary", False, "Accepted; has no effect.")

@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  List,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Tuple,
+)
 
 from absl import flags
 
 from bnexport import cli
 from bnexport.cli.process import progress
-from bnexport.errors import SourceError
+from bnexport.errors import Offer, SourceError
 
 
 def settings() -> Dict[str, str]:
@@ -59,7 +68,7 @@ def model_kwargs() -> Dict[str, Any]:
   """
   try:
     kwargs = json.loads(cli.MODEL_KWARGS.value)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise SourceError(
       "read --model_kwargs",
       error,
@@ -114,29 +123,51 @@ def named_outputs() -> List[str]:
   return [name for name in cli.OUTPUT_NODE.value if name]
 
 
-def outputs(likely: Callable[[], Sequence[str]] = tuple) -> List[str]:
-  """The --output_node flag.
+class Likely(NamedTuple):
+  """What may be meant where no output is named.
+
+  Attributes:
+    only: the one that can be meant, or None.
+    names: all that are likely, best first.
+  """
+
+  only: Optional[str]
+  names: Sequence[str]
+
+
+def outputs(likely: Callable[[], Likely]) -> List[str]:
+  """The --output_node flag; where it names none, the one that can be meant.
 
   Args:
-    likely: finds names to offer where the flag names none.
+    likely: finds what may be meant.
 
   Raises:
-    SourceError: it names none.
+    SourceError: several may be, or nothing is found.
   """
   names = named_outputs()
   if names:
     return names
-  found = list(likely())
-  if not found:
+  found = likely()
+  if found.only is not None:
+    progress(f"takes output '{found.only}', the only one that can be meant")
+    return [found.only]
+  step = ""
+  if not found.names:
     step = (
       "pass --output_node=NAME; python -m bnexport.inspect lists the likely "
       "ones"
     )
-  else:
-    step = f"pass --output_node={found[0]}"
-    if found[1:]:
-      step += f", or what else is likely: {', '.join(found[1:4])}"
-  raise SourceError("export", "no output is named", step)
+  offers = [Offer({"output_node": name}) for name in found.names]
+  raise SourceError("export", "no output is named", step, offers)
+
+
+def likely(graph) -> Likely:
+  """The Likely of a Graph."""
+  from bnexport.analysis import answer, ends
+  from bnexport.analysis.flow import Flow
+
+  flow = Flow(graph)
+  return Likely(answer.only_output(flow), ends.outputs(flow))
 
 
 def inputs() -> List[str]:

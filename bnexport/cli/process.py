@@ -12,7 +12,10 @@ from typing import Callable, Optional, Sequence
 
 from absl import app, flags
 
+from bnexport import silence
+from bnexport.cli import help, offers
 from bnexport.errors import Error, SourceError, printable
+from bnexport.exporting import progress as shown
 
 DONE = 0
 NOT_PROVEN = 2
@@ -26,10 +29,21 @@ def run(main: Callable[[], Optional[int]]) -> None:
   """Runs a command's main as the process; see `status_of`."""
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, _interrupt)
+  if help.HELP.intersection(sys.argv[1:]):
+    sys.exit(_help())
+  silence.ask()
   try:
     app.run(lambda argv: status_of(main, argv))
   except KeyboardInterrupt:
     sys.exit(_interrupted())
+
+
+def _help() -> int:
+  try:
+    _printed(lambda: print(help.page()))
+  except Error as error:
+    return fail(error)
+  return DONE
 
 
 def _interrupt(number, frame):
@@ -66,11 +80,20 @@ def status_of(
         "see --help",
       )
     )
-  try:
+
+  def decoded():
     _refuse_undecodable()
+    return main()
+
+  return answer(decoded, argv[0])
+
+
+def answer(main: Callable[[], Optional[int]], program: str) -> Optional[int]:
+  """Calls main; an expected failure is one line on stderr and status 3."""
+  try:
     return _printed(main)
   except Error as error:
-    return fail(error)
+    return fail(offers.with_command(error, program))
   except MemoryError:
     return fail(
       Error(
@@ -90,7 +113,8 @@ def _printed(main: Callable[[], Optional[int]]) -> Optional[int]:
     Error: nobody takes it, as where a disk is full or a pipe is closed.
   """
   try:
-    status = main()
+    with shown.phases():
+      status = main()
     sys.stdout.flush()
     return status
   except OSError as error:

@@ -108,7 +108,7 @@ def plan(given, output, report, extension):
     output = os.path.join(output, "{name}" + extension)
   jobs = [
     job_of(prefix, output or prefix + extension, report)
-    for prefix in _prefixes(given)
+    for prefix in prefixes(given)
   ]
   _refuse_same([(job.output, job) for job in jobs], "output_graph")
   _refuse_same([(job.report, job) for job in jobs if job.report], "report")
@@ -125,7 +125,7 @@ def job_of(prefix, output, report=None):
   )
 
 
-def _prefixes(given):
+def prefixes(given):
   found = []
   for item in filter(None, given.split(",")):
     if re.search(r"[*?\[]", item):
@@ -151,12 +151,7 @@ def _matching(pattern):
       "none matches",
       "write the pattern of prefixes, like 'runs/*/model.ckpt-*'",
     )
-  return sorted(found, key=_by_number)
-
-
-def _by_number(path):
-  """Sorts model.ckpt-9 before model.ckpt-10."""
-  return [int(s) if s.isdigit() else s for s in re.split(r"([0-9]+)", path)]
+  return sorted(found, key=checkpoint.by_number)
 
 
 def _prefix(path):

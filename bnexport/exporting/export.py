@@ -29,6 +29,7 @@ from bnexport.model.stream import to_graph_def
 from bnexport.proof.comparison import Comparison
 from bnexport.proof.runs import Run
 from bnexport.proof.trust import ALLOW, unsafe_model
+from bnexport.shown import Shown
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
@@ -76,7 +77,7 @@ class Options:
 
 
 @dataclasses.dataclass
-class Export:
+class Export(Shown):
   """An inference graph: proven and written by its own verbs.
 
     >>> proof = made.prove()

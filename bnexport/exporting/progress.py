@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a run over many checkpoints, on stderr: a bar, or lines."""
+"""Progress on stderr, as a bar or as lines: of many checkpoints, of a proof."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import time
+from typing import Any, Callable, Iterator, Optional, TextIO
+
+from bnexport.proof import stages
 
 # Between the lines of a log.
 _SECONDS = 30
+# What takes less is not shown.
+_PATIENCE = 2.0
 
 
 def start(total, skipped, stream=None):
@@ -97,6 +103,88 @@ class Lines:
     """Does nothing: lines stay."""
 
   close = clear
+
+
+@contextlib.contextmanager
+def phases(stream: Optional[TextIO] = None) -> Iterator[None]:
+  """Shows the loops of proofs that run in the block, if they take long.
+
+  Args:
+    stream: where they are shown; None for stderr. What is no terminal is not
+      written to.
+  """
+  stream = stream or sys.stderr
+  if not stream.isatty():
+    yield
+    return
+  shown = Phases(stream)
+  with stages.told_to(shown.show):
+    try:
+      yield
+    finally:
+      shown.close()
+
+
+class Phases:
+  """One loop after another, each with its estimate of the time left."""
+
+  def __init__(
+    self, stream: TextIO, clock: Callable[[], float] = time.monotonic
+  ):
+    self._stream, self._clock = stream, clock
+    self._has_bars = importlib.util.find_spec("tqdm") is not None
+    self._what = ""
+    self._begun = self._shown = 0.0
+    self._bar: Any = None
+
+  def show(self, what: str, done: int, total: int) -> None:
+    """Shows how far a loop is, once it has taken a while.
+
+    Args:
+      what: what is done to each item.
+      done: how many items are done.
+      total: how many there are.
+    """
+    now = self._clock()
+    if what != self._what:
+      self.close()
+      self._what, self._begun, self._shown = what, now, now - _SECONDS
+    if done == total:
+      self.close()
+    elif now - self._begun >= _PATIENCE:
+      self._draw(now, done, total)
+
+  def _draw(self, now: float, done: int, total: int) -> None:
+    if self._has_bars:
+      if self._bar is None:
+        self._bar = self._new_bar(done, total)
+      self._bar.update(done - self._bar.n)
+    elif now - self._shown >= _SECONDS:
+      self._shown = now
+      left = ""
+      if done:
+        seconds = (now - self._begun) / done * (total - done)
+        left = f", about {_duration(seconds)} left"
+      self._stream.write(f"bnexport: {self._what}: {done} of {total}{left}\n")
+      self._stream.flush()
+
+  def _new_bar(self, done: int, total: int) -> Any:
+    import tqdm
+
+    return tqdm.tqdm(
+      desc=f"bnexport: {self._what}",
+      total=total,
+      initial=done,
+      file=self._stream,
+      leave=False,
+      dynamic_ncols=True,
+    )
+
+  def close(self) -> None:
+    """Ends the loop that is shown."""
+    if self._bar is not None:
+      self._bar.close()
+    self._what, self._bar = "", None
 
 
 def _duration(seconds):

@@ -7,11 +7,21 @@ Merge, a Switch whose predicate is a LoopCond, a NextIteration and an Exit.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
+from typing import (
+  Callable,
+  Dict,
+  FrozenSet,
+  Iterable,
+  List,
+  Optional,
+  Set,
+  Tuple,
+)
 
 from bnexport.errors import GraphError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import AnyType, bool_attr, type_attr
+from bnexport.graph.overlay import Overlay
 from bnexport.tf1 import tf1
 
 # Frame names of while loops, from the outermost in.
@@ -58,8 +68,34 @@ class Contexts:
     self._names: List[str] = []
     # The nodes outside of conditionals that compute predicates.
     self._roots: Dict[str, str] = {}
+    self._layers: List[Overlay] = []
     for name in order:
-      self._visit(graph.node(name))
+      self.visit(name)
+
+  def laid_over(
+    self, again: Set[str], inputs: Callable[[str], List[TensorRef]]
+  ) -> Contexts:
+    """The same, but for nodes that `visit` is called for.
+
+    Args:
+      again: the names of those nodes, before `visit` is called for them.
+      inputs: gives the inputs of a node, as they are read here.
+    """
+    made = Contexts(self._graph, (), inputs)
+    made._layers = [
+      Overlay(self._frames, again),
+      Overlay(self._sides, again),
+    ]
+    made._frames, made._sides = made._layers  # type: ignore[assignment]
+    # What a predicate is computed by, and its number, depend on no reading.
+    made._roots = self._roots
+    made._predicates, made._names = self._predicates, self._names
+    return made
+
+  def settle(self) -> None:
+    """Makes the contexts that these are laid over equal to them."""
+    for layer in self._layers:
+      layer.settle()
 
   def frame(self, name: str) -> Frame:
     """Frame names from the outermost in; () outside of all loops."""
@@ -104,7 +140,13 @@ class Contexts:
       )
     return ref
 
-  def _visit(self, node: tf1.NodeDef) -> None:
+  def place(self, ref: TensorRef) -> Tuple[Frame, int]:
+    """What a reader's contexts follow from; equal for equal ones."""
+    return self.frame(ref.node), self._bits(ref)
+
+  def visit(self, name: str) -> None:
+    """Finds the contexts of a node, those of its inputs being known."""
+    node = self._graph.node(name)
     # A NextIteration comes after the Merge that it leads to.
     refs = [r for r in self._inputs(node.name) if r.node in self._frames]
     frame = max((self._frames[r.node] for r in refs), key=len, default=())

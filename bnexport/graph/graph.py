@@ -21,6 +21,7 @@ from bnexport.errors import GraphError, first_line
 from bnexport.graph.index import MENDS, Index
 from bnexport.graph.placement import Placements, move
 from bnexport.graph.refs import AnyRef, TensorRef, as_ref
+from bnexport.shown import Shown
 
 if TYPE_CHECKING:  # importing TensorFlow takes seconds
   from bnexport.tf1 import tf1
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # importing TensorFlow takes seconds
 Instead = Union[TensorRef, Sequence[TensorRef]]
 
 
-class Graph(Index):
+class Graph(Index, Shown):
   """A GraphDef that can be edited without ever dangling.
 
   Nodes are NodeDef protos. Their attributes may be edited in place, but for

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import mmap
 import os
 import struct
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
@@ -27,8 +26,6 @@ _FOOTER = 48  # bytes: two handles, padding, and
 _MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 # Behind each block: how it is compressed, and its checksum.
 _TRAILER = 5
-# What is smaller is read, and what is larger is mapped.
-_SMALL = 1 << 16
 _MASK = 0xA282EAD8
 _WORD = 0xFFFFFFFF
 _FULL = -1  # the length of a slice that takes a whole axis
@@ -185,7 +182,11 @@ def _numpy_type(number: int) -> Any:
 
 
 class _Files:
-  """Parts of files; a large one is mapped as long as something views it."""
+  """Parts of files.
+
+  They are read, not mapped: who cuts a mapped file short, as a training job may
+  do that saves again, ends the process that looks at it.
+  """
 
   def __init__(self) -> None:
     self._open: Dict[str, Any] = {}
@@ -199,13 +200,16 @@ class _Files:
       raise Unusual("a file is cut short")
     if not size:
       return np.empty(0, np.uint8)
-    if size < _SMALL:
-      return np.frombuffer(os.pread(file, size, offset), np.uint8)
-    before = offset % mmap.ALLOCATIONGRANULARITY
-    mapped = mmap.mmap(
-      file, size + before, access=mmap.ACCESS_READ, offset=offset - before
-    )
-    return np.frombuffer(mapped, np.uint8)[before:]
+    parts: List[bytes] = []
+    while size:
+      # A system gives less than 2 GB at once.
+      parts.append(os.pread(file, size, offset))
+      if not parts[-1]:
+        raise Unusual("a file is cut short")
+      size -= len(parts[-1])
+      offset += len(parts[-1])
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    return np.frombuffer(whole, np.uint8)
 
 
 def _strings(data: bytes, count: int, stored: int, extend: Any) -> np.ndarray:

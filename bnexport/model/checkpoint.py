@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from bnexport.errors import SourceError, first_line, nearest
+from bnexport.errors import Offer, SourceError, first_line, nearest
 from bnexport.graph import Graph
 from bnexport.graph.tensors import array_of
 from bnexport.model.bundle import Bundle, Unusual
@@ -87,12 +87,19 @@ def is_several(given: str) -> bool:
 
 
 def prefixes_in(folder: str) -> List[str]:
-  """Prefixes of the checkpoints whose files are in a directory, sorted."""
+  """Prefixes of the checkpoints in a directory, sorted by their steps."""
   if not tf1.gfile.IsDirectory(folder or "."):
     return []
   names = tf1.gfile.ListDirectory(folder or ".")
   ends = filter(_SUFFIX.search, names)
-  return sorted({os.path.join(folder, _SUFFIX.sub("", n)) for n in ends})
+  found = {os.path.join(folder, _SUFFIX.sub("", n)) for n in ends}
+  return sorted(found, key=by_number)
+
+
+def by_number(path: str) -> Tuple[List[Any], str]:
+  """A key that sorts model.ckpt-9 before model.ckpt-10."""
+  parts = re.split(r"([0-9]+)", path)
+  return [int(p) if i % 2 else p for i, p in enumerate(parts)], path
 
 
 def _latest(folder: str) -> str:
@@ -112,7 +119,12 @@ def _latest(folder: str) -> str:
   fact = "it has no `checkpoint` file that names the latest"
   if named:
     fact = f"its `checkpoint` file names '{named}', which is not there"
-  raise SourceError(f"read checkpoint '{folder}'", fact, _one_of(there))
+  raise SourceError(
+    f"read checkpoint '{folder}'",
+    fact,
+    _one_of(there),
+    [Offer({"checkpoint": prefix}) for prefix in reversed(there)],
+  )
 
 
 def _named(folder: str) -> str:

@@ -26,6 +26,7 @@ from bnexport.model.changes import Change
 from bnexport.model.checkpoint import Values
 from bnexport.model.decisions import Decisions
 from bnexport.model.request import Request
+from bnexport.shown import Shown
 from bnexport.tf1 import tf1
 
 
@@ -62,7 +63,7 @@ def tensor_fields(
 
 
 @dataclasses.dataclass
-class Model:
+class Model(Shown):
   """A graph with its values and ends; sources make it, transforms edit it.
 
   Attributes:

@@ -85,18 +85,23 @@ def prove(
       _ask(proof, sides, feeds, answers, keeps_batch)
       if not is_steady:
         proof.repeats = False
-      if proof.is_made_up and proof.verdict == PROVEN:
-        sides.look_wider(proof)
-      if sensitivity is not None and proof.verdict == PROVEN:
-        sides.reach(proof, sensitivity)
-      if second is not None and not proof.stands_against:
-        sides = sides.with_second(proof, second)
-      if not all(d.holds for d in proof.differences):
-        proof.parting = sides.parting(proof.arrays)
+      _ask_more(proof, sides, sensitivity, second)
     except OutOfTime as error:
       proof.missing = error.fact
       proof.notes.append(error.step)
   return proof
+
+
+def _ask_more(proof, sides, sensitivity, second):
+  """Looks for what the first comparison was blind to."""
+  if proof.is_made_up and proof.verdict == PROVEN:
+    sides.look_wider(proof)
+  if sensitivity is not None and proof.verdict == PROVEN:
+    sides.reach(proof, sensitivity)
+  if second is not None and not proof.stands_against:
+    sides = sides.with_second(proof, second)
+  if not all(d.holds for d in proof.differences):
+    proof.parting = sides.parting(proof.arrays)
 
 
 def _first(proof, sides, graph_def, feeds, patience):

@@ -12,6 +12,7 @@ import numpy as np
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import Signatures
+from bnexport.proof import stages
 from bnexport.proof.differences import Difference, difference
 from bnexport.proof.rounding import changed, movement
 from bnexport.proof.runs import ImportedGraph, Run
@@ -225,8 +226,9 @@ def walk(a, b, feeds, names: Iterable[str]) -> Iterator[Difference]:
   """
   names = list(names)
   beside = [stream(a, names, other) for other in changed(a, names, feeds)]
-  for (name, value), (_, expected), *others in zip(
-    stream(a, names, feeds), stream(b, names, feeds), *beside
+  beside = [stream(a, names, feeds), stream(b, names, feeds), *beside]
+  for (name, value), (_, expected), *others in stages.each(
+    "comparing tensor by tensor", zip(*beside), len(names)
   ):
     moved = [movement(value, other) for _, other in others]
     yield difference(

@@ -23,6 +23,7 @@ from bnexport.errors import ComparisonError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
 from bnexport.model.stream import to_graph_def
+from bnexport.proof import stages
 from bnexport.proof.differences import difference, limits
 from bnexport.proof.rounding import measured
 from bnexport.proof.runs import (
@@ -169,7 +170,7 @@ class Sensitivity:
       left = self._beyond_doubt(feeds, moves)
     return [
       one
-      for one in left
+      for one in stages.each("moving each stored statistic", left)
       if not self._moves(one, feeds, values[one.ref], moves[one])
     ]
 
@@ -235,7 +236,8 @@ class Sensitivity:
         tensor = imported.get_tensor_by_name(tensor_name(name))
         if tensor.dtype.is_floating and np.size(value):
           limit = limits(value, self._runner.rounding, moved)
-          signs = random.choice([-1.0, 1.0], np.shape(value)) / limit
+          with np.errstate(divide="ignore"):  # nothing may differ
+            signs = random.choice([-1.0, 1.0], np.shape(value)) / limit
           wide = tf1.cast(tensor, tf1.float64)
           terms.append(tf1.reduce_sum(wide * signs))
       tensors = [imported.get_tensor_by_name(tensor_name(r)) for r in refs]

@@ -13,7 +13,7 @@ from bnexport.errors import ComparisonError
 from bnexport.graph import Graph, ops
 from bnexport.graph.importing import import_graph
 from bnexport.graph.variables import assignment
-from bnexport.proof import noise
+from bnexport.proof import noise, stages
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.differences import precision
 from bnexport.proof.filling import filled, shaped
@@ -163,7 +163,7 @@ class Settling(Run):
     slopes: Dict[str, np.ndarray] = {}
     moving: List[str] = []
     while runs < _MOST_RUNS:
-      for level in levels:
+      for level in stages.each("solving for the fixed point", levels):
         self._solve(fed, values, level, slopes)
         runs += 2
       found = self._run(fed, values)

@@ -12,13 +12,14 @@ from bnexport.proof.alternatives import Alternative
 from bnexport.proof.differences import Difference
 from bnexport.proof.divergence import Parting
 from bnexport.proof.fixed_point import FixedPoint
+from bnexport.shown import Shown
 
 # The verdicts, and there is no fourth.
 PROVEN, NOT_PROVEN, DIFFERS = "PROVEN", "NOT PROVEN", "DIFFERS"
 
 
 @dataclasses.dataclass
-class Comparison:
+class Comparison(Shown):
   """The outcome of proving an exported graph.
 
   Attributes:

@@ -8,10 +8,11 @@ import json
 import os
 
 from bnexport.errors import SourceError
-from bnexport.report import terminal
+from bnexport.report import screen, terminal
 from bnexport.report.facts import export_facts, finite
+from bnexport.report.layout import WIDTH
 
-_NEEDED_BY_HTML = ("jinja2", "matplotlib", "grandalf")
+_NEEDED_BY_HTML = ("jinja2", "grandalf")
 
 
 def _json(export, said, evidence):
@@ -25,7 +26,7 @@ def _markdown(export, said, evidence):
 
 
 def _html(export, said, evidence):
-  # Only now: Matplotlib takes a second.
+  # Only now: it takes what the extra brings.
   from bnexport.report.page import page
 
   return page(export, said, evidence)
@@ -59,8 +60,14 @@ def writer(path):
 
 
 def text(export, proof, path, outcome=None):
-  """The report for a terminal, which takes no runs; see `write`."""
+  """The report in full, but for what takes runs; see `write`."""
   return terminal.export(export_facts(export, proof, path, outcome=outcome))
+
+
+def lines(export, proof, path, outcome=None, width=WIDTH):
+  """The same in short, as layout.Lines of some width."""
+  said = export_facts(export, proof, path, outcome=outcome)
+  return screen.export(said, width)
 
 
 def write(path, export, proof, graph_path, outcome=None):

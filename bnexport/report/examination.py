@@ -13,7 +13,8 @@ from bnexport.errors import GraphError, SourceError, nearest
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import in_scope
 from bnexport.model.model import find_tensors
-from bnexport.report import facts, terminal
+from bnexport.report import facts, screen, terminal
+from bnexport.report.layout import WIDTH
 from bnexport.report.overview import overview
 from bnexport.tf1 import tf1
 
@@ -46,8 +47,12 @@ class Examination:
     return dict(self.seen, findings=list(map(facts.finding, self.findings)))
 
   def text(self):
-    """Everything, for a terminal."""
+    """Everything, as text."""
     return terminal.examination(self.facts())
+
+  def lines(self, width=WIDTH):
+    """The same in short, as layout.Lines of some width."""
+    return screen.examination(self.facts(), width)
 
   def show(self, name):
     """A node, or the nodes of a scope, as text.

@@ -8,10 +8,13 @@ import math
 
 import numpy as np
 
-from bnexport.graph.nodes import element_count
+from bnexport.graph.nodes import element_count, static_shape
 from bnexport.proof.comparison import DIFFERS, PROVEN
+from bnexport.report.layout import shape_of
 from bnexport.report.norm_statistics import CONSTANTS
+from bnexport.report.overview import dtype_of, shape_facts
 from bnexport.tf1 import tf1
+from bnexport.validation.data_statistics import distance
 
 # Steps that change single norms, which reports count instead.
 _OF_SINGLE_NORMS = ("use_stored_statistics", "recalibrate")
@@ -56,6 +59,7 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
   graph = export.model.graph
   said = {
     "file": path,
+    "size": _size(path),
     "verdict": _verdict(proof),
     "nodes": len(graph),
     "parameters": sum(
@@ -66,8 +70,13 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
     "source": export.model.origin,
     "inputs": [_end(graph.node(name)) for name in export.model.placeholders()],
     "outputs": [str(ref) for ref in export.model.outputs],
+    "output_ends": [
+      _output(export.model, ref, export.original)
+      for ref in export.model.outputs
+    ],
     "batch_norms": [_norm(export, norm) for norm in _in_order(export)],
     "changes": list(export.model.history),
+    "steps": _steps(export.model),
     "changes_beside_norms": [
       change
       for change in export.model.history
@@ -75,17 +84,28 @@ def export_facts(export, proof, path, evidence=None, outcome=None):
     ],
     "warnings": list(export.model.warnings),
     "findings": outcome and _outcome(outcome),
-    "proof": _proof(proof),
+    "proof": proof_facts(proof),
   }
   if evidence is not None:
     _add_evidence(said, export, evidence)
   return said
 
 
+def _steps(model):
+  """What was done, and by which transform."""
+  return [
+    {"transform": getattr(change, "transform", ""), "text": str(change)}
+    for change in model.history
+  ]
+
+
 def _add_evidence(said, export, evidence):
   recalibrated = {one.name: str(one) for one in export.recalibrated}
+  norms = {norm.name: norm for norm in export.norms}
   for norm in said["batch_norms"]:
     norm.update(_before(norm, evidence))
+    one = evidence.statistics.get(norm["name"])
+    norm["distance"] = _distance(norms[norm["name"]], one)
     norm["recalibrated"] = recalibrated.get(norm["name"])
     norm["changed"] = norm["changed"] or norm["recalibrated"] is not None
   said["layers"] = _walk(evidence.layers)
@@ -135,6 +155,15 @@ def _before(norm, evidence):
   }
 
 
+def _distance(norm, one):
+  """How far the statistics of the batch that was fed are from the stored."""
+  if one is None or one.samples < 2:
+    return None
+  before = (one.mean_before, one.variance_before)
+  found = distance(norm, one.samples, before, (one.mean, one.variance))
+  return dict(dataclasses.asdict(found), is_far=found.is_far)
+
+
 def _values(one):
   return {
     "channels": int(one.mean.size),
@@ -180,6 +209,25 @@ def _end(node):
   }
 
 
+def _output(model, ref, original=None):
+  """An output; its shape as the graph states it that it was made of."""
+  stated = (original or model).graph
+  shape = static_shape(stated, ref) if ref.node in stated else None
+  return {
+    "name": str(ref),
+    "dtype": dtype_of(model.graph, model.signatures, ref),
+    "shape": shape_of(shape_facts(shape)),
+  }
+
+
+def _size(path):
+  """Bytes of a file; None where it is a directory, or not there."""
+  try:
+    return None if tf1.gfile.IsDirectory(path) else tf1.gfile.Stat(path).length
+  except OSError:
+    return None
+
+
 def _norm(export, norm):
   return {
     "name": norm.name,
@@ -189,6 +237,28 @@ def _norm(export, norm):
     "moving_mean": norm.moving_mean,
     "moving_variance": norm.moving_variance,
     "health": export.health.get(norm.name),
+  }
+
+
+# A transformation.
+
+
+def transformation_facts(model, path, before):
+  """What became of a graph under transforms, as one object of plain values.
+
+  Args:
+    model: the Model.
+    path: the file or directory that was written.
+    before: how many nodes the graph had.
+  """
+  return {
+    "file": path,
+    "size": _size(path),
+    "nodes": len(model.graph),
+    "nodes_before": before,
+    "inputs": [_end(model.graph.node(name)) for name in model.placeholders()],
+    "output_ends": [_output(model, ref) for ref in model.outputs],
+    "steps": _steps(model),
   }
 
 
@@ -212,7 +282,7 @@ def validation_facts(found):
       {"name": norm.name, "form": norm.form.name, "statistics": norm.statistics}
       for norm in found.norms
     ],
-    "proof": None if found.refused else _proof(found.proof),
+    "proof": None if found.refused else proof_facts(found.proof),
     "first_difference": found.parting and _parting(found.parting),
     "top_1": [dataclasses.asdict(one) for one in found.agreements],
     "statistics_of_data": None
@@ -281,7 +351,7 @@ def _fixed_point(found):
   }
 
 
-def _proof(proof):
+def proof_facts(proof):
   """A Comparison as plain values; None where there is none."""
   if proof is None:
     return None

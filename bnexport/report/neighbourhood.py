@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import Dict, List, Tuple
-
-from grandalf import graphs, layouts
+from typing import Dict, Tuple
 
 from bnexport.analysis.dependence import uses_batch
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import element_count
 from bnexport.graph.variables import variable_of
+from bnexport.report.drawing import Box, Drawing, draw
 from bnexport.tf1 import tf1
 
 # Nodes of one drawing, and edges between the norm and the furthest of them.
@@ -20,69 +17,6 @@ _MOST = 14
 _RADIUS = 3
 # A node with more readers than this belongs to the whole graph.
 _MOST_READERS = 4
-# Pixels: boxes, lanes of edges across layers, and the space between.
-_WIDTH, _HEIGHT, _LANE = 156, 40, 14
-_ACROSS, _DOWN = 10, 26
-# Of sorting the layers, to and fro, so that fewer edges cross.
-_ROUNDS = 6
-
-
-@dataclasses.dataclass
-class Box:
-  """One node, as a view of a grandalf vertex.
-
-  Attributes:
-    name: the node's name.
-    op: its op.
-    mark: "", "added", "removed" or "changed".
-    is_norm: whether it is the norm itself.
-    xy: its centre.
-    w: its width.
-    h: its height.
-  """
-
-  name: str
-  op: str
-  mark: str
-  is_norm: bool
-  xy: Tuple[float, float] = (0.0, 0.0)
-  w: int = _WIDTH
-  h: int = _HEIGHT
-
-  @property
-  def corner(self):
-    """The upper left corner, in whole pixels."""
-    return round(self.xy[0] - self.w / 2), round(self.xy[1] - self.h / 2)
-
-
-class Line:
-  """One edge, as a view of a grandalf edge.
-
-  Attributes:
-    path: SVG of the curves between layers, straight within a layer.
-  """
-
-  def setpath(self, points):
-    """Takes the centres of the source, of lanes and of the reader."""
-    curves = []
-    for (x, y), (x_next, y_next) in zip(points, points[1:]):
-      y, y_next = y + _HEIGHT / 2, y_next - _HEIGHT / 2
-      middle = y + _DOWN / 2
-      curves.append(
-        f"{x:.0f} {y:.0f}C{x:.0f} {middle:.0f} {x_next:.0f} {middle:.0f} "
-        f"{x_next:.0f} {y_next:.0f}"
-      )
-    self.path = "M" + "L".join(curves)
-
-
-@dataclasses.dataclass
-class Drawing:
-  """Boxes and lines, in pixels."""
-
-  boxes: List[Box]
-  lines: List[Line]
-  width: int
-  height: int
 
 
 class Neighbourhoods:
@@ -190,55 +124,24 @@ def _is_detail(node):
   return not is_float or element_count(tensor) < 2
 
 
+# What a mark is written as before the op.
+_SIGNS = {"added": "+ ", "removed": "\N{MINUS SIGN} ", "changed": "~ ", "": ""}
+
+
 def _drawing(graph, names, marks, norm):
-  """A Drawing of some nodes; `marks` has those of Box by name."""
-  vertices, edges = {}, []
+  """A Drawing of some nodes; `marks` has "added" and so on by name."""
+  boxes, edges = {}, []
   for name in graph.topological(names):
-    vertex = vertices[name] = graphs.Vertex()
-    vertex.view = Box(name, graph.op(name), marks.get(name, ""), name == norm)
-    sources = dict.fromkeys(ref.node for ref in graph.data_inputs(name))
-    for source in sources:
-      # The source of an edge that closes a loop comes later in the order.
-      if source in vertices and source != name:
-        edge = graphs.Edge(vertices[source], vertex)
-        edge.view = Line()
-        edges.append(edge)
-  right, bottom = 0, 0
-  for part in graphs.Graph(list(vertices.values()), edges).C:
-    right, height = _lay_out(part, right + _ACROSS)
-    bottom = max(bottom, height)
-  return Drawing(
-    [vertex.view for vertex in vertices.values()],
-    [edge.view for edge in edges],
-    math.ceil(right + _ACROSS),
-    math.ceil(bottom + _ACROSS),
-  )
-
-
-def _lay_out(part, left):
-  """Places a connected part of the graph; returns its right and lower end.
-
-  The layers are Sugiyama's: no edge lies within one, and an edge across
-  several gets a lane in each of them.
-
-  Args:
-    part: a graph_core of grandalf's; its views get their places.
-    left: where it is to begin.
-  """
-  layout = layouts.SugiyamaLayout(part)
-  layout.xspace, layout.yspace = _ACROSS, _DOWN
-  layout.dw, layout.dh = _LANE, _HEIGHT  # of the lanes
-  layout.init_all(inverted_edges=[], optimize=True)
-  layout.draw(_ROUNDS)
-  layers = [[vertex.view for vertex in layer] for layer in layout.layers]
-  shift = left - min(v.xy[0] - v.w / 2 for layer in layers for v in layer)
-  ends = []
-  for layer in layers:
-    end = -math.inf
-    for view in layer:
-      # Blocks of Brandes and Koepf's may overlap; boxes may not.
-      x = max(view.xy[0] + shift, end + _ACROSS + view.w / 2)
-      view.xy, end = (x, view.xy[1] + _ACROSS), x + view.w / 2
-    ends.append(end)
-  layout.draw_edges()
-  return max(ends), layers[-1][0].xy[1] + _HEIGHT / 2
+    mark = marks.get(name, "")
+    boxes[name] = Box(
+      name,
+      _SIGNS[mark] + graph.op(name),
+      name,
+      f"{mark} norm" if name == norm else mark,
+      mark,
+    )
+  for name in boxes:
+    edges += [
+      (ref.node, name) for ref in graph.data_inputs(name) if ref.node in boxes
+    ]
+  return draw(boxes, edges)

@@ -32,6 +32,8 @@ class NormStatistics:
     before_is: the source of the next two, in words; None without them.
     mean_before: the mean that it used before, or None.
     variance_before: as `mean_before`.
+    samples: how many values of a batch each of the latter two are of; 0 where
+      they are no batch's.
   """
 
   norm: str
@@ -40,6 +42,7 @@ class NormStatistics:
   before_is: Optional[str] = None
   mean_before: Optional[np.ndarray] = None
   variance_before: Optional[np.ndarray] = None
+  samples: int = 0
 
 
 def used_before(original):
@@ -155,6 +158,7 @@ def _measure(graph, norms, found, running, shapes, feeds):
             before_is=what,
             mean_before=moments.mean,
             variance_before=moments.variance,
+            samples=moments.samples,
           )
   except ComparisonError:
     return  # The next graph is measured in; the report shows if none was.

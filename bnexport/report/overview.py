@@ -11,6 +11,7 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   Signatures,
   element_count,
+  missing_attribute,
   op_histogram,
   static_shape,
 )
@@ -129,25 +130,30 @@ def _end(graph, signatures, name, **more):
   return dict(
     {
       "name": str(ref),
-      "dtype": _dtype(graph, signatures, ref),
-      "shape": _shape(static_shape(graph, ref)),
+      "dtype": dtype_of(graph, signatures, ref),
+      "shape": shape_facts(static_shape(graph, ref)),
     },
     **more,
   )
 
 
-def _dtype(graph, signatures, ref):
+def dtype_of(graph, signatures, ref):
+  """Name of a tensor's dtype; None where the graph does not tell it."""
   node = graph.node(ref.node)
   if node.op in ops.PLACEHOLDERS or node.op in ops.VARIABLES:
     return tf1.as_dtype(node.attr["dtype"].type).name
-  if node.op in signatures:
+  if (
+    node.op in signatures
+    and missing_attribute(node, signatures[node.op]) is None
+  ):
     dtypes = signatures.output_dtypes(node)
     if ref.index < len(dtypes) and dtypes[ref.index]:
       return tf1.as_dtype(dtypes[ref.index]).name
   return None
 
 
-def _shape(shape):
+def shape_facts(shape):
+  """A shape as plain values; None is what is open or unknown."""
   if shape is None:
     return None
   return [None if size < 0 else int(size) for size in shape]
@@ -177,7 +183,7 @@ def _variable_shape(graph, node, values):
   shape = static_shape(graph, TensorRef(node.name))
   if (shape is None or -1 in shape) and values is not None:
     shape = values.shape(node.name) or shape
-  return _shape(shape)
+  return shape_facts(shape)
 
 
 def _size(shape):

@@ -26,6 +26,10 @@ _WHY = {
 }
 
 
+# Longer lists are cut.
+_MOST_BLIND = 8
+
+
 def why(norm):
   """The change to one norm of the facts, and its reason."""
   if norm["recalibrated"]:
@@ -119,12 +123,14 @@ def summary(values):
   )
 
 
-def proof(said, after_outputs=()):
+def proof(said, after_outputs=(), most_blind=_MOST_BLIND):
   """The proof of the facts as lines.
 
   Args:
     said: the proof's facts, or None.
     after_outputs: lines to put behind those on the outputs.
+    most_blind: how many statistics are listed that no answer depends on; None
+      for all.
   """
   if said is None:
     return ["not looked for: --novalidate"]
@@ -139,7 +145,7 @@ def proof(said, after_outputs=()):
     lines += first_difference(said["first_difference"])
   lines += after_outputs
   if said["fixed_point"] is not None:
-    lines += _fixed_point(said["fixed_point"])
+    lines += fixed_point(said["fixed_point"])
   if said["one_row_answers_alone"] is not None:
     answers = "as" if said["one_row_answers_alone"] else "DIFFERENTLY than"
     lines.append(f"one row alone answers {answers} within its batch")
@@ -148,15 +154,15 @@ def proof(said, after_outputs=()):
     lines.append(
       f"a second run answers {'the same' if same else 'DIFFERENTLY'}"
     )
-  lines += _blindness(said)
-  lines += map(_decision, said["decisions"])
+  lines += blindness(said, most_blind)
+  lines += map(decision, said["decisions"])
   if said["fed"]:
     fed = [f"{name} {shape}" for name, shape in said["fed"].items()]
     lines.append(f"fed: {', '.join(fed)}")
   return lines + said["notes"]
 
 
-def _decision(one):
+def decision(one):
   """One decision, and what another one would have led to."""
   if one["apart"] is None:
     return (
@@ -169,11 +175,7 @@ def _decision(one):
   return f"decided: {one['decided']}; with {one['other']}: {answers}"
 
 
-# Longer lists are cut.
-_MOST_BLIND = 8
-
-
-def _blindness(said):
+def blindness(said, most=_MOST_BLIND):
   """The stored statistics that no answer depends on, as lines."""
   if not said["statistics_moved"]:
     return []
@@ -185,9 +187,9 @@ def _blindness(said):
       f"an answer changes with each of {said['statistics_moved']} stored "
       f"statistics{more}"
     ]
-  lines = [f"no answer changes with the {one}" for one in blind[:_MOST_BLIND]]
-  if blind[_MOST_BLIND:]:
-    lines.append(f"and {len(blind) - _MOST_BLIND} statistics more")
+  lines = [f"no answer changes with the {one}" for one in blind[:most]]
+  if len(lines) < len(blind):
+    lines.append(f"and {len(blind) - len(lines)} statistics more")
   return lines
 
 
@@ -206,7 +208,7 @@ def first_difference(one, norms=()):
   ]
 
 
-def _fixed_point(said):
+def fixed_point(said):
   """The verdict of the updates' fixed point, as lines."""
   if said["why_not"]:
     return [f"fixed point of the updates: none, {said['why_not']}"]

@@ -1,42 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts as lines for a terminal: of an export, a graph, a validation."""
+"""Facts in full as lines of text: of an export, a graph, a validation.
+
+`screen` has them in short.
+"""
 
 from __future__ import annotations
 
 from bnexport.batchnorm.norm import STORED
 from bnexport.report import sentences
 from bnexport.report.escaping import escaped
+from bnexport.report.layout import columns, shape_of, size_of
 
-# Longer lists are cut. Of norms far from the data the furthest come first.
-_MOST_OPS = 12
-_MOST_VARIABLES = 15
-_MOST_NORMS = 60
-_MOST_DISTANCES = 5
-
-_SEVERITIES = ("error", "warning", "note")
+SEVERITIES = ("error", "warning", "note")
 
 
 def _section(title, lines):
   """A heading and indented lines; nothing where there are no lines."""
   lines = list(lines)
   return ["", title] + ["  " + line for line in lines] if lines else []
-
-
-def _columns(rows):
-  """Rows of cells as lines whose columns stand below each other."""
-  rows = [[str(cell) for cell in row] for row in rows]
-  widths = [max(map(len, column)) for column in zip(*rows)]
-  return [
-    "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-    for row in rows
-  ]
-
-
-def _abridged(lines, most):
-  """The first lines, and how many more there are."""
-  if len(lines) <= most + 1:
-    return lines
-  return lines[:most] + [f"and {len(lines) - most} more"]
 
 
 # An export.
@@ -58,7 +39,8 @@ def export(said):
   lines += _section("warnings", said["warnings"])
   if said["findings"] is not None:
     lines += _section(*sentences.outcome(said["findings"]))
-  lines += _section("proof", sentences.proof(said["proof"]))
+  proof = sentences.proof(said["proof"], most_blind=None)
+  lines += _section("proof", proof)
   return "\n".join(lines)
 
 
@@ -86,43 +68,35 @@ def examination(said):
 
 
 def overview(said):
-  """The contents of a graph, in a screen or two; see `overview.overview`."""
+  """The contents of a graph; see `overview.overview`."""
   said = escaped(said, is_cut=True)
   norms, variables = said["batch_norms"], said["variables"]
-  lines = [_title(said), _counts(said)]
-  lines += _section("likely inputs", _columns(map(_input, said["inputs"])))
-  lines += _section("likely outputs", _columns(map(_output, said["outputs"])))
+  lines = [title(said), counts(said)]
+  lines += _section("likely inputs", columns(map(input_cells, said["inputs"])))
   lines += _section(
-    f"batch norms: {len(norms)}",
-    _abridged(_columns(map(_norm, norms)), _MOST_NORMS),
+    "likely outputs", columns(map(output_cells, said["outputs"]))
   )
+  lines += _section(f"batch norms: {len(norms)}", columns(map(_norm, norms)))
   lines += _section(
-    f"variables: {len(variables)}",
-    _abridged(_columns(map(_variable, variables)), _MOST_VARIABLES),
+    f"variables: {len(variables)}", columns(map(variable_cells, variables))
   )
   ops = [(count, op) for op, count in said["ops"].items()]
-  lines += _section("ops", _abridged(_columns(ops), _MOST_OPS))
+  lines += _section("ops", columns(ops))
   return "\n".join(lines)
 
 
-def _title(said):
-  title = said["kind"]
+def title(said):
+  """The file, its kind and its size."""
+  line = said["kind"]
   if said["file"]:
-    title = f"{said['file']}: {title}"
+    line = f"{said['file']}: {line}"
   if said["size"] is not None:
-    title += f", {_bytes(said['size'])}"
-  return title
+    line += f", {size_of(said['size'])}"
+  return line
 
 
-def _bytes(count):
-  units = ["GB", "MB", "KB", "bytes"]
-  while count >= 1000 and len(units) > 1:
-    count /= 1000.0
-    units.pop()
-  return f"{count:.3g} {units[-1]}"
-
-
-def _counts(said):
+def counts(said):
+  """How much there is in a graph."""
   parts = [f"{said['nodes']:,} nodes", f"{said['parameters']:,} parameters"]
   if said["functions"]:
     parts.append(f"{said['functions']} functions")
@@ -133,20 +107,13 @@ def _counts(said):
   return ", ".join(parts)
 
 
-def _shape(shape):
-  if shape is None:
-    return "unknown shape"
-  sizes = ["?" if size is None else str(size) for size in shape]
-  return f"[{', '.join(sizes)}]"
-
-
-def _input(end):
+def input_cells(end):
   note = "setting" if end["role"] == "setting" else ""
-  return end["name"], end["dtype"] or "?", _shape(end["shape"]), note
+  return end["name"], end["dtype"] or "?", shape_of(end["shape"]), note
 
 
-def _output(end):
-  return end["name"], end["op"], end["dtype"] or "?", _shape(end["shape"])
+def output_cells(end):
+  return end["name"], end["op"], end["dtype"] or "?", shape_of(end["shape"])
 
 
 def _norm(norm):
@@ -160,12 +127,12 @@ def _norm(norm):
   )
 
 
-def _variable(variable):
+def variable_cells(variable):
   absent = variable["in_checkpoint"] is False
   return (
     variable["name"],
     variable["dtype"],
-    _shape(variable["shape"]),
+    shape_of(variable["shape"]),
     "NOT IN THE CHECKPOINT" if absent else "",
   )
 
@@ -175,7 +142,7 @@ def _findings(found):
   if not found:
     return "findings: none"
   lines = [f"findings: {len(found)}"]
-  for one in sorted(found, key=lambda f: _SEVERITIES.index(f["severity"])):
+  for one in sorted(found, key=lambda f: SEVERITIES.index(f["severity"])):
     lines += [
       f"  {one['code']} {one['severity']} '{one['node']}' {one['message']}",
       f"      {one['fix']}",
@@ -209,11 +176,12 @@ def validation(said):
   found = sentences.proof(
     said["proof"],
     sentences.first_difference(said["first_difference"], said["batch_norms"])
-    + [_top_1(one) for one in said["top_1"]],
+    + [top_1(one) for one in said["top_1"]],
+    most_blind=None,
   )
-  found += _distances(said["statistics_of_data"])
+  found += distances(said["statistics_of_data"])
   for one in said["consumers"]:
-    found += _consumer(one)
+    found += consumer(one)
   return "\n".join(lines + [""] + ["  " + line for line in found])
 
 
@@ -230,7 +198,8 @@ def _validated_norms(norms):
   return [line]
 
 
-def _top_1(one):
+def top_1(one):
+  """How often the best class is the reference's."""
   share = 100.0 * one["agree"] / one["rows"]
   return (
     f"top-1 of {one['output']}: the same in {one['agree']} of {one['rows']} "
@@ -238,22 +207,20 @@ def _top_1(one):
   )
 
 
-def _distances(distances):
-  if not distances:
+def distances(found):
+  """How far the stored statistics are from the data's; the furthest first."""
+  if not found:
     return []
-  far = [one for one in distances if one["is_far"]]
+  far = [one for one in found if one["is_far"]]
   if far:
     title = (
-      f"DOUBTFUL: stored statistics of {len(far)} of {len(distances)} norms "
+      f"DOUBTFUL: stored statistics of {len(far)} of {len(found)} norms "
       "are far from the data's; the data may be another's, or prepared in "
       "another way than in training"
     )
   else:
-    title = f"stored statistics of {len(distances)} norms are near the data's"
-  lines = [_distance(one) for one in (far or distances)[:_MOST_DISTANCES]]
-  if len(far) > len(lines):
-    lines.append(f"and {len(far) - len(lines)} more")
-  return [title] + ["  " + line for line in lines]
+    title = f"stored statistics of {len(found)} norms are near the data's"
+  return [title] + ["  " + _distance(one) for one in far or found]
 
 
 def _distance(one):
@@ -264,7 +231,8 @@ def _distance(one):
   )
 
 
-def _consumer(one):
+def consumer(one):
+  """The verdict of one consumer of frozen graphs."""
   if one["fault"] is not None:
     return [f"{one['version']}: FAILS: it {one['fault']}"]
   answers = "answers as TensorFlow" if one["holds"] else "answers DIFFERENTLY"
@@ -272,3 +240,19 @@ def _consumer(one):
     f"{one['version']} loads it and {answers}",
     *map(sentences.difference, one["outputs"]),
   ]
+
+
+# A graph that is transformed.
+
+
+def transformation(said):
+  """What transforms did; see `facts.transformation_facts`."""
+  said = escaped(said)
+  wrote = f"wrote {said['file']}: {made_of(said)}"
+  return "\n".join([*(one["text"] for one in said["steps"]), wrote])
+
+
+def made_of(said):
+  """How large a transformed graph is, and was."""
+  size = "" if said["size"] is None else f"{size_of(said['size'])}, "
+  return f"{size}{said['nodes']:,} nodes, there were {said['nodes_before']:,}"

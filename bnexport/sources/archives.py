@@ -7,7 +7,7 @@ TensorFlow.
 
 from __future__ import annotations
 
-import os
+from bnexport.tf1 import tf1
 
 # Zeros deflate to a thousandth; no weights and few data come near.
 _MOST_BYTES, _MOST_TIMES = 1 << 30, 100
@@ -20,7 +20,7 @@ def refuse_bomb(path, size):
     path: the file.
     size: bytes of all that it states to hold.
   """
-  packed = max(os.path.getsize(path), 1)
+  packed = max(tf1.gfile.Stat(path).length, 1)
   if size > _MOST_BYTES and size > _MOST_TIMES * packed:
     raise ValueError(f"its {packed} bytes would unpack to {size}")
 

@@ -17,6 +17,7 @@ from bnexport.errors import SourceError
 from bnexport.graph import TensorRef
 from bnexport.model.paths import refuse_special
 from bnexport.sources.archives import refuse_bomb, zipped_size
+from bnexport.tf1 import tf1
 
 _READ_HEADER = {
   (1, 0): np.lib.format.read_array_header_1_0,
@@ -41,7 +42,7 @@ def headers(path, what):
   Raises:
     SourceError: it is missing, no .npz, cut short, or holds no arrays.
   """
-  with _readable(path, what), zipfile.ZipFile(path) as archive:
+  with _readable(path, what) as f, zipfile.ZipFile(f) as archive:
     return _some(_headers(path, archive), path, what)
 
 
@@ -77,7 +78,7 @@ def read(path, what, names=None):
     SourceError: it is missing, no .npz, cut short, or holds no arrays.
   """
   headers(path, what)
-  with _readable(path, what), np.load(path, allow_pickle=False) as arrays:
+  with _readable(path, what) as f, np.load(f, allow_pickle=False) as arrays:
     found = {
       _input_name(name): arrays[name]
       for name in arrays.files
@@ -110,14 +111,15 @@ def _some(found, path, what):
 
 @contextlib.contextmanager
 def _readable(path, what):
-  """Says in one line what NumPy and zipfile say in many ways."""
+  """The open file; says in one line what NumPy and zipfile say in many ways."""
   refuse_special(path, f"read {what} '{path}'")
   try:
-    # Old NumPy complains on stderr of files that are cut short.
-    with open(path, "rb") as f:
+    with tf1.gfile.GFile(path, "rb") as f:
+      # Old NumPy complains on stderr of files that are cut short.
       if not zipfile.is_zipfile(f):
         raise ValueError("it is no .npz file, or it is cut short")
-    yield
+      f.seek(0)
+      yield f
   except (
     OSError,
     ValueError,

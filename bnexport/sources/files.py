@@ -123,13 +123,13 @@ def _whole_fields(data):
   end = 0
   while True:
     try:
-      tag, at = _varint(data, end)
+      tag, at = varint(data, end)
       kind = tag & 7
       if kind == 2:
-        length, at = _varint(data, at)
+        length, at = varint(data, at)
         at += length
       elif kind == 0:
-        _, at = _varint(data, at)
+        _, at = varint(data, at)
       else:
         at += _FIXED[kind]
     except IndexError:
@@ -141,7 +141,7 @@ def _whole_fields(data):
     end = at
 
 
-def _varint(data, at):
+def varint(data, at):
   value = shift = 0
   while True:
     byte = data[at]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bnexport.errors import SourceError
+from bnexport.errors import Offer, SourceError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import called_ops, tensor_attr, type_attr
 from bnexport.model import Model
@@ -157,6 +157,7 @@ class _Opening:
 def _no_outputs(request, saved):
   fact = "no signature names its outputs"
   step = f"pass {request.flags[0]}=NAME"
+  offers = [Offer({"signature": name}) for name in sorted(saved.definitions)]
   if saved.definitions:
     fact = f"it has several signatures, and none of them is '{DEFAULT}'"
     step = f"pass --signature={' or '.join(sorted(saved.definitions))}"
@@ -166,7 +167,7 @@ def _no_outputs(request, saved):
     step = (
       "save it again with tf.saved_model.save(MODEL, DIR, signatures=FUNCTION)"
     )
-  return SourceError(f"open SavedModel '{request.source}'", fact, step)
+  return SourceError(f"open SavedModel '{request.source}'", fact, step, offers)
 
 
 def _without_calls(graph, saved):

@@ -7,10 +7,11 @@ import dataclasses
 import os
 from typing import Dict, NamedTuple, Optional, Tuple
 
-from bnexport.errors import SourceError, nearest
+from bnexport.errors import Offer, SourceError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.soundness import refuse_unsound
+from bnexport.model.checkpoint import by_number
 from bnexport.model.paths import refuse_special
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
@@ -115,11 +116,15 @@ def _find(path):
     for name in tf1.gfile.ListDirectory(path)
     if tf1.gfile.Exists(os.path.join(path, name, "saved_model.pb"))
   ]
+  versions.sort(key=by_number, reverse=True)
   step = "give the directory that holds it"
   if versions:
-    step = f"give a version in it, like '{os.path.join(path, max(versions))}'"
+    step = f"give a version in it, like '{os.path.join(path, versions[0])}'"
   raise SourceError(
-    f"read SavedModel '{path}'", "there is no saved_model.pb in it", step
+    f"read SavedModel '{path}'",
+    "there is no saved_model.pb in it",
+    step,
+    [Offer({"saved_model": os.path.join(path, v)}) for v in versions],
   )
 
 
@@ -143,6 +148,7 @@ def _pick_graph(proto, tags, folder, usual):
     "its graphs are tagged %s"
     % (" and ".join((f"'{','.join(own)}'" for own in there)),),
     "pass --tags with one of these",
+    [Offer({"tags": ",".join(own)}) for own in there if own],
   )
 
 
@@ -161,6 +167,7 @@ def _pick_signature(meta, wanted, folder, usual):
       nearest(wanted, names, "pass --signature with one of these")
       if names
       else "leave --signature out",
+      [Offer({"signature": name}) for name in names or [None]],
     )
   if usual.signature in names:
     return usual.signature

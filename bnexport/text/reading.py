@@ -24,6 +24,8 @@ _FLOAT = re.compile(
 )
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+# The reader calls itself for a function in an attribute of a function.
+_DEEPEST = 50
 _ESCAPED = {b"n": b"\n", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
 
 
@@ -58,6 +60,7 @@ class _Reader:
   def __init__(self, source):
     self._source = source
     self._end = 0
+    self._depth = 0  # of functions in attributes of functions
     self._advance()
 
   def graph(self, fill):
@@ -175,8 +178,12 @@ class _Reader:
   def _word(self, out):
     text = self._text
     if self._is_before("{"):
+      if self._depth == _DEEPEST:
+        self._error(f"functions are more than {_DEEPEST} deep in attributes")
+      self._depth += 1
       out.func.name = self._name("a function")
       self._attrs(out.func.attr)
+      self._depth -= 1
       return
     if self._kind == "string":
       out.s = self._string()

@@ -20,6 +20,7 @@ import tensorflow.compat.v1 as tf1  # noqa: E402
 from tensorflow.core.framework.op_def_pb2 import OpDef, OpList  # noqa: E402
 from tensorflow.python.framework import op_def_registry, smart_cond  # noqa: E402
 
+from bnexport import silence  # noqa: E402
 from bnexport.tf1.deadlines import time_left  # noqa: E402
 
 if _IS_FIRST:
@@ -111,7 +112,8 @@ def session(graph: tf1.Graph) -> tf1.Session:
   """
   config = tf1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
   config.graph_options.rewrite_options.disable_meta_optimizer = True
-  return _Session(graph=graph, config=config)
+  with silence.starting():  # the first one looks for devices
+    return _Session(graph=graph, config=config)
 
 
 def keras(major: int) -> Any:
@@ -124,14 +126,15 @@ def keras(major: int) -> Any:
     The module, or None where it is not installed.
   """
   try:
-    if major >= 3:
-      os.environ["KERAS_BACKEND"] = "tensorflow"
-      found = importlib.import_module("keras")
-      is_there = found.backend.backend() == "tensorflow"
-    elif importlib.util.find_spec("tf_keras") is not None:
-      found, is_there = importlib.import_module("tf_keras"), True
-    else:
-      found, is_there = tf1.keras, True
+    with silence.starting():
+      if major >= 3:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        found = importlib.import_module("keras")
+        is_there = found.backend.backend() == "tensorflow"
+      elif importlib.util.find_spec("tf_keras") is not None:
+        found, is_there = importlib.import_module("tf_keras"), True
+      else:
+        found, is_there = tf1.keras, True
     version = int(found.__version__.partition(".")[0])
     return found if is_there and (version >= 3) == (major >= 3) else None
   except (ImportError, AttributeError):

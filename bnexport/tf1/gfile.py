@@ -182,8 +182,12 @@ class Fetched:
     prefix: the one given, or that of copies, which go with this object.
   """
 
-  def __init__(self, prefix: str):
+  def __init__(self, prefix: str, end: str = "*"):
     """Copies nothing where TensorFlow has the prefix's scheme.
+
+    Args:
+      prefix: begins the files' paths.
+      end: a pattern of what follows it.
 
     Raises:
       OSError: a file can't be copied.
@@ -196,7 +200,7 @@ class Fetched:
       return
     self._folder = tempfile.TemporaryDirectory(prefix="bnexport-")
     self.prefix = os.path.join(self._folder.name, os.path.basename(prefix))
-    for path in files.Glob(prefix + "*"):
+    for path in files.Glob(prefix + end):
       copy = os.path.join(self._folder.name, os.path.basename(path))
       with files.GFile(path, "rb") as f, open(copy, "wb") as made:
         shutil.copyfileobj(f, made)

@@ -142,24 +142,33 @@ class DataStatistics:
       if moments.samples < _FEWEST_SAMPLES or not moments.is_finite:
         continue
       if all(a.size == moments.mean.size for a in stored):
-        found.append(_distance(norm, moments, *stored))
+        data = (moments.mean, moments.variance)
+        found.append(distance(norm, moments.samples, data, stored))
     return sorted(
       found, key=lambda d: (not d.is_far, -max(d.shift, _factor(d.ratio)))
     )
 
 
-def _distance(norm, moments, mean, variance):
+def distance(norm, samples, data, stored) -> Distance:
+  """The Distance of a norm's stored statistics from some data's.
+
+  Args:
+    norm: the BatchNorm.
+    samples: how many values each channel's statistics are of.
+    data: arrays of the data's mean and variance.
+    stored: arrays of those that are stored.
+  """
   mean, variance = (
-    np.asarray(a).astype(np.float64).reshape(-1) for a in (mean, variance)
+    np.asarray(a).astype(np.float64).reshape(-1) for a in stored
   )
   with np.errstate(all="ignore"):  # stored variances may be anything
-    shift = np.abs(moments.mean - mean) / np.sqrt(variance + norm.epsilon)
-    ratio = (moments.variance + norm.epsilon) / (variance + norm.epsilon)
+    shift = np.abs(data[0] - mean) / np.sqrt(variance + norm.epsilon)
+    ratio = (data[1] + norm.epsilon) / (variance + norm.epsilon)
     factors = np.maximum(ratio, 1 / ratio)
   extreme = ratio[np.argmax(np.where(np.isnan(factors), np.inf, factors))]
   return Distance(
     norm.name,
-    moments.samples,
+    samples,
     float(np.median(shift)),
     float(np.median(ratio)),
     float(np.max(shift)),

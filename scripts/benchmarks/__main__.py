@@ -67,7 +67,7 @@ def _flags():
         "--only: there is no part '%s'; take %s" % (name, ", ".join(_PARTS))
       )
   if flags.plot and importlib.util.find_spec("matplotlib") is None:
-    parser.error("--plot: matplotlib is missing; pip install '.[report]'")
+    parser.error("--plot: matplotlib is missing; pip install matplotlib")
   return flags
 
 

@@ -3,26 +3,36 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
+import sys
 import tempfile
 import time
 
-from benchmarks.results import Part, Table
+from benchmarks.results import Goal, Part, Table
 
-_SIZES = (10000, 100000)
-_SIZES_SMALL = (50, 100)
+# Lines of Python are counted on two sizes, and time is taken on the largest:
+# counting takes many times as long as what is counted.
+_COUNTED, _TIMED = (1000, 10000), 100000
+_COUNTED_SMALL, _TIMED_SMALL = (50, 100), 200
+# Of a graph that is run before, for what is imported and made once.
+_FIRST = 20
 # Names have this many times as many characters as other shapes have nodes.
 _CHARACTERS = 10
 # Processor time of one command.
 _MOST_SECONDS = 600
 # Of address space: a machine is not to be filled.
 _MOST_BYTES = 8 << 30
+# Of lines per node: a little for hashing.
+_LIMIT = 1.3
 _NOTES = """
-Milliseconds of CPU for every 1,000 nodes, and megabytes of memory that it takes
-more than before, of a command that runs nothing (`--novalidate`); `names` has
-%d times as many characters. What takes longer than %d s is ended; what is
-refused in one line has the time of that.
+Lines of Python that a command runs for every node on the smaller graphs, and on
+the largest milliseconds of CPU for every 1,000 nodes, and megabytes of memory
+that it takes more than before. The commands run nothing (`--novalidate`);
+`names` has %d times as many characters. What takes longer than %d s is ended;
+what is refused in one line has the cost of that. Growth is of lines per node
+from the smaller to the larger graph: 1 is linear, and %d would be quadratic.
 """
 
 
@@ -30,23 +40,47 @@ def measure(is_small):
   """Returns a Part."""
   from judges import shapes
 
-  sizes = _SIZES_SMALL if is_small else _SIZES
+  counted = _COUNTED_SMALL if is_small else _COUNTED
+  timed = _TIMED_SMALL if is_small else _TIMED
   _prepare()
-  rows = []
+  rows, goals = [], []
   with tempfile.TemporaryDirectory() as folder:
     for shape in shapes.SHAPES:
-      for size in sizes:
-        count = size * (_CHARACTERS if shape == "names" else 1)
-        path = os.path.join(folder, "graph.pb")
-        _in_fork(_write, shape, count, path)
-        cells = [
-          _in_fork(_cost, command, path, size) for command in shapes.COMMANDS
-        ]
-        rows.append((shape, size, *cells))
+      first = _written(folder, shape, _FIRST)
+      lines = []
+      for size in counted:
+        path = _written(folder, shape, size)
+        lines.append(_cells(_lines, first, path, size))
+        rows.append((shape, size, *(f"{cell} lines" for cell in lines[-1])))
+      path = _written(folder, shape, timed)
+      rows.append((shape, timed, *_cells(_cost, path, timed)))
+      for row in rows[-3:]:
+        print(" ".join(map(str, row)), file=sys.stderr, flush=True)
+      growth = max(map(_growth, *lines))
+      goals.append(Goal(f"growth on {shape}", growth, _LIMIT))
   columns = ("shape", "nodes", *shapes.COMMANDS)
-  return Part(
-    "Shapes", _NOTES % (_CHARACTERS, _MOST_SECONDS), Table(columns, rows), []
-  )
+  notes = _NOTES % (_CHARACTERS, _MOST_SECONDS, counted[1] // counted[0])
+  return Part("Shapes", notes, Table(columns, rows), goals)
+
+
+def _growth(small, large):
+  """Of lines per node; endless where a command was ended."""
+  return float(large) / float(small) if large.isdigit() else math.inf
+
+
+def _written(folder, shape, size):
+  """The path of a graph of a shape and its checkpoint."""
+  path = os.path.join(folder, f"{size}.pb")
+  count = size * (_CHARACTERS if shape == "names" else 1)
+  _in_fork(_write, shape, count, path)
+  return path
+
+
+def _cells(work, *arguments):
+  """What a function finds out about each command, in a process of its own."""
+  from judges import shapes
+
+  return [_in_fork(work, command, *arguments) for command in shapes.COMMANDS]
 
 
 def _prepare():
@@ -92,18 +126,31 @@ def _write(shape, count, path):
   return "written"
 
 
+def _lines(command, first, path, size):
+  from judges import counting
+
+  _run(command, first)
+  return f"{counting.lines(lambda: _run(command, path)) / size:.0f}"
+
+
 def _cost(command, path, size):
+  before, begin = _peak(), time.process_time()
+  status = _run(command, path)
+  seconds = time.process_time() - begin
+  refused = " refused" if status == 3 else ""
+  return f"{1e6 * seconds / size:.0f} ms {_peak() - before} MB{refused}"
+
+
+def _run(command, path):
   from absl import flags
+  from absl.testing import flagsaver
   from judges import commands, shapes
 
   from bnexport.cli import process
 
-  before, begin = _peak(), time.process_time()
-  argv = flags.FLAGS(shapes.arguments(command, path))
-  status = process.status_of(commands.COMMANDS[command].main, argv)
-  seconds = time.process_time() - begin
-  refused = " refused" if status == 3 else ""
-  return f"{1e6 * seconds / size:.0f} ms {_peak() - before} MB{refused}"
+  with flagsaver.flagsaver():
+    argv = flags.FLAGS(shapes.arguments(command, path))
+    return process.status_of(commands.COMMANDS[command].main, argv)
 
 
 def _peak():

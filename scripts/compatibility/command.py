@@ -7,9 +7,11 @@
   scripts/compat --checkpoint=run/model.ckpt --output_node=logits
 
 Each network is trained for some steps and saved, and python -m bnexport.freeze
-exports it: for each older TensorFlow with --target_tf, and once as it is for
-the newest one and the consumers of validate. Arguments that are none of these
-are freeze's, for a graph of yours instead of the networks.
+exports it: for each older TensorFlow with --target_tf, as a SavedModel for the
+loaders, and once as it is for the newest TensorFlow, for the consumers of
+validate and for what needs an environment of its own, TensorFlow.js under Node
+and Core ML, which is only converted to. Arguments that are none of these are
+freeze's, for a graph of yours instead of the networks.
 
 Each place runs the graph in a process of its own on the same made-up input.
 Environments are made where they are not there yet. Exit status: 2 where a graph
@@ -112,35 +114,41 @@ def _row(named, chosen, folder):
   """Findings by place, for the source that flags of freeze name."""
   path = os.path.join(folder, "newest.pb")
   report = os.path.join(folder, "newest.json")
-  fault = _freeze(named, path, "--report=" + report)
+  fault = _freeze(named, "--output_graph=" + path, "--report=" + report)
   if fault is not None:
     sys.exit("compat: cannot export: " + fault)
   with open(report) as f:
     exported = places.Exported(path, json.load(f))
   found = {}
   for place in chosen:
-    if place == places.NEWEST:
-      found[place] = exported.in_newest()
-    elif place in places.CONSUMERS:
-      found[place] = exported.in_consumer(place)
-    else:
-      lowered = os.path.join(folder, place + ".pb")
-      fault = _freeze(named, lowered, "--target_tf=" + place)
-      found[place] = (
-        places.Finding(None, False, fault)
-        if fault is not None
-        else exported.in_version(place, lowered)
-      )
+    found[place] = _finding(place, exported, named, folder)
     _progress("  %s: %s" % (place, found[place]))
   return found
 
 
-def _freeze(named, path, *flags):
-  """Exports to a file; returns why that is refused, or None."""
-  done = _python(
-    *("-m", "bnexport.freeze", *named, *flags),
-    *("--output_graph=" + path, "--overwrite"),
-  )
+def _finding(place, exported, named, folder):
+  if place == places.NEWEST:
+    return exported.in_newest()
+  if place in places.CONSUMERS:
+    return exported.in_consumer(place)
+  if place in places.CONVERTERS:
+    return exported.in_converter(place)
+  if place == places.SAVED_MODEL:
+    written = os.path.join(folder, place)
+    fault = _freeze(named, "--saved_model_out=" + written)
+  else:
+    written = os.path.join(folder, place + ".pb")
+    fault = _freeze(named, "--output_graph=" + written, "--target_tf=" + place)
+  if fault is not None:
+    return places.Finding(None, False, fault)
+  if place == places.SAVED_MODEL:
+    return exported.in_loaders(written)
+  return exported.in_version(place, written)
+
+
+def _freeze(named, *flags):
+  """Exports with some flags; returns why that is refused, or None."""
+  done = _python("-m", "bnexport.freeze", *named, *flags, "--overwrite")
   # An answer that differs from the reference shows in what the places say.
   if done.returncode in (0, 2):
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places that run exported graphs: TensorFlow's versions, and consumers."""
+"""Places that take exports: TensorFlow's versions, consumers, converters."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ from bnexport.validation.consumers import CONSUMERS, verdicts
 
 VERSIONS = ("1.4.1", "1.8.0", "1.12.3", "1.15.5")
 NEWEST = "newest"
-PLACES = (*VERSIONS, NEWEST, *CONSUMERS)
-_LOADER = os.path.join(os.path.dirname(__file__), "load_graph.py")
+# Loads the SavedModel as its loaders do, which TF Serving's and Java's are.
+SAVED_MODEL = "saved_model"
+# Programs with an environment of their own, and what runs them in it.
+CONVERTERS = {"tfjs": "in_tensorflow_js.py", "coreml": "to_core_ml.py"}
+PLACES = (*VERSIONS, NEWEST, SAVED_MODEL, *CONSUMERS, *CONVERTERS)
+_HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Finding(NamedTuple):
@@ -31,7 +35,8 @@ class Finding(NamedTuple):
   Attributes:
     off: the largest difference relative to the range of right answers; None
       where there is no answer.
-    holds: whether that is rounding.
+    holds: whether that is rounding; where the place gives no answers, whether
+      it takes the graph.
     fault: why there is no answer, or None.
   """
 
@@ -42,6 +47,8 @@ class Finding(NamedTuple):
   def __str__(self):
     if self.fault is not None:
       return self.fault
+    if self.off is None:
+      return "converts"
     return "%.0e off%s" % (self.off, "" if self.holds else ", which is too far")
 
 
@@ -58,7 +65,7 @@ class Exported:
       path: its file.
       report: what freeze has reported of it, as plain values.
     """
-    self._proof = report["proof"]
+    self._path, self._proof = path, report["proof"]
     self._folder = os.path.dirname(path)
     self._model, self._graph_def, _ = opening.open_graph(
       Request("graph_def", path, outputs=tuple(report["outputs"]))
@@ -78,12 +85,30 @@ class Exported:
 
   def in_version(self, version, path):
     """The Finding of a file for an old version, against the newest one."""
+    return self._outside(_python(version), "load_graph.py", path)
+
+  def in_converter(self, name):
+    python = _environment("converter_venv", name)
+    return self._outside(python, CONVERTERS[name], self._path)
+
+  def in_loaders(self, path):
+    """The worse Finding of a SavedModel in TF 1.15's and the newest loader."""
+    found = [
+      self._outside(python, "load_saved_model.py", path)
+      for python in (_python(VERSIONS[-1]), sys.executable)
+    ]
+    return max(found, key=lambda one: (one.fault is not None, one.off))
+
+  def _outside(self, python, program, path):
+    """The Finding of a program of this folder, in a process of its own."""
     fed = os.path.join(self._folder, "feeds.npz")
     got = os.path.join(self._folder, "answers.npz")
     np.savez(fed, **self._feeds)
+    if os.path.exists(got):
+      os.remove(got)
     names = ["%s:%d" % (ref.node, ref.index) for ref in self._model.outputs]
     done = subprocess.run(
-      [_python(version), _LOADER, path, fed, got, *names],
+      [python, os.path.join(_HERE, program), path, fed, got, *names],
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
       universal_newlines=True,
@@ -93,6 +118,8 @@ class Exported:
     if done.returncode:
       lines = done.stderr.strip().splitlines() or ["it says nothing"]
       return Finding(None, False, lines[-1])
+    if not os.path.exists(got):
+      return Finding(None, True)
     with np.load(got) as found:
       values = [found[str(i)] for i in range(len(names))]
     apart = [difference("", *pair) for pair in zip(values, self._answers)]
@@ -121,8 +148,12 @@ class Exported:
 
 def _python(version):
   """The interpreter that has a version; it is installed where it is not."""
+  return _environment("legacy_venv", version)
+
+
+def _environment(script, name):
   done = subprocess.run(
-    [os.path.join(ROOT, "scripts", "legacy_venv"), version],
+    [os.path.join(ROOT, "scripts", script), name],
     stdout=subprocess.PIPE,
     universal_newlines=True,
   )

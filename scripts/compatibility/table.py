@@ -7,10 +7,13 @@ from benchmarks.results import Table
 
 _TITLES = {
   "newest": "newest TF",
+  "saved_model": "SavedModel",
   "tflite": "TFLite",
   "onnx": "ONNX Runtime",
   "opencv": "OpenCV",
   "openvino": "OpenVINO",
+  "tfjs": "TensorFlow.js",
+  "coreml": "Core ML",
 }
 
 
@@ -30,6 +33,8 @@ def markdown(rows):
 
 
 def _cell(finding, notes):
+  if finding.fault is None and finding.off is None:
+    return "converts"
   if finding.fault is None:
     off = "%.0e" % finding.off if finding.off else "0"
     return off if finding.holds else "**%s**" % off

@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -23,6 +24,9 @@ _OLD = b"what was there before"
 _CASES = ("layers_fused_phase", "layers_fused_literal", "contrib_fused_phase")
 # Of a whole report, which states a time, the last bytes are compared.
 _END = 7
+_RUNS = ("first", "second", "third")
+# Beside each of several graphs; it states two graphs while one is replaced.
+_RECORD = ".bnexport.json"
 
 Files = Dict[str, bytes]
 
@@ -40,6 +44,7 @@ def lines(output: str) -> Tuple[Tuple[str, ...], ...]:
   trained, frozen = f"--checkpoint={folder}/model.ckpt", f"{folder}/naive.pb"
   asked = (f"--output_node={output}", "--overwrite")
   proven = (*asked, "--proof=quick")
+  many = f"--checkpoint={folder}/*/model.ckpt"
   made, report = f"{_OUT}/made.pb", f"--report={_OUT}/made.html"
   return (
     ("freeze", trained, f"--output_graph={made}", *proven),
@@ -61,6 +66,14 @@ def lines(output: str) -> Tuple[Tuple[str, ...], ...]:
       "--transforms=fold_constants",
       "--overwrite",
     ),
+    (
+      "freeze",
+      many,
+      f"--output_graph={_OUT}/{{run}}.pb",
+      "--novalidate",
+      "--jobs=2",
+      *asked,
+    ),
     ("inspect", trained),
     ("validate", f"--graph={frozen}", f"--output_node={output}"),
   )
@@ -74,6 +87,7 @@ def run(count: int, seed: int) -> Iterator[Tuple[str, List[str]]]:
     name = draw.choice(_CASES)
     with tempfile.TemporaryDirectory(prefix="kill") as folder:
       case = artefacts.unpacked(name, folder)
+      _copy_checkpoint(os.path.join(folder, artefacts.FOLDER))
       line = draw.choice(lines(case.output))
       if (name, *line) not in wholes:
         begin = time.time()
@@ -85,10 +99,19 @@ def run(count: int, seed: int) -> Iterator[Tuple[str, List[str]]]:
       yield f"{' '.join(line)} of {name} after {moment:.3f} s", faults
 
 
+def _copy_checkpoint(folder):
+  """Makes several checkpoints of one, each in a directory of its own."""
+  parts = [n for n in os.listdir(folder) if n.startswith("model.ckpt.")]
+  for run in _RUNS:
+    os.mkdir(os.path.join(folder, run))
+    for part in parts:
+      shutil.copy(os.path.join(folder, part), os.path.join(folder, run))
+
+
 def _finished(line, folder) -> Files:
   """Runs a command to its end; what it wrote."""
   os.makedirs(os.path.join(folder, _OUT), exist_ok=True)
-  status = trial.wait(trial.start(line, folder))
+  status = trial.wait(trial.start(line, folder)).status
   assert status in (0, 2), (line, status)
   return _contents(os.path.join(folder, _OUT))
 
@@ -104,13 +127,13 @@ def _killed(line, folder, whole, moment, draw) -> Iterator[str]:
   _write(before, out)
   child = trial.start(line, folder)
   time.sleep(moment)
-  os.kill(child, signal.SIGKILL)
+  os.killpg(child, signal.SIGKILL)
   os.waitpid(child, 0)
   left = _contents(out)
   own = {n: data for n, data in left.items() if ".bnexport-" not in n}
   for name in sorted({*own, *before}):
     is_old = own.get(name) == before.get(name)
-    if not is_old and not _is_whole(own.get(name), whole.get(name)):
+    if not is_old and not _is_whole(name, own.get(name), whole.get(name)):
       yield f"'{name}' is neither the old nor the new file"
   if _contents(given) != read:
     yield "what was read is changed"
@@ -118,7 +141,7 @@ def _killed(line, folder, whole, moment, draw) -> Iterator[str]:
   if sorted(again) != sorted(whole):
     yield f"there are {sorted(again)} after the next run"
   for name in sorted(set(again) & set(whole)):
-    if not _is_whole(again[name], whole[name]):
+    if not _is_whole(name, again[name], whole[name]):
       yield f"'{name}' is another after the next run"
 
 
@@ -131,12 +154,21 @@ def _write(files, folder):
       f.write(data)
 
 
-def _is_whole(data, whole) -> bool:
+def _is_whole(name, data, whole) -> bool:
   if data is None or whole is None:
     return data is whole
+  if name.endswith(_RECORD):
+    return _is_json(data)
   if whole.startswith(b"<!DOCTYPE html>"):
     return data[-_END:] == whole[-_END:]
   return data == whole
+
+
+def _is_json(data) -> bool:
+  try:
+    return isinstance(json.loads(data.decode()), dict)
+  except ValueError:
+    return False
 
 
 def _contents(folder) -> Files:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 import resource
@@ -13,16 +15,35 @@ import time
 import traceback
 from typing import List, NamedTuple, Optional, Sequence
 
+from google.protobuf import text_format
+
 from fuzzing import mutations
 
 # Of a command, in seconds of its processors; a fork that waits for something
-# has no more seconds than this many times as many.
+# has no more seconds than this many times as many, not counting those in which
+# others had the processors.
 SECONDS, _WAITING = 20, 6
 MOST_BYTES = 3 << 30
+# What takes more is measured, up to a size that a machine has to spare.
+_SPARE_BYTES = 3 << 30
 LONGEST_LINE = 4000
+_NO_MEMORY = "it takes more memory than there is"
 _UNSAID = re.compile(
   r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u200e\u200f\u202a-\u202e]"
 )
+
+
+class Ended(NamedTuple):
+  """How a process ended.
+
+  Attributes:
+    status: its exit status, negative for a signal; None where it was ended for
+      taking too long.
+    most_bytes: of memory that it had at any time.
+  """
+
+  status: Optional[int]
+  most_bytes: int
 
 
 class Outcome(NamedTuple):
@@ -43,12 +64,15 @@ def start(arguments: Sequence[str], folder: str) -> int:
   """Starts a command in a folder that holds its files; a process's id."""
   child = os.fork()
   if not child:
+    os.setpgid(0, 0)  # so that it can be killed with what it starts
     _limit()
     os.chdir(folder)
     for stream, name in ((1, "stdout"), (2, "stderr")):
       os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os._exit(_status(arguments))
+  with contextlib.suppress(OSError):  # it has done so and is another program
+    os.setpgid(child, child)
   return child
 
 
@@ -57,9 +81,10 @@ def run(arguments: Sequence[str], folder: str) -> Outcome:
   os.mkfifo(os.path.join(folder, mutations.TRAP))
   os.mkdir(os.path.join(folder, "out"))
   before = _seen(folder)
-  status = wait(start(arguments, folder))
+  ended = wait(start(arguments, folder))
+  status = ended.status
   out, err = (_text(folder, name) for name in ("stdout", "stderr"))
-  faults = list(_faults(status, out, err))
+  faults = list(_faults(ended, out, err))
   for name in ("stdout", "stderr"):
     os.remove(os.path.join(folder, name))
   made = os.listdir(os.path.join(folder, "out"))
@@ -76,7 +101,7 @@ def run(arguments: Sequence[str], folder: str) -> Outcome:
 def _limit():
   for kind, most in (
     (resource.RLIMIT_CPU, SECONDS),
-    (resource.RLIMIT_AS, _address_space() + MOST_BYTES),
+    (resource.RLIMIT_AS, _address_space() + MOST_BYTES + _SPARE_BYTES),
     (resource.RLIMIT_CORE, 0),
   ):
     resource.setrlimit(kind, (most, most))
@@ -87,23 +112,36 @@ def _address_space():
     return int(f.read().split()[0]) * resource.getpagesize()
 
 
-def wait(child: int) -> Optional[int]:
-  """The exit status; None where it was ended for taking too long."""
+def wait(child: int) -> Ended:
+  """Waits for a process, and ends it where it takes too long."""
   end = time.time() + SECONDS * _WAITING
   while True:
-    pid, status = os.waitpid(child, os.WNOHANG)
+    pid, status, used = os.wait4(child, os.WNOHANG)
     if pid:
       break
-    if time.time() > end:
+    if time.time() > end + _queued(child):
       os.kill(child, signal.SIGKILL)
-      os.waitpid(child, 0)
-      return None
+      _, _, used = os.wait4(child, 0)
+      return Ended(None, used.ru_maxrss << 10)
     time.sleep(0.01)
+  most_bytes = used.ru_maxrss << 10
   if os.WIFEXITED(status):
-    return os.WEXITSTATUS(status)
-  ended = os.WTERMSIG(status)
+    return Ended(os.WEXITSTATUS(status), most_bytes)
+  signalled = os.WTERMSIG(status)
   # The hard limit on processor time kills.
-  return None if ended in (signal.SIGXCPU, signal.SIGKILL) else -ended
+  if signalled in (signal.SIGXCPU, signal.SIGKILL):
+    return Ended(None, most_bytes)
+  return Ended(-signalled, most_bytes)
+
+
+def _queued(process) -> float:
+  """Seconds in which threads of a process waited for a processor."""
+  found = 0
+  for path in glob.glob(f"/proc/{process}/task/*/schedstat"):
+    with contextlib.suppress(OSError):  # the thread has ended
+      with open(path) as f:
+        found += int(f.read().split()[1])
+  return found / 1e9
 
 
 def _status(arguments):
@@ -124,8 +162,8 @@ def _status(arguments):
   try:
     argv = flags.FLAGS(list(arguments))
     status = process.status_of(commands[arguments[0]].main, argv)
-    if status == 0 and "--validate=false" not in arguments:
-      _import_what_was_made()
+    if status == 0:
+      _import_what_was_made(arguments)
   except BaseException:
     traceback.print_exc()
     status = 1
@@ -134,16 +172,46 @@ def _status(arguments):
   return status
 
 
-def _import_what_was_made():
-  """Raises what TensorFlow raises of a graph that is called good."""
+def _import_what_was_made(arguments):
+  """Raises what TensorFlow raises of a graph that is called good.
+
+  With --validate=false nobody asked whether it takes the graph; what it took
+  before, it has to take then, too.
+  """
+  path = "out/made.pb"
+  if not os.path.exists(path):
+    return
+  try:
+    _import(path)
+  except Exception:
+    if "--validate=false" not in arguments or _was_taken(arguments):
+      raise
+
+
+def _was_taken(arguments) -> bool:
+  """Whether TensorFlow takes the graph that a command was given."""
+  given = dict(argument.split("=", 1) for argument in arguments[1:])
+  path = given.get("--graph_def") or given["--checkpoint"] + ".meta"
+  try:
+    _import(path)
+  except Exception:
+    return False
+  return True
+
+
+def _import(path):
+  from bnexport.graph.importing import import_graph
   from bnexport.tf1 import tf1
 
-  path = "out/made.pb"
-  if os.path.exists(path):
-    with open(path, "rb") as f:
-      graph_def = tf1.GraphDef.FromString(f.read())
-    with tf1.Graph().as_default():
-      tf1.import_graph_def(graph_def, name="")
+  with open(path, "rb") as f:
+    data = f.read()
+  if path.endswith(".meta"):
+    graph_def = tf1.MetaGraphDef.FromString(data).graph_def
+  elif path.endswith(".pbtxt"):
+    graph_def = text_format.Parse(data, tf1.GraphDef())
+  else:
+    graph_def = tf1.GraphDef.FromString(data)
+  import_graph(graph_def)
 
 
 def _text(folder, name):
@@ -164,7 +232,12 @@ def _seen(folder):
   return found
 
 
-def _faults(status, out, err):
+def _faults(ended, out, err):
+  status = ended.status
+  if ended.most_bytes > MOST_BYTES:
+    yield f"takes {ended.most_bytes >> 20} MB"
+  if _NO_MEMORY in err:
+    yield "asks for more memory than there is"
   if status is None:
     yield "gives no answer"
     return

@@ -8,7 +8,7 @@ from bnexport import text
 from bnexport.analysis import arithmetic
 from bnexport.graph import Graph, TensorRef
 from bnexport.graph.nodes import constant_value
-from bnexport.tf1 import session
+from bnexport.tf1 import session, tf1
 
 A = "<float [2,3] 0.5 1 2 -1.5 3 0.25>"
 POSITIVE = "<float [2,3] 0.5 1 2 1.5 3 0.25>"
@@ -130,3 +130,23 @@ def test_scalars_keep_their_kind(op):
   operands = [np.float32(2)] * (1 + many)
   found = arithmetic.compute(graph.node("y"), operands)
   assert isinstance(found, (np.float32, np.bool_))
+
+
+@pytest.mark.parametrize(
+  "op, shapes, most",
+  [
+    ("Mul", [(5, 1), (7,)], 35),
+    ("Mul", [(5, 7), (7,)], 42),  # an operand is counted, too
+    ("AddN", [(9,), (9,), (9,)], 27),
+    ("ConcatV2", [(9,), (8,), ()], 18),
+    ("Sqrt", [(0, 3)], 0),
+  ],
+)
+def test_elements_are_bounded_before_any_is_made(op, shapes, most):
+  operands = [np.ones(shape) for shape in shapes]
+  assert arithmetic.most_elements(tf1.NodeDef(op=op), operands) == most
+
+
+def test_stated_sizes_bound_elements():
+  operands = [np.int32([65536, 65536]), np.float32(1)]
+  assert arithmetic.most_elements(tf1.NodeDef(op="Fill"), operands) == 2.0**32

@@ -5,10 +5,10 @@ import pytest
 from judges.counting import assert_linear
 from judges.norms import CONSTANTS, graph_of, norms_of
 
-from bnexport.calibration.components import strong_components
 from bnexport.calibration.groups import group_norms
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
+from bnexport.graph.components import strong_components
 
 INPUT = "x = Placeholder() {shape=[?,3,2,2]}\n" + CONSTANTS
 OWN = """

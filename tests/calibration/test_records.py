@@ -151,3 +151,15 @@ def test_moments_merge_in_any_order():
     np.testing.assert_allclose(moments.mean, x.mean(0), 1e-14)
     np.testing.assert_allclose(moments.variance, x.var(0), 1e-9)
   assert Moments.of_state(Moments().state).samples == 0
+
+
+@pytest.mark.skipif(
+  tf1.__version__ < "2",
+  reason="this TensorFlow has no file system of which nothing is on disk",
+)
+def test_records_on_a_file_system_of_tensorflow(shards):
+  for name in ("data-0", "data-1", "data-2"):
+    tf1.gfile.Copy(str(shards / name), f"ram://shards/{name}", overwrite=True)
+  function = f"{shards / 'reading.py'}:rows"
+  data = read_data("ram://shards/data-*", function=function)
+  np.testing.assert_array_equal(np.concatenate(fed(data)), ROWS)

@@ -7,7 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
-from judges.commands import assert_refused, run
+from judges.commands import assert_refused, on_one_line, run
 from judges.examples import dump, write
 
 from bnexport import checks, text
@@ -141,7 +141,8 @@ def test_finding_about_a_norm_is_left_when_the_norm_is_folded(
   assert (left["code"], left["node"]) == ("BN202", "n")
   words = shlex.split(left["fix"])
   assert words[:3] == ["python", "-m", "bnexport.repair"]
-  assert left["message"] in result.out and left["fix"] in result.out
+  said = on_one_line(result.out)
+  assert left["message"] in said and left["fix"] in said
   again = [w.replace("fixed.pb", "graph.pb") for w in words[3:]]
   result = run(capsys, *again, "--output_graph=b.pb", command="repair")
   assert result.status == 0, result

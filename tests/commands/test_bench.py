@@ -100,11 +100,14 @@ def test_shapes_are_written_with_each_command():
     check=True,
     env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)),
   ).stdout
-  (costs,) = tables(out)
+  costs, goals = tables(out)
   assert costs[0] == ["shape", "nodes", *COMMANDS]
-  assert {row[0] for row in costs[1:]} == set(SHAPES)
-  cells = [cell for row in costs[1:] for cell in row[2:]]
-  assert all(re.match(r"\d+ ms \d+ MB( refused)?$", cell) for cell in cells)
+  rows = costs[1:]
+  assert {row[0] for row in rows} == set(SHAPES)
+  for i, pattern in enumerate([r"\d+ lines", r"\d+ lines", r"\d+ ms \d+ MB"]):
+    cells = [cell for row in rows[i::3] for cell in row[2:]]
+    assert all(re.match(pattern + "( refused)?$", cell) for cell in cells)
+  assert [row[0] for row in goals[1:]] == [f"growth on {s}" for s in SHAPES]
 
 
 @pytest.mark.parametrize(

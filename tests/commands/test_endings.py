@@ -63,7 +63,7 @@ def test_values_for_which_a_loop_ends_are_looked_for(capsys, tmp_path):
     capsys, "--checkpoint=" + prefix, "--output_node=y", "--proof_timeout=30"
   )
   assert result.status == 0, result
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
 
 
 def test_validate_ends(capsys, hanging):

@@ -5,6 +5,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 
 import numpy as np
@@ -66,14 +68,42 @@ def assert_writes(capsys, path, case, *arguments):
   return result
 
 
-def test_likely_outputs_are_offered(capsys, case, prefix):
-  """Where none is named; what can't be read offers none."""
-  result = run(capsys, "--checkpoint=" + prefix)
-  assert_refused(
-    result, f"no output is named; pass --output_node={case.output}"
-  )
-  result = run(capsys, "--checkpoint=" + prefix + ".lost")
+def test_the_only_output_is_taken_and_said(capsys, case, prefix):
+  result = run(capsys, "--checkpoint=" + prefix, "--validate=false")
+  assert result.status == 0, result.err
+  assert f"bnexport: takes output '{case.output}'" in result.err
+  assert_right(prefix + ".frozen.pb", case)
+
+
+def test_likely_outputs_are_a_command_to_paste(capsys, cases, tmp_path):
+  two = cases("answer_argmax")
+  shutil.copytree(two.folder, str(tmp_path / "a run"))
+  given = f"--checkpoint={tmp_path / 'a run' / 'model.ckpt'}"
+  result = run(capsys, given, "--novalidate")
+  assert_refused(result, "no output is named; run python -m bnexport.freeze ")
+  command, others = re.search(
+    "run (python .*), or with (.*)$", result.err.strip()
+  ).groups()
+  words = shlex.split(command)
+  assert words[:3] == ["python", "-m", "bnexport.freeze"]
+  assert set(words[3:]) == {
+    given,
+    "--novalidate",
+    "--output_node=logits/BiasAdd",
+  }
+  assert others == "--output_node=label"
+  result = run(capsys, *words[3:])
+  assert result.status == 0, result.err
+
+
+def test_code_is_not_run_to_ask_for_outputs(capsys, prefix):
+  result = run(capsys, "--checkpoint=" + prefix, "--model=nowhere.py:build")
   assert_refused(result, "pass --output_node=NAME")
+
+
+def test_what_can_not_be_read_is_said_first(capsys, prefix):
+  result = run(capsys, "--checkpoint=" + prefix + ".lost")
+  assert_refused(result, f"there is no '{prefix}.lost.index'")
 
 
 def test_keys_below_another_scope(capsys, case, prefix):
@@ -125,7 +155,7 @@ def test_default_output_stands_beside_the_checkpoint(capsys, case, prefix):
   assert "preact/FusedBatchNormV3" in result.out
   assert "'preact/moving_mean'" in result.out
   assert "batch norms: 3" in result.out
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert result.err.startswith("bnexport: ")
   assert "warning" not in result.err
 
@@ -535,7 +565,7 @@ def test_table_keeps_what_fills_it(capsys, words, tmp_path):
   ]
   assert len(fill) == 1
   assert "run '%s' once" % fill[0] in result.err
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert "not run" not in result.out
   assert_words(path, words, fill)
 
@@ -1118,7 +1148,7 @@ def test_process_end_to_end(case, prefix):
     "--output_node=" + case.output,
   )
   assert result.status == 0, result.err
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert_right(prefix + ".frozen.pb", case)
 
 

@@ -47,7 +47,7 @@ def test_help_is_that_of_the_command(name, flag):
     (("freze", "--output_node=y"), "'freze': there is no such command; did "),
     (("freze",), "did you mean 'freeze'?"),
     (("--output_node=y",), "the commands are freeze, "),
-    (("freeze",), "no output is named"),
+    (("freeze",), "no values are given for the variables"),
   ],
 )
 def test_refusals(arguments, words):

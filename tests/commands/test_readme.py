@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's commands run as written, and what it names exists."""
+"""Commands of the README and its pages run as written; what they name exists."""
 
+import glob
 import os
 import re
 import shlex
@@ -15,8 +16,20 @@ from judges.commands import ROOT, run_forked
 from bnexport.cli import process
 from bnexport.tf1 import session, tf1
 
-with open(os.path.join(ROOT, "README.md")) as _file:
-  README = _file.read()
+# The README, and the pages beside the rooms that they are about.
+PATHS = ["README.md"] + sorted(
+  os.path.relpath(path, ROOT)
+  for path in glob.glob(os.path.join(ROOT, "bnexport/**/*.md"), recursive=True)
+)
+
+
+def _text(path):
+  with open(os.path.join(ROOT, path)) as f:
+    return f.read()
+
+
+TEXTS = {path: _text(path) for path in PATHS}
+README = TEXTS["README.md"]
 
 NET = """
 import tensorflow.compat.v1 as tf
@@ -46,10 +59,16 @@ def build(x, is_training):
 
 
 def commands():
-  """The README's commands, each on one line."""
-  blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
-  lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-  return [line for line in lines if line.startswith("python -m bnexport")]
+  """Commands of all pages, each on one line and once.
+
+  Those of Troubleshooting are run on what each of them cures.
+  """
+  apart = os.path.join("bnexport", "TROUBLESHOOTING.md")
+  text = "\n".join(TEXTS[path] for path in PATHS if path != apart)
+  blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)
+  lines = re.sub(r" *\\\n *", " ", "\n".join(blocks)).splitlines()
+  found = [line for line in lines if line.startswith("python -m bnexport")]
+  return list(dict.fromkeys(found))
 
 
 COMMANDS = commands()
@@ -102,7 +121,12 @@ def trained(tmp_path_factory):
 
 
 def test_there_are_commands():
-  assert len(COMMANDS) >= 2
+  assert len(COMMANDS) > 12
+
+
+def _looked(result, command, folder):
+  assert result.status == 0, result.err
+  assert "run/model.ckpt: a checkpoint" in result.out
 
 
 def _inspected(result, command, folder):
@@ -118,13 +142,13 @@ def _validated(result, command, folder):
   """Without a reference nothing is compared, and nothing stands against it."""
   verdict = "PROVEN" if "--reference" in command else "NOT PROVEN"
   assert result.status == 0, result.err
-  assert f"\n  {verdict}\n" in result.out
+  assert result.out.startswith(f"{verdict}: ")
   assert re.search("batch norms: [1-9]", result.out)
 
 
 def _written(result, command, folder):
   assert result.status == 0, result.err
-  assert "\n  PROVEN\n" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert re.search("batch norms: [1-9]", result.out)
   written = re.search("^wrote (.*?): ", result.out, re.M).group(1)
   assert os.path.exists(os.path.join(folder, written))
@@ -137,6 +161,7 @@ def _written(result, command, folder):
 
 
 _JUDGES = {
+  None: _looked,
   "freeze": _written,
   "inspect": _inspected,
   "repair": _written,
@@ -152,16 +177,17 @@ def test_command_runs_as_written(trained, tmp_path, command):
   folder = str(tmp_path / "work")
   shutil.copytree(str(trained), folder)
   result = run_forked(*shlex.split(command)[1:], cwd=folder)
-  name = re.match(r"python -m bnexport\.(\w+)", command).group(1)
+  name = re.match(r"python -m bnexport(?:\.(\w+))?", command).group(1)
   _JUDGES[name](result, command, folder)
 
 
 def test_flags_exist():
-  named = set(re.findall(r"(?<![\w-])--([a-z_]+)", README))
+  text = "\n".join(TEXTS.values())
+  named = set(re.findall(r"(?<![\w-])--([a-z_]+)", text))
   assert len(named) > 12
   unknown = {name for name in named if name not in flags.FLAGS}
-  # An option of Beam's runner.
-  assert unknown == {"flink_master"}
+  # An option of Beam's runner, and absl's own.
+  assert unknown == {"flink_master", "help"}
 
 
 def test_exit_statuses_are_those_of_the_code():
@@ -173,7 +199,40 @@ def test_exit_statuses_are_those_of_the_code():
 
 
 def test_scripts_exist():
-  named = set(re.findall(r"scripts/\w+", README))
+  named = set(re.findall(r"scripts/\w+(?![\w.])", "".join(TEXTS.values())))
   assert len(named) >= 3
   for path in named:
     assert os.access(os.path.join(ROOT, path), os.X_OK), path
+
+
+def headings(text):
+  """The anchors of a page's headings."""
+  found = re.findall(r"^#+ (.*)$", text, re.M)
+  return {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in found}
+
+
+def links(path):
+  """Paths and anchors that a page links to in the project."""
+  for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[path]):
+    if not target.startswith("https://"):
+      name, _, anchor = target.partition("#")
+      folder = os.path.dirname(path)
+      yield (
+        os.path.normpath(os.path.join(folder, name)) if name else path,
+        anchor,
+      )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_links_lead_somewhere(path):
+  for target, anchor in links(path):
+    assert os.path.isfile(os.path.join(ROOT, target)), target
+    assert not anchor or anchor in headings(TEXTS[target]), anchor
+
+
+def test_every_page_is_linked_from_the_readme():
+  assert {target for target, _ in links("README.md")} >= set(PATHS[1:])
+
+
+def test_readme_is_short():
+  assert len(README.splitlines()) < 350

@@ -118,7 +118,7 @@ def test_with_checkpoint_and_training_graph(capsys, literal):
   literal.assert_right()
   assert "wrote " + literal.fixed in result.out
   assert "'preact/moving_mean'" in result.out
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert "warning" not in result.err
 
 
@@ -134,7 +134,7 @@ def test_reference_clash(capsys, clashing, left):
   assert not used & {"RefSwitch", "Switch", "Merge", "AssignSub", "Assign"}
   if left != "meta":
     assert "it is a variable again" in result.out
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
 
 
 def test_checkpoint_without_its_training_graph(capsys, literal):
@@ -182,7 +182,7 @@ def test_default_output_stands_beside_the_graph(capsys, literal):
     command="repair",
   )
   assert result.status == 0, result.err
-  (written,) = re.findall(r"wrote (\S+?):? ", result.out)
+  (written,) = re.findall(r"wrote (\S+?):?\s", result.out)
   assert os.path.dirname(written) == literal.folder
   assert ".repaired" in written
   literal.assert_right(written)
@@ -435,13 +435,18 @@ def test_repaired_twice(capsys, broken, name):
   assert {n.name: n for n in twice.node} == {n.name: n for n in once.node}
 
 
+def test_the_only_output_is_taken(capsys, broken):
+  made = broken("layers_fused_literal")
+  assert made.repair(capsys, "--output_node=").status == 0
+  assert str(read_graph(made.fixed).node[-1].name) == made.case.output
+
+
 # What it refuses: one line, status 3, no file, nothing changed.
 
 
 @pytest.mark.parametrize(
   "arguments, words",
   [
-    (["--output_node="], ["--output_node"]),
     (["--graph_def="], ["--graph_def"]),
     (["--graph_def=%/none.pb"], ["none.pb", "no such file"]),
     (["--graph_def=%"], ["directory"]),
@@ -569,7 +574,7 @@ def test_process_end_to_end(clashing):
     "--output_graph=" + clashing.fixed,
   )
   assert result.status == 0, result.err
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   clashing.assert_right()
 
 
@@ -628,5 +633,5 @@ def test_repaired_into_a_saved_model(capsys, cases, tmp_path):
     command="repair",
   )
   assert result.status == 0, result
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert sorted(os.listdir(folder)) == ["saved_model.pb", "variables"]

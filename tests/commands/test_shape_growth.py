@@ -31,12 +31,8 @@ BOUNDS = (
   (inverses, "_MOST_BEHIND", 10),
   (fixed_points, "_MOST_DEPTH", 10),
 )
-# Deciding tries both values of each phase on the whole graph, and refuses where
-# that is too much.
-TRIED = {("phases", "repair"), ("phases", "freeze")}
 PAIRS = sorted(
-  {(shape, command) for shape in shapes.SHAPES for command in shapes.COMMANDS}
-  - TRIED
+  (shape, command) for shape in shapes.SHAPES for command in shapes.COMMANDS
 )
 
 

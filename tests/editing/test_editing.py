@@ -898,25 +898,23 @@ def test_graph_editor_mixes_up_what_one_node_reads(ge):
   assert inputs(both.graph, "y") == [["a_1", "b_1"]]
 
 
-# The README's table.
+# The page's table.
 
 
-def section():
-  """The README's section about editing."""
-  with open(os.path.join(ROOT, "README.md")) as f:
-    found = re.search(r"^## Editing graphs$(.*?)^## ", f.read(), re.M | re.S)
-  return found.group(1)
+def page():
+  with open(os.path.join(ROOT, "bnexport", "editing", "README.md")) as f:
+    return f.read()
 
 
-def test_readme_code_runs(capsys):
-  (code,) = re.findall(r"^```python\n(.*?)^```$", section(), re.M | re.S)
+def test_page_code_runs(capsys):
+  (code,) = re.findall(r"^```python\n(.*?)^```$", page(), re.M | re.S)
   exec(code, {})
   assert "z = Mul(k, x)" in capsys.readouterr().out
 
 
-def test_readme_names_what_there_is():
+def test_page_names_what_there_is():
   named = re.findall(
-    r"\b(selection|editing|pieces|copies|patterns|graph)\.(\w+)", section()
+    r"\b(selection|editing|pieces|copies|patterns|graph)\.(\w+)", page()
   )
   assert len(set(named)) > 20
   modules = {module.__name__.split(".")[-1]: module for module in MODULES}
@@ -928,8 +926,8 @@ def test_readme_names_what_there_is():
   assert verbs <= told
 
 
-def test_readme_names_all_of_the_graph_editor(ge):
-  rows = re.findall(r"^\| (.*?) \|", section(), re.M)
+def test_page_names_all_of_the_graph_editor(ge):
+  rows = re.findall(r"^\| (.*?) \|", page(), re.M)
   told = set(re.findall(r"\w+", " ".join(rows)))
   public = {name for name in dir(ge) if not name.startswith("_")}
   modules = {"edit", "reroute", "select", "subgraph", "transform", "util"}

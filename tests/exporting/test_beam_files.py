@@ -5,12 +5,15 @@ import io
 import os
 import time
 
+import numpy as np
 import pytest
 from judges.commands import copy_of
 from judges.exporting import assert_close
 
 filesystem = pytest.importorskip("apache_beam.io.filesystem")
 
+from bnexport.calibration.data import Input, read_data  # noqa: E402
+from bnexport.errors import SourceError  # noqa: E402
 from bnexport.exporting import batch, record  # noqa: E402
 from bnexport.exporting.delivery import Delivery  # noqa: E402
 from bnexport.exporting.export import Options  # noqa: E402
@@ -172,3 +175,53 @@ def test_a_checkpoint_is_exported_there(cases, tmp_path):
   assert FILES == held
   assert record.is_done("memory://out/1.pb", task.origin(remote))
   assert not [path for path in FILES if "part" in path]
+
+
+ROWS = np.random.RandomState(8).normal(3, 2, [9, 4]).astype(np.float32)
+FUNCTION = """
+import numpy as np
+
+def rows(record):
+  return {"x": np.frombuffer(record, np.float32)}
+"""
+
+
+def fed(pattern, function=""):
+  data = read_data(pattern, function=function)
+  feeds = data.feeds({"x": Input(tf1.float32, (-1, 4))})
+  return data.files, np.concatenate([f["x"] for f in feeds])
+
+
+@pytest.mark.parametrize("pattern", ["memory://data/part-*", "memory://data"])
+def test_arrays_for_calibration_are_read_there(pattern):
+  for i, rows in enumerate(np.split(ROWS, [4])):
+    held = io.BytesIO()
+    np.savez(held, x=rows)
+    FILES[f"memory://data/part-{i}.npz"] = held.getvalue()
+  files, rows = fed(pattern)
+  assert files == sorted(FILES)
+  np.testing.assert_array_equal(rows, ROWS)
+
+
+def test_records_for_calibration_are_read_there(tmp_path):
+  (tmp_path / "reading.py").write_text(FUNCTION)
+  # The first name begins the second one.
+  for name, rows in zip(("1", "10"), np.split(ROWS, [4])):
+    local = str(tmp_path / name)
+    with tf1.python_io.TFRecordWriter(local) as f:
+      for row in rows:
+        f.write(row.tobytes())
+    with open(local, "rb") as f:
+      FILES[f"memory://data/part-{name}"] = f.read()
+  files, rows = fed("memory://data/part-*", f"{tmp_path / 'reading.py'}:rows")
+  assert files == ["memory://data/part-1", "memory://data/part-10"]
+  np.testing.assert_array_equal(rows, ROWS)
+
+
+@pytest.mark.parametrize("held", [b"", b"PK\x05\x06" + bytes(18), b"cut"])
+def test_bad_shards_there_are_refused(held):
+  FILES["memory://data/part.npz"] = held
+  with pytest.raises(SourceError, match="memory://data/part.npz"):
+    read_data("memory://data/part.npz")
+  with pytest.raises(SourceError, match="no file matches"):
+    read_data("memory://data/*.tfrecord")

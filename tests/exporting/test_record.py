@@ -76,7 +76,9 @@ def test_earlier_graph_is_known_until_it_is_replaced(graph):
   assert not record.is_own(graph)  # the record is of what was to come
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', "{}"])
+@pytest.mark.parametrize(
+  "content", ["", "{", "[1]", '"text"', "{}", "[" * 99999]
+)
 def test_damaged_record_says_nothing(graph, content):
   with open(record.path(graph), "w") as f:
     f.write(content)

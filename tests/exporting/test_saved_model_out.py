@@ -32,7 +32,7 @@ def test_loaders_answer_the_truth(cases, capsys, tmp_path, name):
     "--saved_model_out=" + folder,
   )
   assert result.status == 0, result
-  assert "\n  PROVEN" in result.out
+  assert result.out.startswith("PROVEN: ")
   assert "uninitialized" not in result.out
   assert sorted(os.listdir(folder)) == ["saved_model.pb", "variables"]
   assert os.listdir(str(tmp_path)) == ["saved"]

@@ -29,6 +29,21 @@ def test_pieces_become_one_file(tmp_path, data):
   assert contents(tmp_path) == {"out": b"".join(map(bytes, data))}
 
 
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600)])
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_file_has_the_mode_of_a_new_one(tmp_path, mask, mode, was_there):
+  path = tmp_path / "out"
+  if was_there:
+    path.write_bytes(b"old")
+    path.chmod(0o777)
+  before = os.umask(mask)
+  try:
+    written(path, [b"new"])
+  finally:
+    os.umask(before)
+  assert path.stat().st_mode & 0o7777 == mode
+
+
 def test_large_pieces_are_written_in_parts(tmp_path, monkeypatch):
   monkeypatch.setattr(writing, "_AT_ONCE", 3)
   written(tmp_path / "out", [b"0123456789", b"ab"])

@@ -66,6 +66,11 @@ def run_forked(*arguments, **options):
   return Result(*forking.run(arguments, **options))
 
 
+def on_one_line(text):
+  """What a report says, on one line."""
+  return " ".join(text.replace("\\\n", " ").split())
+
+
 def assert_refused(result, *words):
   """Asserts status 3 and one line that says why and what to do."""
   assert result.status == 3, result

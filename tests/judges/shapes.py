@@ -125,6 +125,15 @@ SHAPES = {
     + _CONDITIONAL.replace("{p}", "p{i}"),
     n // 4,
   ),
+  # Each of them is decided: on one side something is drawn at random.
+  "trainings": lambda n: _chain(
+    "p{i} = Placeholder() {{dtype=bool, shape=[]}}\n"
+    "q{i} = Switch(d, p{i})   r{i} = RandomUniform(q{i}:1) {{dtype=float}}\n"
+    + _CONDITIONAL.replace("{p}", "p{i}").replace("s{i}:1", "z{i}")
+    + "   z{i} = Add(s{i}:1, r{i})",
+    n // 7,
+    start="d = Const() {value=<int32 [1] 3>}",
+  ),
   "frames": lambda n: _nest(n // 2),
   "shapes": lambda n: _chain(
     "s{i} = Shape({last})\nn{i} = Reshape({last}, s{i})", n // 2

@@ -403,17 +403,17 @@ def test_end_points():
     assert y.op.type == "Relu"
 
 
-# The README's model, exported both ways.
+# The page's model, exported both ways.
 
-with open(ROOT + "/README.md") as _file:
-  MODEL = re.search(
-    r"^## Batch norm for model code\n.*?^```python\n(.*?)^```$",
-    _file.read(),
-    re.M | re.S,
-  ).group(1)
+with open(ROOT + "/bnexport/layers/README.md") as _file:
+  MODEL = re.search(r"^```python\n(.*?)^```$", _file.read(), re.M | re.S).group(
+    1
+  )
 
 
-def test_readme_model_is_trained_and_exported(capsys, tmp_path, monkeypatch):
+def test_model_of_the_page_is_trained_and_exported(
+  capsys, tmp_path, monkeypatch
+):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "my_net.py").write_text(MODEL)
   code = {}

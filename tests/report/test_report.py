@@ -3,13 +3,13 @@
 
 import copy
 import dataclasses
-import html.parser
 import json
 import re
 
 import numpy as np
 import pytest
 from judges.exporting import assert_close, export
+from judges.markup import Page
 
 from bnexport import report
 from bnexport.batchnorm.forms import find
@@ -151,7 +151,9 @@ def test_constants_that_were_replaced_are_what_was_before(proven):
   assert not evidence.statistics[name].mean_before.any()
   changed = [n["name"] for n in said["batch_norms"] if n["changed"]]
   assert changed == [name]
-  assert page(repaired, said, evidence).count('<svg class="graph"') == 2
+  assert (
+    page(repaired, said, evidence).count('<svg class="graph" role="img"') == 2
+  )
   assert "1 norm: had other stored statistics" in "\n".join(
     sentences.changes(said)
   )
@@ -245,40 +247,6 @@ def test_a_wrong_answer_is_the_verdict(proven):
 # The page.
 
 
-class Page(html.parser.HTMLParser):
-  """Tags with their attributes, and the text between them."""
-
-  EMPTY = ("meta", "br", "link", "img", "input")
-
-  def __init__(self, text):
-    super().__init__()
-    self.tags, self.open, self.words = [], [], []
-    self.feed(text)
-    self.close()
-    assert not self.open, self.open
-
-  def handle_starttag(self, tag, attrs):
-    self.tags.append((tag, dict(attrs)))
-    if tag not in self.EMPTY:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    self.tags.append((tag, dict(attrs)))
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    self.words.append(data)
-
-  def all(self, tag, **wanted):
-    return [
-      attrs
-      for name, attrs in self.tags
-      if name == tag and all(attrs.get(k) == v for k, v in wanted.items())
-    ]
-
-
 @pytest.mark.parametrize(
   "name",
   [
@@ -299,11 +267,13 @@ def test_page_is_whole_and_needs_nothing_else(proven, name):
   for norm in said["batch_norms"]:
     assert norm["name"] in words
   plots = len(parsed.all("svg", **{"class": "plot"}))
-  assert plots == len(evidence.statistics) + bool(
+  assert plots == 2 * len(evidence.statistics) + bool(
     said["layers"]["tensors"] or said["training_and_inference"]["tensors"]
   )
   changed = [norm for norm in said["batch_norms"] if norm["changed"]]
-  assert len(parsed.all("svg", **{"class": "graph"})) == 2 * len(changed)
+  drawn = parsed.all("svg", **{"class": "graph", "role": "img"})
+  alike = words.count("changed as those around")
+  assert len(drawn) == 2 * (len(changed) - alike)
   assert not parsed.all("script") and not parsed.all("link")
   assert not parsed.all("img") and "@import" not in text
   for _, attrs in parsed.tags:
@@ -374,8 +344,8 @@ def test_light_and_dark_colours(proven):
   _, exported, _, evidence, said = proven("layers_fused_literal")
   text = page(exported, said, evidence)
   assert "prefers-color-scheme: dark" in text
-  assert "var(--after)" in text and "currentColor" in text
-  assert "#01020" not in text
+  drawn = re.findall(r"<svg.*?</svg>", text, re.S)
+  assert drawn and not any(re.search("#[0-9a-f]{6}", one) for one in drawn)
 
 
 def test_same_export_gives_the_same_page(proven):
@@ -444,7 +414,7 @@ def test_write(proven, tmp_path):
     assert path.read_bytes().decode("utf-8").lstrip().startswith(start)
 
 
-@pytest.mark.parametrize("missing", ["jinja2", "matplotlib", "grandalf"])
+@pytest.mark.parametrize("missing", ["jinja2", "grandalf"])
 def test_page_without_its_libraries_is_refused(monkeypatch, missing):
   known = report.importlib.util.find_spec
   monkeypatch.setattr(

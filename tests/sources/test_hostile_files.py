@@ -17,6 +17,7 @@ from bnexport.errors import SourceError
 from bnexport.sources import archives, arrays, keras_file
 from bnexport.sources.keras_code import reaching_part
 from bnexport.sources.saved_model_file import read_saved_model
+from bnexport.tf1 import SavedModelProto
 
 INPUTS = {
   "inspect": ["--graph_def={}"],
@@ -78,6 +79,15 @@ def test_a_deep_text_is_one_line(capsys, tmp_path):
   )
   result = run(capsys, f"--graph_def={path}", command="inspect")
   assert_refused(result, "no GraphDef")
+
+
+def test_a_deep_keras_file_is_one_line(tmp_path):
+  path = str(tmp_path / "deep.keras")
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("metadata.json", "{}")
+    archive.writestr("config.json", "[" * 99999)
+  with pytest.raises(SourceError, match="cannot read Keras file .*recursion"):
+    keras_file.describe(path)
 
 
 def test_arrays_that_unpack_to_much_more_than_they_are(tmp_path):
@@ -217,4 +227,19 @@ def test_a_file_of_a_saved_model_that_is_a_link_out_of_it(tmp_path):
   (tmp_path / "secret").write_text("secret")
   os.symlink(str(tmp_path / "secret"), path)
   with pytest.raises(SourceError, match="'words.txt' is not in it"):
+    read_saved_model(os.path.join(folder, "saved"), (), None)
+
+
+@pytest.mark.parametrize("name", ["../words.txt", "a/../../b", "/etc/passwd"])
+def test_a_file_of_a_saved_model_that_is_named_outside_of_it(tmp_path, name):
+  folder, _ = saved.load("module", tmp_path)
+  path = os.path.join(folder, "saved", "saved_model.pb")
+  proto = SavedModelProto()
+  with open(path, "rb") as f:
+    proto.ParseFromString(f.read())
+  for meta in proto.meta_graphs:
+    meta.asset_file_def.add(filename=name).tensor_info.name = "a:0"
+  with open(path, "wb") as f:
+    f.write(proto.SerializeToString())
+  with pytest.raises(SourceError, match=f"its file '{name}' is not in it"):
     read_saved_model(os.path.join(folder, "saved"), (), None)

@@ -661,6 +661,18 @@ def test_errors_say_where(statements, line, column, fact):
   )
 
 
+def test_deep_functions_are_one_line():
+  for depth, is_read in ((40, True), (60, False), (99999, False)):
+    statement = "a = b() {" + "f=g{" * depth + "}" * depth + "}"
+    if is_read:
+      assert text.loads(statement).node[0].attr["f"].func.name == "g"
+      continue
+    with pytest.raises(
+      GraphError, match="line 1, column 2.* more than 50 deep"
+    ):
+      text.loads(statement)
+
+
 def test_text_format_errors_are_one_line():
   with pytest.raises(GraphError) as raised:
     text.loads('y = Relu(x) +"colour: 3"')

@@ -223,3 +223,22 @@ def test_a_chain_of_functions_is_inlined_or_refused():
   assert sum(node.op == "Neg" for node in model.graph) == 1
   with pytest.raises(GraphError, match="'f2000'.*nested more than 500 deep"):
     table.apply_specs(model_of(statements % 2000), "inline_functions")
+
+
+@pytest.mark.parametrize("waits", ["", ", ^s"])
+def test_tensors_of_a_custom_gradient_are_the_tensors_themselves(waits):
+  model = model_of(
+    f"""
+    x = Placeholder() {{shape=[2]}}   s = Square(x)   n = Neg(s)
+    both = IdentityN(s, n{waits}) {{T=(float, float)}}
+    y = Add(both:0, both:1)   z = IdentityN(both:1, y) {{T=(float, float)}}
+    """,
+    outputs=["y", "z:1"],
+    inputs=["x"],
+  )
+  after = inlined(model)
+  assert [n.name for n in after.graph if n.op == "IdentityN"] == ["z"]
+  read = after.graph.node("y").input[0]
+  assert (read == "s") is (not waits), "what it waited for has to be kept"
+  feeds = {"x": np.float32([2, -3])}
+  assert_same_answers(answers(model, feeds), answers(after, feeds))

@@ -107,6 +107,8 @@ def test_reading(text, expected):
     ("a(,x=1)", "column 3", "there is ','"),
     ("a(x=1;y=2)", "column 6", "there is ';'"),
     ("a(x=b,c)", "column 8", "there is ')'"),
+    ("(" * 99999, "column 1", "there is '('"),
+    ("a(x=b(" * 9999, "column 6", "there is '('"),
     ("a\n b(x=1\n", "line 2, column 3", "not closed"),
   ],
 )

@@ -77,6 +77,11 @@ def load(name, folder):
   target = os.path.join(str(folder), name)
   with zipfile.ZipFile(os.path.join(DATA, name + ".zip")) as archive:
     archive.extractall(target)
+  return read(target)
+
+
+def read(target):
+  """Reads the case that a folder holds; see `load`."""
   with open(os.path.join(target, "case.json")) as f:
     stored = json.load(f)
   fields = {key: stored.get(key, default) for key, default in DEFAULTS.items()}
@@ -87,7 +92,7 @@ def load(name, folder):
     ]
   naive = os.path.join(target, "naive.pb")
   return Case(
-    name=name,
+    name=os.path.basename(target),
     folder=target,
     prefix=os.path.join(target, "model.ckpt"),
     naive=naive if os.path.exists(naive) else None,

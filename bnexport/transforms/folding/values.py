@@ -25,6 +25,8 @@ _EXPRESSIONS = (
 )
 # Values of so many elements are kept; kernels are computed when needed.
 _LARGEST_KEPT = 1 << 16
+# More elements are not made of few.
+_MOST_MADE = 1 << 22
 _DEEPEST = 200
 
 
@@ -102,6 +104,9 @@ class Constants:
     if node.op not in _ARRANGING and any(v.dtype.kind != "f" for v in operands):
       return None  # ints round and overflow
     if node.op in _REDUCTIONS and not values[0].size:
+      return None
+    most = arithmetic.most_elements(node, values)
+    if most > max(_MOST_MADE, 2 * sum(value.size for value in values)):
       return None
     return np.asarray(arithmetic.compute(node, values))
 

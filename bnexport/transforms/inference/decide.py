@@ -19,7 +19,8 @@ from bnexport.analysis.phase import (
   stated_value,
   value_text,
 )
-from bnexport.errors import TransformError
+from bnexport.analysis.trials import Trials
+from bnexport.errors import Offer, TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
   constant,
@@ -35,9 +36,9 @@ from bnexport.transforms.inference.training import Training, computations
 
 # So many undecided switches at once are tried in all combinations.
 _MOST_JOINT = 6
-# Every value of a leaf is tried on the whole graph: so many visits of nodes are
-# minutes, and no graph of a network takes them.
-_MOST_VISITS = 1 << 26
+# To try values takes so many visits of edges at most: they are minutes, and no
+# graph of a network takes them.
+_MOST_VISITS = 1 << 24
 # Why a leaf has a value.
 _SAVED = "its value in the checkpoint"
 _LESS = "it leaves no training in the graph"
@@ -95,7 +96,11 @@ def training_constants(model):
   phase = _Phase(model, {}, ())
   found = []
   leaves = find_constants(model, phase.order)
-  for leaf in () if phase.are_too_many(leaves) else leaves:
+  if leaves:
+    phase.try_from(PartialEvaluation(model.graph, phase.order, {}))
+  for leaf in leaves:
+    if phase.has_tried_much(leaf):
+      break
     stated, other = (
       phase.without_random({leaf.name: np.bool_(value)})
       for value in (leaf.default, not leaf.default)
@@ -117,6 +122,14 @@ def _joint(leaves):
   return [g for g in found.values() if 2 <= len(g) <= _MOST_JOINT]
 
 
+def _settings(leaf, values):
+  """The values of a leaf as changes of a command."""
+  return [
+    Offer({"set": f"{leaf.name}={value_text(value)}"}, adds=True)
+    for value in values
+  ]
+
+
 class _Phase:
   """The choice for one model."""
 
@@ -129,9 +142,10 @@ class _Phase:
     )
     self.known = {}
     self.counted = []  # variables that the checkpoint decided
-    self._visits = 0
     self.told = []
     self._training = None
+    self._trials = None
+    self._visits = 0  # of the trials before
     for name, text in stated.items():
       self.known[name] = stated_value(model, name, text)
       self.told.append(f"decided '{name}' = {text}, as stated")
@@ -191,13 +205,9 @@ class _Phase:
     while True:
       evaluation = PartialEvaluation(self.graph, self.order, self.known)
       leaves = find_leaves(self.model, evaluation)
-      if self.are_too_many(leaves):
-        raise TransformError(
-          "decide the phase",
-          f"{len(leaves)} scalars choose between parts of {len(self.order)} "
-          "nodes, which are too many to try",
-          f"pass --set={leaves[0].name}=VALUE, and so on",
-        )
+      if not leaves:
+        return evaluation
+      self.try_from(evaluation)
       if any([self._choose_one(leaf) for leaf in leaves]):
         continue
       if not any([self._choose_jointly(group) for group in _joint(leaves)]):
@@ -211,17 +221,28 @@ class _Phase:
         self._keep_input(leaf)
     return evaluation
 
-  def are_too_many(self, leaves):
-    """Whether to try leaves, after those before them, has no end in sight."""
-    values = sum(len(leaf.candidates) for leaf in leaves)
-    self._visits += values * len(self.order)
-    return self._visits > _MOST_VISITS
+  def try_from(self, evaluation):
+    """Tries values on top of what an evaluation knows, from now on."""
+    self._visits += self._trials.visits if self._trials else 0
+    self._trials = Trials(evaluation, self.model.outputs)
+
+  def has_tried_much(self, leaf):
+    """Whether to try a leaf, after all before it, has no end in sight."""
+    pairs = len(leaf.candidates) ** 2
+    return self._visits + self._trials.visits + pairs > _MOST_VISITS
+
+  def _refuse_endless(self, leaf):
+    if self.has_tried_much(leaf):
+      raise TransformError(
+        "decide the phase",
+        f"scalars such as '{leaf.name}' choose between parts of "
+        f"{len(self.order)} nodes, and there are too many of them to try",
+        f"pass --set={leaf.name}=VALUE, and so on",
+      )
 
   def needed(self, assignment):
-    """Names of what the outputs need under an assignment."""
-    known = dict(self.known, **assignment)
-    evaluation = PartialEvaluation(self.graph, self.order, known)
-    return frozenset(evaluation.needed(self.model.outputs))
+    """What the outputs need under an assignment, a Needed."""
+    return self._trials.needed(assignment)
 
   def without_random(self, assignment):
     """The same, but for random numbers.
@@ -234,6 +255,7 @@ class _Phase:
   def _choose_one(self, leaf):
     if leaf.name in self.known:
       return False
+    self._refuse_endless(leaf)
     if leaf.is_count and leaf.default is not None:
       self._decide(leaf, leaf.default, _SAVED)
       return True
@@ -253,6 +275,7 @@ class _Phase:
         f"{' and '.join(map(value_text, values))} give different graphs "
         "without training",
         f"pass --set={leaf.name}=VALUE",
+        _settings(leaf, values),
       )
     self._decide(leaf, values[0], _LESS)
     return True
@@ -263,6 +286,7 @@ class _Phase:
     for value in values if len(values) > 1 else ():
       known = dict(self.known, **{leaf.name: value})
       evaluation = PartialEvaluation(self.graph, self.order, known)
+      self._visits += len(self.order)
       outputs = self.model.outputs
       left = computations(evaluation, self.order, outputs, numbers)
       found.setdefault(left, value)
@@ -290,6 +314,7 @@ class _Phase:
     combinations = list(itertools.product(*(f.candidates for f in leaves)))
     if len(combinations) > 2**_MOST_JOINT:
       return False
+    self._refuse_endless(leaves[0])
     graphs = [self.needed(dict(zip(names, c))) for c in combinations]
     best = self._inference(graphs)
     if len({graphs[i] for i in best}) == 1:
@@ -304,6 +329,7 @@ class _Phase:
 
   def _keep_input(self, leaf):
     """Leaves a choice about data to who feeds it; refuses what is unclear."""
+    self._refuse_endless(leaf)
     graphs = [self.needed({leaf.name: c}) for c in leaf.candidates]
     for one, other in itertools.permutations(set(graphs), 2):
       if self.training.is_less(one, other) and not self.training.are_apart(
@@ -316,12 +342,14 @@ class _Phase:
           "nothing stands in its place",
           f"pass --set={leaf.name}=VALUE, or name it in --input_node to keep "
           "it as an input",
+          _settings(leaf, leaf.candidates),
         )
     if len(set(graphs)) > 1:
       self.told.append(f"'{leaf.name}' stays an input: no training hangs on it")
 
   def _decide(self, leaf, value, reason):
     self.known[leaf.name] = value
+    self._trials.settle({leaf.name: value})
     if reason == _SAVED:
       self.counted.append(leaf.name)
     self.told.append(f"decided '{leaf.name}' = {value_text(value)}: {reason}")

@@ -37,11 +37,15 @@ from bnexport.transforms.inference.function_calls import (
 _IFS = ("If", "StatelessIf")
 _CASES = ("Case", "StatelessCase")
 _WHILES = ("While", "StatelessWhile")
+_TENSORS = "IdentityN"
 
 
 @dataclasses.dataclass(frozen=True)
 class InlineFunctions:
   """Replaces calls, If, Case and While by the nodes of their functions.
+
+  IdentityN, which is what a custom gradient leaves around a function, goes
+  like the call of one that returns its arguments.
 
   Before: function f(a float) -> (b float = n:y:0) { n = Neg(a) }
           c = PartitionedCall(x) {f=f{}, Tout=(float)}   y = Relu(c)
@@ -64,7 +68,7 @@ class InlineFunctions:
 
   def apply(self, model: Model) -> List[str]:
     graph = model.graph
-    if not graph.library:
+    if not graph.library and all(node.op != _TENSORS for node in graph):
       return []
     needed = graph.ancestors(ref.node for ref in model.outputs)
     # What writes variables may hold a norm's moving averages; what only reads
@@ -144,6 +148,8 @@ class _Inliner:
   def _kind(self, node):
     if node.op in self.graph.library or node.op in ops.CALLS:
       return self._call
+    if node.op == _TENSORS and node.name not in self.outputs:
+      return self._tensors
     if not self.inlines_control_flow:
       return None
     if node.op in _IFS:
@@ -168,9 +174,9 @@ class _Inliner:
     if self.outputs[name] == {0}:
       self.emitter.add("Identity", name, refs[:1])
     else:
-      self.emitter.add("IdentityN", name, refs)
+      self.emitter.add(_TENSORS, name, refs)
 
-  # The four kinds of call; each returns the refs its outputs become.
+  # The kinds of call; each returns the refs its outputs become.
 
   def _call(self, node):
     function = node.op
@@ -178,6 +184,22 @@ class _Inliner:
       function = node.attr["f"].func.name
     args = self.graph.data_inputs(node.name)
     return self._body(function, node.name, node.attr, args, self._waits(node))
+
+  def _tensors(self, node):
+    waits = self.graph.control_inputs(node.name)
+    refs = self.graph.data_inputs(node.name)
+    if not waits:
+      return refs
+    return [
+      self.emitter.emit(
+        f"{node.name}/{i}",
+        "held = Identity(x, ^waits) {T=$T}",
+        x=ref,
+        waits=waits,
+        T=type_attr(dtype),
+      )["held"]
+      for i, (ref, dtype) in enumerate(zip(refs, node.attr["T"].list.type))
+    ]
 
   def _waits(self, node):
     """The nodes that bodies without inputs wait for, instead of a call."""

@@ -11,10 +11,11 @@ a domain, trains on both sides, or has weights on each.
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, Set
+from typing import Dict, Set
 
 from bnexport.analysis.dependence import uses_batch
 from bnexport.analysis.flow import holds_weights, is_product, is_setting
+from bnexport.analysis.trials import Needed
 from bnexport.batchnorm.averages import Averages
 from bnexport.batchnorm.forms import op_form
 from bnexport.batchnorm.settling import is_taken_of_data
@@ -23,9 +24,6 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, uniform_value
 from bnexport.graph.origins import BRANCH_VIEWS
 from bnexport.graph.variables import variable_of
-
-# What is compared: names of nodes that the outputs need.
-Needed = FrozenSet[str]
 
 
 class Training:
@@ -63,7 +61,7 @@ class Training:
 
   def is_less(self, one: Needed, other: Needed) -> bool:
     """Whether one graph trains less than another, and nowhere more."""
-    lost, gained = other - one, one - other
+    lost, gained = other.without(one), one.without(other)
     if any(map(self._is_mark, gained)):
       return False
     return (
@@ -74,13 +72,13 @@ class Training:
 
   def are_apart(self, one: Needed, other: Needed) -> bool:
     """Whether each of two graphs has weights that the other has not."""
-    return self._has_weights(one - other) and self._has_weights(other - one)
+    return self._has_weights(one.without(other)) and self._has_weights(
+      other.without(one)
+    )
 
   def without_random(self, names: Needed) -> Needed:
     """The names but for those of nodes that draw random numbers."""
-    return frozenset(
-      name for name in names if not ops.is_random(self._graph.op(name))
-    )
+    return names.where(lambda n: not ops.is_random(self._graph.op(n)))
 
   def _is_mark(self, name):
     """Whether a node is there for training's sake."""
@@ -89,7 +87,7 @@ class Training:
 
   def _hangs(self, one, other):
     """Whether what one graph lacks is there to train the other."""
-    lost, gained = other - one, one - other
+    lost, gained = other.without(one), one.without(other)
     batch = [name for name in lost if name in self._stored]
     if any(not gained.isdisjoint(self._stored[name]) for name in batch):
       return True
@@ -123,7 +121,7 @@ class Training:
     """Whether a batch statistic has something stored in its place."""
     variables = self._stored[name]
     if variables:
-      return not variables.isdisjoint(one)
+      return any(map(one.has, variables))
     # No update tells the averages, as where freezing pruned them.
     return any(map(self._is_stand_in, gained))
 

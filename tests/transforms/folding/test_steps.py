@@ -138,3 +138,13 @@ def test_vectors_of_different_lengths_are_refused():
   )
   with pytest.raises(CannotFold, match="shapes"):
     steps.affine("y", 4)
+
+
+def test_few_constants_do_not_make_many_elements():
+  graph, steps = steps_of("""
+    n = Const() {value=<int32 [2] 4096 4096>}   k = Const() {value=<float 2>}
+    f = Fill(n, k)   y = Mul(x, f)
+  """)
+  assert not steps.is_scale("y")
+  with pytest.raises(CannotFold, match="the value of 'f' is not computed"):
+    steps._values(graph.node("y"))

@@ -3,8 +3,24 @@
 
 from __future__ import annotations
 
+from typing import (
+  Callable,
+  Dict,
+  Hashable,
+  Iterable,
+  Iterator,
+  List,
+  Set,
+  Tuple,
+  TypeVar,
+)
 
-def strong_components(roots, needs):
+Vertex = TypeVar("Vertex", bound=Hashable)
+
+
+def strong_components(
+  roots: Iterable[Vertex], needs: Callable[[Vertex], Iterable[Vertex]]
+) -> List[List[Vertex]]:
   """The strongly connected components that some vertices lead to.
 
   Tarjan's algorithm, of 1972; linear in vertices and edges.
@@ -16,10 +32,14 @@ def strong_components(roots, needs):
   Returns:
     Lists of vertices; a component comes after all that it needs.
   """
-  number, low, found = {}, {}, []
-  stack, on_stack, path = [], set(), []
+  number: Dict[Vertex, int] = {}
+  low: Dict[Vertex, int] = {}
+  found: List[List[Vertex]] = []
+  stack: List[Vertex] = []
+  on_stack: Set[Vertex] = set()
+  path: List[Tuple[Vertex, Iterator[Vertex]]] = []
 
-  def enter(vertex):
+  def enter(vertex: Vertex) -> None:
     number[vertex] = low[vertex] = len(number)
     stack.append(vertex)
     on_stack.add(vertex)
@@ -46,7 +66,7 @@ def strong_components(roots, needs):
   return found
 
 
-def _popped(stack, last):
+def _popped(stack: List[Vertex], last: Vertex) -> List[Vertex]:
   """What lies on a stack above an element, and that element."""
   part = [stack.pop()]
   while part[-1] != last:
