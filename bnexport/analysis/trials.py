@@ -142,6 +142,7 @@ class Trials:
 
   def _edges(self, evaluation: PartialEvaluation, place: Place) -> List[Place]:
     """The places that one holds up: what it reads, is of or equals."""
+    found: List[Place]
     if place == _ROOT:
       found = [evaluation.resolve(ref).node for ref in self._outputs]
     else:

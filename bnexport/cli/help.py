@@ -151,8 +151,9 @@ def page() -> str:
   """The page of the command that is the main module."""
   main = sys.modules["__main__"]
   own = flags.FLAGS.get_key_flags_for_module(main)
+  assert main.__spec__ is not None  # commands are run as modules
   command = main.__spec__.name.rpartition(".")[2]
-  return page_of(command, main.__doc__, [flag.name for flag in own])
+  return page_of(command, main.__doc__ or "", [flag.name for flag in own])
 
 
 def page_of(command: str, doc: str, names: List[str]) -> str:

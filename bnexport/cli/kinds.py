@@ -8,8 +8,6 @@ from typing import Dict, Optional
 
 from bnexport import cli
 from bnexport.errors import Error, Offer, SourceError
-from bnexport.model.checkpoint import is_several
-from bnexport.tf1 import tf1
 
 # The flag that reads each kind of file.
 _FLAGS = {
@@ -33,6 +31,9 @@ def refuse_other_kinds(command: str) -> None:
   Args:
     command: its name.
   """
+  # Only now: what only says how it is used takes no NumPy.
+  from bnexport.model.checkpoint import is_several
+
   for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]):
     path = flag.value
     if path and not (flag is cli.CHECKPOINT and is_several(path)):
@@ -100,6 +101,8 @@ def refuse_no_values() -> None:
 
 def _checkpoint_of(path: str) -> Optional[str]:
   """The prefix of the checkpoint that a `.meta` lies beside, or None."""
+  from bnexport.tf1 import tf1
+
   prefix, end = os.path.splitext(path)
   is_there = end == ".meta" and tf1.gfile.Exists(prefix + ".index")
   return prefix if is_there else None

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import platform
 import re
@@ -62,7 +61,8 @@ def _is_of_the_system(path):
 def refuse_source(path, prefix, *files):
   """Raises SourceError where a file that is read would be written over."""
   same = [f for f in files if f]
-  if prefix:
+  # What is not there is no file of a checkpoint, whose directory may be large.
+  if prefix and (os.path.lexists(path) or not tf1.gfile.is_local(path)):
     same += tf1.gfile.Glob(prefix) + tf1.gfile.Glob(prefix + ".meta")
     same += tf1.gfile.Glob(prefix + ".index") + tf1.gfile.Glob(
       prefix + ".data-?????-of-?????"
@@ -102,8 +102,13 @@ _AT_ONCE = 1 << 18
 
 def part_of(path, process, end="part"):
   """The name under which `process` writes what becomes `path`."""
+  return f"{_left_of(path)}{end}-{process}"
+
+
+def _left_of(path):
+  """The beginning of the names of what this machine's processes leave."""
   host = re.sub(r"[^\w-]", "_", platform.node())
-  return f"{path.rstrip('/')}.bnexport-{host}.{end}-{process}"
+  return f"{path.rstrip('/')}.bnexport-{host}."
 
 
 def clear_parts(path):
@@ -112,18 +117,24 @@ def clear_parts(path):
   A directory that one of them had moved away to replace it, and did not, gets
   its name back.
   """
-  for end in ("part", "before"):
-    start = glob.escape(part_of(path, "", end))
-    for left in glob.glob(start + "*"):
-      process = left[len(part_of(path, "", end)) :]
-      if not process.isdigit() or _is_alive(int(process)):
-        continue
-      if end == "before" and not os.path.lexists(path.rstrip("/")):
-        os.rename(left, path.rstrip("/"))
-      elif os.path.isdir(left) and not os.path.islink(left):
-        shutil.rmtree(left, ignore_errors=True)
-      else:
-        os.remove(left)
+  folder, start = os.path.split(_left_of(path))
+  try:
+    names = os.listdir(folder or ".")
+  except OSError:
+    return  # it is told where the file is made
+  for name in names:
+    end, _, process = name[len(start) :].partition("-")
+    if not name.startswith(start) or end not in ("part", "before"):
+      continue
+    if not process.isdigit() or _is_alive(int(process)):
+      continue
+    left = os.path.join(folder, name)
+    if end == "before" and not os.path.lexists(path.rstrip("/")):
+      os.rename(left, path.rstrip("/"))
+    elif os.path.isdir(left) and not os.path.islink(left):
+      shutil.rmtree(left, ignore_errors=True)
+    else:
+      os.remove(left)
 
 
 def _is_alive(process):

@@ -190,6 +190,7 @@ class Blocks:
         block
         for block in shown
         if block not in refused
+        and not block.run
         and len(block.nodes) > least
         and not self._is_one_norm(block)
         and len(self.parts(block)) > 1

@@ -89,7 +89,9 @@ def groups(
   items = list(items)
   if len(items) <= most:
     return [Group([name(item)], [item]) for item in items]
-  keys = [(kind(item), tuple(map(_key, _parts(name(item))))) for item in items]
+  keys: List[Any] = [
+    (kind(item), tuple(map(_key, _parts(name(item))))) for item in items
+  ]
   if len(set(keys)) > most:
     keys = list(map(_coarser(dict.fromkeys(keys), most), keys))
   found: Dict[Hashable, List[Any]] = {}

@@ -52,7 +52,8 @@ def wrapped(
   """
   is_command = text.startswith(_COMMAND)
   room = width - len(start) - (4 if is_command else 2)
-  made, line = [], ""
+  made: List[str] = []
+  line = ""
   for word in _ARGUMENT.findall(text) if is_command else text.split():
     if len(word) > room and _NAME.fullmatch(word):
       word = shortened(word, room)
@@ -136,10 +137,10 @@ def fitted(
       )
       for count, section, p in zip(shown, sections, parts)
     ]
-    _, is_to_cut, *_ = first = max(ranks, default=(False, False))
-    if len(head) + sum(map(len, parts)) <= height or not is_to_cut:
+    worst = max(ranks, default=(False, False, 0, 0))
+    if len(head) + sum(map(len, parts)) <= height or not worst[1]:
       return [*head, *(line for part in parts for line in part)]
-    shown[ranks.index(first)] -= 1
+    shown[ranks.index(worst)] -= 1
 
 
 def columns(rows: Iterable[Sequence[Any]]) -> List[str]:

@@ -25,7 +25,7 @@ from bnexport.report.network import Mark, Network
 _MOST_NORMS = 60
 _MOST_DRAWN = 20
 # Rows of a table, and norms that are shown open.
-_MOST_ROWS = 250
+_MOST_ROWS, _MOST_ENDS = 250, 12
 _OPEN = 3
 
 
@@ -69,6 +69,7 @@ def page(export, said, evidence):
     walks_plot=_walks_plot(said),
     norms=norms,
     most_rows=_MOST_ROWS,
+    most_ends=_MOST_ENDS,
     open=_OPEN,
   )
 
@@ -181,7 +182,8 @@ def _network(export, said, norms):
     link = f"norm-{i + 1}" if i < _MOST_NORMS else ""
     kind = "bad" if norm["name"] == at else kind
     marks[norm["name"]] = Mark(escaped(norm["name"]), kind, link)
-  blocks = Blocks(unfolded.graph, unfolded.needed(), marks)
+  apart = [name for name in marks if name in unfolded.graph]
+  blocks = Blocks(unfolded.graph, unfolded.needed(), apart)
   marks = {
     blocks.seen_at[n]: m for n, m in marks.items() if n in blocks.seen_at
   }

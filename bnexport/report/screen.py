@@ -68,7 +68,7 @@ def _wrote(path, contents, width):
 def _verdict(proof, width):
   """The verdict, and how far off the graph is."""
   if proof is None:
-    said = "WRITTEN, and not looked at: --novalidate"
+    said = "WRITTEN; a proof was not looked for: --novalidate"
     return wrapped(said, width, style=DOUBTFUL)
   verdict, style = proof["verdict"], DOUBTFUL
   if verdict == PROVEN:

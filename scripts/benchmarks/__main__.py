@@ -14,6 +14,7 @@ The exit status does not depend on that: it is 0 where all runs end well.
 from __future__ import annotations
 
 import argparse
+import compileall
 import datetime
 import importlib
 import importlib.util
@@ -22,7 +23,7 @@ import platform
 import re
 import sys
 
-from benchmarks.timing import run_python
+from benchmarks.timing import ROOT, run_python
 
 _VERSION = "import tensorflow; print(tensorflow.__version__)"
 # Those that measure the memory of processes first: this process has to be
@@ -100,6 +101,8 @@ def _load():
 def main():
   flags = _flags()
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  # As pip does with what it installs, TensorFlow as well.
+  compileall.compile_dir(os.path.join(ROOT, "bnexport"), quiet=1)
   texts, parts = [_header(flags.small)], []
   print(texts[0], flush=True)
   for name in _PARTS:

@@ -119,7 +119,8 @@ def wait(child: int) -> Ended:
     pid, status, used = os.wait4(child, os.WNOHANG)
     if pid:
       break
-    if time.time() > end + _queued(child):
+    now = time.time()
+    if now > end and now > end + _queued(child):
       os.kill(child, signal.SIGKILL)
       _, _, used = os.wait4(child, 0)
       return Ended(None, used.ru_maxrss << 10)

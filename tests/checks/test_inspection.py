@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from bnexport.batchnorm import norms
 from bnexport.batchnorm.health import NEVER_UPDATED, NOT_FINITE, OK
 from bnexport.graph import Graph
 from bnexport.graph.nodes import Signatures
 from bnexport.model.checkpoint import Checkpoint, Values
-from bnexport.report import terminal
+from bnexport.model.request import Request
+from bnexport.report import examination, terminal
 from bnexport.report.overview import kind_of, overview
 from bnexport.sources import files
 from bnexport.sources.files import read_proto
@@ -391,3 +393,22 @@ def test_session_agrees_that_the_example_runs():
       running.run("init")
       feeds = {"images:0": np.ones([2, 8, 8, 3]), "keep_prob:0": 1.0}
       assert running.run("probabilities:0", feeds).shape == (2, 5)
+
+
+def test_norms_are_found_once(cases, monkeypatch):
+  """Rules and the overview ask for the same ones; finding them is dear."""
+  case, found = cases("contrib_fused_phase"), []
+  find_all = norms._Norms.all
+
+  def counted(self):
+    found.append(find_all(self))
+    return found[-1]
+
+  monkeypatch.setattr(norms._Norms, "all", counted)
+  request = Request(
+    "meta_graph", case.prefix + ".meta", case.prefix, (case.output,)
+  )
+  said = examination.look(request).facts()["batch_norms"]
+  (once,) = found
+  assert [norm["name"] for norm in said] == [norm.name for norm in once]
+  assert once

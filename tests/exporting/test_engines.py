@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import zoo
 from judges import opening
-from judges.commands import assert_refused, copy_of, run
+from judges.commands import assert_refused, copy_of, on_one_line, run
 
 from bnexport.errors import Error
 from bnexport.exporting.export import Options
@@ -150,7 +150,8 @@ def test_op_that_is_not_registered(capsys, cases, tmp_path):
   )
   assert result.status == 2
   assert result.out.startswith("NOT PROVEN: ")
-  assert "does not know op ReluOfOurs of 'Relu'; prove" in result.out
+  said = on_one_line(result.out)
+  assert "does not know op ReluOfOurs of 'Relu'; prove" in said
   known, other = (
     read_proto(str(tmp_path / name), tf1.GraphDef, "the graph")
     for name in ("known.pb", "other.pb")

@@ -142,6 +142,19 @@ def test_what_is_read_is_not_written_over(tmp_path, monkeypatch, path):
   writing.refuse_source("other.pb", "model.ckpt", None, "graph.pb")
 
 
+def test_what_is_not_there_is_looked_for_in_no_large_directory(
+  tmp_path, monkeypatch
+):
+  """There may be thousands of checkpoints in it."""
+  (tmp_path / "model.ckpt.index").write_bytes(b"")
+  monkeypatch.setattr(os, "listdir", lambda path: pytest.fail("it is listed"))
+  prefix = str(tmp_path / "model.ckpt")
+  writing.refuse_source(str(tmp_path / "new.pb"), prefix)
+  with pytest.raises(SourceError, match="read from it"):
+    monkeypatch.undo()
+    writing.refuse_source(prefix + ".index", prefix)
+
+
 @pytest.mark.parametrize("as_text", [True, False])
 def test_graphs_are_written_as_text_or_binary(as_text):
   model = model_of(MODEL)

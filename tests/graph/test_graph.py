@@ -663,3 +663,9 @@ def test_what_is_not_touched_costs_nothing(work):
     return lambda: work(graph)
 
   assert lines(prepare(10)) == lines(prepare(1000))
+
+
+def test_lint_sees_an_index_that_nobody_told(graph):
+  graph.node("e").input[:] = ["a"]
+  with pytest.raises(AssertionError):
+    graph.lint()

@@ -243,3 +243,17 @@ def test_functions_that_call_others_twice_have_a_bound():
   model = sources.open(Request("graph_def", calling([2] * 40), outputs=("y",)))
   with pytest.raises(GraphError, match="more than 1000000 nodes"):
     InlineFunctions().apply(model)
+
+
+def test_what_is_sound_at_one_op_is_looked_at_again_at_another():
+  def edit(nodes, function):
+    # Any op takes an attribute of its own; MatMul has one of that name.
+    nodes["x"].attr["transpose_a"].i = 1
+    nodes["m"].attr["transpose_a"].i = 1
+
+  assert "'transpose_a' that is no bool" in flaw(edit)
+
+
+def test_each_node_with_an_unsound_attribute_is_refused():
+  for name in ("m", "n"):
+    assert "is of type" in flaw(set_attr(name, "T", type=77))

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from judges.commands import assert_refused
+from judges.commands import assert_refused, on_one_line
 from judges.commands import run as run_command
 
 import bnexport
@@ -54,8 +54,9 @@ def test_what_an_answer_waits_for_is_not_run(capsys, tmp_path):
   result = repair(capsys, tmp_path, WRITES)
   assert result.status == 2, result
   assert "NOT PROVEN" in result.out
-  assert "'file' is a WriteFile and reaches files" in result.out
-  assert "pass --allow_unsafe_ops" in result.out
+  said = on_one_line(result.out)
+  assert "'file' is a WriteFile and reaches files" in said
+  assert "pass --allow_unsafe_ops" in on_one_line(result.out)
   assert "the exported graph is not proven" in result.err
   assert not os.path.exists(str(tmp_path / "reached"))
   assert os.path.exists(str(tmp_path / "graph.pb.repaired.pb"))
@@ -66,7 +67,8 @@ def test_what_an_answer_needs_is_not_proven(capsys, tmp_path):
   result = repair(capsys, tmp_path, LOOKS)
   assert result.status == 2, result
   assert "NOT PROVEN" in result.out
-  assert "'files' is a MatchingFiles and reaches files" in result.out
+  said = on_one_line(result.out)
+  assert "'files' is a MatchingFiles and reaches files" in said
   assert "the exported graph is not proven" in result.err
   result = repair(capsys, tmp_path, LOOKS, "--allow_unsafe_ops", "--overwrite")
   assert result.status == 0, result

@@ -92,6 +92,7 @@ def test_network_without_scopes_is_cut_into_few():
   shown = blocks.outline()
   assert 10 < len(shown) <= MOST
   assert [n for block in shown for n in block.nodes] == blocks.order
+  assert max(len(b.nodes) for b in shown) <= 2 * 500 / len(shown)
   run = max(shown, key=lambda block: len(block.nodes))
   assert run.name == f"{run.nodes[0]} to {run.nodes[-1]}"
   inner = blocks.parts(run)

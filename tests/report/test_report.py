@@ -353,6 +353,30 @@ def test_same_export_gives_the_same_page(proven):
   assert page(exported, said, evidence) == page(exported, said, evidence)
 
 
+def test_page_of_anything_large_stays_small(proven):
+  _, exported, _, evidence, said = proven("layers_unfused_phase")
+  name, many = "x" * 40 + "/{}", 4000
+  norm, tensor = said["batch_norms"][0], said["layers"]["tensors"][0]
+  walk = dict(
+    said["layers"],
+    tensors=[dict(tensor, name=name.format(i)) for i in range(many)],
+  )
+  large = dict(
+    said,
+    batch_norms=[dict(norm, name=name.format(i)) for i in range(many)],
+    changes_beside_norms=[name.format(i) for i in range(many)],
+    warnings=[name.format(i) for i in range(many)],
+    output_ends=said["output_ends"] * many,
+    layers=walk,
+    training_and_inference=walk,
+  )
+  text = page(exported, large, evidence)
+  assert len(text) < 1_000_000
+  words = "".join(Page(text).words)
+  assert "and 3750 more" in words and "the first 250" in words
+  assert "All 4000 in a table" in words and "and 3988 more" in words
+
+
 def test_odd_names_are_escaped(proven):
   """Names that TensorFlow itself would refuse, as a broken file may hold."""
   _, exported, _, _, _ = proven("layers_fused_literal")

@@ -145,10 +145,11 @@ def test_model_with_input(capsys, net, model):
     "--checkpoint=run/model.ckpt",
     "--input=x:float32:?,5",
     "--output_node=logits",
+    "--verbose",
   )
   assert result.status == 0, result.err
   assert "compared with the rebuilt model in its session" in result.out
-  assert result.out.startswith("PROVEN: ")
+  assert "\n  PROVEN\n" in result.out
   assert "'hidden/moving_mean' and 'hidden/moving_variance'" in result.out
   truth = live_answers(
     net.build, "run/model.ckpt", {"x:0": x_of(4, 5)}, "x:float32:?,5"
@@ -315,6 +316,7 @@ def build(x, is_training):
     "--input=x:float32:?,5",
     "--checkpoint=run/model.ckpt",
     "--output_node=logits",
+    "--verbose",
   )
   assert result.status == 0, result.err
   assert "norm/moving_mean" in result.out
