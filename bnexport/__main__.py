@@ -47,6 +47,13 @@ def _look(arguments: Sequence[str]) -> None:
   from bnexport.report import guide
   from bnexport.sources import identity
 
+  try:
+    identity.identify(name)
+  except SourceError:
+    # With flags behind it, a command was meant.
+    if arguments[1:] or (os.sep not in name and near(name, COMMANDS)):
+      raise _refusal(name) from None
+    raise
   if arguments[1:]:
     raise SourceError(
       f"look at '{name}'",
@@ -54,12 +61,6 @@ def _look(arguments: Sequence[str]) -> None:
       "give one file or directory, or begin with a command: "
       f"{', '.join(COMMANDS)}",
     )
-  try:
-    identity.identify(name)
-  except SourceError:
-    if os.sep not in name and near(name, COMMANDS):
-      raise _refusal(name) from None
-    raise
   print(guide.guide(name))
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from bnexport.analysis import answer
-from bnexport.errors import Error, SourceError, printable
+from bnexport.errors import Error, SourceError
 from bnexport.model.request import Request
 from bnexport.report import examination
 from bnexport.report.escaping import escaped
+from bnexport.report.pasting import WIDTH, Way, cut, heading, lines_of, run
 from bnexport.sources import arrays, identity, keras_file
 from bnexport.tf1 import tf1
 
-WIDTH = 100
 # Lines of one answer, so that it fits a screen.
 _MOST_ENDS, _MOST_CODES, _MOST_WAYS, _MOST_FILES = 4, 6, 4, 12
 
@@ -42,13 +42,6 @@ NAMES = {
 }
 
 
-class _Way(NamedTuple):
-  """A deed in a few words, and its command."""
-
-  deed: str
-  command: str
-
-
 def guide(path: str) -> str:
   """The lines of an answer, at most 40, of 100 columns where paths allow.
 
@@ -63,51 +56,7 @@ def guide(path: str) -> str:
       "give a graph, a checkpoint, a SavedModel or a Keras file",
     )
   lines, ways = _ANSWERS[found.kind](found)
-  return "\n".join([*(_cut(line) for line in lines), *_said(ways)])
-
-
-def _said(ways: Sequence[_Way]) -> List[str]:
-  lines: List[str] = []
-  for deed, command in ways:
-    lines += ["", f"{deed}:", *_broken(command)]
-  return lines
-
-
-def _broken(command: str) -> List[str]:
-  """A command in lines that a shell joins."""
-  lines, line = [], " "
-  for word in command.split(" --"):
-    word = word if line == " " else f"--{word}"
-    if len(line) + len(word) + 3 > WIDTH and line != " ":
-      lines.append(line + " \\")
-      line = "   "
-    line += f" {word}"
-  return [*lines, line]
-
-
-def _cut(line: str) -> str:
-  line = printable(line)
-  return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
-
-
-def _run(name: str, **flags: str) -> str:
-  words = [f"--{flag}={value}" for flag, value in flags.items() if value]
-  return " ".join([f"python -m bnexport.{name}", *map(shlex.quote, words)])
-
-
-def _title(path: str, what: str, *facts: str) -> str:
-  size = ""
-  if not tf1.gfile.IsDirectory(path) and tf1.gfile.Exists(path):
-    size = f"{_bytes(tf1.gfile.Stat(path).length)}"
-  return f"{path}: {', '.join(filter(None, (what, size, *facts)))}"
-
-
-def _bytes(size: int) -> str:
-  for unit in ("bytes", "kB", "MB", "GB"):
-    if size < 1000 or unit == "GB":
-      return f"{size:.3g} {unit}" if unit != "bytes" else f"{size} {unit}"
-    size = size / 1000  # type: ignore[assignment]
-  raise AssertionError
+  return "\n".join([*(cut(line) for line in lines), *lines_of(ways)])
 
 
 # Graphs.
@@ -163,28 +112,28 @@ def _against(looked) -> List[str]:
 
 def _of_graph_def(found):
   looked, lines, names = _looked(Request("graph_def", found.path))
-  title = _title(found.path, f"a {looked.seen['kind']}")
+  title = heading(found.path, f"a {looked.seen['kind']}")
   one = names[0] if names else "NAME"
-  look = _Way("See all of it", _run("inspect", graph_def=found.path))
+  look = Way("See all of it", run("inspect", graph_def=found.path))
   if looked.seen["variables"]:
-    freeze = _run(
+    freeze = run(
       "freeze",
       graph_def=found.path,
       checkpoint=_beside(found.path) or "PREFIX",
       output_node=one,
     )
     return [title, *lines], [
-      _Way("Freeze it, with its checkpoint", freeze),
+      Way("Freeze it, with its checkpoint", freeze),
       look,
     ]
   if looked.stand_against:
     return [title, *lines], [*_mending(found.path, looked, one), look]
   return [title, *lines], [
     look,
-    _Way("Run it, and see what loads it", _run("validate", graph=found.path)),
-    _Way(
+    Way("Run it, and see what loads it", run("validate", graph=found.path)),
+    Way(
       "Fold and tidy it",
-      _run(
+      run(
         "transform",
         in_graph=found.path,
         out_graph=os.path.splitext(found.path)[0] + ".small.pb",
@@ -204,18 +153,18 @@ def _beside(path: str) -> str:
   return beside.path if beside.kind == identity.CHECKPOINT else ""
 
 
-def _mending(path: str, looked, output: str) -> List[_Way]:
+def _mending(path: str, looked, output: str) -> List[Way]:
   """The commands that clear what stands against a frozen graph."""
   prefix = _beside(path)
   if prefix:
-    command = _run(
+    command = run(
       "repair", graph_def=path, checkpoint=prefix, output_node=output
     )
-    return [_Way("Mend it, with the checkpoint beside it", command)]
+    return [Way("Mend it, with the checkpoint beside it", command)]
   fixes = dict.fromkeys(
     finding.fix.command() for finding in looked.stand_against if finding.fix
   )
-  return [_Way("Mend it", command) for command in list(fixes)[:2]]
+  return [Way("Mend it", command) for command in list(fixes)[:2]]
 
 
 def _of_meta_graph(found):
@@ -224,13 +173,13 @@ def _of_meta_graph(found):
     return _of_checkpoint(identity.Identity(identity.CHECKPOINT, prefix))
   _, lines, names = _looked(Request("meta_graph", found.path))
   return [
-    _title(found.path, "a training graph", "its checkpoint is not beside it"),
+    heading(found.path, "a training graph", "its checkpoint is not beside it"),
     *lines,
   ], [
-    _Way("See all of it", _run("inspect", meta_graph=found.path)),
-    _Way(
+    Way("See all of it", run("inspect", meta_graph=found.path)),
+    Way(
       "Freeze it, with its checkpoint",
-      _run(
+      run(
         "freeze",
         meta_graph=found.path,
         checkpoint="PREFIX",
@@ -242,16 +191,16 @@ def _of_meta_graph(found):
 
 def _of_checkpoint(found):
   prefix, several = found.path, len(found.others) + 1
-  title = _title(prefix, "a checkpoint")
+  title = heading(prefix, "a checkpoint")
   if found.others:
-    title = _title(prefix, "a checkpoint", f"the latest of {several} there")
+    title = heading(prefix, "a checkpoint", f"the latest of {several} there")
   source = _graph_of(prefix)
   if not source:
     keys = _keys(prefix)
     return [title, *keys, "  no training graph is beside it"], [
-      _Way(
+      Way(
         "Freeze it, with the code that builds its model",
-        _run(
+        run(
           "freeze",
           model="FILE.py:FUNCTION",
           checkpoint=prefix,
@@ -265,10 +214,10 @@ def _of_checkpoint(found):
   named = {} if kind == "meta_graph" else {kind: path}
   one = names[0] if names else "NAME"
   ways = [
-    _Way("See all of it", _run("inspect", **named, checkpoint=prefix)),
-    _Way(
+    Way("See all of it", run("inspect", **named, checkpoint=prefix)),
+    Way(
       "Freeze and prove it",
-      _run("freeze", **named, checkpoint=prefix, output_node=one),
+      run("freeze", **named, checkpoint=prefix, output_node=one),
     ),
   ]
   if found.others and kind == "meta_graph":
@@ -276,7 +225,7 @@ def _of_checkpoint(found):
     if len(every) > WIDTH // 2:
       every = os.path.join(os.path.dirname(prefix), "*")
     ways.append(
-      _Way("Freeze all", _run("freeze", checkpoint=every, output_node=one))
+      Way("Freeze all", run("freeze", checkpoint=every, output_node=one))
     )
   return [title, *lines], ways
 
@@ -304,19 +253,19 @@ def _of_saved(found):
   lines: List[str] = []
   if found.others:
     lines = [f"  the latest of {len(found.others) + 1} versions"]
-  title = _title(found.path, NAMES[kind])
+  title = heading(found.path, NAMES[kind])
   try:
     _, said, _ = _looked(Request(kind, found.path))
   except Error as error:
     if not error.offers:
       raise
     return [title, *lines, f"  {error.fact}"], [
-      _Way("Freeze one", _run("freeze", **{kind: found.path}, **offer.flags))
+      Way("Freeze one", run("freeze", **{kind: found.path}, **offer.flags))
       for offer in error.offers[:_MOST_WAYS]
     ]
   return [title, *lines, *said], [
-    _Way("See all of it", _run("inspect", **{kind: found.path})),
-    _Way("Freeze and prove it", _run("freeze", **{kind: found.path})),
+    Way("See all of it", run("inspect", **{kind: found.path})),
+    Way("Freeze and prove it", run("freeze", **{kind: found.path})),
   ]
 
 
@@ -325,18 +274,18 @@ def _of_saved(found):
 
 def _of_keras(found):
   file = keras_file.describe(found.path)
-  return [_title(found.path, NAMES[found.kind], f"of Keras {file.version}")], [
-    _Way("Freeze and prove it", _run("freeze", keras=found.path)),
-    _Way("See all of it", _run("inspect", keras=found.path)),
+  return [heading(found.path, NAMES[found.kind], f"of Keras {file.version}")], [
+    Way("Freeze and prove it", run("freeze", keras=found.path)),
+    Way("See all of it", run("inspect", keras=found.path)),
   ]
 
 
 def _of_weights(found):
-  return [_title(found.path, NAMES[found.kind])], [
-    _Way(
+  return [heading(found.path, NAMES[found.kind])], [
+    Way(
       "Load them where the model's code is, save a checkpoint of it with "
       "tf.compat.v1.train.Saver",
-      _run(
+      run(
         "freeze",
         model="FILE.py:FUNCTION",
         checkpoint="PREFIX",
@@ -351,10 +300,10 @@ def _of_code(found):
   said = "  its functions that take is_training: " + ", ".join(found.others)
   if not found.others:
     said = "  no function of it takes is_training"
-  return [_title(found.path, NAMES[found.kind]), said], [
-    _Way(
+  return [heading(found.path, NAMES[found.kind]), said], [
+    Way(
       "Rebuild the model and freeze it with its checkpoint",
-      _run(
+      run(
         "freeze",
         model=f"{found.path}:{functions[0]}",
         checkpoint="PREFIX",
@@ -374,14 +323,14 @@ def _of_arrays(found):
   ]
   if names[_MOST_FILES:]:
     lines.append(f"  and {len(names) - _MOST_FILES} more")
-  return [_title(found.path, NAMES[found.kind]), *lines], [
-    _Way(
+  return [heading(found.path, NAMES[found.kind]), *lines], [
+    Way(
       "Prove a graph with them, by the names of its inputs",
-      _run("validate", graph="GRAPH.pb", feeds=found.path),
+      run("validate", graph="GRAPH.pb", feeds=found.path),
     ),
-    _Way(
+    Way(
       "Compute a graph's lost statistics from them",
-      _run(
+      run(
         "repair",
         graph_def="GRAPH.pb",
         output_node="NAME",
@@ -392,10 +341,10 @@ def _of_arrays(found):
 
 
 def _of_records(found):
-  return [_title(found.path, NAMES[found.kind])], [
-    _Way(
+  return [heading(found.path, NAMES[found.kind])], [
+    Way(
       "Compute a graph's lost statistics from them",
-      _run(
+      run(
         "repair",
         graph_def="GRAPH.pb",
         output_node="NAME",
@@ -407,24 +356,24 @@ def _of_records(found):
 
 
 def _of_events(found):
-  title = _title(found.path, NAMES[found.kind], "no command reads them")
+  title = heading(found.path, NAMES[found.kind], "no command reads them")
   prefix = _beside(found.path)
   if not prefix:
     return [title], []
   return [title, "  there is a checkpoint beside them"], [
-    _Way("See that", shlex.join(["python", "-m", "bnexport", prefix]))
+    Way("See that", f"python -m bnexport {shlex.quote(prefix)}")
   ]
 
 
 def _of_others_format(found):
   return [
-    _title(found.path, NAMES[found.kind], "no command reads it"),
+    heading(found.path, NAMES[found.kind], "no command reads it"),
     "  It can be made again of the graph that it was made of, once that is "
     "mended and proven.",
   ], [
-    _Way(
+    Way(
       "Ask what loads a graph, and whether it answers the same",
-      _run(
+      run(
         "validate",
         graph="GRAPH.pb",
         consumers="tflite" if found.kind == identity.TFLITE else "onnx",
@@ -453,7 +402,7 @@ def _of_folder(found):
     most.append(f"  and {len(lines) - _MOST_FILES} more")
   first = next(path for path in found.others if f"  {path}:" in lines[0])
   return [f"{found.path}: a directory, with", *most], [
-    _Way("See one of them", f"python -m bnexport {shlex.quote(first)}")
+    Way("See one of them", f"python -m bnexport {shlex.quote(first)}")
   ]
 
 
