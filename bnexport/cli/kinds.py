@@ -31,9 +31,6 @@ def refuse_other_kinds(command: str) -> None:
   Args:
     command: its name.
   """
-  # Only now: what only says how it is used takes no NumPy.
-  from bnexport.model.checkpoint import is_several
-
   named = [flag for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]) if flag.value]
   if not named:
     return
@@ -107,8 +104,6 @@ def refuse_no_values() -> None:
 
 def _checkpoint_of(path: str) -> Optional[str]:
   """The prefix of the checkpoint that a `.meta` lies beside, or None."""
-  from bnexport.tf1 import tf1
-
   from bnexport.tf1 import tf1
 
   prefix, end = os.path.splitext(path)
