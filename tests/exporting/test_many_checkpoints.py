@@ -246,7 +246,7 @@ def test_what_is_done_again(tmp_path, arguments, skipped, overwrites):
   touch(tmp_path / "a" / "m.md")
   with flagsaver.flagsaver():
     jobs = jobs_for(*arguments)
-    jobs, done = batch.resumed(jobs, freeze._task(meaning.outputs()))
+    jobs, done = batch.resumed(jobs, freeze._task(meaning.named_outputs()))
   assert len(jobs) == 2 and len(done) == skipped
   assert sum(job.overwrite for job in jobs) == overwrites
 
