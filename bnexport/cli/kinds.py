@@ -34,15 +34,9 @@ def refuse_other_kinds(command: str) -> None:
   # Only now: what only says how it is used takes no NumPy.
   from bnexport.model.checkpoint import is_several
 
-  named = [flag for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]) if flag.value]
-  if not named:
-    return
-  # Only now: what only says how it is used takes no NumPy.
-  from bnexport.model.checkpoint import is_several
-
-  for flag in named:
+  for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]):
     path = flag.value
-    if not (flag is cli.CHECKPOINT and is_several(path)):
+    if path and not (flag is cli.CHECKPOINT and is_several(path)):
       _refuse_other_kind(command, flag.name, path)
 
 
@@ -107,8 +101,6 @@ def refuse_no_values() -> None:
 
 def _checkpoint_of(path: str) -> Optional[str]:
   """The prefix of the checkpoint that a `.meta` lies beside, or None."""
-  from bnexport.tf1 import tf1
-
   from bnexport.tf1 import tf1
 
   prefix, end = os.path.splitext(path)
