@@ -74,8 +74,13 @@ _is_on = False
 
 
 def ask() -> None:
-  """Has `starting` hold back what it can, until the process ends."""
+  """Has `starting` hold back what it can, until the process ends.
+
+  What TensorFlow says of layers that model code uses is not shown either.
+  """
   global _is_asked
+  # Who exports a model is not about to rewrite its code.
+  warnings.filterwarnings("ignore", message=r"`tf\.[\w.]+` is deprecated")
   if hasattr(os, "fork"):
     _is_asked = True
     atexit.register(_drop)

@@ -31,17 +31,19 @@ def refuse_other_kinds(command: str) -> None:
   Args:
     command: its name.
   """
+  named = [flag for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]) if flag.value]
+  if not named:
+    return
   # Only now: what only says how it is used takes no NumPy.
   from bnexport.model.checkpoint import is_several
 
-  for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]):
+  for flag in named:
     path = flag.value
-    if path and not (flag is cli.CHECKPOINT and is_several(path)):
+    if not (flag is cli.CHECKPOINT and is_several(path)):
       _refuse_other_kind(command, flag.name, path)
 
 
 def _refuse_other_kind(command, flag, path):
-  from bnexport.report.guide import NAMES
   from bnexport.sources import identity
 
   try:
@@ -49,8 +51,12 @@ def _refuse_other_kind(command, flag, path):
   except Error:
     return
   right = _FLAGS.get(found.kind)
-  if found.kind not in NAMES or right == flag or (flag, found.kind) in _ALSO:
+  if right == flag or (flag, found.kind) in _ALSO:
     return
+  if found.kind in (identity.OTHER, identity.FOLDER):
+    return
+  from bnexport.report.guide import NAMES  # takes the rules of all findings
+
   offers, step = [], "give what TensorFlow saved"
   if found.kind == identity.MODEL and found.others:
     right, found = "model", found._replace(path=f"{path}:{found.others[0]}")

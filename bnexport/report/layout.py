@@ -18,7 +18,8 @@ _ALL = "--verbose shows all"
 _INDENT = "  "
 # A word of a command, as a shell reads it.
 _ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|\S)+")
-_NAME = re.compile(r"\W*'[^'\s]*'\W*")
+# A name in quotes, or what is neither a path nor a flag.
+_NAME = re.compile(r"\W*'[^'\s]*'\W*|(?!--)[^/]*")
 _COMMAND = "python -m "
 
 
@@ -42,7 +43,8 @@ def wrapped(
 ) -> List[Line]:
   """A text as lines; those after the first are indented.
 
-  Names are cut to fit on a line; a path or a flag may be longer than that.
+  Names and other words are cut to fit on a line; a path or a flag, which are to
+  be copied, may be longer than that.
 
   Args:
     text: one line of any length.

@@ -32,7 +32,10 @@ def markdown(said):
   said = escaped(said)
   lines = [f"# {_text(os.path.basename(said['file']))}", ""]
   lines += [f"**{said['verdict']['says']}.**", ""]
-  lines += [f"- {_text(line)}" for line in sentences.proof(said["proof"])]
+  lines += [
+    f"- {_text(line)}"
+    for line in sentences.proof(said["proof"], most_blind=None)
+  ]
   lines += _section("Warnings", said["warnings"])
   lines += _section("What was changed and why", sentences.changes(said))
   if said["findings"] is not None:

@@ -128,7 +128,7 @@ def names_of(needed, order):
 @pytest.mark.parametrize("part", range(8))
 def test_random_graphs(part):
   changed = 0
-  for seed in range(60):
+  for seed in range(20):
     draw = random.Random(f"{part}/{seed}")
     graph, phases, ends = drawn(draw)
     outputs = [TensorRef(name) for name in ends]
@@ -136,7 +136,7 @@ def test_random_graphs(part):
     order = graph.topological(graph.ancestors(ends))
     trials = Trials(PartialEvaluation(graph, order, {}), outputs)
     changed += trials.needed({phases[0]: np.bool_(True)}) != before
-  assert changed > 10
+  assert changed > 3
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,12 @@ def test_answers_are_judged(tmp_path, output, scale, fault):
   assert found is None if fault is None else found.startswith(fault)
 
 
+def test_process_that_takes_too_long_is_no_success(monkeypatch):
+  monkeypatch.setattr(acceptance, "_SECONDS", 0.5)
+  status, _, err = acceptance._run_alone(["-c", "import time; time.sleep(60)"])
+  assert status is None and err == "it takes longer than 0.5 seconds"
+
+
 def test_routes(cases, tmp_path, capfd):
   """One case that is right on each route, one whose truth is another."""
   fine, refused = cases("layers_dense_literal"), cases("refuse_half_tracked")

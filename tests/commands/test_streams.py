@@ -156,9 +156,10 @@ def test_nothing_of_tensorflow_is_on_stderr(case, tmp_path):
 
 # A stand-in for TensorFlow: it writes as its libraries do, then ends somehow.
 CHATTER = """
-import os, sys
+import os, sys, warnings
 from bnexport import silence
 silence.ask()
+warnings.warn("`tf.layers.dense` is deprecated and will be removed")
 print("before", file=sys.stderr)
 try:
   with silence.starting():

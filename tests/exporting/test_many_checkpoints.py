@@ -356,7 +356,7 @@ def test_help_says_so_without_tensorflow():
   result = run_process(
     "-X", "importtime", "-m", "bnexport.freeze", "--helpshort"
   )
-  for words_ in ("--jobs", "--[no]resume", "runs/*/model.ckpt-*", "{name}"):
+  for words_ in ("--jobs", "--resume", "runs/*/model.ckpt-*", "{name}"):
     assert words_ in result.out
   modules = {line.split("|")[-1].strip() for line in result.err.splitlines()}
   assert "bnexport.cli" in modules and "tensorflow" not in modules

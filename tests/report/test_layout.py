@@ -25,6 +25,11 @@ def test_prose_is_wrapped(width):
   assert NAME.startswith(start) and NAME.endswith(end)
 
 
+def test_a_word_that_nobody_copies_is_cut():
+  (line,) = wrapped("x" * 999, 60)
+  assert len(line) <= 60 and "x...x" in line
+
+
 def test_a_path_stays_whole():
   for text in (f"{PATH}: 3 nodes", f"python -m bnexport.freeze --x={PATH}"):
     assert PATH in " ".join(wrapped(text, 60))

@@ -248,7 +248,8 @@ def test_definitions_are_what_the_registry_has(script):
   """Of every op; a version that is not on record has the registry itself."""
   version = tuple(map(int, tf.__version__.split(".")[:2]))
   assert definitions.installed() in (version, None)
-  assert (definitions.installed() == version) or version != (2, 21)
+  is_on_record = version in ((2, 12), (2, 18), (2, 21))
+  assert (definitions.installed() == version) or not is_on_record
   registered = script.registered_ops()
   assert len(registered) > 1000
   loaded = []  # by libraries that came later, as Keras loads some
