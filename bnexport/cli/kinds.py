@@ -44,7 +44,6 @@ def refuse_other_kinds(command: str) -> None:
 
 
 def _refuse_other_kind(command, flag, path):
-  from bnexport.report.guide import NAMES
   from bnexport.sources import identity
 
   try:
@@ -52,8 +51,12 @@ def _refuse_other_kind(command, flag, path):
   except Error:
     return
   right = _FLAGS.get(found.kind)
-  if found.kind not in NAMES or right == flag or (flag, found.kind) in _ALSO:
+  if right == flag or (flag, found.kind) in _ALSO:
     return
+  if found.kind in (identity.OTHER, identity.FOLDER):
+    return
+  from bnexport.report.guide import NAMES  # takes the rules of all findings
+
   offers, step = [], "give what TensorFlow saved"
   if found.kind == identity.MODEL and found.others:
     right, found = "model", found._replace(path=f"{path}:{found.others[0]}")
