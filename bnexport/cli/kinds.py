@@ -31,16 +31,20 @@ def refuse_other_kinds(command: str) -> None:
   Args:
     command: its name.
   """
-  named = [flag for flag in (cli.CHECKPOINT, *cli.SOURCES[1:]) if flag.value]
+  named = [
+    (flag.name, path)
+    for flag in (cli.CHECKPOINT, *cli.SOURCES[1:])
+    for path in [flag.value]
+    if path
+  ]
   if not named:
     return
   # Only now: what only says how it is used takes no NumPy.
   from bnexport.model.checkpoint import is_several
 
-  for flag in named:
-    path = flag.value
-    if not (flag is cli.CHECKPOINT and is_several(path)):
-      _refuse_other_kind(command, flag.name, path)
+  for flag, path in named:
+    if not (flag == cli.CHECKPOINT.name and is_several(path)):
+      _refuse_other_kind(command, flag, path)
 
 
 def _refuse_other_kind(command, flag, path):

@@ -20,7 +20,7 @@ import tensorflow.compat.v1 as tf1  # noqa: E402
 from tensorflow.core.framework.op_def_pb2 import OpDef, OpList  # noqa: E402
 from tensorflow.python.framework import op_def_registry, smart_cond  # noqa: E402
 
-from bnexport import silence  # noqa: E402
+from bnexport.silence import starting  # noqa: E402
 from bnexport.tf1.deadlines import time_left  # noqa: E402
 
 if _IS_FIRST:
@@ -112,7 +112,7 @@ def session(graph: tf1.Graph) -> tf1.Session:
   """
   config = tf1.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
   config.graph_options.rewrite_options.disable_meta_optimizer = True
-  with silence.starting():  # the first one looks for devices
+  with starting():  # the first one looks for devices
     return _Session(graph=graph, config=config)
 
 
@@ -126,7 +126,7 @@ def keras(major: int) -> Any:
     The module, or None where it is not installed.
   """
   try:
-    with silence.starting():
+    with starting():
       if major >= 3:
         os.environ["KERAS_BACKEND"] = "tensorflow"
         found = importlib.import_module("keras")

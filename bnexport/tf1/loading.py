@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, Dict, Iterator, List, Tuple
 
-from bnexport import silence
+from bnexport.silence import starting
 
 _NUMBERS: Tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,7 +20,7 @@ def full() -> Any:
   found = sys.modules.get("bnexport.tf1.full")
   if hasattr(found, "keras"):  # its last name: no other thread imports it
     return found
-  with held(), silence.starting():
+  with held(), starting():
     return importlib.import_module("bnexport.tf1.full")
 
 
