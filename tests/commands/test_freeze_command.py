@@ -610,7 +610,7 @@ def assert_nothing_done(capsys, folder, arguments, *words):
 @pytest.mark.parametrize(
   "arguments, words",
   [
-    ([], ["--output_node"]),
+    ([], ["--checkpoint"]),
     (["--output_node=prob"], ["--checkpoint"]),
     (["--output_node=prob", "--checkpoint=@x"], ["'@x'"]),
     (["--output_node=nowhere_at_all", "--checkpoint=@"], ["'nowhere_at_all'"]),
@@ -687,7 +687,10 @@ def assert_nothing_done(capsys, folder, arguments, *words):
       ["--output_node=prob", "--checkpoint=@", "--output_graph=%"],
       ["directory"],
     ),
-    (["--output_node=prob", "--checkpoint=@", "--meta_graph=%"], ["directory"]),
+    (
+      ["--output_node=prob", "--checkpoint=@", "--meta_graph=%"],
+      ["it is ", "python -m bnexport.freeze --checkpoint=@ "],
+    ),
     (
       [
         "--output_node=prob",
