@@ -358,9 +358,9 @@ def test_a_training_graph_and_its_checkpoint(tmp_path):
 # Exports of real training graphs.
 
 
-def codes_of_export(case):
+def codes_of_export(case, folder):
   exported = export(case, folds=False)
-  path = case.prefix + ".frozen.pb"
+  path = str(folder / "frozen.pb")
   with open(path, "wb") as f:
     f.write(exported.to_graph_def().SerializeToString())
   names = [case.output] + list(case.also)
@@ -369,10 +369,10 @@ def codes_of_export(case):
 
 
 @pytest.mark.parametrize("name", PLAIN_CASES)
-def test_exports(cases, name):
-  assert codes_of_export(cases(name)) == set()
+def test_exports(cases, name, tmp_path):
+  assert codes_of_export(cases(name), tmp_path) == set()
 
 
 @pytest.mark.parametrize("name", sorted(OTHER_CASES))
-def test_exports_with_something_to_say(cases, name):
-  assert codes_of_export(cases(name)) == {OTHER_CASES[name]}
+def test_exports_with_something_to_say(cases, name, tmp_path):
+  assert codes_of_export(cases(name), tmp_path) == {OTHER_CASES[name]}
