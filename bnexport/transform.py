@@ -49,9 +49,7 @@ def main():
   _refuse_missing(specs)
   # Only now: a wrong flag is told before all of it is imported.
   from bnexport import sources
-  from bnexport.cli import printing
   from bnexport.exporting import delivery
-  from bnexport.report import facts, screen, terminal
   from bnexport.transforms import table
 
   transforms = table.parse(specs)
@@ -68,16 +66,24 @@ def main():
       reason = file.reason_against()
       if reason is not None:
         _refuse_worse(request, model.graph, path, reason)
+  _show(model, path, before)
+  if reason is not None:
+    process.warn(f"this TensorFlow does not import the graph: {reason}")
+    return process.NOT_PROVEN
+  return process.DONE
+
+
+def _show(model, path, before):
+  """Prints what was done to a graph that had so many nodes before."""
+  from bnexport.cli import printing
+  from bnexport.report import facts, screen, terminal
+
   said = facts.transformation_facts(model, path, before)
   printing.show(
     lambda width: screen.transformation(said, width),
     lambda: terminal.transformation(said),
   )
   result.tell(model.warnings)
-  if reason is not None:
-    process.warn(f"this TensorFlow does not import the graph: {reason}")
-    return process.NOT_PROVEN
-  return process.DONE
 
 
 def _refuse_worse(request, graph, path, reason):
