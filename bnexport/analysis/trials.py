@@ -33,6 +33,16 @@ from bnexport.graph.overlay import Overlay, Place
 
 # What holds all outputs up.
 _ROOT = ""
+# What a PartialEvaluation finds of places, a map each.
+_FACTS = (
+  "uniform",
+  "_decided",
+  "_scalars",
+  "_alias",
+  "_shortcuts",
+  "_dead",
+  "_dead_nodes",
+)
 
 
 class Needed:
@@ -222,28 +232,12 @@ class _Trial(PartialEvaluation):
     assignment: Mapping[str, Any],
   ):
     self._again: Set[str] = set()
-    self._layers = [
-      Overlay(facts, self._again)
-      for facts in (
-        base.uniform,
-        base._decided,
-        base._scalars,
-        base._alias,
-        base._shortcuts,
-        base._dead,
-        base._dead_nodes,
-      )
-    ]
     super().__init__(base.graph, (), {})
-    (
-      self.uniform,
-      self._decided,
-      self._scalars,
-      self._alias,
-      self._shortcuts,
-      self._dead,
-      self._dead_nodes,
-    ) = self._layers  # type: ignore[assignment]
+    self._layers = []
+    for fact in _FACTS:
+      layer = Overlay(getattr(base, fact), self._again)
+      setattr(self, fact, layer)
+      self._layers.append(layer)
     self.order = base.order
     self.known = collections.ChainMap(dict(assignment), base.known)
     self._base = base

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Dict, Optional
 
 from bnexport import cli
@@ -84,7 +83,9 @@ def _offer(command: str, wrong: str, right: str, path: str) -> Offer:
     command = "repair"
   elif command == "repair" and right != "graph_def":
     command = "freeze"
-  beside = _checkpoint_of(path) if right == "meta_graph" else None
+  from bnexport.model.checkpoint import of_meta_graph
+
+  beside = of_meta_graph(path) if right == "meta_graph" else None
   if beside and not cli.CHECKPOINT.value:  # the graph goes without saying
     flags = {wrong: None, "checkpoint": beside}
   return Offer(flags, command)
@@ -100,22 +101,15 @@ def refuse_no_values() -> None:
       "",
       [Offer({}, "repair")],
     )
-  beside = _checkpoint_of(meta) if meta else None
+  from bnexport.model.checkpoint import of_meta_graph
+
+  beside = of_meta_graph(meta) if meta else None
   raise SourceError(
     "freeze",
     "no values are given for the variables",
     "" if beside else "pass --checkpoint=PREFIX_OR_DIRECTORY",
     [Offer({"meta_graph": None, "checkpoint": beside})] if beside else [],
   )
-
-
-def _checkpoint_of(path: str) -> Optional[str]:
-  """The prefix of the checkpoint that a `.meta` lies beside, or None."""
-  from bnexport.tf1 import tf1
-
-  prefix, end = os.path.splitext(path)
-  is_there = end == ".meta" and tf1.gfile.Exists(prefix + ".index")
-  return prefix if is_there else None
 
 
 def _is_frozen(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import List, Mapping, Optional
+from typing import List, Mapping
 
 from absl import flags
 
@@ -48,15 +48,11 @@ def _command(offer: Offer, name: str) -> str:
 
 
 def _change(offer: Offer) -> str:
-  return " ".join(_flags(offer.flags))
-
-
-def _flags(changes: Mapping[str, Optional[str]]) -> List[str]:
-  return [
+  return " ".join(
     shlex.quote(f"--{flag}={value}")
-    for flag, value in changes.items()
+    for flag, value in offer.flags.items()
     if value is not None
-  ]
+  )
 
 
 def _given() -> Mapping[str, List[str]]:

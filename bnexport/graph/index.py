@@ -78,7 +78,7 @@ class Index:
 
   def readers(self, name: str) -> List[str]:
     """Names of the nodes that read any output of `name`, or wait for it."""
-    return list({reader: None for reader, _ in self._readers[name]})
+    return list(dict.fromkeys([r for r, _ in self._readers[name]]))
 
   def readers_of(self, ref: TensorRef) -> List[str]:
     """Names of the nodes that read exactly this tensor, or wait for `^a`."""
@@ -138,9 +138,7 @@ class Index:
       order.append(name)
       if name in closing:
         continue
-      for reader in dict.fromkeys(
-        [reader for reader, _ in self._readers[name]]
-      ):
+      for reader in self.readers(name):
         if reader in members:
           waiting[reader] -= 1
           if not waiting[reader]:

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 from bnexport.tf1 import BundleEntryProto, BundleHeaderProto, tf1
 
 _FOOTER = 48  # bytes: two handles, padding, and
-_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 # Behind each block: how it is compressed, and its checksum.
 _TRAILER = 5
 _MASK = 0xA282EAD8
@@ -148,7 +148,7 @@ class Bundle:
       return texts.reshape(shape)
     if len(data) != count * np.dtype(dtype).itemsize:
       raise Unusual("a tensor is not as long as its shape is")
-    if _masked(self._extend(0, data)) != entry.crc32c:
+    if masked(self._extend(0, data)) != entry.crc32c:
       raise Unusual("a checksum does not match")
     return data.view(dtype).reshape(shape)
 
@@ -166,7 +166,7 @@ def checksum() -> Any:
   raise Unusual("google-crc32c is not installed")
 
 
-def _masked(crc: int) -> int:
+def masked(crc: int) -> int:
   """A CRC as it is stored: one of bytes that hold CRCs would be a poor one."""
   return (((crc >> 15) | (crc << 17)) + _MASK) & _WORD
 
@@ -225,9 +225,9 @@ def _strings(data: bytes, count: int, stored: int, extend: Any) -> np.ndarray:
   except (IndexError, struct.error) as error:
     raise Unusual("texts are cut short") from error
   begin = at + 4
-  if _masked(crc) != of_lengths or begin + sum(lengths) != len(data):
+  if masked(crc) != of_lengths or begin + sum(lengths) != len(data):
     raise Unusual("lengths of texts are not sound")
-  if _masked(extend(crc, data[at:])) != stored:
+  if masked(extend(crc, data[at:])) != stored:
     raise Unusual("a checksum of texts does not match")
   made = np.empty(count, object)
   for i, length in enumerate(lengths):
@@ -238,7 +238,7 @@ def _strings(data: bytes, count: int, stored: int, extend: Any) -> np.ndarray:
 
 def _table(data: bytes, extend: Any) -> Iterator[Tuple[bytes, bytes]]:
   """Yields keys and values of a table."""
-  if len(data) < _FOOTER or not data.endswith(_MAGIC):
+  if len(data) < _FOOTER or not data.endswith(MAGIC):
     raise Unusual("it is no table")
   try:
     _, at = _handle(data, len(data) - _FOOTER)  # of blocks that nobody needs
@@ -262,7 +262,7 @@ def _block(data: bytes, handle: Tuple[int, int], extend: Any) -> bytes:
   if end + _TRAILER > len(data):
     raise Unusual("a table is cut short")
   (stored,) = struct.unpack_from("<I", data, end + 1)
-  if _masked(extend(0, data[begin : end + 1])) != stored:
+  if masked(extend(0, data[begin : end + 1])) != stored:
     raise Unusual("a checksum of the table does not match")
   if data[end]:
     raise Unusual("a table is compressed")

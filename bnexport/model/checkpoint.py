@@ -96,6 +96,13 @@ def prefixes_in(folder: str) -> List[str]:
   return sorted(found, key=by_number)
 
 
+def of_meta_graph(path: str) -> Optional[str]:
+  """The prefix of the checkpoint that a `.meta` lies beside, or None."""
+  prefix, end = os.path.splitext(path)
+  is_there = end == ".meta" and tf1.gfile.Exists(prefix + ".index")
+  return prefix if is_there else None
+
+
 def by_number(path: str) -> Tuple[List[Any], str]:
   """A key that sorts model.ckpt-9 before model.ckpt-10."""
   parts = re.split(r"([0-9]+)", path)

@@ -68,7 +68,8 @@ def answer(said, is_doubtful=False) -> Answer:
   for line in sentences.first_difference(proof["first_difference"]):
     _note(found, False, line.strip())
   _settling(found, proof)
-  _rows(found, proof)
+  for holds, line in sentences.reruns(proof):
+    _note(found, holds, line)
   for line in sentences.blindness(proof):
     if proof["blind_to"]:
       found.left.append(line)
@@ -97,24 +98,15 @@ def _far(outputs):
   if not outputs:
     return ""
   numbers = [one for one in outputs if not isinstance(one["limit"], str)]
-  worst = max(numbers or outputs, key=_share)
+  worst = max(numbers or outputs, key=sentences.share)
   if not any(one["largest_difference"] for one in outputs):
     return "The answers are equal to the last bit."
-  share = _share(worst)
+  share = sentences.share(worst)
   allowed = f"{share:.2g} times" if share >= 1 else f"{share:.2%} of"
   return (
     f"The answers are at most {worst['largest_difference']:.2g} apart, "
     f"{allowed} what rounding explains ({worst['limit']:.2g})."
   )
-
-
-def _share(one):
-  """Difference / limit; NaN is infinitely far."""
-  apart, limit = one["largest_difference"], one["limit"]
-  if apart == 0:
-    return 0.0
-  share = apart / limit if limit else float("inf")
-  return share if share == share else float("inf")
 
 
 def _settling(found, proof):
@@ -126,15 +118,3 @@ def _settling(found, proof):
       found.left.append(line)
     else:
       _note(found, point["holds"], line)
-
-
-def _rows(found, proof):
-  """What rows and second runs answer."""
-  alone = proof["one_row_answers_alone"]
-  if alone is not None:
-    way = "as" if alone else "DIFFERENTLY than"
-    _note(found, alone, f"one row alone answers {way} within its batch")
-  same = proof["second_run_answers_the_same"]
-  if same is not None:
-    way = "the same" if same else "DIFFERENTLY"
-    _note(found, same, f"a second run answers {way}")

@@ -13,10 +13,12 @@ from typing import Dict, List, Sequence, Tuple
 
 from bnexport.analysis import answer
 from bnexport.errors import Error, SourceError
+from bnexport.model.checkpoint import of_meta_graph
 from bnexport.model.request import Request
 from bnexport.report import examination
 from bnexport.report.escaping import escaped
-from bnexport.report.pasting import WIDTH, Way, cut, heading, lines_of, run
+from bnexport.report.layout import WIDTH
+from bnexport.report.pasting import Way, cut, heading, lines_of, run
 from bnexport.sources import arrays, identity, keras_file
 from bnexport.tf1 import tf1
 
@@ -168,8 +170,8 @@ def _mending(path: str, looked, output: str) -> List[Way]:
 
 
 def _of_meta_graph(found):
-  prefix = found.path[: -len(".meta")]
-  if found.path.endswith(".meta") and tf1.gfile.Exists(prefix + ".index"):
+  prefix = of_meta_graph(found.path)
+  if prefix is not None:
     return _of_checkpoint(identity.Identity(identity.CHECKPOINT, prefix))
   _, lines, names = _looked(Request("meta_graph", found.path))
   return [
@@ -200,13 +202,7 @@ def _of_checkpoint(found):
     return [title, *keys, "  no training graph is beside it"], [
       Way(
         "Freeze it, with the code that builds its model",
-        run(
-          "freeze",
-          model="FILE.py:FUNCTION",
-          checkpoint=prefix,
-          output_node="NAME",
-        )
-        + " --input=NAME:float32:?,224,224,3",
+        _rebuilt(checkpoint=prefix) + " --input=NAME:float32:?,224,224,3",
       )
     ]
   ((kind, path),) = source.items()
@@ -272,6 +268,24 @@ def _of_saved(found):
 # Everything else.
 
 
+def _rebuilt(model="FILE.py:FUNCTION", checkpoint="PREFIX", **more: str):
+  """The command that freezes a model that its code builds."""
+  return run(
+    "freeze", model=model, checkpoint=checkpoint, **more, output_node="NAME"
+  )
+
+
+def _recomputing(path: str, **more: str) -> Way:
+  command = run(
+    "repair",
+    graph_def="GRAPH.pb",
+    output_node="NAME",
+    calibration_data=path,
+    **more,
+  )
+  return Way("Compute a graph's lost statistics from them", command)
+
+
 def _of_keras(found):
   file = keras_file.describe(found.path)
   return [heading(found.path, NAMES[found.kind], f"of Keras {file.version}")], [
@@ -285,12 +299,7 @@ def _of_weights(found):
     Way(
       "Load them where the model's code is, save a checkpoint of it with "
       "tf.compat.v1.train.Saver",
-      run(
-        "freeze",
-        model="FILE.py:FUNCTION",
-        checkpoint="PREFIX",
-        output_node="NAME",
-      ),
+      _rebuilt(),
     )
   ]
 
@@ -303,12 +312,8 @@ def _of_code(found):
   return [heading(found.path, NAMES[found.kind]), said], [
     Way(
       "Rebuild the model and freeze it with its checkpoint",
-      run(
-        "freeze",
-        model=f"{found.path}:{functions[0]}",
-        checkpoint="PREFIX",
-        input="NAME:float32:?,224,224,3",
-        output_node="NAME",
+      _rebuilt(
+        f"{found.path}:{functions[0]}", input="NAME:float32:?,224,224,3"
       ),
     )
   ]
@@ -328,30 +333,13 @@ def _of_arrays(found):
       "Prove a graph with them, by the names of its inputs",
       run("validate", graph="GRAPH.pb", feeds=found.path),
     ),
-    Way(
-      "Compute a graph's lost statistics from them",
-      run(
-        "repair",
-        graph_def="GRAPH.pb",
-        output_node="NAME",
-        calibration_data=found.path,
-      ),
-    ),
+    _recomputing(found.path),
   ]
 
 
 def _of_records(found):
   return [heading(found.path, NAMES[found.kind])], [
-    Way(
-      "Compute a graph's lost statistics from them",
-      run(
-        "repair",
-        graph_def="GRAPH.pb",
-        output_node="NAME",
-        calibration_data=found.path,
-        calibration_input="FILE.py:FUNCTION",
-      ),
-    )
+    _recomputing(found.path, calibration_input="FILE.py:FUNCTION")
   ]
 
 

@@ -20,6 +20,7 @@ from bnexport.proof.comparison import DIFFERS, NOT_PROVEN, PROVEN, Comparison
 from bnexport.report import facts, sentences
 from bnexport.report.grouping import groups, lines
 from bnexport.report.overview import kind_of
+from bnexport.report.terminal import SEVERITIES
 
 # Rows of a table, and of what may be long.
 _MOST = 12
@@ -252,8 +253,7 @@ def _same(found: Finding) -> Tuple[str, str]:
 def _findings(found: Findings) -> str:
   if not found:
     return _title("no findings", "nothing stands against this", _GOOD)
-  order = [ERROR, WARNING, NOTE]
-  ranked = sorted(found, key=lambda one: order.index(one.severity))
+  ranked = sorted(found, key=lambda one: SEVERITIES.index(one.severity))
   counted = collections.Counter(one.code for one in found)
   told = ", ".join(f"{n} {code}" for code, n in counted.most_common(_MOST))
   alike = groups(ranked, 1, lambda one: one.node, _same)

@@ -7,9 +7,8 @@ import shlex
 from typing import List, NamedTuple, Sequence
 
 from bnexport.errors import printable
+from bnexport.report.layout import WIDTH, size_of
 from bnexport.tf1 import tf1
-
-WIDTH = 100
 
 
 class Way(NamedTuple):
@@ -51,12 +50,5 @@ def run(name: str, **flags: str) -> str:
 def heading(path: str, what: str, *facts: str) -> str:
   size = ""
   if not tf1.gfile.IsDirectory(path) and tf1.gfile.Exists(path):
-    size = _bytes(tf1.gfile.Stat(path).length)
+    size = size_of(tf1.gfile.Stat(path).length)
   return f"{path}: {', '.join(filter(None, (what, size, *facts)))}"
-
-
-def _bytes(size: int) -> str:
-  if size < 1000:
-    return f"{size} bytes"
-  power = min((len(str(size)) - 1) // 3, 3)
-  return f"{size / 1000**power:.3g} {('kB', 'MB', 'GB')[power - 1]}"

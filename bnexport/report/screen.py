@@ -82,7 +82,7 @@ def _verdict(proof, width):
 
 def _how_far(outputs):
   """The largest difference, as a part of what is allowed."""
-  worst = max(outputs, key=_part)
+  worst = max(outputs, key=sentences.share)
   of_all = f", the worst of {len(outputs)}," if outputs[1:] else ""
   return (
     f"'{worst['name']}'{of_all} is {worst['largest_difference']:.2g} off, "
@@ -90,28 +90,23 @@ def _how_far(outputs):
   )
 
 
-def _part(one):
-  """A difference as a part of its limit."""
-  off, limit = one["largest_difference"], one["limit"]
-  return off / limit if limit else float("inf") * bool(off)
-
-
 def _against(proof):
   """All that a right graph would not do."""
   apart = [one for one in proof["outputs"] if not one["holds"]]
   if apart:
     yield _how_far(apart)
-  if proof["one_row_answers_alone"] is False:
-    yield "one row alone answers DIFFERENTLY than within its batch"
-  if proof["second_run_answers_the_same"] is False:
-    yield "a second run answers DIFFERENTLY"
+  for holds, line in sentences.reruns(proof):
+    if not holds:
+      yield line
   if proof["fixed_point"] is not None and not proof["fixed_point"]["holds"]:
     yield "it is not what the fixed point of the training graph's updates is"
 
 
 def _details(proof, after_outputs=()):
   """The lines of a proof that its verdict does not say."""
-  outputs = sorted(proof["outputs"], key=lambda d: (d["holds"], -_part(d)))
+  outputs = sorted(
+    proof["outputs"], key=lambda d: (d["holds"], -sentences.share(d))
+  )
   short = dict(proof, outputs=outputs[:_MOST_ENDS])
   lines = sentences.proof(short, after_outputs, most_blind=None)[1:]
   left = len(outputs) - _MOST_ENDS

@@ -146,20 +146,25 @@ def proof(said, after_outputs=(), most_blind=_MOST_BLIND):
   lines += after_outputs
   if said["fixed_point"] is not None:
     lines += fixed_point(said["fixed_point"])
-  if said["one_row_answers_alone"] is not None:
-    answers = "as" if said["one_row_answers_alone"] else "DIFFERENTLY than"
-    lines.append(f"one row alone answers {answers} within its batch")
-  if said["second_run_answers_the_same"] is not None:
-    same = said["second_run_answers_the_same"]
-    lines.append(
-      f"a second run answers {'the same' if same else 'DIFFERENTLY'}"
-    )
+  lines += [line for _, line in reruns(said)]
   lines += blindness(said, most_blind)
   lines += map(decision, said["decisions"])
   if said["fed"]:
     fed = [f"{name} {shape}" for name, shape in said["fed"].items()]
     lines.append(f"fed: {', '.join(fed)}")
   return lines + said["notes"]
+
+
+def reruns(said):
+  """What a row alone and a second run answer: whether it is right, a line."""
+  alone = said["one_row_answers_alone"]
+  if alone is not None:
+    way = "as" if alone else "DIFFERENTLY than"
+    yield alone, f"one row alone answers {way} within its batch"
+  same = said["second_run_answers_the_same"]
+  if same is not None:
+    way = "the same" if same else "DIFFERENTLY"
+    yield same, f"a second run answers {way}"
 
 
 def decision(one):
@@ -218,6 +223,15 @@ def fixed_point(said):
     f"{said['runs']} runs: training mode and export are {apart:.2g} apart"
     f"{'' if said['holds'] else '  <- differs'}"
   ]
+
+
+def share(one):
+  """The facts of a Difference: its part of the limit; NaN is infinitely far."""
+  apart, limit = one["largest_difference"], one["limit"]
+  if apart == 0:
+    return 0.0
+  part = apart / limit if limit else float("inf")
+  return part if part == part else float("inf")
 
 
 def difference(one):

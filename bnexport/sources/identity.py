@@ -17,9 +17,11 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 from google.protobuf.message import DecodeError
 
 from bnexport.errors import SourceError, nearest
+from bnexport.model.bundle import MAGIC, masked
 from bnexport.model.checkpoint import by_number, find_prefix, prefixes_in
 from bnexport.model.paths import refuse_special
 from bnexport.sources import files, hub_module
+from bnexport.sources.opening import SAVED_MODELS
 from bnexport.tf1 import tf1
 
 # Bytes that tell a file's kind; the first field of a MetaGraphDef may be long,
@@ -40,9 +42,7 @@ TFLITE, ONNX, ARRAYS = "tflite", "onnx", "npz"
 RECORDS, EVENTS = "tfrecord", "events"
 FOLDER, OTHER = "folder", "other"
 
-_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _OP = re.compile(rb"[A-Za-z_][A-Za-z0-9_>.]*\Z")
-_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # ends tables in LevelDB's format
 _TEXT_KINDS = (
   (re.compile(r"(saved_model_schema_version|meta_graphs)\b"), SAVED_MODEL),
   (re.compile(r"(meta_info_def|graph_def|saver_def)\b"), META_GRAPH),
@@ -104,7 +104,7 @@ def identify(path: str) -> Identity:
 def _of_folder(path):
   if tf1.gfile.Exists(os.path.join(path, hub_module.MODULE_DEF)):
     return Identity(HUB_MODULE, path)
-  if any(tf1.gfile.Exists(os.path.join(path, n)) for n in _SAVED_MODELS):
+  if any(tf1.gfile.Exists(os.path.join(path, n)) for n in SAVED_MODELS):
     return Identity(SAVED_MODEL, path)
   prefixes = prefixes_in(path)
   if prefixes or tf1.gfile.Exists(os.path.join(path, "checkpoint")):
@@ -114,7 +114,7 @@ def _of_folder(path):
     os.path.join(path, name)
     for name in names
     if name.isdigit()
-    and tf1.gfile.Exists(os.path.join(path, name, _SAVED_MODELS[0]))
+    and tf1.gfile.Exists(os.path.join(path, name, SAVED_MODELS[0]))
   ]
   if versions:
     versions.sort(key=by_number)
@@ -176,8 +176,8 @@ def _of_magic(path, head):
 def _ends_as_table(path):
   with tf1.gfile.GFile(path, "rb") as f:
     size = tf1.gfile.Stat(path).length
-    f.seek(max(size - len(_TABLE), 0))
-    return f.read(len(_TABLE)) == _TABLE
+    f.seek(max(size - len(MAGIC), 0))
+    return f.read(len(MAGIC)) == MAGIC
 
 
 def _of_hdf5(path):
@@ -218,22 +218,21 @@ def _of_records(path, head):
   if len(head) < 16:
     return None
   length, stated = struct.unpack("<QI", head[:12])
-  if _masked_crc(head[:8]) != stated:
+  if masked(_crc(head[:8])) != stated:
     return None
   record = head[12 : 12 + min(length, 64)]
   is_events = b"brain.Event:" in record
   return Identity(EVENTS if is_events else RECORDS, path)
 
 
-def _masked_crc(data: bytes) -> int:
-  """CRC-32C, Castagnoli's, as TFRecords mask it; of a few bytes."""
+def _crc(data: bytes) -> int:
+  """CRC-32C, Castagnoli's, of a few bytes."""
   crc = 0xFFFFFFFF
   for byte in data:
     crc ^= byte
     for _ in range(8):
       crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-  crc ^= 0xFFFFFFFF
-  return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+  return crc ^ 0xFFFFFFFF
 
 
 class _Field(NamedTuple):

@@ -35,7 +35,7 @@ KINDS = {
   "saved_model": "saved_model",
   "tf_graph": "tf_graph",
 }
-_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _PARTS_OF_A_CHECKPOINT = (".meta", ".index")
 
 
@@ -173,10 +173,10 @@ def _recognise_path(path, prefix):
 def is_saved_model(path):
   """Whether a path is that of a SavedModel."""
   if not tf1.gfile.IsDirectory(path):
-    return os.path.basename(path) in _SAVED_MODELS
+    return os.path.basename(path) in SAVED_MODELS
   # Of a directory that is neither, the SavedModel's error tells more.
   return not is_checkpoint(path) or any(
-    tf1.gfile.Exists(os.path.join(path, name)) for name in _SAVED_MODELS
+    tf1.gfile.Exists(os.path.join(path, name)) for name in SAVED_MODELS
   )
 
 

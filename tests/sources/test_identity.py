@@ -101,8 +101,13 @@ def test_versions_of_a_saved_model(tmp_path):
 
 def record(data):
   length = struct.pack("<Q", len(data))
-  crc = struct.pack("<I", identity._masked_crc(length))
-  return length + crc + data + struct.pack("<I", identity._masked_crc(data))
+  crc = struct.pack("<I", identity.masked(identity._crc(length)))
+  return (
+    length
+    + crc
+    + data
+    + struct.pack("<I", identity.masked(identity._crc(data)))
+  )
 
 
 def npz():
