@@ -17,7 +17,7 @@ from bnexport.model.checkpoint import of_meta_graph
 from bnexport.model.request import Request
 from bnexport.report import examination
 from bnexport.report.escaping import escaped
-from bnexport.report.layout import WIDTH
+from bnexport.report.layout import WIDTH, shape_of
 from bnexport.report.pasting import Way, cut, heading, lines_of, run
 from bnexport.sources import arrays, identity, keras_file
 from bnexport.tf1 import tf1
@@ -80,7 +80,8 @@ def _looked(request: Request):
       what = role[:-1] if end.get("role") != "setting" else "setting"
       if role == "outputs" and only is None and request.kind not in _WHOLE:
         what = "likely output"
-      lines.append(f"  {what:13}  {end['name']}  {end['dtype']} {end['shape']}")
+      kind = f"{end['dtype']} {shape_of(end['shape'])}"
+      lines.append(f"  {what:13}  {end['name']}  {kind}")
     if ends[_MOST_ENDS:]:
       lines.append(f"  and {len(ends) - _MOST_ENDS} more {role}")
   lines.append(f"  {_norms(said['batch_norms'])}")
