@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared by all tests: paths, quiet TensorFlow, the zoo."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -38,17 +39,14 @@ def cases(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exports(cases):
-  """Exports zoo cases by name, each once; who edits one takes a clone."""
+  """Exports zoo cases by name; who edits one takes a clone.
+
+  The latest are kept. Each holds its weights, and its checkpoint open where
+  TensorFlow reads that.
+  """
   from judges.exporting import export
 
-  made = {}
-
-  def load(name):
-    if name not in made:
-      made[name] = export(cases(name))
-    return made[name]
-
-  return load
+  return functools.lru_cache(maxsize=64)(lambda name: export(cases(name)))
 
 
 @pytest.fixture

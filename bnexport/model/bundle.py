@@ -69,7 +69,7 @@ class Bundle:
       raise Unusual(prefix) from error
     if header.endianness != BundleHeaderProto.LITTLE:
       raise Unusual("it is of a big-endian machine")
-    self._shards, self._files = header.num_shards, _Files()
+    self._shards = header.num_shards
     self._entries = entries
     self.shapes = {
       key.decode("utf-8", "surrogateescape"): [d.size for d in entry.shape.dim]
@@ -142,7 +142,7 @@ class Bundle:
     for size in shape:
       count *= size
     path = f"{self._prefix}.data-{entry.shard_id:05d}-of-{self._shards:05d}"
-    data = self._files.read(path, entry.offset, entry.size)
+    data = _bytes_of(path, entry.offset, entry.size)
     if entry.dtype == tf1.string:
       texts = _strings(bytes(data), count, entry.crc32c, self._extend)
       return texts.reshape(shape)
@@ -181,35 +181,28 @@ def _numpy_type(number: int) -> Any:
   raise Unusual(f"type {number} has no arrays")
 
 
-class _Files:
-  """Parts of files.
+def _bytes_of(path: str, offset: int, size: int) -> np.ndarray:
+  """A part of a file, read-only.
 
-  They are read, not mapped: who cuts a mapped file short, as a training job may
-  do that saves again, ends the process that looks at it.
+  It is read, not mapped: who cuts a mapped file short, as a training job may do
+  that saves again, ends the process that looks at it. No file stays open, since
+  a process may hold more models than it may open files.
   """
-
-  def __init__(self) -> None:
-    self._open: Dict[str, Any] = {}
-
-  def read(self, path: str, offset: int, size: int) -> np.ndarray:
-    """Bytes of a file, read-only."""
-    if path not in self._open:
-      self._open[path] = open(path, "rb", buffering=0)
-    file = self._open[path].fileno()
-    if not 0 <= offset <= offset + size <= os.fstat(file).st_size:
+  with open(path, "rb", buffering=0) as f:
+    if not 0 <= offset <= offset + size <= os.fstat(f.fileno()).st_size:
       raise Unusual("a file is cut short")
     if not size:
       return np.empty(0, np.uint8)
     parts: List[bytes] = []
     while size:
       # A system gives less than 2 GB at once.
-      parts.append(os.pread(file, size, offset))
+      parts.append(os.pread(f.fileno(), size, offset))
       if not parts[-1]:
         raise Unusual("a file is cut short")
       size -= len(parts[-1])
       offset += len(parts[-1])
-    whole = parts[0] if len(parts) == 1 else b"".join(parts)
-    return np.frombuffer(whole, np.uint8)
+  whole = parts[0] if len(parts) == 1 else b"".join(parts)
+  return np.frombuffer(whole, np.uint8)
 
 
 def _strings(data: bytes, count: int, stored: int, extend: Any) -> np.ndarray:

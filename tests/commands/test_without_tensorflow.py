@@ -100,7 +100,7 @@ def test_work_without_proof(case, frozen, tmp_path):
     ("freeze", ["--no_such_flag=1"], 1),
     ("freeze", ["--checkpoint=no/such", "--output_node=y"], 3),
     ("freeze", ["--checkpoint={prefix}", "--output_node=no_such"], 3),
-    ("freeze", ["--checkpoint={prefix}"], 3),
+    ("freeze", ["--checkpoint={two_heads}"], 3),
     ("freeze", ["--output_node=y"], 3),
     ("freeze", ["--checkpoint={prefix}", "--output_node=y", "--set=a"], 3),
     ("inspect", ["--graph_def=no/such.pb"], 3),
@@ -132,8 +132,13 @@ def test_work_without_proof(case, frozen, tmp_path):
     ("validate", ["--graph=no/such.pb"], 3),
   ],
 )
-def test_refusals(case, frozen, command, arguments, status):
-  words = dict(prefix=case.prefix, folder=case.folder, frozen=frozen)
+def test_refusals(cases, case, frozen, command, arguments, status):
+  words = dict(
+    prefix=case.prefix,
+    two_heads=cases("net_multi_output").prefix,
+    folder=case.folder,
+    frozen=frozen,
+  )
   found, err = status_of(command, *(a.format(**words) for a in arguments))
   assert found == status, err
   if status == 3:

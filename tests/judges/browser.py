@@ -3,7 +3,7 @@
 
 import json
 import os
-import select
+import selectors
 import shutil
 import subprocess
 import time
@@ -79,8 +79,9 @@ class Browser:
   def _next(self):
     """The next message, whose faults are noted."""
     while b"\0" not in self._rest:
-      ready = select.select([self._in], [], [], _PATIENCE)[0]
-      assert ready, "the browser does not answer"
+      with selectors.DefaultSelector() as selector:
+        selector.register(self._in, selectors.EVENT_READ)
+        assert selector.select(_PATIENCE), "the browser does not answer"
       self._rest += os.read(self._in, 1 << 20)
     text, self._rest = self._rest.split(b"\0", 1)
     said = json.loads(text.decode("utf-8"))

@@ -241,6 +241,17 @@ def test_a_checkpoint_that_is_cut_while_it_is_read(tmp_path, monkeypatch):
   assert os.waitpid(child, 0)[1] == 0
 
 
+def test_no_file_stays_open(tmp_path):
+  """A process may hold more models than it may open files."""
+  array = np.arange(8, dtype=np.float32)
+  prefix = save(str(tmp_path / "model"), {("v", ""): array})
+  before = len(os.listdir("/proc/self/fd"))
+  held = [Bundle(prefix) for _ in range(3)]
+  for one in held:
+    one.read("v")
+  assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_read_in_parts(tmp_path, monkeypatch):
   array = np.arange(1000, dtype=np.float32)
   prefix = save(str(tmp_path / "model"), {("v", ""): array})
