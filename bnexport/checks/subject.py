@@ -180,7 +180,7 @@ class Subject:
       flow: mostly the graph's, of which they are found once.
       wanted: names of the likely outputs.
     """
-    if flow is not self.flow:
+    if self.graph is None or flow is not self.flow:
       return norms.batch_norms(flow, wanted)
     key = tuple(wanted)
     if key not in self._norms:

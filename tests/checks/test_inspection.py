@@ -412,3 +412,15 @@ def test_norms_are_found_once(cases, monkeypatch):
   (once,) = found
   assert [norm["name"] for norm in said] == [norm.name for norm in once]
   assert once
+
+
+def test_a_graph_that_does_not_open_is_looked_at(tmp_path):
+  """Two nodes that differ have one name: no graph can hold both."""
+  graph_def = tf1.GraphDef()
+  for op in ("Placeholder", "NoOp"):
+    graph_def.node.add(name="x", op=op)
+  path = tmp_path / "twice.pb"
+  path.write_bytes(graph_def.SerializeToString())
+  looked = examination.look(Request("graph_def", str(path)))
+  assert looked.facts()["kind"] == "broken graph"
+  assert "BN304" in [finding.code for finding in looked.findings]
