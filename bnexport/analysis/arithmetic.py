@@ -160,11 +160,16 @@ def compute(node, operands):
     operands: arrays or NumPy scalars, one for each data input.
 
   Returns:
-    An array, or a NumPy scalar where that has no axes.
+    An array, or a NumPy scalar where that has no axes; None where operands
+    do not fit each other: the graph does not run, or a caller knows shapes up
+    to broadcasting only.
   """
-  with np.errstate(all="ignore"):
-    if node.op in _ELEMENTWISE:
-      found = _ELEMENTWISE[node.op](*operands)
-    else:
-      found = _BY_ATTRIBUTES[node.op](node, *operands)
-  return np.asarray(found)[()]
+  try:
+    with np.errstate(all="ignore"):
+      if node.op in _ELEMENTWISE:
+        found = _ELEMENTWISE[node.op](*operands)
+      else:
+        found = _BY_ATTRIBUTES[node.op](node, *operands)
+      return np.asarray(found)[()]
+  except (ValueError, IndexError, TypeError, OverflowError):
+    return None

@@ -365,11 +365,8 @@ def divides(node):
 
 
 def _computed(node, numbers):
-  try:
-    value = arithmetic.compute(node, [one.value for one in numbers])
-  except (ValueError, IndexError, TypeError, OverflowError):
-    return None  # shapes are known up to broadcasting only
-  return np.float64(value)
+  value = arithmetic.compute(node, [one.value for one in numbers])
+  return None if value is None else np.float64(value)
 
 
 def _union(numbers):

@@ -298,11 +298,13 @@ class PartialEvaluation:
       self._set(out, values[0], any(ref in self._decided for ref in data))
 
   def _computed(self, node, out, data):
-    if any(ref not in self.uniform for ref in data):
+    value = None
+    if all(ref in self.uniform for ref in data):
+      value = arithmetic.compute(node, [self.uniform[ref] for ref in data])
+    if value is None:
       self._absorb(node, out, data)
-      return
-    value = arithmetic.compute(node, [self.uniform[ref] for ref in data])
-    self._set(out, value, any(ref in self._decided for ref in data))
+    else:
+      self._set(out, value, any(ref in self._decided for ref in data))
 
   def _written(self, node, out, data):
     """An update gives what it writes, as a step does that counts itself."""

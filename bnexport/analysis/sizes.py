@@ -80,10 +80,8 @@ class Sizes:
       return None
     if node.op == "Select" and np.shape(known[0]) != np.shape(known[1]):
       return None  # a vector may choose rows
-    try:
-      return np.asarray(arithmetic.compute(node, known))
-    except (ValueError, IndexError, TypeError):
-      return None  # no graph that runs
+    made = arithmetic.compute(node, known)
+    return None if made is None else np.asarray(made)
 
   def _of_shape(self, node, ref) -> Optional[np.ndarray]:
     shape = self.shape(ref)

@@ -120,6 +120,24 @@ def test_division_by_zero_is_silent():
 
 
 @pytest.mark.parametrize(
+  "op, operands",
+  [
+    ("Add", ([1, 2, 3, 4], [1, 2, 3])),
+    ("Reshape", ([1, 2, 3], [2, 2])),
+    ("Transpose", ([[1, 2]], [0, 2])),
+    ("GatherV2", ([1, 2], 5, 0)),
+    ("Mean", ([1.0, 2.0], 7)),
+    ("ConcatV2", ([[1]], [1], 0)),
+  ],
+)
+def test_operands_that_do_not_fit_have_no_value(op, operands):
+  """Files of any content come here, before TensorFlow has seen them."""
+  names = ", ".join("c" for _ in operands)
+  node = Graph(text.loads(f"c = Placeholder()  y = {op}({names})")).node("y")
+  assert arithmetic.compute(node, [np.asarray(o) for o in operands]) is None
+
+
+@pytest.mark.parametrize(
   "op", [*f"{UNARY} {OF_POSITIVE} {BINARY} Cast DivNoNan Pow".split()]
 )
 def test_scalars_keep_their_kind(op):

@@ -218,8 +218,6 @@ class Magnitudes:
     values = [self._value(r) for r in graph.data_inputs(ref.node)]
     if any(v is None for v in values):
       return None
-    if len({v.size for v in values} - {1}) > 1:
-      return None
     return arithmetic.compute(node, values)
 
   def _flat(self, name):

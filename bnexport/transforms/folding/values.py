@@ -108,7 +108,8 @@ class Constants:
     most = arithmetic.most_elements(node, values)
     if most > max(_MOST_MADE, 2 * sum(value.size for value in values)):
       return None
-    return np.asarray(arithmetic.compute(node, values))
+    made = arithmetic.compute(node, values)
+    return None if made is None else np.asarray(made)
 
 
 def _widened(value):
