@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import os
 import struct
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
