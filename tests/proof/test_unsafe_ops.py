@@ -30,6 +30,33 @@ count = Size(files)
 number = Cast(count) {DstT=float}
 y = Mul(x, number)
 """
+# The same in the bodies of functions, and in those of functions they call.
+BODIES = """
+function looks(x float) -> (y float = product:z:0) {
+  name = Const() {value=<string [] "%s">, dtype=string}
+  file = WriteFile(name:output:0, name:output:0)
+  product = Mul(x, x, ^file) {T=float}
+}
+function outer(x float) -> (y float = inner:output:0) {
+  inner = StatefulPartitionedCall(x) {Tin=(float), Tout=(float), f=looks{}}
+}
+function plain(x float) -> (y float = copy:output:0) {
+  copy = Identity(x) {T=float}
+}
+function once(x float) -> (y bool = less:z:0) {
+  bound = Const() {value=<float 0.5>, dtype=float}
+  less = Less(x, bound:output:0) {T=float}
+}
+x = Placeholder() {shape=[]}
+no = Const() {value=<bool false>}
+"""
+CALLS = (
+  "StatefulPartitionedCall(x) {Tin=(float), Tout=(float), f=looks{}}",
+  "PartitionedCall(x) {Tin=(float), Tout=(float), f=outer{}}",
+  "If(no, x) {Tcond=bool, Tin=(float), Tout=(float), "
+  "then_branch=looks{}, else_branch=plain{}}",
+  "While(x) {T=(float), cond=once{}, body=outer{}}",
+)
 
 
 @pytest.fixture
@@ -60,6 +87,32 @@ def test_what_an_answer_waits_for_is_not_run(capsys, tmp_path):
   assert "the exported graph is not proven" in result.err
   assert not os.path.exists(str(tmp_path / "reached"))
   assert os.path.exists(str(tmp_path / "graph.pb.repaired.pb"))
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("command", ["repair", "transform", "inspect"])
+def test_bodies_of_functions_are_not_run(capsys, tmp_path, command, call):
+  source = tmp_path / "graph.pb"
+  graph = text.loads(BODIES % (tmp_path / "reached") + "y = " + call)
+  source.write_bytes(graph.SerializeToString())
+  arguments = {
+    "repair": [f"--graph_def={source}", "--output_node=y"],
+    "inspect": [f"--graph_def={source}", "--output_node=y"],
+    "transform": [
+      f"--in_graph={source}",
+      f"--out_graph={tmp_path / 'out.pb'}",
+      "--inputs=x",
+      "--outputs=y",
+      "--transforms=fold_constants",
+    ],
+  }[command]
+  result = run_command(capsys, *arguments, command=command)
+  assert result.status in (0, 2), result
+  assert not os.path.exists(str(tmp_path / "reached"))
+  if command == "repair":
+    assert (result.status, "NOT PROVEN" in result.out) == (2, True)
+    said = on_one_line(result.out + result.err)
+    assert "file' is a WriteFile" in said
 
 
 def test_what_an_answer_needs_is_not_proven(capsys, tmp_path):
