@@ -8,7 +8,6 @@ it is asked for and not before.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.util
 import sys
 
@@ -20,7 +19,9 @@ MOVED = {
 }
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
+  """A finder and loader; their base classes take longer to import than it."""
+
   def find_spec(self, name, path, target=None):
     if name in MOVED:
       return importlib.util.spec_from_loader(name, self)

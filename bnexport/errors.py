@@ -7,7 +7,6 @@ of our own is an assert.
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import (
   Dict,
@@ -127,6 +126,8 @@ def near(name: str, names: Sequence[str], most: int = 3) -> List[str]:
   """The names that are most like one that a user wrote."""
   # A name's last part is what people remember; a whole-name match alone would
   # miss `logits` for `tower_0/net/logits`.
+  import difflib  # only now: few processes end with an error
+
   by_tail: Dict[str, str] = {}
   for other in names:
     by_tail.setdefault(other.rsplit("/", 1)[-1], other)

@@ -124,11 +124,35 @@ def scale_outputs(kernel, out_axes, scale, dtype):
   Raises:
     CannotFold: the dtype can't hold it.
   """
-  kernel = _widened(kernel)
-  factor = scale.reshape(
-    [n if i in out_axes else 1 for i, n in enumerate(kernel.shape)]
-  )
-  return narrow(kernel * factor, dtype, out_axes, kernel)
+  check_outputs(kernel, out_axes, scale, dtype)
+  kernel, factor = _widened(kernel), _by_outputs(scale, kernel.shape, out_axes)
+  if dtype == "bfloat16":  # NumPy has no such array to write to
+    return _rounded(kernel * factor, dtype)
+  made = np.empty(kernel.shape, dtype)
+  with np.errstate(all="ignore"):
+    # Float64 a few numbers at a time: all of them are twice the kernel.
+    np.multiply(kernel, factor, made, dtype=np.float64, casting="same_kind")
+  return made
+
+
+def check_outputs(kernel, out_axes, scale, dtype):
+  """Raises CannotFold where `scale_outputs` does, without making the kernel.
+
+  What multiplying and rounding do keeps an order, so that a channel's largest
+  number stands for the others.
+  """
+  kernel, factor = _widened(kernel), _by_outputs(scale, kernel.shape, out_axes)
+  others = tuple(i for i in range(kernel.ndim) if i not in out_axes)
+  with np.errstate(all="ignore"):
+    peak = _peak(kernel, others)
+    peak = peak * np.abs(factor.reshape(peak.shape))
+  if _are_small(peak, dtype).any():
+    narrow(kernel * factor, dtype, out_axes, kernel)
+
+
+def _by_outputs(scale, shape, out_axes):
+  """A number for each output channel, broadcast against a kernel."""
+  return scale.reshape([n if i in out_axes else 1 for i, n in enumerate(shape)])
 
 
 def absorb_inputs(kernel, in_axis, out_axes, affine, dtype):
@@ -208,17 +232,9 @@ def narrow(wide, dtype, axes, before=None):
   """
   epsilon, tiny = _PRECISION[dtype]
   rounded = _rounded(wide, dtype)
-  if axes is None:
-    axes, tiny = (), 0.0
-  others = tuple(i for i in range(wide.ndim) if i not in axes)
-  peak = np.maximum(
-    np.max(wide, axis=others, initial=0.0),
-    -np.min(wide, axis=others, initial=0.0),
-  )
-  if not np.isfinite(_rounded(peak, dtype)).all():
-    raise CannotFold(f"{dtype} can't hold the numbers it would take")
-  small = (peak < tiny / epsilon) & (peak > 0)
-  if not small.any():
+  others = tuple(i for i in range(wide.ndim) if i not in (axes or ()))
+  peak = _peak(wide, others)
+  if not _are_small(peak, dtype).any() or axes is None:
     return rounded
   held = _held(wide, rounded, dtype, tiny)
   lost = np.max(np.abs(held - wide), axis=others) > epsilon * peak
@@ -227,6 +243,26 @@ def narrow(wide, dtype, axes, before=None):
   if lost.any():
     raise CannotFold(f"{dtype} can't hold a kernel as small as it makes it")
   return rounded
+
+
+def _peak(array, axes):
+  """The largest magnitude along axes; not a number where there is none."""
+  return np.maximum(
+    np.max(array, axis=axes, initial=0.0),
+    -np.min(array, axis=axes, initial=0.0),
+  )
+
+
+def _are_small(peak, dtype):
+  """Whether numbers up to a peak may lose their precision in a dtype.
+
+  Raises:
+    CannotFold: they are too large for it.
+  """
+  if not np.isfinite(_rounded(peak, dtype)).all():
+    raise CannotFold(f"{dtype} can't hold the numbers it would take")
+  epsilon, tiny = _PRECISION[dtype]
+  return (peak < tiny / epsilon) & (peak > 0)
 
 
 def _held(wide, rounded, dtype, tiny):

@@ -15,6 +15,7 @@ import numpy as np
 from bnexport.batchnorm.form import Slot
 from bnexport.batchnorm.health import OK, look
 from bnexport.batchnorm.norm import BATCH, STORED, UNKNOWN
+from bnexport.calibration import ALL, BROKEN
 from bnexport.calibration.fed_graph import as_kept
 from bnexport.calibration.groups import group_norms, refuse, shared_keys
 from bnexport.calibration.passes import Passes
@@ -31,9 +32,6 @@ from bnexport.graph.origins import STORED_VIEWS
 from bnexport.model.changes import changes_by
 from bnexport.transforms.tidying.strip_unused_nodes import StripUnusedNodes
 
-# Of the norms that are asked for: every one, and those that can't be right.
-ALL = "all"
-BROKEN = "broken"
 _KEPT = "--keep_batch_statistics keeps it as it is"
 
 

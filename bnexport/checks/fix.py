@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, List, Mapping, Tuple
 
-from bnexport.calibration import calibration
+from bnexport import calibration
 from bnexport.model.request import Request
 
 FREEZE = "freeze"

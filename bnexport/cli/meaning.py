@@ -214,11 +214,12 @@ def destination(source, extension, prefix):
 
 def options():
   """The flags that say what a user may ask of an export."""
-  from bnexport.calibration import data
   from bnexport.exporting.export import Options
 
   population = None
   if cli.CALIBRATION_DATA.value is not None:
+    from bnexport.calibration import data
+
     population = data.read_data(
       cli.CALIBRATION_DATA.value, function=cli.CALIBRATION_INPUT.value or ""
     )

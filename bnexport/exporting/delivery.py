@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Callable, List, Mapping, Optional
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional
 
 from bnexport.errors import ComparisonError, GraphError
 from bnexport.exporting import saved_model, writing
 from bnexport.exporting.proving import AUTO, NONE, PROOF_TIMEOUT, prove
 from bnexport.mending import faults
-from bnexport.proof.comparison import Comparison
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources import files
 from bnexport.tf1 import tf1
+
+if TYPE_CHECKING:
+  from bnexport.proof.verdict import Comparison
 
 
 def _as_they_are(data):

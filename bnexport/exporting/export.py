@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Tuple
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
 from bnexport.batchnorm.norm import BATCH, BatchNorm
-from bnexport.calibration.calibration import BROKEN, Recalibrated, recalibrate
-from bnexport.calibration.data import CalibrationData
+from bnexport.calibration import BROKEN
 from bnexport.errors import ComparisonError
 from bnexport.exporting import (
   delivery,
@@ -26,14 +25,17 @@ from bnexport.graph import Graph, ops
 from bnexport.model import Model
 from bnexport.model.changes import Doubt
 from bnexport.model.stream import to_graph_def
-from bnexport.proof.comparison import Comparison
 from bnexport.proof.runs import Run
 from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.shown import Shown
 from bnexport.transforms.backport.backport import Backport
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
-from bnexport.transforms.table import apply_specs
+
+if TYPE_CHECKING:  # imported where it is asked for
+  from bnexport.calibration.calibration import Recalibrated
+  from bnexport.calibration.data import CalibrationData
+  from bnexport.proof.verdict import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,6 +267,8 @@ def _finish(model, options, reference, progress):
   health = examine(model, norms)
   unfolded = steps.fold(model, options)
   if options.transforms:
+    from bnexport.transforms.table import apply_specs
+
     apply_specs(model, options.transforms, progress)
   if options.target_tf is not None:
     steps.run(model, [Backport(options.target_tf)])
@@ -308,6 +312,8 @@ def _recalibrate(model, options, progress):
   """Gives norms the statistics of the calibration data, if there is any."""
   if options.calibration_data is None:
     return []
+  from bnexport.calibration.calibration import recalibrate
+
   unsafe = unsafe_model(model)
   if unsafe is not None:
     raise ComparisonError("recalibrate", unsafe, ALLOW)

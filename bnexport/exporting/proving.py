@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import TYPE_CHECKING
 
 from bnexport.errors import ComparisonError, OutOfTime
 from bnexport.exporting import reasons
 from bnexport.model import stream
-from bnexport.proof import alternatives, comparison, fixed_point
-from bnexport.proof.comparison import Comparison
-from bnexport.proof.fixed_point import FixedPoint
 from bnexport.proof.runs import restore_variables
-from bnexport.proof.sensitivity import Sensitivity
 from bnexport.tf1 import time_limit
+
+if TYPE_CHECKING:  # what proves is imported where something is proven
+  from bnexport.proof.verdict import Comparison
 
 # How much is done for a proof. `quick` compares with the reference, `full` also
 # solves for the fixed point of the updates; `auto` does either where the
@@ -46,6 +46,8 @@ def prove(
   Raises:
     ComparisonError: TensorFlow does not import it, or feeds do not fit it.
   """
+  from bnexport.proof import comparison
+
   model = export.model
   unknown = comparison.unknown_op(model.graph)
   if unknown is not None:
@@ -70,6 +72,9 @@ def prove(
 
 
 def _compare(export, read, feeds, restore, seconds, is_thorough):
+  from bnexport.proof import comparison
+  from bnexport.proof.sensitivity import Sensitivity
+
   model = export.model
   return comparison.prove(
     read(),
@@ -93,14 +98,17 @@ def _look_at_fixed_point(export, proof, effort, is_thorough):
   The reference shares with the export which tensors they stand for. The fixed
   point does not.
   """
+  from bnexport.proof import fixed_point
+
   if proof.arrays is None or proof.stands_against:
     return
   if is_thorough:
     proof.fixed_point = fixed_point.examine(export, proof.arrays)
   elif effort == QUICK:
-    proof.fixed_point = FixedPoint(why_not="--proof=full looks for it")
+    why = "--proof=full looks for it"
+    proof.fixed_point = fixed_point.FixedPoint(why_not=why)
   else:
-    proof.fixed_point = FixedPoint(
+    proof.fixed_point = fixed_point.FixedPoint(
       why_not=f"above {_MOST_SETTLED >> 20} MiB of weights only --proof=full "
       "looks for it"
     )
@@ -108,6 +116,8 @@ def _look_at_fixed_point(export, proof, effort, is_thorough):
 
 def _try_decisions(export, proof):
   """Says what other decisions would have led to."""
+  from bnexport.proof import alternatives
+
   if proof.arrays is None:
     return
   with contextlib.suppress(ComparisonError, OutOfTime):

@@ -148,31 +148,36 @@ class Contexts:
     """Finds the contexts of a node, those of its inputs being known."""
     node = self._graph.node(name)
     # A NextIteration comes after the Merge that it leads to.
-    refs = [r for r in self._inputs(node.name) if r.node in self._frames]
-    frame = max((self._frames[r.node] for r in refs), key=len, default=())
-    if node.op in ops.ENTERS:
+    op, frames = node.op, self._frames
+    refs = [ref for ref in self._inputs(name) if ref.node in frames]
+    frame: Frame = ()
+    for ref in refs:
+      around = frames[ref.node]
+      if len(around) > len(frame):
+        frame = around
+    if op in ops.ENTERS:
       if len(frame) == _DEEPEST:
         raise GraphError(
-          f"tell which loops '{node.name}' is in",
+          f"tell which loops '{name}' is in",
           f"they are more than {_DEEPEST}, one in another",
           "cut behind them with --input_node",
         )
       frame += (node.attr["frame_name"].s,)
       self._enters.setdefault(frame, node)
-    elif node.op in ops.EXITS:
+    elif op in ops.EXITS:
       frame = frame[:-1]
-    self._frames[node.name] = frame
+    frames[name] = frame
     bits = 0
     joined: Optional[int] = None
     for ref in refs:
-      if node.op in ops.MERGES and not ref.control:
+      if op in ops.MERGES and not ref.control:
         joined = self._bits(ref) & (-1 if joined is None else joined)
       else:
         bits |= self._bits(ref)
-    self._sides[node.name] = bits | (joined or 0)
-    if node.op in _HANDED_ON:
-      first = self._graph.data_inputs(node.name)[:1]
-      self._roots.update((node.name, self._root(ref)) for ref in first)
+    self._sides[name] = bits | (joined or 0)
+    if op in _HANDED_ON:
+      first = self._graph.data_inputs(name)[:1]
+      self._roots.update((name, self._root(ref)) for ref in first)
 
   def _root(self, ref: TensorRef) -> str:
     """Name of the node outside of conditionals that computes a tensor.

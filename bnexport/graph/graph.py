@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import (
   TYPE_CHECKING,
+  Any,
   Callable,
   Dict,
   Iterable,
   Iterator,
   List,
   Mapping,
+  NamedTuple,
   Optional,
   Sequence,
   Tuple,
@@ -30,6 +32,24 @@ if TYPE_CHECKING:  # importing TensorFlow takes seconds
 Instead = Union[TensorRef, Sequence[TensorRef]]
 
 
+class Parts(NamedTuple):
+  """A GraphDef in parts, whose memory is free one by one.
+
+  protobuf keeps all of a message in memory as long as a part of it is held.
+
+  Attributes:
+    node: NodeDefs, each a message of its own.
+    rest: a GraphDef of all but the nodes.
+  """
+
+  node: List[tf1.NodeDef]
+  rest: tf1.GraphDef
+
+  @property
+  def library(self) -> Any:
+    return self.rest.library
+
+
 class Graph(Index, Shown):
   """A GraphDef that can be edited without ever dangling.
 
@@ -43,7 +63,9 @@ class Graph(Index, Shown):
   """
 
   def __init__(
-    self, graph_def: Union[tf1.GraphDef, tf1.Graph], copy: bool = True
+    self,
+    graph_def: Union[tf1.GraphDef, tf1.Graph, Parts],
+    copy: bool = True,
   ):
     """Indexes copies of a GraphDef's nodes, or these themselves.
 
@@ -52,7 +74,7 @@ class Graph(Index, Shown):
 
     Args:
       graph_def: a GraphDef; it is not touched where it is copied. Or a
-        tf.compat.v1.Graph, which stays as it is.
+        tf.compat.v1.Graph, which stays as it is; or Parts, which are taken.
       copy: False shares the nodes with `graph_def`, for who only looks at a
         graph that may be large. protobuf keeps all of a GraphDef's nodes in
         memory as long as one is held, so that removing some frees nothing.
@@ -63,18 +85,20 @@ class Graph(Index, Shown):
     super().__init__()
     if hasattr(graph_def, "as_graph_def"):
       graph_def = graph_def.as_graph_def()
-    self._proto = type(graph_def)
+    rest, nodes = graph_def, graph_def.node
+    if isinstance(graph_def, Parts):
+      copy, rest = False, graph_def.rest
+    self._proto = type(rest)
     self._node = self._proto.DESCRIPTOR.fields_by_name[
       "node"
     ].message_type._concrete_class
-    rest = graph_def
     if copy:
-      rest = self._proto(versions=graph_def.versions, library=graph_def.library)
+      rest = self._proto(versions=rest.versions, library=rest.library)
     self.library = {f.signature.name: f for f in rest.library.function}
     self._gradients = list(rest.library.gradient)
     self.versions = rest.versions
     self._placements = Placements()
-    self._take(map(self._copied, graph_def.node) if copy else graph_def.node)
+    self._take(map(self._copied, nodes) if copy else nodes)
 
   def _copied(self, node: tf1.NodeDef) -> tf1.NodeDef:
     made = self._node()
@@ -158,6 +182,7 @@ class Graph(Index, Shown):
     op: str,
     inputs: Iterable[AnyRef],
     attrs: Mapping[str, tf1.AttrValue],
+    is_fresh: bool = False,
   ) -> None:
     """Makes a node another op of the same name; its readers stay.
 
@@ -167,10 +192,15 @@ class Graph(Index, Shown):
       inputs: all its inputs from now on.
       attrs: all its attributes, AttrValue protos by name; they may be the
         node's own.
+      is_fresh: whether it gets another NodeDef, so that the memory of a large
+        constant is free. None of `attrs` are the node's own then.
     """
     self.set_inputs(name, inputs)
     node = self.node(name)
     self._placements.forget(node)
+    if is_fresh:
+      node.ClearField("attr")
+      node = self._nodes[name] = self._copied(node)
     node.op = op
     for key, attr in attrs.items():
       node.attr[key].CopyFrom(attr)

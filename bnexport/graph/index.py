@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # importing TensorFlow takes seconds
 
 # The step where a file is malformed.
 MENDS = "python -m bnexport.repair mends what can be mended"
+# Ops through which a loop begins anew.
+_CLOSING = ("NextIteration", "RefNextIteration")
 # In place of an output's index: the reader waits for the node.
 _WAITS = -1
 
@@ -125,23 +127,25 @@ class Index:
       GraphError: the nodes form a cycle that no NextIteration closes.
     """
     members = dict.fromkeys(self._nodes if names is None else names)
-    closing = {name for name in members if self._closes_loop(name)}
+    nodes, inputs = self._nodes, self._inputs
+    closing = {name for name in members if nodes[name].op in _CLOSING}
+    sources = members.keys() - closing
     waiting = {}
     for name in members:
-      read = {ref.node for ref in self._inputs[name]}
-      if closing:
-        read -= closing
-      waiting[name] = len(read if names is None else read & members.keys())
+      read = {ref.node for ref in inputs[name]}
+      waiting[name] = len(read & sources if read else read)
     ready = [name for name in members if not waiting[name]]
     order = []
     for name in ready:
       order.append(name)
       if name in closing:
         continue
-      for reader in self.readers(name):
-        if reader in members:
-          waiting[reader] -= 1
-          if not waiting[reader]:
+      # Each reader once, however many of the outputs it reads.
+      for reader in {reader: None for reader, _ in self._readers[name]}:
+        left = waiting.get(reader)
+        if left is not None:
+          waiting[reader] = left - 1
+          if left == 1:
             ready.append(reader)
     if len(order) != len(members):
       left = sorted(set(members) - set(order))
@@ -151,9 +155,6 @@ class Index:
         "cut the cycle",
       )
     return order
-
-  def _closes_loop(self, name: str) -> bool:
-    return self._nodes[name].op in ("NextIteration", "RefNextIteration")
 
   def unique_name(self, base: str) -> str:
     """Returns `base`, or `base_1`, `base_2`... where that is taken."""

@@ -280,7 +280,7 @@ def functions_of(node: tf1.NodeDef) -> List[str]:
     if kind == "func":
       names.append(attr.func.name)
     elif kind == "list":
-      names.extend(func.name for func in attr.list.func)
+      names += [func.name for func in attr.list.func]
   return names
 
 

@@ -35,10 +35,13 @@ from bnexport.graph.tensors import misfit
 from bnexport.tf1 import FunctionDef, OpDef, TensorShapeProto, tf1
 
 # TensorFlow's, but for a leading underscore, which it keeps for itself.
-_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]*\Z")
-_INPUT = re.compile(r"\^?([^:^]+)(?::\d{1,9})?\Z")
+_LEGAL = r"[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]*"
+_NAME = re.compile(_LEGAL + r"\Z")
+_INPUT = re.compile(r"\^?" + _LEGAL + r"(?::\d{1,9})?\Z")
 # In a function's body an output is written `node:output:index`.
-_INPUT_OF_BODY = re.compile(r"\^?([^:^]+)(?::[a-zA-Z]\w*(?::\d{1,9})?|:0)?\Z")
+_INPUT_OF_BODY = re.compile(
+  r"\^?" + _LEGAL + r"(?::[a-zA-Z]\w*(?::\d{1,9})?|:0)?\Z"
+)
 # A function's; TensorFlow's own passes put attributes in brackets into it.
 _FUNCTION = re.compile(r"[!-~]+\Z")
 _FIELDS = {
@@ -99,11 +102,13 @@ class _Stated(NamedTuple):
 
   Attributes:
     attrs: AttrDefs by name.
+    tensors: names of attributes that are tensors, whatever is in them.
     counts: names of attributes that are numbers of inputs or outputs.
     flaws: what is wrong with the OpDef.
   """
 
   attrs: Dict[str, OpDef.AttrDef]
+  tensors: Set[str]
   counts: Set[str]
   flaws: Tuple[str, ...]
 
@@ -229,46 +234,40 @@ class _Reading:
       yield "has a name that is not legal"
     if not _NAME.match(node.op):
       yield f"has an op {_quoted(node.op)}, which is no legal name"
+    is_legal = (_INPUT_OF_BODY if is_in_body else _INPUT).match
     for text in node.input:
-      found = (_INPUT_OF_BODY if is_in_body else _INPUT).match(text)
-      if found is None or not _NAME.match(found.group(1)):
+      if not is_legal(text):
         yield f"has an input {_quoted(text)}, which is no legal one"
-    stated = self._stated(node.op)
+    op = node.op
+    stated = self._stated(op)
     for key, value in node.attr.items():
-      yield from self._attribute(node.op, key, value, stated, is_in_body)
-    if node.op == "Const" and "value" in node.attr and "dtype" in node.attr:
+      kind, same = value.WhichOneof("value"), None
+      if kind != "tensor":  # which may be large, and is mostly the only one
+        same = op, key, value.SerializeToString(), is_in_body
+        if same in self._sound:
+          continue
+      elif key in stated.tensors and not any(misfit(value.tensor)):
+        continue
+      flaws = list(_attribute_flaws(op, key, value, stated, is_in_body))
+      yield from flaws
+      if not flaws and same is not None:
+        self._sound.add(same)
+    if op == "Const" and "value" in node.attr and "dtype" in node.attr:
       if node.attr["value"].tensor.dtype != node.attr["dtype"].type:
         yield "is a Const of another dtype than its value"
-
     for fact in stated.flaws:
-      yield f"has an op {_quoted(node.op)} that {fact}"
-
-  def _attribute(
-    self,
-    op: str,
-    key: str,
-    value: tf1.AttrValue,
-    stated: _Stated,
-    is_in_body: bool,
-  ) -> Iterator[str]:
-    kind = value.WhichOneof("value")
-    same = None
-    if kind != "tensor":  # which may be large, and is mostly the only one
-      same = op, key, value.SerializeToString(), is_in_body
-      if same in self._sound:
-        return
-    is_sound = True
-    for fact in _attribute_flaws(op, key, value, stated, is_in_body):
-      is_sound = False
-      yield fact
-    if is_sound and same is not None:
-      self._sound.add(same)
+      yield f"has an op {_quoted(op)} that {fact}"
 
   def _stated(self, op: str) -> _Stated:
     if op not in self._seen:
       known = self._signatures[op] if op in self._signatures else OpDef()
       self._seen[op] = _Stated(
         {attr.name: attr for attr in known.attr},
+        {
+          attr.name
+          for attr in known.attr
+          if attr.type == "tensor" and not attr.HasField("allowed_values")
+        },
         {arg.number_attr for arg in (*known.input_arg, *known.output_arg)},
         tuple(_op_def(known)),
       )

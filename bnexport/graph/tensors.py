@@ -75,8 +75,10 @@ def misfit(tensor: tf1.TensorProto) -> Iterator[str]:
   dtype = _dtype(tensor)
   if dtype is None:
     yield f"is a tensor of type {tensor.dtype}, which has no values"
-  elif tensor.tensor_content:
-    held, size = len(tensor.tensor_content), element_count(tensor) * dtype.size
+    return
+  held = len(tensor.tensor_content)
+  if held:
+    size = element_count(tensor) * dtype.size
     if dtype == tf1.string or (dtype.name in _LISTED and held != size):
       yield f"is a tensor of {size} bytes that holds {held}"
 

@@ -16,11 +16,16 @@ from bnexport.tf1 import op_def, tf1
 
 
 def drop_void_attributes(graph_def: tf1.GraphDef) -> tf1.GraphDef:
-  """The GraphDef, or a copy of it without such attributes."""
+  """The GraphDef, or a copy of it without such attributes.
+
+  Parts of one lose them themselves.
+  """
   if not any(map(_void, _every_node(graph_def))):
     return graph_def
-  made = tf1.GraphDef()
-  made.CopyFrom(graph_def)
+  made = graph_def
+  if isinstance(graph_def, tf1.GraphDef):
+    made = tf1.GraphDef()
+    made.CopyFrom(graph_def)
   for node in _every_node(made):
     for key in _void(node):
       del node.attr[key]

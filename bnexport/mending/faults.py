@@ -123,6 +123,7 @@ class _Reading:
     self._counts: Dict[str, float] = {}
     # By op: attributes that nodes have to state, and what is plain.
     self._required: Dict[str, Tuple[str, ...]] = {}
+    self._lacks: Dict[str, Optional[str]] = {}  # by the node
     self._plain: Dict[str, Optional[_Plain]] = {}
     self._nodes: Dict[str, tf1.NodeDef] = {}
     for node in nodes:
@@ -190,10 +191,12 @@ class _Reading:
 
   def _missing(self, node: tf1.NodeDef) -> Optional[str]:
     """Name of an attribute that a node of a known op lacks, or None."""
-    op = node.op
+    name, op = node.name, node.op
     if op not in self._required:
       self._required[op] = required_attributes(self._signatures[op])
-    return first_missing(node, self._required[op])
+    if name not in self._lacks:
+      self._lacks[name] = first_missing(node, self._required[op])
+    return self._lacks[name]
 
   def _plain_op(self, op: str) -> Optional[_Plain]:
     """What nodes of a known op have in common; None where they differ."""

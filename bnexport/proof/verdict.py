@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 import numpy as np
 
-from bnexport.proof.alternatives import Alternative
-from bnexport.proof.differences import Difference
-from bnexport.proof.divergence import Parting
-from bnexport.proof.fixed_point import FixedPoint
 from bnexport.shown import Shown
+
+if TYPE_CHECKING:  # who writes a graph unproven runs none of it
+  from bnexport.proof.alternatives import Alternative
+  from bnexport.proof.differences import Difference
+  from bnexport.proof.divergence import Parting
+  from bnexport.proof.fixed_point import FixedPoint
 
 # The verdicts, and there is no fourth.
 PROVEN, NOT_PROVEN, DIFFERS = "PROVEN", "NOT PROVEN", "DIFFERS"

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from bnexport.graph.nodes import element_count, static_shape
-from bnexport.proof.comparison import DIFFERS, PROVEN
+from bnexport.proof.verdict import DIFFERS, PROVEN
 from bnexport.report.layout import shape_of
 from bnexport.report.norm_statistics import CONSTANTS
 from bnexport.report.overview import dtype_of, shape_facts

@@ -25,7 +25,8 @@ class Contents:
 
   Attributes:
     graph_def: the GraphDef, without what only a newer TensorFlow knows and
-      changes nothing; the one that is given stays as it is.
+      changes nothing; the one that is given stays as it is. Or Parts of one,
+      for `open` alone.
     signatures: OpDefs, those the source brings along included.
     origin: names the source in messages.
     outputs: names of the tensors to keep; none where nothing says them.

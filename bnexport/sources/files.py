@@ -8,6 +8,7 @@ import os
 from google.protobuf import message, text_format
 
 from bnexport.errors import SourceError, first_line, nearest
+from bnexport.graph.graph import Parts
 from bnexport.model.paths import refuse_special
 from bnexport.tf1 import tf1
 
@@ -15,6 +16,8 @@ from bnexport.tf1 import tf1
 _PIECE = 1 << 20
 # Bytes of a field, by wire type.
 _FIXED = {1: 8, 5: 4}
+# How each node of a GraphDef begins: the field's number, and its wire type.
+_NODE = 1 << 3 | 2
 _LARGEST = (1 << 31) - 1
 
 
@@ -114,6 +117,32 @@ def _pieces(file):
       left = left[end:]
 
 
+def read_parts(path, what):
+  """Reads a binary GraphDef as Parts; None of what `read_proto` has to judge.
+
+  Raises:
+    SourceError: the file is too large, or no file.
+  """
+  refuse_special(path, f"read {what} '{path}'")
+  nodes, rest = [], tf1.GraphDef()
+  try:
+    _refuse_large(path, what)
+    with tf1.gfile.GFile(path, "rb") as f:
+      for piece in _pieces(f):
+        start, whole = 0, _whole_fields(piece)[0]
+        while start < whole:
+          at, end = _field(piece, start)
+          if piece[start] == _NODE:
+            nodes.append(tf1.NodeDef.FromString(piece[at:end]))
+          else:
+            rest.MergeFromString(piece[start:end])
+          start = end
+        rest.MergeFromString(piece[start:])  # refuses what is cut short
+  except (OSError, message.DecodeError, RuntimeError):
+    return None
+  return Parts(nodes, rest) if nodes and not rest.node else None
+
+
 def _whole_fields(data):
   """The end of the last whole field, and the bytes the next one lacks.
 
@@ -123,22 +152,31 @@ def _whole_fields(data):
   end = 0
   while True:
     try:
-      tag, at = varint(data, end)
-      kind = tag & 7
-      if kind == 2:
-        length, at = varint(data, at)
-        at += length
-      elif kind == 0:
-        _, at = varint(data, at)
-      else:
-        at += _FIXED[kind]
+      _, next_end = _field(data, end)
     except IndexError:
       return end, 0
-    except KeyError:
-      raise message.DecodeError(f"no field has wire type {kind}") from None
-    if at > len(data):
-      return end, at - len(data)
-    end = at
+    if next_end > len(data):
+      return end, next_end - len(data)
+    end = next_end
+
+
+def _field(data, start):
+  """Where a field's value begins, and its end, which may be beyond the data.
+
+  Raises:
+    IndexError: the data ends before that can be told.
+    DecodeError: this is no field.
+  """
+  tag, at = varint(data, start)
+  kind = tag & 7
+  if kind == 2:
+    length, at = varint(data, at)
+    return at, at + length
+  if kind == 0:
+    return at, varint(data, at)[1]
+  if kind not in _FIXED:
+    raise message.DecodeError(f"no field has wire type {kind}")
+  return at, at + _FIXED[kind]
 
 
 def varint(data, at):

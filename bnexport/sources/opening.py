@@ -46,8 +46,11 @@ def read(request: Request) -> Contents:
     SourceError: it is missing or unsound.
     GraphError: it is malformed, and can't be mended.
   """
-  module = importlib.import_module(f"bnexport.sources.{KINDS[request.kind]}")
-  return module.read(request)
+  return _module(request).read(request)
+
+
+def _module(request):
+  return importlib.import_module(f"bnexport.sources.{KINDS[request.kind]}")
 
 
 def open(request: Request, contents: Optional[Contents] = None) -> Model:
@@ -64,7 +67,10 @@ def open(request: Request, contents: Optional[Contents] = None) -> Model:
     SourceError: the source is missing or unsound, or a name is not in it.
     GraphError: its graph is malformed; `frozen_graph` mends what can be.
   """
-  contents = contents or read(request)
+  if contents is None:
+    module = _module(request)
+    # Of what nobody else has, a large graph need not be there twice.
+    contents = getattr(module, "take", module.read)(request)
   graph = Graph(contents.graph_def)
   state_open_shapes(graph)
   if contents.prepare is not None:

@@ -15,7 +15,6 @@ import importlib.util
 import os
 import re
 import shutil
-import tempfile
 from typing import IO, Any, Iterator, List, NamedTuple
 
 from bnexport.tf1 import loading
@@ -198,6 +197,8 @@ class Fetched:
     files = _files_of(prefix.partition("://")[0])
     if files is None:
       return
+    import tempfile  # only now: local files need none
+
     self._folder = tempfile.TemporaryDirectory(prefix="bnexport-")
     self.prefix = os.path.join(self._folder.name, os.path.basename(prefix))
     for path in files.Glob(prefix + end):

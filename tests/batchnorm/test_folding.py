@@ -169,3 +169,56 @@ def test_numbers_too_large_are_refused():
   with pytest.raises(CannotFold):
     folding.narrow(np.array([-1e39]), "float32", None)
   assert folding.narrow(np.array([1e39]), "float64", None) == 1e39
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+  "shape, out_axes",
+  [((3, 3, 4, 5), (3,)), ((3, 2, 4, 3), (2, 3)), ((5, 4), (0,))],
+)
+def test_scaled_kernels_are_products_rounded_once(dtype, shape, out_axes):
+  random = np.random.RandomState(5)
+  kernel = random.normal(size=shape)
+  if dtype != "bfloat16":
+    kernel = kernel.astype(dtype)
+  sizes = [n if i in out_axes else 1 for i, n in enumerate(shape)]
+  scale = random.normal(size=int(np.prod(sizes)))
+  made = folding.scale_outputs(kernel, out_axes, scale, dtype)
+  wide = kernel.astype(np.float64) * scale.reshape(sizes)
+  expected = folding.narrow(wide, dtype, out_axes, kernel)
+  assert made.dtype == expected.dtype
+  np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("out_axes", [(0,), (1,), (0, 1)])
+def test_what_is_refused_before_a_kernel_is_made(dtype, out_axes):
+  """The same kernels as where it is made and looked at."""
+  numbers = [0.0, 1.0, -3.0, 1e-7, 1e-38, -1e-41, 7e4, -3e38, 1e39]
+  numbers += [np.nan, np.inf, -np.inf]
+  refused = {True: 0, False: 0}
+  for first in numbers:
+    for factor in (0.0, 1.0, -0.3, 1e-4, 1e-38, 1e39):
+      with np.errstate(all="ignore"):
+        kernel = np.array([[first, 1.0], [0.5, -first], [0.0, 2.0 * first]])
+        if dtype != "bfloat16":
+          kernel = kernel.astype(dtype)
+        sizes = [n if i in out_axes else 1 for i, n in enumerate(kernel.shape)]
+        scale = np.full(int(np.prod(sizes)), factor)
+        wide = kernel.astype(np.float64) * factor
+      told = [
+        _is_refused(folding.check_outputs, kernel, out_axes, scale, dtype),
+        _is_refused(folding.scale_outputs, kernel, out_axes, scale, dtype),
+        _is_refused(folding.narrow, wide, dtype, out_axes, kernel),
+      ]
+      assert told == told[:1] * 3, (first, factor, told)
+      refused[told[0]] += 1
+  assert min(refused.values()) > 10
+
+
+def _is_refused(function, *arguments):
+  try:
+    function(*arguments)
+  except CannotFold:
+    return True
+  return False

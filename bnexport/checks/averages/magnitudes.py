@@ -83,6 +83,7 @@ class Magnitudes:
     self._subject = subject
     self._graph = subject.graph
     self._rms = {}
+    self._weights = {}  # what is known of those of products, by their names
     self._norms = {
       _viewed(self._graph, norm.x): norm
       for norm in subject.norms
@@ -145,24 +146,36 @@ class Magnitudes:
 
   def _product(self, name, refs):
     """|w| times |rms| over one output element's operands, by channel."""
-    node = self._graph.node(name)
-    data, slot, kept = _PRODUCTS[node.op]
-    weights = self._stored(refs[slot])
-    if weights is None or node.attr["transpose_a"].b:
+    data, slot, kept = _PRODUCTS[self._graph.op(name)]
+    if name not in self._weights:
+      self._weights[name] = self._lengths(name, refs[slot], kept)
+    if self._weights[name] is None:
       return None
-    weights = weights.astype(np.float64)
-    if node.op == "MatMul" and node.attr["transpose_b"].b:
-      weights = weights.T
+    norm, count, shape = self._weights[name]
     rms = np.asarray(self._of(refs[data]), np.float64).reshape(-1)
-    summed = [axis for axis in range(weights.ndim) if axis not in kept]
-    count = int(np.prod([weights.shape[axis] for axis in summed]))
-    norm = np.sqrt(np.sum(weights**2, axis=tuple(summed))).reshape(-1)
-    if len(kept) == 2 and rms.size == weights.shape[2]:
+    if len(kept) == 2 and rms.size == shape[2]:
       # A channel of a depthwise layer has one channel as its operand.
-      return norm * np.sqrt(count) * np.repeat(rms, weights.shape[3])
+      return norm * np.sqrt(count) * np.repeat(rms, shape[3])
     if len(kept) == 1 and count % rms.size == 0:
       return norm * np.sqrt(np.sum(rms**2) * (count // rms.size))
     return norm * np.sqrt(count) * np.max(rms)
+
+  def _lengths(self, name, ref, kept):
+    """|w| by channel, over how many weights that is, and the shape of all.
+
+    None where they are not stored.
+    """
+    node, weights = self._graph.node(name), self._stored(ref)
+    if weights is None or node.attr["transpose_a"].b:
+      return None
+    squares = weights.astype(np.float64)
+    squares *= squares
+    if node.op == "MatMul" and node.attr["transpose_b"].b:
+      squares = squares.T
+    summed = [axis for axis in range(squares.ndim) if axis not in kept]
+    count = int(np.prod([squares.shape[axis] for axis in summed]))
+    norm = np.sqrt(np.sum(squares, axis=tuple(summed))).reshape(-1)
+    return norm, count, squares.shape
 
   # Norms that are spelled out.
 

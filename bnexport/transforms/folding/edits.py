@@ -116,7 +116,8 @@ class Edits:
   def _write(self, name, kernel):
     node = self._graph.node(name)
     attrs = self._const_attrs(name, kernel, node.attr)
-    self._graph.become(name, "Const", self._graph.inputs(name), attrs)
+    inputs = self._graph.inputs(name)
+    self._graph.become(name, "Const", inputs, attrs, is_fresh=True)
     self._constants.forget(name)
 
   def _const_attrs(self, name, kernel, like):

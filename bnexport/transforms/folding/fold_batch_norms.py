@@ -298,9 +298,12 @@ class _Folding:
     def make():
       return folding.scale_outputs(old(), found.out_axes, scale, dtype)
 
-    kernel = make()  # also where it is made again when written: it may raise
     key = ("outputs", found.out_axes, scale.tobytes())
-    return name, found.kernel, make if is_deferred else kernel, key
+    if not is_deferred:
+      return name, found.kernel, make(), key
+    # It is made where it is written, and whether it can be is told now.
+    folding.check_outputs(old(), found.out_axes, scale, dtype)
+    return name, found.kernel, make, key
 
   def _why_not_linear(self, name):
     """A clause: the obstacle to scaling a tensor by its kernels."""
