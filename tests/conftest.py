@@ -24,7 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The oldest TensorFlow takes other parts of a sweep than the others.
 IS_OLDEST = sys.version_info < (3, 8)
 MARKS = (
-  "part(count, which=0): one case of `count` is run, as strides have it",
+  "part(count, which=0, oldest=count): one case of `count` is run, in strides",
   "pairs: of several parameters, rows in which all pairs of values meet",
   "newest(why): run on new TensorFlow only",
   "oldest(why): run on TF 1.15 only",
@@ -73,9 +73,16 @@ def _taken(items):
     rows = [tuple(map(repr, i.callspec.params.values())) for i in items]
     return set(sampling.pairs(rows, IS_OLDEST * len(rows) // 2))
   if part:
-    count, which = (part.args + (0,))[:2]
-    return sampling.stride(count, len(items), which + IS_OLDEST * count // 2)
+    return sampling.stride(len(items), *_stride(*part.args, **part.kwargs))
   return range(len(items))
+
+
+def _stride(count, which=0, oldest=None):
+  """How far apart cases are, and the first: others on the oldest TensorFlow."""
+  if IS_OLDEST:
+    count = oldest or count
+    which += count // 2
+  return count, which
 
 
 def _is_asked(item, asked):
@@ -88,6 +95,20 @@ def _skip_on_others(item, asked):
   if mark and not _is_asked(item, asked):
     version = "new TensorFlow" if IS_OLDEST else "TF 1.15"
     item.add_marker(pytest.mark.skip(f"on {version} only: {mark.args[0]}"))
+
+
+@pytest.fixture(scope="session")
+def part(request):
+  """What the mark `part` is to cases, to names that one test goes over."""
+  from judges import sampling
+
+  def taken(names, *how, **others):
+    if request.config.getoption("whole"):
+      return list(names)
+    places = sampling.stride(len(names), *_stride(*how, **others))
+    return [names[place] for place in places]
+
+  return taken
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ _NAMES = [
 ]
 
 
-@pytest.mark.part(6, 5)
+@pytest.mark.part(8, 5)
 @pytest.mark.parametrize("name", _NAMES)
 def test_export_is_the_same(cases, tmp_path, name):
   case = cases(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 
 
-def stride(count, total, which):
+def stride(total, count, which):
   """Places of `total` cases that are `count` apart, the `which`-th first.
 
   Names of the zoo are sorted by kind, so each kind gives as much as it has.

@@ -28,10 +28,10 @@ def test_old(): pass
 
 
 def test_strides_together_are_all():
-  parts = [list(stride(3, 10, which)) for which in range(3)]
+  parts = [list(stride(10, 3, which)) for which in range(3)]
   assert parts[1] == [1, 4, 7]
   assert sorted(sum(parts, [])) == list(range(10))
-  assert stride(3, 10, 4) == stride(3, 10, 1)
+  assert stride(10, 3, 4) == stride(10, 3, 1)
 
 
 @pytest.mark.parametrize("which", [0, 7, 40])
