@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared by all tests: paths, quiet TensorFlow, the zoo."""
 
+import collections
 import functools
 import multiprocessing
 import os
@@ -19,6 +20,95 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # A shell's background job ignores it, and so would every process started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The oldest TensorFlow takes other parts of a sweep than the others.
+IS_OLDEST = sys.version_info < (3, 8)
+MARKS = (
+  "part(count, which=0, oldest=count): one case of `count` is run, in strides",
+  "pairs: of several parameters, rows in which all pairs of values meet",
+  "newest(why): run on new TensorFlow only",
+  "oldest(why): run on TF 1.15 only",
+)
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--whole",
+    action="store_true",
+    help="run all of the sweeps, and everything on each TensorFlow",
+  )
+
+
+def pytest_configure(config):
+  for line in MARKS:
+    config.addinivalue_line("markers", line)
+
+
+def pytest_collection_modifyitems(config, items):
+  """Thins the sweeps, but for what is asked for by its whole name."""
+  if config.getoption("whole"):
+    return
+  asked, functions = set(config.args), collections.defaultdict(list)
+  for item in items:
+    functions[item.nodeid.partition("[")[0]].append(item)
+  left = []
+  for these in functions.values():
+    taken = _taken(these)
+    for place, item in enumerate(these):
+      if place not in taken and not _is_asked(item, asked):
+        left.append(item)
+  config.hook.pytest_deselected(items=left)
+  left = set(left)
+  items[:] = [item for item in items if item not in left]
+  for item in items:
+    _skip_on_others(item, asked)
+
+
+def _taken(items):
+  """Places of a function's cases that are run."""
+  from judges import sampling
+
+  part = items[0].get_closest_marker("part")
+  if items[0].get_closest_marker("pairs"):
+    rows = [tuple(map(repr, i.callspec.params.values())) for i in items]
+    return set(sampling.pairs(rows, IS_OLDEST * len(rows) // 2))
+  if part:
+    return sampling.stride(len(items), *_stride(*part.args, **part.kwargs))
+  return range(len(items))
+
+
+def _stride(count, which=0, oldest=None):
+  """How far apart cases are, and the first: others on the oldest TensorFlow."""
+  if IS_OLDEST:
+    count = oldest or count
+    which += count // 2
+  return count, which
+
+
+def _is_asked(item, asked):
+  return any(name.endswith(item.nodeid) for name in asked)
+
+
+def _skip_on_others(item, asked):
+  newest, oldest = map(item.get_closest_marker, ("newest", "oldest"))
+  mark = newest if IS_OLDEST else oldest
+  if mark and not _is_asked(item, asked):
+    version = "new TensorFlow" if IS_OLDEST else "TF 1.15"
+    item.add_marker(pytest.mark.skip(f"on {version} only: {mark.args[0]}"))
+
+
+@pytest.fixture(scope="session")
+def part(request):
+  """What the mark `part` is to cases, to names that one test goes over."""
+  from judges import sampling
+
+  def taken(names, *how, **others):
+    if request.config.getoption("whole"):
+      return list(names)
+    places = sampling.stride(len(names), *_stride(*how, **others))
+    return [names[place] for place in places]
+
+  return taken
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ def test_damaged_files_are_answered():
   assert re.search(r"^40 inputs \(.*, 0 faults$", said, re.M)
 
 
+@pytest.mark.newest("files are written without TensorFlow")
 def test_killed_commands_lose_nothing():
   status, said = fuzz("--seed=5", "--kills=8")
   assert status == 0, said

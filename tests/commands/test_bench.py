@@ -15,6 +15,10 @@ sys.path.insert(0, os.path.join(ROOT, "scripts"))
 from benchmarks import __main__ as bench  # noqa: E402
 from benchmarks import growth, proving, results, startup, timing  # noqa: E402
 
+pytestmark = pytest.mark.newest(
+  "what a benchmark writes hangs on no TensorFlow"
+)
+
 
 def tables(markdown):
   """Tables as lists of rows, rows as lists of cells."""
@@ -90,8 +94,11 @@ def test_proving_is_written_with_ratios(monkeypatch):
 
 def test_shapes_are_written_with_each_command():
   paths = [os.path.join(ROOT, name) for name in ("", "scripts", "tests")]
+  some = dict.fromkeys(("names", "norms"))
   script = (
-    "from benchmarks import shapes; print(shapes.measure(True).markdown())"
+    "from benchmarks import shapes; from judges.shapes import SHAPES\n"
+    f"for name in set(SHAPES) - {set(some)}: del SHAPES[name]\n"
+    "print(shapes.measure(True).markdown())"
   )
   out = subprocess.run(
     [sys.executable, "-c", script],
@@ -103,11 +110,13 @@ def test_shapes_are_written_with_each_command():
   costs, goals = tables(out)
   assert costs[0] == ["shape", "nodes", *COMMANDS]
   rows = costs[1:]
-  assert {row[0] for row in rows} == set(SHAPES)
+  assert {row[0] for row in rows} == set(some) < set(SHAPES)
   for i, pattern in enumerate([r"\d+ lines", r"\d+ lines", r"\d+ ms \d+ MB"]):
     cells = [cell for row in rows[i::3] for cell in row[2:]]
     assert all(re.match(pattern + "( refused)?$", cell) for cell in cells)
-  assert [row[0] for row in goals[1:]] == [f"growth on {s}" for s in SHAPES]
+  assert [row[0] for row in goals[1:]] == [
+    f"growth on {s}" for s in SHAPES if s in some
+  ]
 
 
 @pytest.mark.parametrize(

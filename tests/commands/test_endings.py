@@ -79,6 +79,7 @@ def test_validate_ends(capsys, hanging):
   assert_refused(result, "time limit", "--proof_timeout")
 
 
+@pytest.mark.part(2, 0)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_that_does_not_end(hanging, number):
   folder = os.path.dirname(hanging)

@@ -75,6 +75,7 @@ WITH_COMMANDS = {
 }
 
 
+@pytest.mark.part(2, 0)
 @pytest.mark.parametrize("path", sorted(WITH_COMMANDS))
 def test_commands_work_as_printed(folder, path, tmp_path):
   work = tmp_path / "work"

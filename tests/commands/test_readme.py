@@ -170,6 +170,7 @@ _JUDGES = {
 }
 
 
+@pytest.mark.part(1, oldest=2)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_runs_as_written(trained, tmp_path, command):
   if "--keras=" in command and tf1.__version__ < "2":

@@ -14,6 +14,10 @@ from benchmarks import networks  # noqa: E402
 
 from bnexport.tf1 import session, tf1  # noqa: E402
 
+pytestmark = pytest.mark.newest(
+  "a screen is lines of text, whatever TensorFlow is"
+)
+
 LINES, COLUMNS = 40, 100
 MODELS = ("small", "large", "sick")
 NORMS = {"small": 1, "large": 53, "sick": 53}

@@ -164,6 +164,7 @@ def test_every_verdict_is_that_of_jobs_though_a_worker_is_killed(runs):
   assert summary["counts"]["ok"] == len(graphs)
 
 
+@pytest.mark.newest("the service's processes do not run TensorFlow")
 def test_a_portable_job_service_on_loopback(runs):
   folder = runs.parent
   service = subprocess.Popen(
@@ -287,19 +288,22 @@ def recalibrated(folder, name, *flags):
   }
 
 
-def test_statistics_gathered_by_workers_are_those_of_one_process(shards):
+@pytest.mark.part(2, 1)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_statistics_gathered_by_workers_are_those_of_one_process(
+  shards, workers
+):
   alone = recalibrated(shards, "alone")
   moving = [name for name in alone if "moving_" in name]
   assert len(moving) >= 4
-  for workers in (1, 2):
-    spread = recalibrated(
-      shards,
-      f"workers{workers}",
-      "--runner=DirectRunner",
-      f"--beam_options=--direct_num_workers={workers} "
-      "--direct_running_mode=multi_processing",
-    )
-    assert spread.keys() == alone.keys()
-    for name, value in alone.items():
-      np.testing.assert_allclose(spread[name], value, 1e-6, 1e-6)
+  spread = recalibrated(
+    shards,
+    "spread",
+    "--runner=DirectRunner",
+    f"--beam_options=--direct_num_workers={workers} "
+    "--direct_running_mode=multi_processing",
+  )
+  assert spread.keys() == alone.keys()
+  for name, value in alone.items():
+    np.testing.assert_allclose(spread[name], value, 1e-6, 1e-6)
   assert not [name for name in os.listdir(str(shards)) if "part" in name]

@@ -16,8 +16,7 @@ from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1
 from bnexport.transforms.inference import freeze_variables
 
-# Every tenth: engines differ in how they read variables, and not in models.
-CASES = [n for n in zoo.names() if not n.startswith("refuse_")][::10]
+CASES = [n for n in zoo.names() if not n.startswith("refuse_")]
 
 
 def export(case, engine):
@@ -43,6 +42,8 @@ def streamed(model):
   return tf1.GraphDef.FromString(data)
 
 
+# Engines differ in how they read variables, and not in models.
+@pytest.mark.part(30, 7)
 @pytest.mark.parametrize("name", CASES)
 def test_engines_give_the_same_nodes(cases, name, monkeypatch):
   """Kernels are deferred; there is no larger variable in the zoo."""

@@ -36,6 +36,7 @@ _FOLDED = {
 }
 
 
+@pytest.mark.part(1, oldest=4)
 @pytest.mark.parametrize(
   "name", [name for name in zoo.names() if not name.startswith("refuse_")]
 )

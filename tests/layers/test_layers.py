@@ -95,6 +95,7 @@ def test_facts_that_differ_are_told():
       assert_same_facts(facts, dict(facts, **other))
 
 
+@pytest.mark.part(2, 0)
 @pytest.mark.parametrize("name", list(CASES))
 def test_equals_the_layer_of_tf1(name):
   case = CASES[name]

@@ -135,6 +135,8 @@ def kinds_of(name):
   return list(itertools.islice(itertools.cycle(FAULTS), begin, begin + _SOME))
 
 
+# Every fourth: of every third each would have the same faults planted.
+@pytest.mark.part(4, 1)
 @pytest.mark.parametrize("name", HIDING + OTHERS)
 def test_planted_faults_differ(cases, table, name):
   right = Right(cases(name))

@@ -75,6 +75,7 @@ def verdict_of(case, model):
   return proof.verdict, distance(case, made)
 
 
+@pytest.mark.part(3, 0)
 @pytest.mark.parametrize("name", MODELS)
 def test_no_fault_in_training_is_proven_right(cases, table, name):
   case = cases(name)

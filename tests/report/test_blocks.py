@@ -12,6 +12,10 @@ from bnexport.tf1 import tf1
 pytest.importorskip("grandalf")
 from bnexport.report.network import Mark, Network  # noqa: E402
 
+pytestmark = pytest.mark.newest(
+  "drawn of names and edges, which no TensorFlow has a part in"
+)
+
 
 def blocks_of(notation, apart=()):
   graph = Graph(text.loads(notation))

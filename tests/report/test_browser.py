@@ -21,6 +21,8 @@ from bnexport.tf1 import tf1
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 from benchmarks import networks  # noqa: E402
 
+pytestmark = pytest.mark.newest("Chromium draws it, whatever TensorFlow is")
+
 WIDTHS = (360, 800, 1400)
 PAGES = ("small", "sick", "wrong", "ResNet-50")
 LARGEST = 1_000_000

@@ -10,6 +10,10 @@ from judges.counting import assert_linear
 
 from bnexport.report import grouping
 
+pytestmark = pytest.mark.newest(
+  "groups of names, which no TensorFlow has a part in"
+)
+
 
 def shown(names, most, **how):
   return [

@@ -64,6 +64,7 @@ def test_a_process_has_messages_and_ops_without_tensorflow():
 
 
 @pytest.mark.skipif(not IS_NEW, reason="its messages take TensorFlow")
+@pytest.mark.part(2, 1)
 @pytest.mark.parametrize("broken", ["raise ValueError", "x = 1"])
 def test_a_layout_that_is_not_known_takes_tensorflow(broken):
   """Messages that can't be had, or would be made twice, are TensorFlow's."""
