@@ -88,5 +88,8 @@ class _ByName(Checkpoint):
   def read(self, key, slice_spec=""):
     return super().read(key[len(self._scope) :], slice_spec)
 
+  def content(self, key, slice_spec=""):
+    return super().content(key[len(self._scope) :], slice_spec)
+
   def _is_large(self, key):
     return super()._is_large(self._scope + key)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import ClassVar, List, Tuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from bnexport.graph.origins import origin_of
 from bnexport.graph.variables import variable_dtype
 from bnexport.model import Model
 from bnexport.model.savers import scopes_between
+from bnexport.model.stream import StoredValue
 from bnexport.tf1 import tf1
 
 # A protobuf of this many bytes or more can't be read.
@@ -88,7 +88,7 @@ def _defer(model, name):
   _become_const(
     model.graph, name, deferred_attrs(model.values.shape(name), dtype, name)
   )
-  model.deferred[name] = functools.partial(model.values.__getitem__, name)
+  model.deferred[name] = StoredValue(model.values, name)
 
 
 def _is_lost_average(model, name):
