@@ -52,6 +52,7 @@ class Bundle:
 
   Attributes:
     shapes: lists of sizes by key.
+    dtypes: DataType enums by key.
   """
 
   def __init__(self, prefix: str):
@@ -76,11 +77,13 @@ class Bundle:
       raise Unusual("it is of a big-endian machine")
     self._shards = header.num_shards
     self._entries = entries
-    self.shapes = {
-      key.decode("utf-8", "surrogateescape"): [d.size for d in entry.shape.dim]
+    whole = {
+      key.decode("utf-8", "surrogateescape"): entry
       for key, entry in entries.items()
       if not key.startswith(b"\0")  # a slice of another one
     }
+    self.shapes = {k: [d.size for d in e.shape.dim] for k, e in whole.items()}
+    self.dtypes = {key: entry.dtype for key, entry in whole.items()}
 
   def read(self, key: str, parts: Sequence[Any] = ()) -> np.ndarray:
     """A tensor, read-only; or a part of it.

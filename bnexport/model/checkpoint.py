@@ -277,6 +277,13 @@ class Checkpoint:
     except _unreadable() as error:
       raise self._unreadable(error, key) from error
 
+  def dtype(self, key: str) -> int:
+    """The DataType enum of a tensor."""
+    if self._bundle is not None:
+      return self._bundle.dtypes[key]
+    found = self._reader().get_variable_to_dtype_map()[key]
+    return tf1.as_dtype(found).as_datatype_enum
+
   def content(
     self, key: str, slice_spec: str = ""
   ) -> Optional[Tuple[int, Iterator[bytes]]]:
@@ -420,6 +427,16 @@ class Values:
       return slice_shape(saved.slice_spec)
     assert self.checkpoint is not None  # it is where `find` has found it
     return tuple(self.checkpoint.shapes[saved.key])
+
+  def dtype(self, variable: str) -> Optional[int]:
+    """The DataType enum of a variable's value, or None where there is none."""
+    saved = self.find(variable)
+    if saved is None:
+      return None
+    if saved.slice_spec == _IN_FILE:
+      return self._held[saved.key].dtype
+    assert self.checkpoint is not None  # it is where `find` has found it
+    return self.checkpoint.dtype(saved.key)
 
   def __getitem__(self, variable: str) -> np.ndarray:
     saved = self.find(variable)

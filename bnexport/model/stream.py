@@ -39,7 +39,7 @@ _ENTRY_KEY = 1
 _ENTRY_VALUE = 2
 _ATTR_TENSOR = 8
 _TENSOR_CONTENT = 4
-# Bytes of a file.
+# Bytes of a file, or of an array.
 Piece = Union[bytes, memoryview]
 # The number of a tensor's bytes, and these in pieces.
 Content = Tuple[int, Iterable[Piece]]
@@ -61,6 +61,22 @@ class StoredValue:
   def content(self) -> Optional[Content]:
     """The bytes as they are stored, or None; see Values.content."""
     return self._values.content(self._variable)
+
+  def rows(self, width: int, dtype: np.dtype) -> Optional[Iterator[np.ndarray]]:
+    """The elements in rows of so many, some rows at a time; see `content`."""
+    found = self.content()
+    return None if found is None else _rows(found[1], width, dtype)
+
+
+def _rows(
+  content: Iterable[Piece], width: int, dtype: np.dtype
+) -> Iterator[np.ndarray]:
+  left, size = b"", width * dtype.itemsize
+  for piece in content:
+    data = left + piece if left else piece
+    end = len(data) // size * size
+    yield np.frombuffer(data[:end], dtype).reshape(-1, width)
+    left = bytes(data[end:])
 
 
 def pieces(model: Model) -> Iterator[Piece]:
@@ -126,7 +142,7 @@ def _as_stored(model: Model, name: str) -> Optional[Content]:
   """What a deferred constant holds, where the checkpoint has the same bytes."""
   node = model.graph.node(name)
   value = model.deferred[node.attr[DEFERRED].s.decode()]
-  found = value.content() if isinstance(value, StoredValue) else None
+  found = value.content() if hasattr(value, "content") else None
   # What is of another size is of another dtype, too.
   return found if found and found[0] == _value_bytes(node) else None
 

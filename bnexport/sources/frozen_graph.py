@@ -88,6 +88,9 @@ class _ByName(Checkpoint):
   def read(self, key, slice_spec=""):
     return super().read(key[len(self._scope) :], slice_spec)
 
+  def dtype(self, key):
+    return super().dtype(key[len(self._scope) :])
+
   def content(self, key, slice_spec=""):
     return super().content(key[len(self._scope) :], slice_spec)
 

@@ -219,3 +219,16 @@ def test_damage_that_is_found_behind_what_was_written(tmp_path):
   assert sorted(os.listdir(str(tmp_path))) == before
   with open(path, "rb") as f:
     assert f.read() == whole
+
+
+@pytest.mark.parametrize("piece", [4, 12, 28, 1 << 20])
+@pytest.mark.parametrize("width", [1, 3, 7, 21])
+def test_rows_of_stored_values(tmp_path, monkeypatch, piece, width):
+  """Rows are whole, wherever pieces end."""
+  monkeypatch.setattr(bundle, "_PIECE", piece)
+  values = {"a": np.arange(42, dtype=np.float32)}
+  model = storing(values, values, tmp_path)
+  rows = list(model.deferred["a"].rows(width, np.dtype(np.float32)))
+  assert (
+    np.concatenate(rows).tolist() == values["a"].reshape(-1, width).tolist()
+  )

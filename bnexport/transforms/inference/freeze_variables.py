@@ -37,7 +37,7 @@ class FreezeVariables:
   Before: v = VariableV2()   y = Identity(v)
   After:  v = Const() {value=<float 0.5>}   y = Identity(v)
 
-  Refuses variables that the checkpoint lacks or holds in another shape.
+  Refuses variables that the checkpoint lacks or holds in another shape or type.
   Run first: read_variables.
 
   Attributes:
@@ -138,6 +138,13 @@ def refuse_unusable(model, variables, is_frozen=True):
         "use the checkpoint that was saved with this graph",
       )
     dtype = tf1.as_dtype(variable_dtype(model.graph, name))
+    held = tf1.as_dtype(model.values.dtype(name))
+    if held != dtype:
+      raise SourceError(
+        f"freeze variable '{name}'",
+        f"it holds {dtype.name} and the checkpoint {held.name}",
+        "use the checkpoint that was saved with this graph",
+      )
     size += int(np.prod(saved, dtype=np.int64)) * max(dtype.size, 1)
   if is_frozen and size > MOST_BYTES:
     raise SourceError(
