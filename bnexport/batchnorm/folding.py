@@ -128,26 +128,64 @@ def scale_outputs(kernel, out_axes, scale, dtype):
   kernel, factor = _widened(kernel), _by_outputs(scale, kernel.shape, out_axes)
   if dtype == "bfloat16":  # NumPy has no such array to write to
     return _rounded(kernel * factor, dtype)
-  made = np.empty(kernel.shape, dtype)
+  return _scaled(kernel, factor, dtype)
+
+
+def scale_rows(rows, scale, dtype):
+  """Yields what `scale_outputs` makes of arrays [rows, channels], unchecked."""
+  for array in rows:
+    yield _scaled(array, scale, dtype)
+
+
+def _scaled(array, factor, dtype):
+  made = np.empty(array.shape, dtype)
   with np.errstate(all="ignore"):
     # Float64 a few numbers at a time: all of them are twice the kernel.
-    np.multiply(kernel, factor, made, dtype=np.float64, casting="same_kind")
+    np.multiply(array, factor, made, dtype=np.float64, casting="same_kind")
   return made
 
 
 def check_outputs(kernel, out_axes, scale, dtype):
-  """Raises CannotFold where `scale_outputs` does, without making the kernel.
-
-  What multiplying and rounding do keeps an order, so that a channel's largest
-  number stands for the others.
-  """
+  """Raises CannotFold where `scale_outputs` does, without making the kernel."""
   kernel, factor = _widened(kernel), _by_outputs(scale, kernel.shape, out_axes)
   others = tuple(i for i in range(kernel.ndim) if i not in out_axes)
-  with np.errstate(all="ignore"):
-    peak = _peak(kernel, others)
-    peak = peak * np.abs(factor.reshape(peak.shape))
-  if _are_small(peak, dtype).any():
+  if not _keeps_precision(_peak(kernel, others).reshape(-1), scale, dtype):
     narrow(kernel * factor, dtype, out_axes, kernel)
+
+
+def can_scale_rows(rows, scale, dtype):
+  """Whether `scale_rows` may take the place of `scale_outputs`.
+
+  Args:
+    rows: arrays [rows, channels] of the whole kernel.
+    scale: [channels]
+    dtype: name of the new kernel's dtype.
+
+  Raises:
+    CannotFold: neither can, the numbers are too large.
+  """
+  peak = np.zeros(scale.shape)
+  for array in rows:
+    peak = np.maximum(peak, _peak(array, (0,)))
+  return _keeps_precision(peak, scale, dtype)
+
+
+def _keeps_precision(peak, scale, dtype):
+  """Whether a dtype holds a scaled kernel as well as it held the kernel.
+
+  Multiplying and rounding keep an order, so that the largest number of a
+  channel stands for the others.
+
+  Args:
+    peak: the largest magnitude of each channel.
+    scale: [channels]
+    dtype: name of the new kernel's dtype.
+
+  Raises:
+    CannotFold: the numbers are too large.
+  """
+  with np.errstate(all="ignore"):
+    return not _are_small(peak * np.abs(scale), dtype).any()
 
 
 def _by_outputs(scale, shape, out_axes):

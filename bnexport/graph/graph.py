@@ -12,7 +12,6 @@ from typing import (
   Iterator,
   List,
   Mapping,
-  NamedTuple,
   Optional,
   Sequence,
   Tuple,
@@ -21,6 +20,7 @@ from typing import (
 
 from bnexport.errors import GraphError, first_line
 from bnexport.graph.index import MENDS, Index
+from bnexport.graph.parts import Parts
 from bnexport.graph.placement import Placements, move
 from bnexport.graph.refs import AnyRef, TensorRef, as_ref
 from bnexport.shown import Shown
@@ -30,24 +30,6 @@ if TYPE_CHECKING:  # importing TensorFlow takes seconds
 
 # The tensor to read in the place of another, perhaps with control inputs.
 Instead = Union[TensorRef, Sequence[TensorRef]]
-
-
-class Parts(NamedTuple):
-  """A GraphDef in parts, whose memory is free one by one.
-
-  protobuf keeps all of a message in memory as long as a part of it is held.
-
-  Attributes:
-    node: NodeDefs, each a message of its own.
-    rest: a GraphDef of all but the nodes.
-  """
-
-  node: List[tf1.NodeDef]
-  rest: tf1.GraphDef
-
-  @property
-  def library(self) -> Any:
-    return self.rest.library
 
 
 class Graph(Index, Shown):
@@ -85,7 +67,7 @@ class Graph(Index, Shown):
     super().__init__()
     if hasattr(graph_def, "as_graph_def"):
       graph_def = graph_def.as_graph_def()
-    rest, nodes = graph_def, graph_def.node
+    rest: Any = graph_def
     if isinstance(graph_def, Parts):
       copy, rest = False, graph_def.rest
     self._proto = type(rest)
@@ -98,6 +80,7 @@ class Graph(Index, Shown):
     self._gradients = list(rest.library.gradient)
     self.versions = rest.versions
     self._placements = Placements()
+    nodes = graph_def.node
     self._take(map(self._copied, nodes) if copy else nodes)
 
   def _copied(self, node: tf1.NodeDef) -> tf1.NodeDef:

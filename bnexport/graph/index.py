@@ -142,10 +142,9 @@ class Index:
         continue
       # Each reader once, however many of the outputs it reads.
       for reader in {reader: None for reader, _ in self._readers[name]}:
-        left = waiting.get(reader)
-        if left is not None:
-          waiting[reader] = left - 1
-          if left == 1:
+        if reader in waiting:
+          waiting[reader] -= 1
+          if not waiting[reader]:
             ready.append(reader)
     if len(order) != len(members):
       left = sorted(set(members) - set(order))

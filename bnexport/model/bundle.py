@@ -29,6 +29,11 @@ _TRAILER = 5
 _MASK = 0xA282EAD8
 _WORD = 0xFFFFFFFF
 _FULL = -1  # the length of a slice that takes a whole axis
+# Bytes that are handed on at once: memory of this size is used again, while
+# large memory comes fresh from the system, which takes ten times as long.
+_PIECE = 1 << 20
+# A system gives less than 2 GB at once.
+_MOST = (1 << 31) - 1
 
 
 class Unusual(Exception):
@@ -47,6 +52,7 @@ class Bundle:
 
   Attributes:
     shapes: lists of sizes by key.
+    dtypes: DataType enums by key.
   """
 
   def __init__(self, prefix: str):
@@ -71,11 +77,13 @@ class Bundle:
       raise Unusual("it is of a big-endian machine")
     self._shards = header.num_shards
     self._entries = entries
-    self.shapes = {
-      key.decode("utf-8", "surrogateescape"): [d.size for d in entry.shape.dim]
+    whole = {
+      key.decode("utf-8", "surrogateescape"): entry
       for key, entry in entries.items()
       if not key.startswith(b"\0")  # a slice of another one
     }
+    self.shapes = {k: [d.size for d in e.shape.dim] for k, e in whole.items()}
+    self.dtypes = {key: entry.dtype for key, entry in whole.items()}
 
   def read(self, key: str, parts: Sequence[Any] = ()) -> np.ndarray:
     """A tensor, read-only; or a part of it.
@@ -106,6 +114,52 @@ class Bundle:
       return whole[tuple(slice(*part) for part in wanted)] if parts else whole
     return self._joined(name, entry, wanted)
 
+  def content(self, key: str) -> Tuple[int, Iterator[bytes]]:
+    """The bytes of a tensor as they are stored, and how many they are.
+
+    Args:
+      key: one of `shapes`.
+
+    Returns:
+      The number, and the bytes in pieces. Their checksum is known behind the
+      last one: the iterator then raises Unusual where it does not match.
+
+    Raises:
+      Unusual: they are not those of an array, as of texts, or of slices.
+    """
+    entry = self._entries[key.encode("utf-8", "surrogateescape")]
+    if entry.slices or entry.dtype == tf1.string:
+      raise Unusual(f"{key} is not stored as it is")
+    self._refuse_misfit(entry, self.shapes[key])
+    return entry.size, self._checked(entry)
+
+  def _checked(self, entry: Any) -> Iterator[bytes]:
+    crc = 0
+    for piece in _pieces(self._path(entry), entry.offset, entry.size, _PIECE):
+      crc = self._extend(crc, piece)
+      yield piece
+    if masked(crc) != entry.crc32c:
+      raise Unusual("a checksum does not match")
+
+  def _path(self, entry: Any) -> str:
+    return f"{self._prefix}.data-{entry.shard_id:05d}-of-{self._shards:05d}"
+
+  def _refuse_misfit(self, entry: Any, shape: List[int]) -> Any:
+    """The NumPy type of an entry that holds an array of this shape.
+
+    Raises:
+      Unusual: it does not.
+    """
+    dtype = _numpy_type(entry.dtype)
+    if [dim.size for dim in entry.shape.dim] != shape or any(
+      size < 0 for size in shape
+    ):
+      raise Unusual("a shape is another one")
+    size = _count(shape) * np.dtype(dtype).itemsize
+    if entry.dtype != tf1.string and entry.size != size:
+      raise Unusual("a tensor is not as long as its shape is")
+    return dtype
+
   def _joined(self, name: bytes, entry: Any, wanted: List[_Part]) -> np.ndarray:
     """A part of a tensor that is stored in slices."""
     shape = [dim.size for dim in entry.shape.dim]
@@ -133,24 +187,16 @@ class Bundle:
 
   def _stored(self, entry: Any, shape: List[int]) -> np.ndarray:
     """The array that an entry points to, once its checksum is checked."""
-    dtype = _numpy_type(entry.dtype)
-    if [dim.size for dim in entry.shape.dim] != shape or any(
-      size < 0 for size in shape
-    ):
-      raise Unusual("a shape is another one")
-    count = 1
-    for size in shape:
-      count *= size
-    path = f"{self._prefix}.data-{entry.shard_id:05d}-of-{self._shards:05d}"
-    data = _bytes_of(path, entry.offset, entry.size)
+    dtype = self._refuse_misfit(entry, shape)
+    parts = list(_pieces(self._path(entry), entry.offset, entry.size, _MOST))
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
     if entry.dtype == tf1.string:
-      texts = _strings(bytes(data), count, entry.crc32c, self._extend)
+      count = _count(shape)
+      texts = _strings(data, count, entry.crc32c, self._extend)
       return texts.reshape(shape)
-    if len(data) != count * np.dtype(dtype).itemsize:
-      raise Unusual("a tensor is not as long as its shape is")
     if masked(self._extend(0, data)) != entry.crc32c:
       raise Unusual("a checksum does not match")
-    return data.view(dtype).reshape(shape)
+    return np.frombuffer(data, np.uint8).view(dtype).reshape(shape)
 
 
 def checksum() -> Any:
@@ -181,28 +227,34 @@ def _numpy_type(number: int) -> Any:
   raise Unusual(f"type {number} has no arrays")
 
 
-def _bytes_of(path: str, offset: int, size: int) -> np.ndarray:
-  """A part of a file, read-only.
+def _count(shape: Sequence[int]) -> int:
+  """Elements of an array of a shape; a product that does not overflow."""
+  count = 1
+  for size in shape:
+    count *= size
+  return count
+
+
+def _pieces(path: str, offset: int, size: int, most: int) -> Iterator[bytes]:
+  """Yields a part of a file, at most `most` bytes at once.
 
   It is read, not mapped: who cuts a mapped file short, as a training job may do
   that saves again, ends the process that looks at it. No file stays open, since
   a process may hold more models than it may open files.
+
+  Raises:
+    Unusual: the file is too short.
   """
   with open(path, "rb", buffering=0) as f:
     if not 0 <= offset <= offset + size <= os.fstat(f.fileno()).st_size:
       raise Unusual("a file is cut short")
-    if not size:
-      return np.empty(0, np.uint8)
-    parts: List[bytes] = []
     while size:
-      # A system gives less than 2 GB at once.
-      parts.append(os.pread(f.fileno(), size, offset))
-      if not parts[-1]:
+      piece = os.pread(f.fileno(), min(size, most), offset)
+      if not piece:
         raise Unusual("a file is cut short")
-      size -= len(parts[-1])
-      offset += len(parts[-1])
-  whole = parts[0] if len(parts) == 1 else b"".join(parts)
-  return np.frombuffer(whole, np.uint8)
+      size -= len(piece)
+      offset += len(piece)
+      yield piece
 
 
 def _strings(data: bytes, count: int, stored: int, extend: Any) -> np.ndarray:

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple, Type
+from typing import (
+  Any,
+  Dict,
+  Iterator,
+  List,
+  Mapping,
+  Optional,
+  Set,
+  Tuple,
+  Type,
+)
 
 import numpy as np
 from google.protobuf import text_format
@@ -267,6 +277,37 @@ class Checkpoint:
     except _unreadable() as error:
       raise self._unreadable(error, key) from error
 
+  def dtype(self, key: str) -> int:
+    """The DataType enum of a tensor."""
+    if self._bundle is not None:
+      return self._bundle.dtypes[key]
+    found = self._reader().get_variable_to_dtype_map()[key]
+    return tf1.as_dtype(found).as_datatype_enum
+
+  def content(
+    self, key: str, slice_spec: str = ""
+  ) -> Optional[Tuple[int, Iterator[bytes]]]:
+    """The bytes of a tensor as they are stored, and how many they are.
+
+    Returns:
+      The number, and the bytes in pieces; None where `read` has to make them.
+      The pieces end with a SourceError where they are not sound.
+    """
+    if self._bundle is None or slice_spec:
+      return None
+    try:
+      size, pieces = self._bundle.content(key)
+    except Unusual:
+      return None
+    return size, self._told(key, pieces)
+
+  def _told(self, key: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+      yield from pieces
+    except (Unusual, OSError) as error:
+      Checkpoint.read(self, key)  # TensorFlow tells why
+      raise self._unreadable(error, key) from error
+
   def _is_large(self, key: str) -> bool:
     return bool(np.prod(self.shapes[key], dtype=np.int64) >= _LARGE)
 
@@ -387,6 +428,16 @@ class Values:
     assert self.checkpoint is not None  # it is where `find` has found it
     return tuple(self.checkpoint.shapes[saved.key])
 
+  def dtype(self, variable: str) -> Optional[int]:
+    """The DataType enum of a variable's value, or None where there is none."""
+    saved = self.find(variable)
+    if saved is None:
+      return None
+    if saved.slice_spec == _IN_FILE:
+      return self._held[saved.key].dtype
+    assert self.checkpoint is not None  # it is where `find` has found it
+    return self.checkpoint.dtype(saved.key)
+
   def __getitem__(self, variable: str) -> np.ndarray:
     saved = self.find(variable)
     if saved is None:
@@ -404,6 +455,13 @@ class Values:
       return array_of(self._held[saved.key])
     assert self.checkpoint is not None  # it is where `find` has found it
     return self.checkpoint.read(*saved)
+
+  def content(self, variable: str) -> Optional[Tuple[int, Iterator[bytes]]]:
+    """The bytes of a value as the checkpoint stores them; see Checkpoint."""
+    saved = self.find(variable)
+    if saved is None or self.checkpoint is None:
+      return None
+    return self.checkpoint.content(*saved)
 
 
 def slice_shape(slice_spec: str) -> Tuple[int, ...]:

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-from typing import Deque, Iterator, List, Tuple, Union
+from typing import (
+  Deque,
+  Iterable,
+  Iterator,
+  List,
+  Optional,
+  Tuple,
+  Union,
+)
 
 import numpy as np
 
 from bnexport.errors import SourceError
 from bnexport.graph.nodes import DEFERRED, element_count, tensor_attr
+from bnexport.model.checkpoint import Values
 from bnexport.model.model import Model
 from bnexport.tf1 import tf1
 
@@ -30,8 +39,44 @@ _ENTRY_KEY = 1
 _ENTRY_VALUE = 2
 _ATTR_TENSOR = 8
 _TENSOR_CONTENT = 4
-# Bytes of a file.
+# Bytes of a file, or of an array.
 Piece = Union[bytes, memoryview]
+# The number of a tensor's bytes, and these in pieces.
+Content = Tuple[int, Iterable[Piece]]
+
+
+class StoredValue:
+  """The value of a variable, for a model's `deferred`.
+
+  It gives the array when it is called. Where the checkpoint stores the same
+  bytes, they are written without ever being one.
+  """
+
+  def __init__(self, values: Values, variable: str):
+    self._values, self._variable = values, variable
+
+  def __call__(self) -> np.ndarray:
+    return self._values[self._variable]
+
+  def content(self) -> Optional[Content]:
+    """The bytes as they are stored, or None; see Values.content."""
+    return self._values.content(self._variable)
+
+  def rows(self, width: int, dtype: np.dtype) -> Optional[Iterator[np.ndarray]]:
+    """The elements in rows of so many, some rows at a time; see `content`."""
+    found = self.content()
+    return None if found is None else _rows(found[1], width, dtype)
+
+
+def _rows(
+  content: Iterable[Piece], width: int, dtype: np.dtype
+) -> Iterator[np.ndarray]:
+  left, size = b"", width * dtype.itemsize
+  for piece in content:
+    data = left + piece if left else piece
+    end = len(data) // size * size
+    yield np.frombuffer(data[:end], dtype).reshape(-1, width)
+    left = bytes(data[end:])
 
 
 def pieces(model: Model) -> Iterator[Piece]:
@@ -46,13 +91,13 @@ def pieces(model: Model) -> Iterator[Piece]:
   graph = model.graph
   names = graph.topological()
   _refuse_too_large(model)
-  arrays = _read_ahead(
+  contents = _read_ahead(
     model, [n for n in names if DEFERRED in graph.node(n).attr]
   )
   for name in names:
     node = plain(graph.node(name))
     if DEFERRED in graph.node(name).attr:
-      yield from _constant(node, next(arrays))
+      yield from _constant(node, *next(contents))
     else:
       yield _field(_GRAPH_NODE, node.SerializeToString(deterministic=True))
   rest = tf1.GraphDef()
@@ -60,23 +105,46 @@ def pieces(model: Model) -> Iterator[Piece]:
   yield rest.SerializeToString(deterministic=True)
 
 
-def _read_ahead(model: Model, names: List[str]) -> Iterator[np.ndarray]:
-  """Yields the arrays of deferred constants; the next are read meanwhile.
+def _read_ahead(model: Model, names: List[str]) -> Iterator[Content]:
+  """Yields what deferred constants hold; the next are made meanwhile.
 
-  Reading a tensor takes longer than writing it, so two are read at a time.
+  Making an array takes longer than writing it, so two are made at a time. What
+  is written as it is stored is read in its turn.
   """
   waiting: Deque[Tuple[int, concurrent.futures.Future]] = collections.deque()
   size = 0
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     for name in names:
-      own = _value_bytes(model.graph.node(name))
-      waiting.append((own, pool.submit(model.array, name)))
-      size += own
-      while size > _MOST_WAITING:
+      stored = _as_stored(model, name)
+      if stored is None:
+        own = _value_bytes(model.graph.node(name))
+        waiting.append((own, pool.submit(_made, model, name)))
+        size += own
+      else:
+        waiting.append((0, concurrent.futures.Future()))
+        waiting[-1][1].set_result(stored)
+      while size > _MOST_WAITING or (waiting and not waiting[0][0]):
         size -= waiting[0][0]
         yield waiting.popleft()[1].result()
     while waiting:
       yield waiting.popleft()[1].result()
+
+
+def _made(model: Model, name: str) -> Content:
+  """What a deferred constant holds, made as an array."""
+  # Viewed as bytes: bfloat16 has no format that a memoryview knows.
+  array = np.ascontiguousarray(model.array(name))
+  content = array.reshape(-1).view(np.uint8).data
+  return len(content), [content]
+
+
+def _as_stored(model: Model, name: str) -> Optional[Content]:
+  """What a deferred constant holds, where the checkpoint has the same bytes."""
+  node = model.graph.node(name)
+  value = model.deferred[node.attr[DEFERRED].s.decode()]
+  found = value.content() if hasattr(value, "content") else None
+  # What is of another size is of another dtype, too.
+  return found if found and found[0] == _value_bytes(node) else None
 
 
 def to_graph_def(model: Model) -> tf1.GraphDef:
@@ -143,10 +211,10 @@ def _refuse_too_large(model: Model) -> None:
     )
 
 
-def _constant(node: tf1.NodeDef, array: np.ndarray) -> Iterator[Piece]:
+def _constant(
+  node: tf1.NodeDef, length: int, content: Iterable[Piece]
+) -> Iterator[Piece]:
   """The bytes of a Const whose tensor has this content."""
-  # Viewed as bytes: bfloat16 has no format that a memoryview knows.
-  content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
   tensor = node.attr["value"].tensor.SerializeToString(deterministic=True)
   dtype = node.attr["dtype"]
   del node.attr["value"], node.attr["dtype"]
@@ -158,8 +226,8 @@ def _constant(node: tf1.NodeDef, array: np.ndarray) -> Iterator[Piece]:
   )
   head += _field(_NODE_ATTR, entry)
   # From the inside out: each length covers what follows.
-  head_of_content = tensor + _head(_TENSOR_CONTENT, len(content))
-  size = len(head_of_content) + len(content)
+  head_of_content = tensor + _head(_TENSOR_CONTENT, length)
+  size = len(head_of_content) + length
   parts = [head_of_content]
   for number, before in (
     (_ATTR_TENSOR, b""),
@@ -170,7 +238,7 @@ def _constant(node: tf1.NodeDef, array: np.ndarray) -> Iterator[Piece]:
     parts.insert(0, before + _head(number, size))
     size += len(parts[0])
   yield b"".join(parts)
-  yield content
+  yield from content
 
 
 def _field(number: int, data: bytes) -> bytes:

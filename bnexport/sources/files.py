@@ -8,7 +8,7 @@ import os
 from google.protobuf import message, text_format
 
 from bnexport.errors import SourceError, first_line, nearest
-from bnexport.graph.graph import Parts
+from bnexport.graph.parts import Parts
 from bnexport.model.paths import refuse_special
 from bnexport.tf1 import tf1
 

@@ -88,5 +88,11 @@ class _ByName(Checkpoint):
   def read(self, key, slice_spec=""):
     return super().read(key[len(self._scope) :], slice_spec)
 
+  def dtype(self, key):
+    return super().dtype(key[len(self._scope) :])
+
+  def content(self, key, slice_spec=""):
+    return super().content(key[len(self._scope) :], slice_spec)
+
   def _is_large(self, key):
     return super()._is_large(self._scope + key)

@@ -216,6 +216,24 @@ def test_what_is_refused_before_a_kernel_is_made(dtype, out_axes):
   assert min(refused.values()) > 10
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_rows_are_scaled_as_whole_kernels(dtype):
+  random = np.random.RandomState(5)
+  kernel = random.normal(size=(3, 3, 4, 5)).astype(dtype)
+  scale = random.normal(size=5)
+  rows = np.split(kernel.reshape(-1, 5), [1, 7, 30])
+  assert folding.can_scale_rows(rows, scale, dtype)
+  made = np.concatenate(list(folding.scale_rows(rows, scale, dtype)))
+  expected = folding.scale_outputs(kernel, (3,), scale, dtype)
+  assert made.dtype == dtype
+  np.testing.assert_array_equal(made, expected.reshape(-1, 5))
+  small = {"float16": 1e-5, "float32": 1e-38, "float64": 1e-307}[dtype]
+  assert not folding.can_scale_rows(rows, scale * small, dtype)
+  rows[2][0, 0] = np.nan
+  with pytest.raises(CannotFold, match="can't hold the numbers"):
+    folding.can_scale_rows(rows, scale, dtype)
+
+
 def _is_refused(function, *arguments):
   try:
     function(*arguments)

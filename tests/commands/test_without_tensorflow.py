@@ -154,8 +154,12 @@ from bnexport.errors import Error
 from bnexport.model.stream import pieces
 from bnexport.tf1 import protos
 assert protos.are_light() == {is_light}
-if not {is_light}:
-  from bnexport.model import bundle
+from bnexport.model import bundle
+if {is_light}:
+  # What is large goes to the file as it is stored, here a few bytes at a time.
+  from bnexport.transforms.inference import freeze_variables
+  freeze_variables._MOST_ELEMENTS, bundle._PIECE = 4, 20
+else:
   def no_checksums():
     raise bundle.Unusual
   bundle.checksum = no_checksums

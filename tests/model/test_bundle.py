@@ -260,3 +260,74 @@ def test_what_is_read_in_parts(tmp_path, monkeypatch):
     bundle.os, "pread", lambda file, size, at: real(file, min(size, 999), at)
   )
   assert Bundle(prefix).read("v").tolist() == array.tolist()
+
+
+def test_what_is_handed_on_as_it_is_stored(tmp_path, monkeypatch):
+  """The same bytes as the array's, a few at a time."""
+  random = np.random.RandomState(0)
+  tensors = {}
+  for name in TYPES:
+    dtype = tf1.as_dtype(name).as_numpy_dtype
+    for shape in ((), (2, 0), (7, 5)):
+      value = np.asarray(random.randint(0, 2, shape), dtype)
+      tensors[f"{name}/{shape}", ""] = value
+  prefix = save(str(tmp_path / "model"), tensors)
+  monkeypatch.setattr(bundle, "_PIECE", 16)
+  ours, saved = Bundle(prefix), Checkpoint(prefix)
+  for (key, _), value in tensors.items():
+    size, pieces = ours.content(key)
+    pieces = list(pieces)
+    assert max(map(len, pieces), default=0) <= 16
+    assert b"".join(pieces) == value.tobytes() and size == value.nbytes
+    assert b"".join(saved.content(key)[1]) == value.tobytes()
+
+
+def test_what_is_not_handed_on_as_it_is_stored(tmp_path, monkeypatch):
+  halves = {("v", "4 0,2"): np.ones(2), ("v", "4 2,2"): np.zeros(2)}
+  texts = {("t", ""): np.array([b"a", b"b"], object)}
+  prefix = save(str(tmp_path / "model"), {**halves, **texts, ("w", ""): 1.0})
+  saved = Checkpoint(prefix)
+  for key in ("v", "t"):
+    assert saved.content(key) is None
+    with pytest.raises(Unusual, match="as it is"):
+      Bundle(prefix).content(key)
+  assert saved.content("w") is not None
+  assert saved.content("w", "4 0,2") is None
+  monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda name: None)
+  assert Checkpoint(prefix).content("w") is None  # TensorFlow reads it
+
+
+def test_damage_of_what_is_handed_on_is_refused_as_that_of_arrays(tmp_path):
+  """Wherever it is, the pieces do not end well."""
+  prefix = save(str(tmp_path / "model"), {("v", ""): np.arange(20.0)})
+  (path,) = glob.glob(prefix + ".data-*")
+  with open(path, "rb") as f:
+    data = f.read()
+  for at in (0, 77, len(data) - 1, None):
+    changed = data[:90]
+    if at is not None:
+      changed = data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+    with open(path, "wb") as f:
+      f.write(changed)
+    with pytest.raises(SourceError) as of_array:
+      Checkpoint(prefix).read("v")
+    with pytest.raises(SourceError) as of_pieces:
+      list(Checkpoint(prefix).content("v")[1])
+    assert str(of_pieces.value) == str(of_array.value)
+
+
+def test_damage_that_is_gone_when_it_is_looked_for(tmp_path, monkeypatch):
+  """What was handed on is wrong all the same."""
+  prefix = save(str(tmp_path / "model"), {("v", ""): np.arange(20.0)})
+  saved, real = Checkpoint(prefix), os.pread
+  reads = []
+
+  def first_time_otherwise(file, size, at):
+    reads.append(at)
+    found = real(file, size, at)
+    return bytes(len(found)) if len(reads) == 1 else found
+
+  monkeypatch.setattr(bundle.os, "pread", first_time_otherwise)
+  with pytest.raises(SourceError, match="a checksum does not match"):
+    list(saved.content("v")[1])
+  assert len(reads) == 2

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A graph's file is what its nodes give one after another."""
 
+import glob
+import os
+
 import numpy as np
 import pytest
-from judges.transforming import model_of
+from judges.transforming import checkpoint, model_of
 
 from bnexport.errors import SourceError
+from bnexport.exporting import writing
 from bnexport.graph import Graph
 from bnexport.graph.nodes import DEFERRED, deferred_attrs
-from bnexport.model import stream
+from bnexport.model import bundle, stream
+from bnexport.model.checkpoint import Values
 from bnexport.tf1 import tf1
 
 NET = """
@@ -146,3 +151,84 @@ def test_deferred_values_are_written(name, shape):
   assert found.dtype == array.dtype
   assert found.shape == shape
   assert (found == array).all()
+
+
+def storing(values, held, tmp_path):
+  """A Model whose constants are variables of a checkpoint.
+
+  Args:
+    values: arrays of the checkpoint by the names of constants.
+    held: arrays like those that the constants are to have.
+    tmp_path: where the checkpoint is.
+  """
+  pytest.importorskip("google_crc32c")
+  model = model_of("\n".join(f"{name} = NoOp()" for name in values))
+  model.values = Values(checkpoint(tmp_path, values), model.graph)
+  for name, array in held.items():
+    attrs = deferred_attrs(array.shape, array.dtype, name)
+    model.graph.become(name, "Const", (), attrs)
+    model.deferred[name] = stream.StoredValue(model.values, name)
+  return model
+
+
+def test_stored_values_are_written_as_they_are(tmp_path, monkeypatch):
+  """Between those that are made, in their order, and never as an array."""
+  monkeypatch.setattr(bundle, "_PIECE", 8)
+  random = np.random.RandomState(0)
+  values = {
+    "a": random.normal(size=(3, 5)).astype(np.float32),
+    "b": random.normal(size=7).astype(np.float32),
+    "c": np.arange(5, dtype=np.float32),
+    "d": np.zeros((0, 2), np.float32),
+    "e": np.float32(2.5),
+  }
+  model = storing(values, values, tmp_path)
+  model.deferred["b"] = lambda: values["b"]
+  monkeypatch.setattr(stream.StoredValue, "__call__", None)
+  graph_def = written(model)
+  for name, value in values.items():
+    found = value_of(graph_def, name)
+    assert found.dtype == value.dtype and found.tolist() == value.tolist()
+
+
+def test_stored_values_of_another_size_are_not(tmp_path):
+  """The array is asked, as before."""
+  values = {"a": np.arange(4.0)}  # float32 in the checkpoint
+  model = storing(values, values, tmp_path)
+  assert stream._as_stored(model, "a") is None
+  assert model.deferred["a"]().tolist() == [0, 1, 2, 3]
+
+
+def test_damage_that_is_found_behind_what_was_written(tmp_path):
+  """No half file is left, and what was there before stays."""
+  values = {"a": np.arange(400, dtype=np.float32)}
+  model = storing(values, values, tmp_path)
+  path = str(tmp_path / "out.pb")
+  with writing.whole_file(path, stream.pieces(model)):
+    pass
+  before = sorted(os.listdir(str(tmp_path)))
+  with open(path, "rb") as f:
+    whole = f.read()
+  (data,) = glob.glob(str(tmp_path / "*.data-*"))
+  with open(data, "rb+") as f:
+    f.seek(300)
+    f.write(b"\xaa\x55")
+  with pytest.raises(SourceError, match="copy all files of the checkpoint"):
+    with writing.whole_file(path, stream.pieces(model)):
+      raise AssertionError("it was finished")
+  assert sorted(os.listdir(str(tmp_path))) == before
+  with open(path, "rb") as f:
+    assert f.read() == whole
+
+
+@pytest.mark.parametrize("piece", [4, 12, 28, 1 << 20])
+@pytest.mark.parametrize("width", [1, 3, 7, 21])
+def test_rows_of_stored_values(tmp_path, monkeypatch, piece, width):
+  """Rows are whole, wherever pieces end."""
+  monkeypatch.setattr(bundle, "_PIECE", piece)
+  values = {"a": np.arange(42, dtype=np.float32)}
+  model = storing(values, values, tmp_path)
+  rows = list(model.deferred["a"].rows(width, np.dtype(np.float32)))
+  assert (
+    np.concatenate(rows).tolist() == values["a"].reshape(-1, width).tolist()
+  )

@@ -17,6 +17,7 @@ from bnexport.batchnorm.norm import STORED
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.model import Model
+from bnexport.transforms.folding import scaled
 from bnexport.transforms.folding.channels import CARRIERS, Channels, width_of
 from bnexport.transforms.folding.edits import Edits, check_shift, dtype_name
 from bnexport.transforms.folding.linear import is_linear, linear, takes_shift
@@ -293,17 +294,11 @@ class _Folding:
     """The kernel of a linear op whose answers are `scale` times as large."""
     found = linear(self.graph, self.constants, name)
     old, is_deferred = self.edits.kernel(name, found.kernel)
-    dtype = dtype_name(self.graph.node(name))
-
-    def make():
-      return folding.scale_outputs(old(), found.out_axes, scale, dtype)
-
-    key = ("outputs", found.out_axes, scale.tobytes())
-    if not is_deferred:
-      return name, found.kernel, make(), key
-    # It is made where it is written, and whether it can be is told now.
-    folding.check_outputs(old(), found.out_axes, scale, dtype)
-    return name, found.kernel, make, key
+    dtype, axes = dtype_name(self.graph.node(name)), found.out_axes
+    rank = len(self.constants.shape(self.graph.data_inputs(name)[found.kernel]))
+    is_last = axes == (rank - 1,)
+    kernel = scaled.kernel(old, is_deferred, axes, is_last, scale, dtype)
+    return name, found.kernel, kernel, ("outputs", axes, scale.tobytes())
 
   def _why_not_linear(self, name):
     """A clause: the obstacle to scaling a tensor by its kernels."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import ClassVar, List, Tuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from bnexport.graph.origins import origin_of
 from bnexport.graph.variables import variable_dtype
 from bnexport.model import Model
 from bnexport.model.savers import scopes_between
+from bnexport.model.stream import StoredValue
 from bnexport.tf1 import tf1
 
 # A protobuf of this many bytes or more can't be read.
@@ -37,7 +37,7 @@ class FreezeVariables:
   Before: v = VariableV2()   y = Identity(v)
   After:  v = Const() {value=<float 0.5>}   y = Identity(v)
 
-  Refuses variables that the checkpoint lacks or holds in another shape.
+  Refuses variables that the checkpoint lacks or holds in another shape or type.
   Run first: read_variables.
 
   Attributes:
@@ -88,7 +88,7 @@ def _defer(model, name):
   _become_const(
     model.graph, name, deferred_attrs(model.values.shape(name), dtype, name)
   )
-  model.deferred[name] = functools.partial(model.values.__getitem__, name)
+  model.deferred[name] = StoredValue(model.values, name)
 
 
 def _is_lost_average(model, name):
@@ -138,6 +138,13 @@ def refuse_unusable(model, variables, is_frozen=True):
         "use the checkpoint that was saved with this graph",
       )
     dtype = tf1.as_dtype(variable_dtype(model.graph, name))
+    held = tf1.as_dtype(model.values.dtype(name))
+    if held != dtype:
+      raise SourceError(
+        f"freeze variable '{name}'",
+        f"it holds {dtype.name} and the checkpoint {held.name}",
+        "use the checkpoint that was saved with this graph",
+      )
     size += int(np.prod(saved, dtype=np.int64)) * max(dtype.size, 1)
   if is_frozen and size > MOST_BYTES:
     raise SourceError(

@@ -6,6 +6,7 @@ from judges.transforming import checkpoint, model_of
 
 from bnexport.errors import SourceError
 from bnexport.transforms import table
+from bnexport.transforms.inference import freeze_variables
 
 # CudnnRNN's ops need a GPU; these stand for what they do.
 PACKED = """
@@ -35,3 +36,23 @@ def test_what_is_missing_is_told(tmp_path):
   graph = PACKED.replace("Assign(packed, pack)", "Identity(pack)")
   with pytest.raises(SourceError, match="lacks it.*--missing=initialize"):
     table.apply_specs(model_of(graph, saved=saved), "freeze_variables")
+
+
+NET = """
+  x = Placeholder() {shape=[?,2]}   w = VariableV2() {shape=[2], dtype=TYPE}
+  y = Mul(x, w)
+"""
+
+
+@pytest.mark.parametrize("most", [0, 1 << 16])
+def test_what_is_saved_as_another_type_is_told(tmp_path, monkeypatch, most):
+  """Its bytes are other numbers, also where there are as many of them."""
+  monkeypatch.setattr(freeze_variables, "_MOST_ELEMENTS", most)
+  saved = checkpoint(tmp_path, {"w": [1, 2]})
+  for dtype in ("int32", "float64"):
+    model = model_of(NET.replace("TYPE", dtype), saved=saved)
+    with pytest.raises(SourceError, match=f"holds {dtype} .*the checkpoint "):
+      table.apply_specs(model, "freeze_variables")
+  model = model_of(NET.replace("TYPE", "float"), saved=saved)
+  table.apply_specs(model, "freeze_variables")
+  assert model.array("w").tolist() == [1, 2]
