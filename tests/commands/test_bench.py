@@ -77,7 +77,7 @@ def test_startup_is_written_with_goals(monkeypatch):
   monkeypatch.setattr(startup, "run_python", run_python)
   times, goals = tables(startup.measure(is_small=True).markdown())
   assert times[1:][0][:4] == ["`python -c pass`", "1.00", "1.00", "0.10"]
-  assert len(goals) == 12 and {row[-1] for row in goals[1:]} == {"holds"}
+  assert len(goals) == 11 and {row[-1] for row in goals[1:]} == {"holds"}
 
 
 def test_proving_is_written_with_ratios(monkeypatch):
