@@ -139,8 +139,9 @@ def test_random_graphs(part):
   assert changed > 3
 
 
+@pytest.mark.part(12, 5)
 @pytest.mark.parametrize(
-  "name", [n for n in zoo.names() if not n.startswith("refuse_")][::5]
+  "name", [n for n in zoo.names() if not n.startswith("refuse_")]
 )
 def test_the_zoo(cases, name):
   from bnexport import sources

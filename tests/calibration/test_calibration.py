@@ -497,6 +497,7 @@ def test_norms_that_can_not_be_looked_into(cases, data, name, said):
   ],
 )
 @pytest.mark.parametrize("how", ["reset", "nan", "rolled"])
+@pytest.mark.part(2, 0)
 def test_destroyed(cases, data, name, how):
   """Statistics once computed are found again; they are their inputs'."""
   case = cases(name)

@@ -7,7 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from judges.commands import COMMANDS, ROOT, assert_refused, run_process
+from judges.commands import (
+  COMMANDS,
+  ROOT,
+  assert_refused,
+  run_forked,
+  run_process,
+)
 
 from bnexport import __main__ as main
 from bnexport import text
@@ -54,7 +60,7 @@ def test_help_is_that_of_the_command(name, flag):
   ],
 )
 def test_refusals(arguments, words):
-  assert_refused(run_process("-m", "bnexport", *arguments), words)
+  assert_refused(run_forked("-m", "bnexport", *arguments), words)
 
 
 def test_flags_are_those_of_the_command():
@@ -65,7 +71,7 @@ def test_flags_are_those_of_the_command():
 
 def test_freezes_one(case, prefix):
   arguments = f"--checkpoint={prefix}", f"--output_node={case.output}"
-  result = run_process("-m", "bnexport", "freeze", *arguments)
+  result = run_forked("-m", "bnexport", "freeze", *arguments)
   assert result.status == 0, result.err
   assert "largest difference" in result.out
 

@@ -73,6 +73,7 @@ def graph(tmp_path):
 # Colours and width.
 
 
+@pytest.mark.newest("a terminal is none of TensorFlow's")
 def test_a_terminal_has_colours(graph):
   pytest.importorskip("rich")
   given = ["inspect", f"--graph_def={graph}"]
@@ -84,6 +85,7 @@ def test_a_terminal_has_colours(graph):
   assert "\x1b" not in plain.out
 
 
+@pytest.mark.newest("a terminal is none of TensorFlow's")
 @pytest.mark.parametrize(
   "environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str
 )
@@ -92,12 +94,14 @@ def test_a_terminal_that_wants_no_colours(graph, environment):
   assert "\x1b" not in on_a_terminal(given, **environment)
 
 
+@pytest.mark.newest("a terminal is none of TensorFlow's")
 def test_an_empty_no_color_is_none(graph):
   pytest.importorskip("rich")
   given = ["inspect", f"--graph_def={graph}"]
   assert COLOUR.search(on_a_terminal(given, NO_COLOR=""))
 
 
+@pytest.mark.newest("a terminal is none of TensorFlow's")
 def test_lines_are_as_wide_as_the_terminal(graph):
   given = ["inspect", f"--graph_def={graph}"]
   wide = COLOUR.sub("", on_a_terminal(given, 200)).splitlines()
