@@ -12,11 +12,10 @@ import re
 import time
 from typing import Callable, Mapping, Optional, Tuple
 
-from bnexport import sources
 from bnexport.errors import Error, SourceError
 from bnexport.exporting import progress, record, workers, writing
+from bnexport.exporting.beginnings import Beginnings
 from bnexport.exporting.delivery import Delivery, deliver
-from bnexport.exporting.export import export
 from bnexport.exporting.verdicts import (
   DIFFERS,
   FAILED,
@@ -37,6 +36,8 @@ _PART = re.compile(r"\.(index|meta)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
+# Of this process, a worker.
+_BEGINNINGS = Beginnings()
 # Of what --resume leaves out.
 DONE_BEFORE = Verdict(SKIPPED, "done before, and unchanged")
 
@@ -373,7 +374,7 @@ def _exported(task, job):
   for path in filter(None, (job.output, job.report)):
     writing.refuse_existing(path, job.overwrite or task.delivery.overwrite)
   writing.refuse_source(job.output, prefix, request.source)
-  made = export(sources.open(request), task.options)
+  made = _BEGINNINGS.export(request, task.options)
   watched = functools.partial(record.noted, job.output, origin)
   delivered = deliver(made, task.delivery_of(job, watched))
   if job.report:

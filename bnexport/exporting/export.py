@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import (
+  TYPE_CHECKING,
+  Callable,
+  Dict,
+  List,
+  Mapping,
+  Optional,
+  Tuple,
+)
 
 from bnexport.batchnorm.forms import find
 from bnexport.batchnorm.health import examine
@@ -29,6 +37,7 @@ from bnexport.proof.runs import Run
 from bnexport.proof.trust import ALLOW, unsafe_model
 from bnexport.shown import Shown
 from bnexport.transforms.backport.backport import Backport
+from bnexport.transforms.inference import freeze_variables
 from bnexport.transforms.inference.decide import Decide
 from bnexport.transforms.inference.remove_dropout import RemoveDropout
 
@@ -205,6 +214,7 @@ def _of_code(model, options, progress):
   steps.tidy(model, options)
   in_session = options.engine != "stream"
   steps.freeze(model, options, in_session, initialized, progress)
+  freeze_variables.fill(model)
   made = _finish(model, options, model.own_run, progress)
   if options.calibration_data is None:
     plain = Options(
@@ -221,16 +231,46 @@ def _of_code(model, options, progress):
   return made
 
 
+@dataclasses.dataclass
+class Begun:
+  """An export up to where the values of variables are read.
+
+  Attributes:
+    model: the Model; its variables are constants that are read yet.
+    original: the Model before the phase was decided.
+    is_mended: whether a graph that was frozen before was mended.
+  """
+
+  model: Model
+  original: Model
+  is_mended: bool
+
+
 def _of_graph(model, options, progress):
   """The Export of a training graph, or of one that was frozen before."""
-  keep = options.keep_batch_statistics
+  return finish(begin(model, options, progress), options, progress)
+
+
+def begin(model, options, progress) -> Begun:
+  """The steps of an export that need no values of variables, as a rule."""
   is_frozen = model.request is not None and model.request.kind == "frozen_graph"
-  is_mended = is_frozen and mend(model, keep, options.averages)
+  is_mended = is_frozen and mend(
+    model, options.keep_batch_statistics, options.averages
+  )
   initialized = steps.prepare(model, options, progress)
   original = steps.decide(model, options)
   steps.tidy(model, options)
   in_session = options.engine == "session"
   steps.freeze(model, options, in_session, initialized, progress)
+  return Begun(model, original, is_mended)
+
+
+def finish(begun, options, progress) -> Export:
+  """The Export of what `begin` gave, which is edited."""
+  model, original = begun.model, begun.original
+  keep = options.keep_batch_statistics
+  is_frozen = model.request is not None and model.request.kind == "frozen_graph"
+  freeze_variables.fill(model)
   reference = references.training_graph(original, model, options)
   made = _finish(model, options, reference, progress)
   made.original = original
@@ -240,7 +280,7 @@ def _of_graph(model, options, progress):
   refusals.refuse_partial_writes(original, model)
   if is_frozen and not model.has_training_graph:
     refusals.refuse_lost(model, made.norms, keep)
-  if is_frozen and not is_mended:
+  if is_frozen and not begun.is_mended:
     _settle_unchanged(made, options)
   return made
 

@@ -132,7 +132,10 @@ def tidy(model, options):
 
 
 def freeze(model, options, in_session, initialized, progress):
-  """Makes the variables constants, in a session or by reading them."""
+  """Makes the variables constants, in a session or by reading them.
+
+  None is read yet: `freeze_variables.fill` reads small ones.
+  """
   progress("reading the variables")
   initial_values.tell(model, initialized)
   if options.calibration_data is not None:
@@ -151,7 +154,9 @@ def freeze(model, options, in_session, initialized, progress):
     model.history += changes_by("freeze_in_session", told)
   else:
     has_data = options.calibration_data is not None
-    run(model, [FreezeVariables(kept, has_data), StripUnusedNodes()])
+    told = FreezeVariables(kept, has_data).defer(model)
+    model.history += changes_by(FreezeVariables.name, told)
+    run(model, [StripUnusedNodes()])
 
 
 def fold(model, options):

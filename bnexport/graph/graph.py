@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import (
   TYPE_CHECKING,
   Any,
@@ -406,6 +407,18 @@ class Graph(Index, Shown):
       made._placements.note(made._nodes[name])
       made._read(name, self._inputs[name])
     made.place_with_present()
+    return made
+
+  def twin(self) -> Graph:
+    """An independent copy whose verbs give what this one's would, in order."""
+    made = copy.copy(self)
+    made._nodes = {name: self._copied(n) for name, n in self._nodes.items()}
+    made._inputs = dict(self._inputs)
+    made._readers = {name: dict(r) for name, r in self._readers.items()}
+    made._placements = copy.deepcopy(self._placements)
+    made.library = copy.deepcopy(self.library)
+    made._gradients = copy.deepcopy(self._gradients)
+    made.versions = copy.deepcopy(self.versions)
     return made
 
   def lint(self) -> None:

@@ -177,7 +177,13 @@ def _one_of(prefixes: List[str]) -> str:
 
 
 class Checkpoint:
-  """A checkpoint's tensors by key; one is read when it is asked for."""
+  """A checkpoint's tensors by key; one is read when it is asked for.
+
+  Attributes:
+    prefix: of its files.
+    shapes: lists of sizes by key.
+    is_read: whether a value was asked for.
+  """
 
   def __init__(self, path: str):
     """Opens a checkpoint of format V1 or V2.
@@ -185,6 +191,7 @@ class Checkpoint:
     Raises:
       SourceError: it is missing, truncated or not a checkpoint.
     """
+    self.is_read = False
     self._keys: Optional[Dict[str, str]] = None
     self._opened: Any = None
     self.prefix = find_prefix(path)
@@ -261,6 +268,7 @@ class Checkpoint:
     Raises:
       SourceError: the bytes are not there or not sound.
     """
+    self.is_read = True
     if self._bundle is not None:
       try:
         return self._bundle.read(key, _extents(slice_spec))
@@ -276,6 +284,12 @@ class Checkpoint:
       return np.asarray(value, object if isinstance(value, bytes) else None)
     except _unreadable() as error:
       raise self._unreadable(error, key) from error
+
+  @property
+  def layout(self) -> Optional[Tuple[Dict[str, List[int]], Dict[str, int]]]:
+    """Shapes and dtypes of all tensors; None where TensorFlow reads them."""
+    found = self._bundle
+    return None if found is None else (found.shapes, found.dtypes)
 
   def dtype(self, key: str) -> int:
     """The DataType enum of a tensor."""
@@ -293,6 +307,7 @@ class Checkpoint:
       The number, and the bytes in pieces; None where `read` has to make them.
       The pieces end with a SourceError where they are not sound.
     """
+    self.is_read = True
     if self._bundle is None or slice_spec:
       return None
     try:

@@ -108,10 +108,14 @@ class Model(Shown):
   history: List[Change] = dataclasses.field(default_factory=list)
   warnings: List[str] = dataclasses.field(default_factory=list)
 
-  def clone(self) -> Model:
-    """A Model that can be edited while this one stays as it is."""
+  def clone(self, is_twin: bool = False) -> Model:
+    """A Model that can be edited while this one stays as it is.
+
+    Args:
+      is_twin: whether its nodes keep their order; else they are sorted.
+    """
     made = _copy(self)
-    made.graph = self.graph.clone()
+    made.graph = self.graph.twin() if is_twin else self.graph.clone()
     made.decisions = _copy(self.decisions)
     made.values = None if self.values is None else _copy(self.values)
     return made

@@ -58,6 +58,10 @@ class StoredValue:
   def __call__(self) -> np.ndarray:
     return self._values[self._variable]
 
+  def of(self, values: Values) -> StoredValue:
+    """The value of the same variable among others."""
+    return StoredValue(values, self._variable)
+
   def content(self) -> Optional[Content]:
     """The bytes as they are stored, or None; see Values.content."""
     return self._values.content(self._variable)

@@ -39,7 +39,9 @@ def make(prefix, size):
 
 def freeze(*arguments):
   """Freezes as the command does, once all that it takes is imported."""
-  import bnexport.exporting.delivery  # noqa: F401
+  import bnexport.exporting.delivery
+  import bnexport.exporting.export
+  import bnexport.report  # noqa: F401
 
   begin = time.perf_counter()
   from absl import flags

@@ -11,7 +11,9 @@ import numpy as np
 from bnexport.errors import SourceError, nearest
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import (
+  DEFERRED,
   deferred_attrs,
+  element_count,
   static_shape,
   tensor_attr,
   type_attr,
@@ -51,6 +53,12 @@ class FreezeVariables:
   are_averages_computed: bool = False
 
   def apply(self, model: Model) -> List[str]:
+    told = self.defer(model)
+    fill(model)
+    return told
+
+  def defer(self, model: Model) -> List[str]:
+    """Makes variables constants and reads no value; `fill` does that."""
     graph = model.graph
     variables = [
       name
@@ -65,21 +73,26 @@ class FreezeVariables:
     given = [name for name in variables if name not in later]
     refuse_unusable(model, given)
     for name in given:
-      assert model.values is not None  # see refuse_unusable
-      if _is_large(model, name):
-        _defer(model, name)
-      else:
-        _freeze(graph, name, model.values[name])
+      _defer(model, name)
     for name in later:
       shape = static_shape(graph, TensorRef(name))
       _freeze(graph, name, np.full(shape, np.nan))
     return [f"froze {len(variables)} variables"]
 
 
-def _is_large(model, name):
-  dtype = variable_dtype(model.graph, name)
-  count = int(np.prod(model.values.shape(name), dtype=np.int64))
-  return dtype != tf1.string.as_datatype_enum and count > _MOST_ELEMENTS
+def fill(model):
+  """Reads the values of those that are small, which transforms look at."""
+  for node in model.graph:
+    if DEFERRED not in node.attr:
+      continue
+    key, dtype = node.attr[DEFERRED].s.decode(), node.attr["dtype"].type
+    count = element_count(node.attr["value"].tensor)
+    if isinstance(model.deferred[key], StoredValue) and (
+      dtype == tf1.string.as_datatype_enum or count <= _MOST_ELEMENTS
+    ):
+      value = tensor_attr(model.deferred.pop(key)(), dtype)
+      node.attr["value"].CopyFrom(value)
+      del node.attr[DEFERRED]
 
 
 def _defer(model, name):
