@@ -43,15 +43,11 @@ def gather(export, proof):
     proof: a comparison.Comparison, or None; its feeds are fed again.
   """
   export = export.before_folding()
-  why, feeds = _why_not(export, proof), None
-  running = []
+  runner, why = _unfolded(export, proof)
+  running, feeds = [], None
   layers, training = Parting(note=why), Parting(note=why)
-  if not why:
+  if runner is not None:
     feeds = proof.arrays
-    model = export.model
-    runner = ImportedGraph(
-      export.to_graph_def(), model.outputs, model.initializers
-    )
     layers = _against_reference(export, runner, feeds)
     trained, training = _against_training(export, runner, feeds)
     if not training.note:
@@ -59,7 +55,7 @@ def gather(export, proof):
         ("the batch's own, in the training graph", trained, trained.graph)
       )
     running.append(
-      ("the batch's own, in the exported graph", runner, model.graph)
+      ("the batch's own, in the exported graph", runner, export.model.graph)
     )
   statistics = collect(export, running, feeds)
   for _, runner, _ in running:
@@ -70,6 +66,19 @@ def gather(export, proof):
     layers,
     training,
   )
+
+
+def _unfolded(export, proof):
+  """Returns the graph with its norms, that runs, or None; and why not."""
+  why, model = _why_not(export, proof), export.model
+  if why:
+    return None, why
+  try:
+    graph_def = export.to_graph_def()
+    return ImportedGraph(graph_def, model.outputs, model.initializers), ""
+  except ComparisonError as error:
+    # Folding may have taken out a node that TensorFlow does not import.
+    return None, f"not looked at: {error.fact}"
 
 
 def _why_not(export, proof):

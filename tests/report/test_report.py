@@ -189,6 +189,19 @@ def test_what_cannot_be_run_is_said(proven, name, words):
   assert words in "".join(Page(page(exported, said, evidence)).words)
 
 
+def test_a_graph_that_only_folding_let_in_is_not_looked_at(proven):
+  """What folding took out may be what TensorFlow does not import."""
+  _, exported, proof, _, _ = proven("layers_fused_literal")
+  unfolded = exported.unfolded.clone()
+  norm = next(n for n in unfolded if n.op.startswith("FusedBatchNorm"))
+  norm.attr["T"].type = tf1.bool.as_datatype_enum
+  broken = dataclasses.replace(exported, unfolded=unfolded)
+  evidence = gather(broken, proof)
+  assert evidence.layers.note.startswith("not looked at: ")
+  assert evidence.training.note == evidence.layers.note
+  assert set(evidence.statistics) == {norm.name for norm in exported.norms}
+
+
 def test_without_a_proof_nothing_is_run(proven):
   _, exported, _, _, _ = proven("layers_fused_literal")
   evidence = gather(exported, None)
