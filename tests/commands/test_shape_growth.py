@@ -40,7 +40,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.part(2, 0, oldest=4)
+@pytest.mark.part(2, 0)
 @pytest.mark.parametrize("shape, command", PAIRS)
 def test_cost_is_linear(tmp_path, capsys, monkeypatch, shape, command):
   for module, name, bound in BOUNDS:
