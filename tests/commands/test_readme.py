@@ -189,7 +189,7 @@ def test_flags_exist():
   unknown = {name for name in named if name not in flags.FLAGS}
   # Of Beam's runner, of absl, of TensorBoard and TensorFlow.js, of `scripts/`.
   others = {"flink_master", "help", "logdir", "input_format"}
-  assert unknown == others | {"on", "only", "cases"}
+  assert unknown == others | {"on", "only", "cases", "whole"}
 
 
 def test_exit_statuses_are_those_of_the_code():

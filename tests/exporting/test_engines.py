@@ -43,7 +43,7 @@ def streamed(model):
 
 
 # Engines differ in how they read variables, and not in models.
-@pytest.mark.part(15, 7, oldest=30)
+@pytest.mark.part(15, 7, oldest=28)
 @pytest.mark.parametrize("name", CASES)
 def test_engines_give_the_same_nodes(cases, name, monkeypatch):
   """Kernels are deferred; there is no larger variable in the zoo."""

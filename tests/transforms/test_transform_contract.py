@@ -269,7 +269,7 @@ MODELS = [name for name in zoo.names() if not name.startswith("refuse_")]
 REFUSED_IN_THE_ZOO = ("use_moving_averages",)
 
 
-@pytest.mark.part(4, 3, oldest=8)
+@pytest.mark.part(4, 3, oldest=7)
 @pytest.mark.parametrize("place, name", list(enumerate(MODELS)))
 def test_every_model_meets_transforms(cases, exports, place, name):
   """One after another; the answer at the end is the truth."""
