@@ -19,9 +19,13 @@ from bnexport.proof.divergence import always_run
 from bnexport.proof.rounding import compared
 from bnexport.proof.runs import ImportedGraph, Run
 
+# How many times the largest number that was fed other rows lie beyond it:
+# ranges that training has met are wider than what is made up.
+_FAR = 10
+
 
 def look_at(proof, runner, reference, outputs, answers, is_strict):
-  """One row has to answer alone, or beside others, as within its batch.
+  """One row has to answer alone, and beside others, as within its batch.
 
   Args:
     proof: a Comparison of what was fed; gets the answer.
@@ -50,15 +54,21 @@ def look_at(proof, runner, reference, outputs, answers, is_strict):
     proof.notes.append(f"rows were not looked at alone: {error.fact}")
     return
 
-  own = [outputs[i] for i in by_row], row, [alone[i] for i in by_row]
+  refs = [outputs[i] for i in by_row]
 
-  def holds(expected):
-    found = compared(runner, *own, [expected[i] for i in by_row], rows=1)
-    return all(one.holds for one in found)
+  def agree(feeds, found, expected):
+    pair = [found[i] for i in by_row], [expected[i] for i in by_row]
+    known = compared(runner, refs, feeds, *pair, rows=1)
+    return all(one.holds for one in known)
 
-  proof.batch = holds(answers)
-  if not proof.batch:
-    _look_at_joint(proof, reference, row, holds, is_strict)
+  if agree(row, alone, answers):
+    beside = _beside_others(proof, runner, size, answers)
+    joint = next((b for b in beside if not agree(row, alone, b[1])), None)
+  else:
+    joint = row, alone
+  proof.batch = joint is None
+  if joint is not None:
+    _look_at_joint(proof, reference, *joint, agree, is_strict)
 
 
 def _batch_size(feeds):
@@ -82,7 +92,21 @@ def _one_row(proof, runner, size):
   return row, alone
 
 
-def _look_at_joint(proof, reference, row, holds, is_strict):
+def _beside_others(proof, runner, size, answers):
+  """Yields feeds in which all rows but the first are others, and answers.
+
+  Numbers of the others are beyond those that were fed: what is least and what
+  is largest in a batch moves, which a row alone may leave as it is.
+  """
+  for beyond in (_FAR, -_FAR):
+    feeds = with_others(proof.arrays, np.arange(size) > 0, beyond)
+    with contextlib.suppress(ComparisonError):  # numbers that it refuses
+      found = runner.run(feeds)
+      if list(map(np.shape, found)) == list(map(np.shape, answers)):
+        yield feeds, found
+
+
+def _look_at_joint(proof, reference, feeds, found, agree, is_strict):
   """Rows may depend on each other where those of the reference do, too."""
   said = "answers of a row depend on the rest of its batch"
   if not proof.differences:
@@ -91,7 +115,7 @@ def _look_at_joint(proof, reference, row, holds, is_strict):
       proof.notes.append(said)
     return
   with contextlib.suppress(ComparisonError):
-    if holds(reference.run(row)):
+    if agree(feeds, found, reference.run(feeds)):
       proof.batch, proof.is_joint = None, True
       proof.notes.append(f"{said}, in the model itself too")
 
@@ -151,10 +175,11 @@ def _have_rows(runner, refs, feeds, arrays, size):
   ]
 
 
-def with_others(feeds, part):
+def with_others(feeds, part, beyond=2):
   """Feeds with other rows in a part of the batch.
 
-  Floats are larger there than any before, so that a maximum moves, too.
+  Floats are larger there than any before, so that a maximum moves, too: by so
+  many times the largest magnitude. They are smaller where that is negative.
   """
   other = {}
   for name, value in feeds.items():
@@ -162,7 +187,8 @@ def with_others(feeds, part):
     if np.ndim(value):
       rolled = np.roll(value, 1, axis=0)[part]
       if is_float(rolled.dtype):
-        rolled = rolled + (2 * np.max(np.abs(value))).astype(rolled.dtype)
+        far = beyond * np.max(np.abs(value))
+        rolled = rolled + far.astype(rolled.dtype)
       other[name][part] = rolled
   return other
 

@@ -242,6 +242,23 @@ def test_model_that_depends_on_its_batch_itself():
   assert any("rest of its batch" in note for note in proof.notes)
 
 
+@pytest.mark.parametrize("bound", ["least", "largest"])
+def test_a_range_that_made_up_numbers_stay_within(bound):
+  """What they are is clipped to the range of the batch, if that is wider."""
+
+  def clipped(x):
+    if bound == "least":
+      return tf1.maximum(x, tf1.minimum(tf1.reduce_min(x), -8.0) + 8.0)
+    return tf1.minimum(x, tf1.maximum(tf1.reduce_max(x), 8.0) - 8.0)
+
+  def stored(x):
+    return np.maximum(x, 0) if bound == "least" else np.minimum(x, 0)
+
+  proof = prove(graph_of(clipped), OUTPUT, Answers(stored))
+  assert proof.differences[0].holds
+  assert proof.batch is False and not proof.holds
+
+
 def test_norms_that_keep_their_batch():
   reference = Answers(lambda x: x - x.mean(0, keepdims=True))
   proof = prove(graph_of(centered), OUTPUT, reference, keeps_batch=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, List
 
+from bnexport.errors import GraphError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import FLOATS, static_shape, type_attr
 from bnexport.graph.variables import become_resource, constant_of
@@ -86,6 +87,7 @@ def _rename_back(model, node):
     return []
   inputs = graph.inputs(node.name)
   if node.op == "Identity":  # the reference is gone, the value was the second
+    _refuse_literal(model, node.name, inputs[0].node)
     variable, rest = _vector_behind(graph, inputs[0]), inputs
   else:
     variable, rest = constant_of(graph, inputs[0]), inputs[1:]
@@ -100,6 +102,20 @@ def _rename_back(model, node):
   inputs = [TensorRef(variable)] + rest
   graph.become(node.name, _RENAMED[node.op], inputs, attrs)
   return [told]
+
+
+def _refuse_literal(model, name, source):
+  """Refuses what wrote a literal to a variable that the file does not name."""
+  graph, checkpoint = model.graph, model.values.checkpoint
+  if checkpoint is None or source in checkpoint:
+    return
+  if graph.op(source) == "Const" and static_shape(graph, TensorRef(source)):
+    raise GraphError(
+      f"mend '{name}'",
+      f"it is an Identity of '{source}' that is waited for and that nothing "
+      "reads: it wrote to a variable, and the file does not tell to which",
+      "give the training graph with --meta_graph=FILE",
+    )
 
 
 def _vector_behind(graph, ref):
