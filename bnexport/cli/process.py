@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ DONE = 0
 NOT_PROVEN = 2
 REFUSED = 3
 
+# So many new objects pass before Python looks for cycles among them: a command
+# makes many that stay, and few cycles.
+_NEW_OBJECTS = 20_000
 # Seconds that an interrupted command takes at most to clear up.
 _LONGEST_ENDING = 10.0
 
@@ -32,6 +36,7 @@ def run(main: Callable[[], Optional[int]]) -> None:
   if help.HELP.intersection(sys.argv[1:]):
     sys.exit(_help())
   silence.ask()
+  gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
   try:
     app.run(lambda argv: status_of(main, argv))
   except KeyboardInterrupt:

@@ -30,6 +30,10 @@ from bnexport.model.request import Request
 from bnexport.model.stream import StoredValue
 from bnexport.sources import files
 
+# Bytes of a training graph above which large constants are in it: these are
+# not to be in memory once more.
+_LARGEST = 1 << 26
+
 
 class Beginnings:
   """The latest beginning of an export, for those that begin in the same way."""
@@ -86,9 +90,9 @@ def _can_be_shared(request: Request, options: Options) -> bool:
 
 
 def _bytes_of(request: Request) -> Optional[bytes]:
-  """The bytes of the training graph's file; None where it can't be read."""
+  """The bytes of a training graph's file, as many as count, or None."""
   try:
-    return files.read(request.source, "the training graph")
+    return files.read(request.source, "the training graph", _LARGEST + 1)
   except SourceError:
     return None  # opening it tells
 
@@ -99,9 +103,9 @@ def _key(
   options: Options,
   checkpoint: Checkpoint,
 ) -> Optional[Tuple[Any, ...]]:
-  """What the beginning of an export depends on; None where it is not known."""
+  """What the beginning of an export depends on; None to begin each anew."""
   layout = checkpoint.layout
-  if graph is None or layout is None:
+  if graph is None or layout is None or len(graph) > _LARGEST:
     return None
   asked = dataclasses.replace(request, source=None, checkpoint=None)
   return graph, asked, options, layout

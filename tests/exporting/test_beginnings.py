@@ -223,3 +223,12 @@ def test_the_graph_before_is_not_edited(cases, tmp_path, name):
   )
   assert now == before
   assert other.prove().verdict == first.prove().verdict
+
+
+def test_large_graphs_are_not_held(cases, monkeypatch):
+  case, begun = cases("contrib_fused_phase"), counting(monkeypatch)
+  monkeypatch.setattr(beginnings, "_LARGEST", 1000)
+  shared = Beginnings()
+  for _ in range(2):
+    shared.export(*asked(case))
+  assert len(begun) == 2 and shared._held is None

@@ -669,3 +669,42 @@ def test_lint_sees_an_index_that_nobody_told(graph):
   graph.node("e").input[:] = ["a"]
   with pytest.raises(AssertionError):
     graph.lint()
+
+
+def test_twins_give_the_same_in_order(graph):
+  """A clone's nodes are sorted; those of a twin are where they were."""
+  graph.add("NoOp", "late")
+  for name in graph.names():
+    if graph.op(name) == "Identity":
+      graph.add("Identity", name + "/again", graph.inputs(name))
+  before = graph.to_graph_def()
+  twin = graph.twin()
+  assert twin.names() == graph.names()
+  assert twin.topological() == graph.topological()
+  for name in graph.names():
+    assert twin.inputs(name) == graph.inputs(name)
+    assert twin.readers(name) == graph.readers(name)
+    assert twin.node(name) == graph.node(name)
+    assert twin.node(name) is not graph.node(name)
+  assert twin.to_graph_def() == before
+  twin.add("NoOp", "of the twin".replace(" ", "_"))
+  twin.rename({twin.names()[0]: "renamed"})
+  twin.library.clear()
+  assert graph.to_graph_def() == before
+
+
+def test_a_node_that_becomes_another_message(graph):
+  """Its readers, its inputs and its device stay; the old one holds no value."""
+  name = graph.names()[0]
+  old = graph.node(name)
+  old.device = "/cpu:0"
+  old.attr["value"].tensor.tensor_content = b"large"
+  inputs, readers = graph.inputs(name), graph.readers(name)
+  attrs = {"dtype": tf1.AttrValue(type=1)}
+  graph.become(name, "Const", inputs, attrs, is_fresh=True)
+  node = graph.node(name)
+  assert node is not old and not old.attr
+  assert node.op == "Const" and dict(node.attr) == attrs
+  assert node.device == "/cpu:0" and node.name == name
+  assert graph.inputs(name) == inputs and graph.readers(name) == readers
+  graph.lint()

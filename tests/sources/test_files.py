@@ -6,6 +6,7 @@ from google.protobuf import text_format
 
 from bnexport import text
 from bnexport.errors import SourceError
+from bnexport.graph import Graph
 from bnexport.sources import files
 from bnexport.tf1 import tf1
 
@@ -52,6 +53,40 @@ def test_text_is_read(tmp_path):
   path = tmp_path / "graph.pbtxt"
   path.write_text(text_format.MessageToString(GRAPH))
   assert files.read_proto(str(path), tf1.GraphDef, "the graph") == GRAPH
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 20])
+def test_graph_in_parts_is_the_graph(tmp_path, monkeypatch, piece):
+  """Each node is a message of its own, whatever the order of fields."""
+  monkeypatch.setattr(files, "_PIECE", piece)
+  path, second = tmp_path / "graph.pb", tf1.GraphDef()
+  second.node.add(name="z", op="NoOp")
+  whole = tf1.GraphDef()
+  whole.CopyFrom(GRAPH)
+  whole.MergeFrom(second)
+  path.write_bytes(GRAPH.SerializeToString() + second.SerializeToString())
+  parts = files.read_parts(str(path), "the graph")
+  assert parts.node == list(whole.node) and not parts.rest.node
+  assert parts.library == whole.library
+  assert parts.rest.versions == whole.versions
+  made = Graph(parts)
+  assert made.to_graph_def() == Graph(whole).to_graph_def()
+  assert made.node("z") is parts.node[-1]
+
+
+def test_what_is_no_graph_in_parts(tmp_path):
+  """`read_proto` tells why, or reads it."""
+  path, data = tmp_path / "graph.pb", GRAPH.SerializeToString()
+  odd = tf1.GraphDef(node=[tf1.NodeDef(name="a", op="NoOp")])
+  for content in (
+    *(data[: len(data) - keep] for keep in (1, 10, 60)),
+    *(b"", b"\xff" * 40, text_format.MessageToString(GRAPH).encode()),
+    # The number of a field in more bytes than it takes.
+    data + b"\x8a\x00" + odd.SerializeToString()[1:],
+  ):
+    path.write_bytes(content)
+    assert files.read_parts(str(path), "the graph") is None
+  assert files.read_parts(str(tmp_path / "none"), "the graph") is None
 
 
 @pytest.mark.parametrize("keep", [1, 10, 60])
