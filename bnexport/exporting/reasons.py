@@ -87,6 +87,21 @@ def joint_without_training(export, proof) -> Optional[Reason]:
   )
 
 
+def swayed_by_the_batch(export, proof) -> Optional[Reason]:
+  """A batch chooses a range or a branch, and the updates are gone.
+
+  Whether inference means that is told by no name.
+  """
+  named = export.model.decisions.named
+  if not named or not proof.is_swayed:
+    return None
+  return Reason(
+    "an answer changes beside rows far beyond it, and the file has no updates "
+    "that tell whether it should; give the training graph with "
+    "--meta_graph=FILE"
+  )
+
+
 def lost_input(export, proof) -> Optional[Reason]:
   """An input is gone on which answers of the training graph depend."""
   del export
@@ -107,6 +122,7 @@ RULES: Tuple[Rule, ...] = (
   said_before,
   half_replaced,
   joint_without_training,
+  swayed_by_the_batch,
   lost_input,
 )
 

@@ -24,6 +24,7 @@ class Decisions:
       fed, beside the placeholder of their name.
     averages: variables that are moving averages of batch statistics.
     unused: those of them that track nothing whose place was taken.
+    named: norms whose averages nothing but their names tells, as a user says.
     unaveraged: norms that compute their own statistics, and nobody said so.
     random_kept: random ops that are part of the model, as a user says.
     moments: tensors with noise that keeps mean 0 and variance 1, by name, and
@@ -39,6 +40,7 @@ class Decisions:
   uncut: Dict[str, str] = dataclasses.field(default_factory=dict)
   averages: FrozenSet[str] = frozenset()
   unused: FrozenSet[str] = frozenset()
+  named: Tuple[str, ...] = ()
   unaveraged: Tuple[str, ...] = ()
   random_kept: Tuple[str, ...] = ()
   moments: Tuple[Tuple[str, TensorRef], ...] = ()

@@ -61,14 +61,17 @@ def look_at(proof, runner, reference, outputs, answers, is_strict):
     known = compared(runner, refs, feeds, *pair, rows=1)
     return all(one.holds for one in known)
 
-  if agree(row, alone, answers):
-    beside = _beside_others(proof, runner, size, answers)
-    joint = next((b for b in beside if not agree(row, alone, b[1])), None)
-  else:
-    joint = row, alone
-  proof.batch = joint is None
-  if joint is not None:
-    _look_at_joint(proof, reference, *joint, agree, is_strict)
+  proof.batch = agree(row, alone, answers)
+  if not proof.batch:
+    _look_at_joint(proof, reference, row, alone, agree, is_strict)
+    return
+  for feeds, found in _beside_others(proof, runner, size, answers):
+    if not agree(row, alone, found):
+      proof.is_swayed = True
+      with contextlib.suppress(ComparisonError):
+        if proof.differences:
+          proof.batch = agree(feeds, found, reference.run(feeds))
+      return
 
 
 def _batch_size(feeds):
@@ -102,8 +105,17 @@ def _beside_others(proof, runner, size, answers):
     feeds = with_others(proof.arrays, np.arange(size) > 0, beyond)
     with contextlib.suppress(ComparisonError):  # numbers that it refuses
       found = runner.run(feeds)
-      if list(map(np.shape, found)) == list(map(np.shape, answers)):
+      if _are_alike(answers, found):
         yield feeds, found
+
+
+def _are_alike(answers, others):
+  """Whether answers have the same shapes, and the others are all finite."""
+  return all(
+    np.shape(a) == np.shape(b)
+    and (not is_float(np.asarray(b).dtype) or np.isfinite(b).all())
+    for a, b in zip(answers, others)
+  )
 
 
 def _look_at_joint(proof, reference, feeds, found, agree, is_strict):

@@ -30,6 +30,8 @@ class Comparison(Shown):
     missing: why it is not proven by what it was compared with, or why that is
       nothing; empty where neither is so.
     is_joint: whether rows of the reference depend on each other too.
+    is_swayed: whether a row answers otherwise beside others that are far beyond
+      what was fed, as where the batch chooses a range or a branch.
     differences: one for each output.
     batch: whether one row answers alone as it does within a batch; None
       where it was not looked at, with the reason in `notes`.
@@ -53,6 +55,7 @@ class Comparison(Shown):
   second: str = ""
   missing: str = ""
   is_joint: bool = False
+  is_swayed: bool = False
   differences: List[Difference] = dataclasses.field(default_factory=list)
   batch: Optional[bool] = None
   repeats: Optional[bool] = None

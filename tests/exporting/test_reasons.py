@@ -26,10 +26,12 @@ FROZEN = Request("frozen_graph", "net.pb")
 LOST = Alternative("'t' is no input", "1", matters=True, lost="t")
 
 
-def made(request=None, is_stored=True, has_norms=True, graph=GRAPH, **more):
+def made(
+  request=None, is_stored=True, has_norms=True, graph=GRAPH, named=(), **more
+):
   """An Export of a graph with a norm that uses the batch."""
   model = model_of(graph)
-  model.request = request
+  model.request, model.decisions.named = request, named
   if is_stored:
     model.decisions.stored = {TensorRef("mean", 0): object()}
   norms = find(model.graph, model.outputs) if has_norms else []
@@ -90,6 +92,14 @@ def joint(**more):
       joint(),
       None,
     ),
+    (
+      "swayed_by_the_batch",
+      made(named=("y",)),
+      Comparison(is_swayed=True),
+      "--meta_graph=FILE",
+    ),
+    ("swayed_by_the_batch", made(named=("y",)), joint(), None),
+    ("swayed_by_the_batch", made(), Comparison(is_swayed=True), None),
     ("lost_input", made(), Comparison(alternatives=[LOST]), "depend on 't'"),
     (
       "lost_input",

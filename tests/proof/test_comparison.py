@@ -256,7 +256,22 @@ def test_a_range_that_made_up_numbers_stay_within(bound):
 
   proof = prove(graph_of(clipped), OUTPUT, Answers(stored))
   assert proof.differences[0].holds
-  assert proof.batch is False and not proof.holds
+  assert proof.is_swayed and proof.batch is False and not proof.holds
+
+
+def test_a_model_whose_batch_chooses_a_branch():
+  """It answers so itself; whether it should is not for the proof to say."""
+
+  def chosen(x):
+    return 1 - x if np.max(np.abs(x)) > 8 else x
+
+  graph_def = graph_of(
+    lambda x: tf1.cond(
+      tf1.reduce_max(tf1.abs(x)) > 8.0, lambda: 1 - x, lambda: x + 0
+    )
+  )
+  proof = prove(graph_def, OUTPUT, Answers(chosen))
+  assert proof.is_swayed and proof.batch is True and proof.holds
 
 
 def test_norms_that_keep_their_batch():

@@ -188,6 +188,7 @@ def _refuse_shared(found):
 def _restore(model, norm, pair):
   for ref, key in zip((norm.mean, norm.variance), pair.keys):
     _add_update(model, ref, key)
+  model.decisions.named += (norm.name,)
   model.warnings.append(
     "norm '%s': the graph has no updates of its averages; '%s' and '%s' are "
     "taken for them by their names, as asked" % ((norm.name,) + pair.keys)
