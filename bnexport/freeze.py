@@ -59,7 +59,7 @@ def main():
   given = cli.CHECKPOINT.value
   if given is not None:
     # Only now: what only says how it is used takes no NumPy.
-    from bnexport.model.checkpoint import is_several
+    from bnexport.model.prefixes import is_several
 
     is_spread = cli.RUNNER.value and not cli.CALIBRATION_DATA.value
     if cli.RESUME.value or is_spread or is_several(given):
@@ -86,7 +86,7 @@ def _likely():
   if cli.MODEL.value:
     return meaning.Likely(None, ())
   from bnexport import sources
-  from bnexport.model.checkpoint import find_prefix, is_several
+  from bnexport.model.prefixes import find_prefix, is_several
 
   given = cli.CHECKPOINT.value
   if is_several(given):
@@ -98,7 +98,7 @@ def _likely():
 
 def _freeze(outputs):
   """Freezes what the flags name; returns the exit status."""
-  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.prefixes import find_prefix
 
   given = cli.CHECKPOINT.value
   prefix = None if given is None else find_prefix(given)

@@ -77,7 +77,7 @@ def _request():
       "pass --graph_def=FILE, --checkpoint=PREFIX, --saved_model=DIRECTORY, "
       "--hub_module=DIRECTORY or --keras=FILE",
     )
-  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.prefixes import find_prefix
 
   prefix = find_prefix(cli.CHECKPOINT.value) if cli.CHECKPOINT.value else None
   outputs = [name.strip() for name in meaning.named_outputs()]

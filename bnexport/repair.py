@@ -91,7 +91,7 @@ def _refuse_flags():
 
 def _request(outputs):
   """The Request of the frozen graph, with what it was frozen from."""
-  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.prefixes import find_prefix
   from bnexport.model.request import Request
   from bnexport.tf1 import tf1
 

@@ -187,7 +187,7 @@ def _served():
 def _reference(model, stated, is_guessed):
   """The reference that the flags name, or None."""
   from bnexport import sources
-  from bnexport.model.checkpoint import find_prefix
+  from bnexport.model.prefixes import find_prefix
   from bnexport.validation import opening
 
   outputs = tuple(map(str, model.outputs))

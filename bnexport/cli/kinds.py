@@ -39,7 +39,7 @@ def refuse_other_kinds(command: str) -> None:
   if not named:
     return
   # Only now: what only says how it is used takes no NumPy.
-  from bnexport.model.checkpoint import is_several
+  from bnexport.model.prefixes import is_several
 
   for flag, path in named:
     if not (flag == cli.CHECKPOINT.name and is_several(path)):
@@ -83,7 +83,7 @@ def _offer(command: str, wrong: str, right: str, path: str) -> Offer:
     command = "repair"
   elif command == "repair" and right != "graph_def":
     command = "freeze"
-  from bnexport.model.checkpoint import of_meta_graph
+  from bnexport.model.prefixes import of_meta_graph
 
   beside = of_meta_graph(path) if right == "meta_graph" else None
   if beside and not cli.CHECKPOINT.value:  # the graph goes without saying
@@ -101,7 +101,7 @@ def refuse_no_values() -> None:
       "",
       [Offer({}, "repair")],
     )
-  from bnexport.model.checkpoint import of_meta_graph
+  from bnexport.model.prefixes import of_meta_graph
 
   beside = of_meta_graph(meta) if meta else None
   raise SourceError(

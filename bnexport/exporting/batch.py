@@ -25,8 +25,8 @@ from bnexport.exporting.verdicts import (
   Tally,
   Verdict,
 )
-from bnexport.model import checkpoint
 from bnexport.model.paths import refuse_special
+from bnexport.model.prefixes import by_number, find_prefix, latest
 from bnexport.model.request import Request
 from bnexport.tf1 import tf1
 
@@ -133,7 +133,7 @@ def prefixes(given):
       found += _matching(item)
       continue
     try:
-      found.append(checkpoint.find_prefix(item))
+      found.append(find_prefix(item))
     except SourceError:
       found.append(item)  # its export raises the same
   return list(dict.fromkeys(found))
@@ -152,7 +152,7 @@ def _matching(pattern):
       "none matches",
       "write the pattern of prefixes, like 'runs/*/model.ckpt-*'",
     )
-  return sorted(found, key=checkpoint.by_number)
+  return sorted(found, key=by_number)
 
 
 def _prefix(path):
@@ -160,7 +160,7 @@ def _prefix(path):
   if path.endswith(".index"):
     return path[: -len(".index")]
   if tf1.gfile.IsDirectory(path):
-    return checkpoint.latest(path)
+    return latest(path)
   refuse_special(path, f"read checkpoint '{path}'")
   try:
     size = tf1.gfile.Stat(path).length
@@ -205,7 +205,7 @@ def resumed(jobs, task):
     reported = not job.report or tf1.gfile.Exists(job.report)
     # What can't be read is for the export to say.
     with contextlib.suppress(SourceError):
-      origin = task.origin(checkpoint.find_prefix(job.checkpoint))
+      origin = task.origin(find_prefix(job.checkpoint))
       if reported and record.is_done(job.output, origin):
         skipped.append(job)
       elif record.is_own(job.output):
@@ -369,7 +369,7 @@ def export_one(task, job):
 
 def _exported(task, job):
   """The Export of a job and what was Delivered."""
-  prefix = checkpoint.find_prefix(job.checkpoint)
+  prefix = find_prefix(job.checkpoint)
   origin, request = task.origin(prefix), task.request_of(prefix)
   for path in filter(None, (job.output, job.report)):
     writing.refuse_existing(path, job.overwrite or task.delivery.overwrite)

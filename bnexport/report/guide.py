@@ -13,7 +13,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from bnexport.analysis import answer
 from bnexport.errors import Error, SourceError
-from bnexport.model.checkpoint import of_meta_graph
+from bnexport.model.prefixes import of_meta_graph
 from bnexport.model.request import Request
 from bnexport.report import examination
 from bnexport.report.escaping import escaped

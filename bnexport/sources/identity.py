@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 
 from bnexport.errors import SourceError, nearest
 from bnexport.model.bundle import MAGIC, masked
-from bnexport.model.checkpoint import by_number, find_prefix, prefixes_in
 from bnexport.model.paths import refuse_special
+from bnexport.model.prefixes import by_number, find_prefix, prefixes_in
 from bnexport.sources import files, hub_module
 from bnexport.sources.opening import SAVED_MODELS
 from bnexport.tf1 import tf1

@@ -14,8 +14,9 @@ from bnexport.graph.nodes import tensor_attr
 from bnexport.graph.placeholders import state_open_shapes
 from bnexport.model import Model
 from bnexport.model.changes import Doubt, changes_by
-from bnexport.model.checkpoint import Values, find_prefix, prefixes_in
+from bnexport.model.checkpoint import Values
 from bnexport.model.model import find_tensors
+from bnexport.model.prefixes import find_prefix, prefixes_in
 from bnexport.model.request import Request
 from bnexport.sources import session_values
 from bnexport.sources.contents import Contents

@@ -11,8 +11,8 @@ from bnexport.errors import Offer, SourceError, nearest
 from bnexport.graph import TensorRef
 from bnexport.graph.nodes import Signatures
 from bnexport.graph.soundness import refuse_unsound
-from bnexport.model.checkpoint import by_number
 from bnexport.model.paths import refuse_special
+from bnexport.model.prefixes import by_number
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import SavedModelProto, tf1
 

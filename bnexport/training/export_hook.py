@@ -8,7 +8,7 @@ from typing import Optional, Sequence
 from bnexport.errors import SourceError
 from bnexport.exporting.delivery import Delivery
 from bnexport.exporting.export import Options
-from bnexport.model.checkpoint import latest
+from bnexport.model.prefixes import latest
 from bnexport.tf1 import tf1
 from bnexport.training.exports import Exports
 

@@ -33,7 +33,7 @@ from bnexport.cli.process import status_of
 from bnexport.errors import SourceError
 from bnexport.exporting import batch, progress, record, workers, writing
 from bnexport.exporting import verdicts as verdicts_room
-from bnexport.model.checkpoint import is_several
+from bnexport.model.prefixes import is_several
 from bnexport.proof.runs import ImportedGraph
 from bnexport.sources.files import read_proto
 from bnexport.tf1 import session, tf1

@@ -2,7 +2,7 @@
 """Requests as the commands make them, and Models of what they name."""
 
 from bnexport import sources
-from bnexport.model.checkpoint import find_prefix
+from bnexport.model.prefixes import find_prefix
 from bnexport.model.request import Request
 
 

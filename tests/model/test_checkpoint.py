@@ -11,12 +11,8 @@ from bnexport import text
 from bnexport.errors import SourceError
 from bnexport.graph import Graph, ops
 from bnexport.graph.nodes import tensor_attr
-from bnexport.model.checkpoint import (
-  Checkpoint,
-  Values,
-  find_prefix,
-  slice_shape,
-)
+from bnexport.model.checkpoint import Checkpoint, Values, slice_shape
+from bnexport.model.prefixes import find_prefix
 from bnexport.model.savers import (
   Saved,
   restored_keys,
