@@ -25,9 +25,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 IS_OLDEST = sys.version_info < (3, 8)
 MARKS = (
   "part(count, which=0, oldest=count): one case of `count` is run, in strides",
-  "pairs: of several parameters, rows in which all pairs of values meet",
   "newest(why): run on new TensorFlow only",
-  "oldest(why): run on TF 1.15 only",
 )
 
 
@@ -61,7 +59,7 @@ def pytest_collection_modifyitems(config, items):
   left = set(left)
   items[:] = [item for item in items if item not in left]
   for item in items:
-    _skip_on_others(item, asked)
+    _skip_on_the_oldest(item, asked)
 
 
 def _taken(items):
@@ -69,9 +67,6 @@ def _taken(items):
   from judges import sampling
 
   part = items[0].get_closest_marker("part")
-  if items[0].get_closest_marker("pairs"):
-    rows = [tuple(map(repr, i.callspec.params.values())) for i in items]
-    return set(sampling.pairs(rows, IS_OLDEST * len(rows) // 2))
   if part:
     return sampling.stride(len(items), *_stride(*part.args, **part.kwargs))
   return range(len(items))
@@ -89,12 +84,11 @@ def _is_asked(item, asked):
   return any(name.endswith(item.nodeid) for name in asked)
 
 
-def _skip_on_others(item, asked):
-  newest, oldest = map(item.get_closest_marker, ("newest", "oldest"))
-  mark = newest if IS_OLDEST else oldest
-  if mark and not _is_asked(item, asked):
-    version = "new TensorFlow" if IS_OLDEST else "TF 1.15"
-    item.add_marker(pytest.mark.skip(f"on {version} only: {mark.args[0]}"))
+def _skip_on_the_oldest(item, asked):
+  mark = item.get_closest_marker("newest")
+  if IS_OLDEST and mark and not _is_asked(item, asked):
+    why = f"on new TensorFlow only: {mark.args[0]}"
+    item.add_marker(pytest.mark.skip(why))
 
 
 @pytest.fixture(scope="session")
