@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import zoo
+from judges.transforming import save_tensors
 
 from bnexport import sources
 from bnexport.exporting import beginnings
@@ -15,7 +16,7 @@ from bnexport.exporting.beginnings import Beginnings
 from bnexport.exporting.export import Options, export
 from bnexport.model import checkpoint, stream
 from bnexport.model.request import Request
-from bnexport.tf1 import session, tf1
+from bnexport.tf1 import tf1
 from bnexport.transforms.inference import freeze_variables
 
 CASES = [n for n in zoo.names() if not n.startswith("refuse_")]
@@ -53,16 +54,7 @@ def saved_with(case, folder, change):
   prefix = os.path.join(str(folder), "model.ckpt")
   old = checkpoint.Checkpoint(case.prefix)
   values = {key: change(key, old.read(key)) for key in old.shapes}
-  graph = tf1.Graph()
-  with graph.as_default():
-    save = tf1.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=list(values),
-      shape_and_slices=[""] * len(values),
-      tensors=[tf1.constant(value) for value in values.values()],
-    )
-  with session(graph) as running:
-    running.run(save)
+  save_tensors(prefix, values)
   shutil.copy(case.prefix + ".meta", prefix + ".meta")
   return prefix
 

@@ -61,20 +61,26 @@ def checkpoint(folder, values, name="model.ckpt"):
   Bytes are a string, and all others float32.
   """
   prefix = os.path.join(str(folder), name)
+  tensors = {
+    key: value if isinstance(value, bytes) else np.float32(value)
+    for key, value in values.items()
+  }
+  save_tensors(prefix, tensors)
+  return Checkpoint(prefix)
+
+
+def save_tensors(prefix, values):
+  """Writes a checkpoint of values by key, of the dtypes that they have."""
   graph = tf1.Graph()
   with graph.as_default():
     save = tf1.raw_ops.SaveV2(
       prefix=prefix,
       tensor_names=list(values),
       shape_and_slices=[""] * len(values),
-      tensors=[
-        tf1.constant(value) if isinstance(value, bytes) else np.float32(value)
-        for value in values.values()
-      ],
+      tensors=[tf1.constant(value) for value in values.values()],
     )
   with session(graph) as running:
     running.run(save)
-  return Checkpoint(prefix)
 
 
 def answers(model, feeds=None):
