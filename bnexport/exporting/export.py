@@ -251,9 +251,13 @@ def _of_graph(model, options, progress):
   return finish(begin(model, options, progress), options, progress)
 
 
+def _was_frozen(model):
+  return model.request is not None and model.request.kind == "frozen_graph"
+
+
 def begin(model, options, progress) -> Begun:
   """The steps of an export that need no values of variables, as a rule."""
-  is_frozen = model.request is not None and model.request.kind == "frozen_graph"
+  is_frozen = _was_frozen(model)
   is_mended = is_frozen and mend(
     model, options.keep_batch_statistics, options.averages
   )
@@ -269,7 +273,7 @@ def finish(begun, options, progress) -> Export:
   """The Export of what `begin` gave, which is edited."""
   model, original = begun.model, begun.original
   keep = options.keep_batch_statistics
-  is_frozen = model.request is not None and model.request.kind == "frozen_graph"
+  is_frozen = _was_frozen(model)
   freeze_variables.fill(model)
   reference = references.training_graph(original, model, options)
   made = _finish(model, options, reference, progress)
