@@ -6,6 +6,7 @@
   scripts/bench --only=startup,growth
   scripts/bench --python=.venv37/bin/python --only=inference
   scripts/bench --out=bench.md --plot=bench.svg
+  scripts/bench --before=../other/checkout    its commands against these, only
 
 Writes a table for each part as Markdown, with goals and whether they hold.
 The exit status does not depend on that: it is 0 where all runs end well.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import datetime
+import functools
 import importlib
 import importlib.util
 import os
@@ -59,6 +61,11 @@ def _flags():
   )
   parser.add_argument("--out", help="also write the tables to this file")
   parser.add_argument("--plot", help="also draw a plot, FILE.svg or FILE.png")
+  parser.add_argument(
+    "--before",
+    metavar="CHECKOUT",
+    help="measure nothing but whole commands of another checkout beside these",
+  )
   flags = parser.parse_args()
   flags.only = flags.only.split(",")
   for name in flags.only:
@@ -66,6 +73,10 @@ def _flags():
       parser.error(
         "--only: there is no part '%s'; take %s" % (name, ", ".join(_PARTS))
       )
+  if flags.before:
+    flags.before = os.path.abspath(flags.before)
+    if not os.path.isfile(os.path.join(flags.before, "bnexport", "freeze.py")):
+      parser.error("--before: '%s' holds no bnexport" % flags.before)
   if flags.plot and importlib.util.find_spec("matplotlib") is None:
     parser.error("--plot: matplotlib is missing; pip install matplotlib")
   return flags
@@ -98,6 +109,18 @@ def _load():
   return "%.1f" % os.getloadavg()[0]
 
 
+def _parts(flags):
+  """Names of the parts that are asked for, and what measures each."""
+  if flags.before:
+    from benchmarks import before
+
+    yield "before", functools.partial(before.measure, checkout=flags.before)
+    return
+  for name in _PARTS:
+    if name in flags.only:
+      yield name, importlib.import_module("benchmarks." + name).measure
+
+
 def main():
   flags = _flags()
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -105,12 +128,10 @@ def main():
   compileall.compile_dir(os.path.join(ROOT, "bnexport"), quiet=1)
   texts, parts = [_header(flags.small)], []
   print(texts[0], flush=True)
-  for name in _PARTS:
-    if name not in flags.only:
-      continue
+  for name, measure in _parts(flags):
     sys.stderr.write("bench: %s\n" % name)
     load = _load()
-    part = importlib.import_module("benchmarks." + name).measure(flags.small)
+    part = measure(flags.small)
     parts.append(part)
     texts.append(
       "%s\nLoad of the machine: %s before, %s after.\n"

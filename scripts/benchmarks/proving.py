@@ -83,9 +83,20 @@ def _networks(is_small, image):
 
 
 def save_one(name, prefix):
-  """Writes a training graph of this part and its checkpoint."""
+  """Writes a training graph and its checkpoint.
+
+  Args:
+    name: a network of this part, or "Inception v3".
+    prefix: of the checkpoint; the graph is beside it.
+  """
   tf1.disable_v2_behavior()
-  _save(_networks(is_small=False, image=224)[name], prefix)
+
+  def inception(layers):
+    x = tf1.placeholder(tf1.float32, [None, 299, 299, 3], "x")
+    return networks.inception_v3(layers, x, 32)
+
+  builders = _networks(is_small=False, image=224)
+  _save({**builders, "Inception v3": inception}[name], prefix)
 
 
 def _save(build, prefix):

@@ -51,8 +51,8 @@ class Run(NamedTuple):
   out: str
 
 
-def run_python(*arguments, statuses=(0,)):
-  """Runs this Python with arguments; returns a Run.
+def run_python(*arguments, statuses=(0,), checkout=ROOT):
+  """Runs this Python with arguments and a checkout's modules; returns a Run.
 
   The process that calls this has to be small: on Linux, the peak memory of a
   process counts what it was before it became another program.
@@ -60,7 +60,7 @@ def run_python(*arguments, statuses=(0,)):
   Raises:
     SystemExit: it ends with none of `statuses`.
   """
-  path = os.pathsep.join([ROOT, os.path.join(ROOT, "scripts")])
+  path = os.pathsep.join([checkout, os.path.join(ROOT, "scripts")])
   environment = dict(os.environ, PYTHONPATH=path)
   with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
     begin = time.perf_counter()
@@ -69,6 +69,8 @@ def run_python(*arguments, statuses=(0,)):
       stdout=out,
       stderr=err,
       env=environment,
+      # The folder it runs in goes before PYTHONPATH.
+      cwd=tempfile.gettempdir(),
     )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
