@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import re
@@ -118,23 +119,35 @@ def clear_parts(path):
   its name back.
   """
   folder, start = os.path.split(_left_of(path))
-  try:
-    names = os.listdir(folder or ".")
-  except OSError:
-    return  # it is told where the file is made
-  for name in names:
+  for name in _left_in(folder or "."):
     end, _, process = name[len(start) :].partition("-")
     if not name.startswith(start) or end not in ("part", "before"):
       continue
     if not process.isdigit() or _is_alive(int(process)):
       continue
     left = os.path.join(folder, name)
-    if end == "before" and not os.path.lexists(path.rstrip("/")):
-      os.rename(left, path.rstrip("/"))
-    elif os.path.isdir(left) and not os.path.islink(left):
-      shutil.rmtree(left, ignore_errors=True)
-    else:
-      os.remove(left)
+    # Another process may have taken it away.
+    with contextlib.suppress(FileNotFoundError):
+      if end == "before" and not os.path.lexists(path.rstrip("/")):
+        os.rename(left, path.rstrip("/"))
+      elif os.path.isdir(left) and not os.path.islink(left):
+        shutil.rmtree(left, ignore_errors=True)
+      else:
+        os.remove(left)
+
+
+@functools.lru_cache(maxsize=None)
+def _left_in(folder):
+  """Names of what this machine's processes left unfinished in a folder.
+
+  A process lists a folder once: where a batch writes n files to it, listing it
+  for each of them would take n * n steps.
+  """
+  mark = _left_of("")
+  try:
+    return [name for name in os.listdir(folder) if mark in name]
+  except OSError:
+    return []  # it is told where the file is made
 
 
 def _is_alive(process):

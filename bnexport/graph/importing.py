@@ -12,11 +12,14 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
+from bnexport.errors import ComparisonError
 from bnexport.graph import ops
 from bnexport.graph.refs import TensorRef
 from bnexport.graph.tensors import array_of, element_count
 from bnexport.tf1 import op_def, tf1
 
+# What keeps a constant from being one, and gives its value.
+_BARRIER = "PlaceholderWithDefault"
 # What makes much of little: a file's bytes, sizes or counts.
 GROWS = re.compile(
   r"^Decode(?!Raw$|Base64$)|^(Fill|Tile|BroadcastTo|Range|LinSpace|OneHot|PadV?2?"
@@ -27,6 +30,9 @@ GROWS = re.compile(
 _MOST_SIZES = 64
 # Constants of fewer elements are no burden, and shapes may follow from them.
 _FEW = 1 << 20
+# The most bytes of a tensor that a run may make of constants: as many as a
+# protobuf holds.
+_LARGEST = 1 << 31
 # Which input of such an op states no size.
 _NO_SIZE = (
   (re.compile(r"(Fill|ScatterNd)$"), 1),
@@ -44,6 +50,47 @@ def import_graph(graph_def: tf1.GraphDef) -> tf1.Graph:
   with graph.as_default():
     tf1.import_graph_def(_with_barriers(graph_def), name="")
   return graph
+
+
+def import_to_run(graph_def: tf1.GraphDef) -> tf1.Graph:
+  """A new tf.compat.v1.Graph that is to run; see `import_graph`.
+
+  A few bytes can ask for any memory, as a Fill of large sizes does. What is
+  made of inputs is as large as what is fed.
+
+  Raises:
+    ComparisonError: a tensor that is made of constants alone is larger than any
+      that a file can hold.
+    Exception: whatever TensorFlow raises of a graph that it does not take.
+  """
+  imported = import_graph(graph_def)
+  for operation in imported.get_operations():
+    for output in operation.outputs:
+      size = (output.shape.num_elements() or 0) * output.dtype.size
+      if size > _LARGEST and _is_constant(operation):
+        raise ComparisonError(
+          "run the graph",
+          f"'{operation.name}' makes {size} bytes of constants",
+          "cut it out with --input_node, or export without a proof: "
+          "--proof=none",
+        )
+  return imported
+
+
+def _is_constant(operation: tf1.Operation) -> bool:
+  """Whether what an operation gives depends on constants alone."""
+  left, seen = [operation], {operation}
+  while left:
+    at = left.pop()
+    if at.type in ops.VARIABLES:
+      return False
+    if ops.is_data_source(at.type) and at.type != _BARRIER:
+      return False
+    for tensor in at.inputs:
+      if tensor.op not in seen:
+        seen.add(tensor.op)
+        left.append(tensor.op)
+  return True
 
 
 def _with_barriers(graph_def: tf1.GraphDef) -> tf1.GraphDef:
@@ -131,7 +178,7 @@ def _put_barrier(
   known = op_def(node.op)
   assert known is not None  # only known ops are risky
   arg = known.input_arg[slot]
-  barrier = graph_def.node.add(op="PlaceholderWithDefault")
+  barrier = graph_def.node.add(op=_BARRIER)
   barrier.input.append(node.input[slot])
   barrier.name = f"{node.name}/might_be_fed"
   barrier.attr["shape"].shape.unknown_rank = True

@@ -19,7 +19,7 @@ import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.importing import import_graph
+from bnexport.graph.importing import import_to_run
 from bnexport.graph.variables import assignment
 from bnexport.proof.differences import tolerance
 from bnexport.proof.draws import Draws
@@ -137,7 +137,7 @@ class ImportedGraph(Run):
     self._graph = None
     self._graph_def = graph_def
     try:
-      self.imported = import_graph(graph_def)
+      self.imported = import_to_run(graph_def)
       self._session = session(self.imported)
       if restore is not None:
         restore(self._session)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bnexport.errors import ComparisonError
 from bnexport.graph import Graph, ops
-from bnexport.graph.importing import import_graph
+from bnexport.graph.importing import import_to_run
 from bnexport.graph.variables import assignment
 from bnexport.proof import noise, stages
 from bnexport.proof.channels_last import run_channels_last
@@ -119,7 +119,7 @@ class Settling(Run):
     graph_def = self._graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = import_graph(graph_def)
+    imported = import_to_run(graph_def)
     with imported.as_default():
       self._assigns, self._reads = {}, {}
       for node in self._graph:

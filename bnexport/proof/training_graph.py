@@ -17,7 +17,7 @@ from bnexport.batchnorm.stored import StoredValues
 from bnexport.errors import ComparisonError, Error, OutOfTime
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.contexts import Contexts
-from bnexport.graph.importing import import_graph
+from bnexport.graph.importing import import_to_run
 from bnexport.graph.nodes import (
   constant,
   in_scope,
@@ -247,7 +247,7 @@ class TrainingGraph(Run):
     graph_def = original.graph.to_graph_def()
     for node in graph_def.node:
       node.attr.pop("_output_shapes", None)
-    imported = import_graph(graph_def)
+    imported = import_to_run(graph_def)
     with imported.as_default():
       self._session = session(imported)
       self._assigns = list(self._loaders(imported, original))

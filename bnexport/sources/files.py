@@ -49,10 +49,10 @@ def read_proto(path, kind, what):
   refuse_special(path, f"read {what} '{path}'")
   proto = kind()
   try:
-    _refuse_large(path, what)
+    size = _size(path, what)
     with tf1.gfile.GFile(path, "rb") as f:
-      size = sum(map(proto.MergeFromString, _pieces(f)))
-    if size:
+      read = sum(map(proto.MergeFromString, _pieces(f, size)))
+    if read:
       return proto
   except OSError as error:
     raise _unreadable(path, what, error) from error
@@ -85,8 +85,12 @@ def _read_text_proto(path, kind, what):
     ) from error
 
 
-def _refuse_large(path, what):
-  """Raises SourceError where a file is larger than any protobuf."""
+def _size(path, what):
+  """The bytes of a file, 0 where it is missing.
+
+  Raises:
+    SourceError: they are more than any protobuf has.
+  """
   # What is missing, opening it tells.
   size = tf1.gfile.Stat(path).length if tf1.gfile.Exists(path) else 0
   if size > _LARGEST:
@@ -96,17 +100,19 @@ def _refuse_large(path, what):
       "give the file that TensorFlow wrote; text of a large graph has to be "
       "made binary",
     )
+  return size
 
 
-def _pieces(file):
+def _pieces(file, size):
   """Yields a binary protobuf in parts whose merging is the whole.
 
   A part is some of its fields. Nothing is held twice: a frozen graph may be
-  large, and each node of it is a field.
+  large, and each node of it is a field. A field may state that it has more
+  bytes than the file, whose size is `size`; no memory is asked for those.
   """
   left, missing = b"", 0
   while True:
-    read = file.read(max(missing, _PIECE))
+    read = file.read(min(max(missing, _PIECE), size))
     left += read
     end, missing = _whole_fields(left)
     if not read:
@@ -126,9 +132,9 @@ def read_parts(path, what):
   refuse_special(path, f"read {what} '{path}'")
   nodes, rest = [], tf1.GraphDef()
   try:
-    _refuse_large(path, what)
+    size = _size(path, what)
     with tf1.gfile.GFile(path, "rb") as f:
-      for piece in _pieces(f):
+      for piece in _pieces(f, size):
         start, whole = 0, _whole_fields(piece)[0]
         while start < whole:
           at, end = _field(piece, start)

@@ -207,9 +207,23 @@ def test_a_directory_that_was_moved_away_gets_its_name_back(tmp_path, dead):
   os.mkdir(writing.part_of(path, dead, "before"))
   writing.clear_parts(path)
   assert os.listdir(str(tmp_path)) == ["out"]
-  os.mkdir(writing.part_of(path, dead, "before"))
+
+
+def test_a_directory_that_was_replaced_goes(tmp_path, dead):
+  path = str(tmp_path / "out")
+  for name in (path, writing.part_of(path, dead, "before")):
+    os.mkdir(name)
   writing.clear_parts(path)
   assert os.listdir(str(tmp_path)) == ["out"]
+
+
+def test_a_folder_is_listed_once(tmp_path, monkeypatch):
+  listed = []
+  of = os.listdir
+  monkeypatch.setattr(os, "listdir", lambda f: listed.append(f) or of(f))
+  for i in range(3):
+    written(str(tmp_path / str(i)), [b"new"])
+  assert listed == [str(tmp_path)]
 
 
 @pytest.mark.parametrize(

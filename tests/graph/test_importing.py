@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from bnexport import text
-from bnexport.graph.importing import import_graph
+from bnexport.errors import ComparisonError
+from bnexport.graph.importing import import_graph, import_to_run
 from bnexport.tf1 import session, tf1
 
 
@@ -63,3 +64,32 @@ def filled(sizes):
 def test_what_is_large_is_not_made(sizes, shape):
   found = shape_of(import_graph(filled(sizes)), "y")
   assert found == shape or (shape is None and found == [None, 1])
+
+
+_OF_CONSTANTS = """
+row = Const() {value=<float32 [1,40000] 1>}
+column = Const() {value=<float32 [40000,1] 1>}
+y = Mul(row, column)
+"""
+
+
+@pytest.mark.parametrize(
+  "graph_def", [_OF_CONSTANTS, filled("32768 32768")], ids=["product", "fill"]
+)
+def test_what_is_large_of_constants_is_not_run(graph_def):
+  if isinstance(graph_def, str):
+    graph_def = text.loads(graph_def)
+  with pytest.raises(
+    ComparisonError, match="makes (6400000000|4294967296) bytes"
+  ):
+    import_to_run(graph_def)
+
+
+def test_what_is_large_of_inputs_is_run():
+  graph_def = text.loads(
+    _OF_CONSTANTS.replace(
+      "row = Const() {value=<float32 [1,40000] 1>}",
+      "row = Placeholder() {shape=[1,40000]}",
+    )
+  )
+  assert shape_of(import_to_run(graph_def), "y") == [40000, 40000]

@@ -102,6 +102,13 @@ def test_files_that_are_cut_short_are_refused(tmp_path, keep):
   )
 
 
+def test_a_stated_length_asks_for_no_memory(tmp_path):
+  path = tmp_path / "graph.pb"
+  path.write_bytes(b"\x0a" + b"\xff" * 7 + b"\x7f" + b"few")  # 2 ** 56 - 1
+  refused(lambda: files.read_graph_def(str(path)), "cut short")
+  assert files.read_parts(str(path), "the graph") is None
+
+
 @pytest.mark.parametrize(
   "content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff" * 40, b"node { nme"]
 )
