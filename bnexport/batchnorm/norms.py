@@ -7,8 +7,9 @@ conditional, or one node whose mean and variance are chosen.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from typing import List, Optional
+from typing import List, NamedTuple, Optional, Set
 
 import numpy as np
 
@@ -232,44 +233,51 @@ class _Norms:
 
   def _joined(self, found):
     """One norm for those of one layer that a phase chooses among."""
-    contexts = self.flow.contexts
     layers = []
+    # Layers by what a norm of theirs holds and where it runs: thousands of
+    # norms are not held against each other.
+    layers_at = collections.defaultdict(set)
     for norm in found:
-      for layer in layers:
-        if all(
-          self._is_same(norm, other)
-          and (
-            contexts.are_opposite(norm.name, other.name)
-            or self._are_selected(norm, other)
-          )
-          for other in layer
-        ):
-          layer.append(norm)
+      seen = _Seen(norm, self._held(norm), self._turns(norm))
+      near = set().union(
+        *(
+          layers_at[held, turn]
+          for held in seen.held
+          for turn in map(_opposite, seen.turns)
+        )
+      )
+      for i in sorted(near):
+        if all(seen.is_alternative(other) for other in layers[i]):
           break
       else:
-        layers.append([norm])
-    return [_one_of(layer) for layer in layers]
+        i = len(layers)
+        layers.append([])
+      layers[i].append(seen)
+      for held in seen.held:
+        for turn in seen.turns:
+          # Where a layer has both, nothing else is an alternative to both.
+          if i in layers_at[held, _opposite(turn)]:
+            layers_at[held, _opposite(turn)].discard(i)
+          else:
+            layers_at[held, turn].add(i)
+    return [_one_of([seen.norm for seen in layer]) for layer in layers]
 
-  def _is_same(self, a, b):
-    """Whether two norms are one layer's: by what they norm, or hold."""
-    if a.x is not None and b.x is not None:
-      xs = {origin_of(self.graph, norm.x, BRANCH_VIEWS) for norm in (a, b)}
-      if len(xs) == 1:
-        return True
-    return bool(self._variables(a) & self._variables(b))
-
-  def _variables(self, norm):
-    """Names of what holds a norm's averages, scale and offset."""
+  def _held(self, norm):
+    """What tells a norm's layer: what it norms, and what holds its vectors."""
     parameters = norm.form.parameters(self.graph, norm.name)
-    names = {
+    found = {
       stored_name(self.graph, ref, STORED_VIEWS | ops.SWITCHES)
       for ref in parameters
     }
-    return (names | {norm.moving_mean, norm.moving_variance}) - {None}
+    found |= {norm.moving_mean, norm.moving_variance}
+    if norm.x is not None:
+      found.add(origin_of(self.graph, norm.x, BRANCH_VIEWS))
+    return found - {None}
 
-  def _are_selected(self, a, b):
-    """Whether tf.where takes the one or the other."""
-    return bool(self._selects(a.name) & self._selects(b.name))
+  def _turns(self, norm):
+    """The sides of conditionals that a norm is on, and selects of it."""
+    sides = self.flow.contexts.sides(TensorRef(norm.name))
+    return {*sides, *((name, None) for name in self._selects(norm.name))}
 
   def _selects(self, name):
     found, names = set(), [(name, 0)]
@@ -280,6 +288,26 @@ class _Norms:
         else:
           names.append((reader, steps + 1))
     return found
+
+
+class _Seen(NamedTuple):
+  """A norm, and what tells whether another one is its alternative."""
+
+  norm: BatchNorm
+  held: Set
+  turns: Set
+
+  def is_alternative(self, other):
+    """Whether both are one layer's, and the graph uses either."""
+    return bool(self.held & other.held) and any(
+      _opposite(turn) in other.turns for turn in self.turns
+    )
+
+
+def _opposite(turn):
+  """Where an alternative runs: a conditional's other side, the same select."""
+  name, side = turn
+  return name, None if side is None else not side
 
 
 def _one_of(layer):

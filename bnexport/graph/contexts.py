@@ -118,12 +118,6 @@ class Contexts:
     """Tells whether a run may leave a tensor out, or compute it repeatedly."""
     return bool(self.frame(ref.node) or self._bits(ref))
 
-  def are_opposite(self, a: str, b: str) -> bool:
-    """Tells whether a conditional runs either node `a` or node `b`."""
-    others = self.sides(TensorRef(b))
-    sides = self.sides(TensorRef(a))
-    return any((name, not side) in others for name, side in sides)
-
   def carry(self, ref: TensorRef, dtype: AnyType, frame: Frame) -> TensorRef:
     """Brings a tensor from outside of all loops into a frame, by new Enters."""
     for depth in range(1, len(frame) + 1):

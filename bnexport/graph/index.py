@@ -127,13 +127,13 @@ class Index:
       GraphError: the nodes form a cycle that no NextIteration closes.
     """
     members = dict.fromkeys(self._nodes if names is None else names)
-    nodes, inputs = self._nodes, self._inputs
+    nodes, inputs, readers = self._nodes, self._inputs, self._readers
     closing = {name for name in members if nodes[name].op in _CLOSING}
     sources = members.keys() - closing
     waiting = {}
     for name in members:
-      read = {ref.node for ref in inputs[name]}
-      waiting[name] = len(read & sources if read else read)
+      read = [ref.node for ref in inputs[name]]
+      waiting[name] = len(sources.intersection(read)) if read else 0
     ready = [name for name in members if not waiting[name]]
     order = []
     for name in ready:
@@ -141,7 +141,7 @@ class Index:
       if name in closing:
         continue
       # Each reader once, however many of the outputs it reads.
-      for reader in {reader: None for reader, _ in self._readers[name]}:
+      for reader in dict(readers[name].keys()):
         if reader in waiting:
           waiting[reader] -= 1
           if not waiting[reader]:

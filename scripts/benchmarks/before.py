@@ -108,19 +108,34 @@ def save(network, folder, nodes):
     nodes: the least number of them in the chain.
   """
   from benchmarks import proving, training_graphs
-  from bnexport.tf1 import session, tf1
+  from bnexport.tf1 import tf1
 
   prefix = os.path.join(folder, "model.ckpt")
   if network == _CHAIN:
     training_graphs.save(prefix, nodes)
   else:
     proving.save_one(network, prefix)
-  with tf1.Graph().as_default() as graph:
-    saver = tf1.train.import_meta_graph(prefix + ".meta")
-    with session(graph) as running:
-      saver.restore(running, prefix)
-      naive = tf1.graph_util.convert_variables_to_constants(
-        running, graph.as_graph_def(), ["y"]
-      )
+  meta = tf1.MetaGraphDef()
+  with open(prefix + ".meta", "rb") as f:
+    meta.ParseFromString(f.read())
+  naive = tf1.graph_util.extract_sub_graph(meta.graph_def, ["y"])
+  stored = tf1.train.load_checkpoint(prefix)
+  for node in naive.node:
+    if node.op == "ReadVariableOp":
+      _freeze(node, stored.get_tensor(node.input[0]))
+    elif node.op == "VariableV2":
+      _freeze(node, stored.get_tensor(node.name))
+  naive = tf1.graph_util.extract_sub_graph(naive, ["y"])
   with open(os.path.join(folder, "naive.pb"), "wb") as f:
     f.write(naive.SerializeToString())
+
+
+def _freeze(node, value):
+  """Makes a NodeDef the Const of an array."""
+  from bnexport.tf1 import tf1
+
+  name = node.name
+  node.Clear()
+  node.name, node.op = name, "Const"
+  node.attr["dtype"].type = tf1.as_dtype(value.dtype).as_datatype_enum
+  node.attr["value"].tensor.CopyFrom(tf1.make_tensor_proto(value))

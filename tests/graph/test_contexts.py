@@ -61,10 +61,8 @@ def test_predicates_are_named_as_outside():
   assert sides(contexts, "a") == {("p", True), ("q", False)}
   assert sides(contexts, "m") == {("p", True)}
   assert sides(contexts, "n") == set()
-  assert contexts.are_opposite("a", "b")
-  assert contexts.are_opposite("a", "c")  # by the outer one
-  assert not contexts.are_opposite("a", "m")
-  assert not contexts.are_opposite("a", "a")
+  assert sides(contexts, "b") == {("p", True), ("q", True)}
+  assert sides(contexts, "c") == {("p", False)}
 
 
 def test_what_waits_for_a_side_is_on_it():

@@ -152,6 +152,17 @@ SHAPES = {
       n,
     )
   ),
+  "choices": lambda n: _chain(
+    "s{i} = Switch({last}, p)\n"
+    "a{i} = FusedBatchNorm(s{i}, k, k, k, k) {{is_training=false}}\n"
+    "b{i} = FusedBatchNorm(s{i}:1, k, k, e, e) {{is_training=true}}\n"
+    "n{i} = Merge(a{i}, b{i}) {{N=2}}",
+    n // 4,
+    "z",
+    "z = Placeholder() {shape=[?,2,2,1]}\n"
+    "k = Const() {value=<float [1] 2>}\n"
+    "e = Const() {value=<float [0]>}\n",
+  ),
   "updates": _updates,
   "names": _names,
   "functions": lambda n: _calling(n, 1),
