@@ -22,8 +22,8 @@ _LOG = logging.getLogger("bnexport")
 NOT_RUN, NOT_FINITE = "not_run", "not_finite"
 VANISHES, LAGS = "vanishes", "lags"
 _SAYS = {
-  NOT_RUN: "the averages of {} have not moved since the last look, and the "
-  f"batches differ from them: their updates do not run; write {CONTROL}",
+  NOT_RUN: "the averages of {} have not moved from one look to the next, and "
+  f"the batches differ from them: their updates do not run; write {CONTROL}",
   NOT_FINITE: "statistics of {} are not finite: no checkpoint from now on is "
   "of use; lower the learning rate, clip the gradients, or go back to an "
   "earlier checkpoint",
@@ -67,13 +67,23 @@ class _Fetched(NamedTuple):
   variance: str
 
 
+class _Seen(NamedTuple):
+  """Mean and variance by channel, float64: the stored ones, and a batch's."""
+
+  stored: Tuple[np.ndarray, np.ndarray]
+  batch: Tuple[np.ndarray, np.ndarray]
+
+
 class NormHealthHook(tf1.train.SessionRunHook):
   """Watches how the averages of norms fare.
 
   Every so many steps it fetches, with the step of training itself, what each
   norm normalises and its stored mean and variance. What is wrong is logged as
   a warning of the logger "bnexport", once for each cause, with the norms
-  grouped by scope and the line of code to write. It adds nothing to the graph.
+  grouped by scope and the line of code to write. At the end of training the
+  averages are held against the batch that was fetched last. So that a short job
+  has one, steps 1, 2, 4, 8 and so on below `every_steps` are fetched, too. It
+  adds nothing to the graph.
 
   Norms inside of loops are not watched, as their tensors can't be fetched.
 
@@ -101,9 +111,13 @@ class NormHealthHook(tf1.train.SessionRunHook):
     self._directory, self._outputs = directory, outputs
     self._timer = tf1.train.SecondOrStepTimer(every_steps=every_steps)
     self._watched: Dict[str, _Fetched] = {}
-    self._before: Dict[str, Tuple[np.ndarray, ...]] = {}
+    self._every = every_steps
+    self._first: Dict[str, _Seen] = {}
+    self._before: Dict[str, _Seen] = {}
+    self._last: Dict[str, _Seen] = {}
     self._said: Dict[str, Set[str]] = {}
-    self._runs = 0
+    # Of the session, and the global step at the one that was fetched last.
+    self._runs = self._at = 0
     self._step: Optional[tf1.Tensor] = None
 
   def begin(self):
@@ -114,30 +128,47 @@ class NormHealthHook(tf1.train.SessionRunHook):
 
   def before_run(self, run_context):
     self._runs += 1
-    if not self._timer.should_trigger_for_step(self._runs):
+    is_early = self._runs < self._every and not self._runs & (self._runs - 1)
+    if not (is_early or self._timer.should_trigger_for_step(self._runs)):
       return None
-    fetches = {"norms": self._watched}
-    if self._step is not None:
-      fetches["step"] = self._step
-    return tf1.train.SessionRunArgs(fetches)
+    return tf1.train.SessionRunArgs(self._fetches(self._watched))
+
+  def _fetches(self, norms):
+    """What is asked of the session: tensors by norm, and the global step."""
+    is_counted = self._step is not None
+    return {"norms": norms, **({"step": self._step} if is_counted else {})}
 
   def after_run(self, run_context, run_values):
     if run_values.results is None:
       return
-    self._timer.update_last_triggered_step(self._runs)
-    step = int(run_values.results.get("step", self._runs))
+    self._at = int(run_values.results.get("step", self._runs))
+    for name, (x, *stored) in run_values.results["norms"].items():
+      mean, variance = _flat(stored)
+      batch = _moments(np.asarray(x), mean.size)
+      self._last[name] = _Seen((mean, variance), batch)
+    self._first = self._first or dict(self._last)
+    if self._timer.should_trigger_for_step(self._runs):
+      self._timer.update_last_triggered_step(self._runs)
+      self._look(self._before)
+      self._before = dict(self._last)
+
+  def end(self, session):
+    reads = {name: one[1:] for name, one in self._watched.items()}
+    fetched = session.run(self._fetches(reads))
+    self._at = int(fetched.get("step", self._runs))
+    for name, stored in fetched["norms"].items():
+      if name in self._last:
+        self._last[name] = self._last[name]._replace(stored=_flat(stored))
+    # What one step fetches may be from before its update or behind it.
+    self._look(self._first if self._runs > 1 else {})
+
+  def _look(self, before):
+    """Tells the health of all norms, from what was fetched last."""
     self.health = {
-      name: self._look(name, *values)
-      for name, values in run_values.results["norms"].items()
+      name: look(seen, before.get(name)) for name, seen in self._last.items()
     }
     self._say()
-    self._write(step)
-
-  def _look(self, name, x, mean, variance):
-    """The Health of a norm, of one batch."""
-    stored = np.float64(mean).reshape(-1), np.float64(variance).reshape(-1)
-    before, self._before[name] = self._before.get(name), stored
-    return look(x, *stored, before)
+    self._write(self._at)
 
   def _say(self):
     """Logs each cause with the norms that it is new for."""
@@ -162,26 +193,21 @@ class NormHealthHook(tf1.train.SessionRunHook):
     events.write(self._directory, step, scalars, histograms)
 
 
-def look(x, mean, variance, before=None) -> Health:
-  """The Health of a norm, from one batch.
+def look(seen: _Seen, before: Optional[_Seen] = None) -> Health:
+  """The Health of a norm.
 
   Args:
-    x: what it normalises, an array with one axis of as many elements as it has
-      channels; of several such axes the last one counts, but for axis 1 of
-      four and more, where images have their channels first.
-    mean: the stored mean, one axis, float64.
-    variance: the stored variance.
-    before: mean and variance at the look before; None at the first.
+    seen: its averages, and the statistics of a batch.
+    before: the same of an earlier step; None where there was none.
   """
-  batch_mean, batch_variance = _moments(np.asarray(x), mean.size)
+  (mean, variance), (batch_mean, batch_variance) = seen
   with np.errstate(all="ignore"):
     deviations = np.abs(mean - batch_mean) / np.sqrt(batch_variance)
     deviations = np.where(mean == batch_mean, 0.0, deviations)
     factor = variance / batch_variance
-  causes = []
-  finite = [np.isfinite(a).all() for a in (mean, variance, batch_mean)]
-  if not all(finite):
+  if not all(np.isfinite(a).all() for a in (mean, variance, batch_mean)):
     return Health(deviations, factor, (NOT_FINITE,))
+  causes = []
   least = _NO_VARIANCE * max(batch_variance.max(), variance.max())
   if (batch_variance <= least).any() or (variance <= least).any():
     causes.append(VANISHES)
@@ -189,19 +215,32 @@ def look(x, mean, variance, before=None) -> Health:
     np.median(deviations) <= _FAR
     and 1 / _FACTOR <= np.median(factor) <= _FACTOR
   )
-  if before is not None and _is_still(mean, variance, before):
+  if before is not None and _is_still(seen, before):
     causes.append(NOT_RUN)
   elif before is not None and is_far:
     causes.append(LAGS)
   return Health(deviations, factor, tuple(causes))
 
 
-def _is_still(mean, variance, before):
-  return np.array_equal(mean, before[0]) and np.array_equal(variance, before[1])
+def _is_still(seen: _Seen, before: _Seen) -> bool:
+  return all(map(np.array_equal, seen.stored, before.stored))
 
 
-def _moments(x, channels):
-  """Mean and variance of a batch for each channel, float64."""
+def _flat(arrays):
+  """Mean and variance by channel, float64."""
+  mean, variance = (np.float64(array).reshape(-1) for array in arrays)
+  return mean, variance
+
+
+def _moments(x: np.ndarray, channels: int) -> Tuple[np.ndarray, np.ndarray]:
+  """Mean and variance of a batch for each channel, float64.
+
+  Args:
+    x: one axis has as many elements as there are channels; of several such
+      axes the last one counts, but for axis 1 of four and more, where images
+      have their channels first.
+    channels: how many there are.
+  """
   axes = [axis for axis, size in enumerate(x.shape) if size == channels]
   axis = 1 if x.ndim >= 4 and axes[0] == 1 else axes[-1]
   rows = np.moveaxis(x, axis, -1).reshape(-1, channels)

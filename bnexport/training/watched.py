@@ -84,16 +84,20 @@ def _writes(graph: Graph) -> Dict[str, List[str]]:
 
   What an initializer or a Saver assigns comes from no batch.
   """
+  # Names of the nodes that any data reaches.
+  reached = {node.name: None for node in graph if ops.is_data_source(node.op)}
+  stack = list(reached)
+  while stack:
+    for reader, ref, _ in graph.edges(stack.pop()):
+      if reader not in reached and not ref.control:
+        reached[reader] = None
+        stack.append(reader)
   found: Dict[str, List[str]] = {}
   for node in graph:
-    if node.op not in ops.UPDATES:
-      continue
-    variable = written_variable(graph, node.name)
-    if variable is None:
-      continue
-    behind = graph.ancestors([node.name], control=False)
-    if any(ops.is_data_source(graph.op(name)) for name in behind):
-      found.setdefault(variable, []).append(node.name)
+    if node.op in ops.UPDATES and node.name in reached:
+      variable = written_variable(graph, node.name)
+      if variable is not None:
+        found.setdefault(variable, []).append(node.name)
   return found
 
 

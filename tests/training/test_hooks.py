@@ -63,7 +63,7 @@ def test_a_healthy_job_gets_no_word(resource, caplog, tmp_path):
   told = summaries(str(tmp_path))
   tag = "bnexport/norm1/batchnorm/Rsqrt/"
   steps = [step for step, _ in told[tag + "deviations"]]
-  assert steps == sorted(steps) and len(steps) == 3
+  assert steps == sorted(steps) and len(steps) == 4 and steps[-1] == 60
   deviations = hook.health["norm1/batchnorm/Rsqrt"].deviations
   assert told[tag + "deviations"][-1][1].simple_value == pytest.approx(
     np.median(deviations)
@@ -86,6 +86,29 @@ def test_a_decay_too_near_1(caplog):
   assert causes(hook) == {LAGS}
   (said,) = warnings(caplog)
   assert "momentum" in said
+
+
+@pytest.mark.parametrize(
+  "cause, options",
+  [
+    (NOT_RUN, {"updates": False}),
+    (LAGS, {"layer": functools.partial(jobs.norm, momentum=0.999)}),
+    (None, {}),
+  ],
+)
+def test_a_job_that_is_shorter_than_a_look(caplog, cause, options):
+  hook = NormHealthHook()
+  job = jobs.build(before=lambda x: x + 30, rate=0.001, **options)
+  jobs.train(job, [hook], steps=100)
+  assert causes(hook) == ({cause} if cause else set())
+  assert len(warnings(caplog)) == bool(cause)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_job_of_a_few_steps(caplog, steps):
+  hook = NormHealthHook()
+  jobs.train(jobs.build(), [hook], steps=steps)
+  assert NOT_RUN not in causes(hook)
 
 
 def test_statistics_that_are_not_finite(caplog):
