@@ -312,6 +312,8 @@ def _attribute_flaws(
   op: str, key: str, value: tf1.AttrValue, stated: _Stated, is_in_body: bool
 ) -> Iterator[str]:
   """Yields what is wrong with an attribute of a node of an op."""
+  if not key.isprintable():  # TensorFlow logs those that it does not know
+    yield f"has an attribute {_quoted(key)}, which is no legal name"
   for fact in _value(value):
     yield f"has an attribute {_quoted(key)} that {fact}"
   if key in _NAMING and not all(map(_is_text, _values(value))):

@@ -165,6 +165,7 @@ def deep(nodes, function):
     (body_reads("^gone"), "reads '^gone', which is not in it"),
     (set_attr("m", "more", placeholder="T"), "that only a function can have"),
     (returns("s"), "returns 's', which is not in it"),
+    (set_attr("m", "transpose\x0e", b=True), "which is no legal name"),
     (set_attr("m", "_class", list={"s": [b"\xff"]}), "not written in UTF-8"),
   ],
 )
