@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import tempfile
 
 from benchmarks.results import Goal, Part, Table
@@ -47,6 +48,7 @@ def measure(is_small, checkout):
         seconds = [[run.seconds for run in made] for made in runs.values()]
         times = ratio(*reversed(seconds))
         rows.append((network, name, *map(statistics.median, seconds), times))
+        print(*rows[-1], file=sys.stderr, flush=True)
         if "proven" not in name:
           goals.append(Goal(f"{name}, {network}", times, _LIMIT))
   columns = ("network", "command", "before", "after", "after / before")
@@ -110,6 +112,7 @@ def save(network, folder, nodes):
   from benchmarks import proving, training_graphs
   from bnexport.tf1 import tf1
 
+  tf1.disable_v2_behavior()
   prefix = os.path.join(folder, "model.ckpt")
   if network == _CHAIN:
     training_graphs.save(prefix, nodes)
