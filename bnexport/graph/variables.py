@@ -8,7 +8,7 @@ from typing import Any, Optional, Tuple
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import AnyType, identity, type_attr
 from bnexport.graph.origins import HANDOVERS, holder_of, viewed
-from bnexport.tf1 import tf1
+from bnexport.tf1 import op_def, tf1
 
 _RESOURCE = tf1.resource.as_datatype_enum
 
@@ -86,6 +86,18 @@ def is_reference(graph: Graph, ref: TensorRef) -> bool:
     or ("T" in node.attr and node.attr["T"].type == _RESOURCE)
     for node in nodes
   )
+
+
+def is_only_read(graph: Graph, variable: str) -> bool:
+  """Tells whether nothing in the graph could write a variable."""
+  for reader in graph.readers(variable):
+    known = op_def(graph.op(reader))
+    if graph.op(variable) == "VarHandleOp":
+      if graph.op(reader) != "ReadVariableOp":
+        return False
+    elif known is None or any(arg.is_ref for arg in known.input_arg):
+      return False
+  return True
 
 
 def assignment(

@@ -9,7 +9,7 @@ from bnexport.errors import OutOfTime
 from bnexport.graph import Graph, ops
 from bnexport.proof import feeding, rows, steadiness
 from bnexport.proof.draws import Draws
-from bnexport.proof.runs import ImportedGraph
+from bnexport.proof.runs import ImportedGraph, refuse_unimportable
 from bnexport.proof.sides import Sides
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.proof.verdict import DIFFERS, NOT_PROVEN, PROVEN, Comparison
@@ -68,8 +68,9 @@ def prove(
     graph = Graph(graph_def, copy=False)
     unsafe = unsafe_op(graph, outputs, initializers)
     if unsafe is not None:
-      ImportedGraph(graph_def, ()).close()
+      refuse_unimportable(graph_def)
       return Comparison(missing=f"{unsafe}; {ALLOW}", is_run=False)
+  refuse_unimportable(graph_def)
   proof = Comparison()
   with ImportedGraph(graph_def, outputs, initializers, restore) as runner:
     sides = Sides(runner, reference, outputs)
@@ -238,7 +239,7 @@ def import_only(graph_def):
   Raises:
     ComparisonError: the graph can't be imported.
   """
-  ImportedGraph(graph_def, ()).close()
+  refuse_unimportable(graph_def)
   return Comparison(
     missing="it was imported, without its weights, and not run; "
     "--validate proves it with as much memory as it takes"

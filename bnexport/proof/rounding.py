@@ -85,9 +85,11 @@ def measured(
   """
   moved: List[np.ndarray] = [np.zeros(())] * len(answers)
   for other in changed(runner, refs, feeds):
+    found = runner.fetch(refs, other)
+    del other  # the weights, before the next ones are made
     moved = [
       np.maximum(most, movement(a, b))
-      for most, a, b in zip(moved, answers, runner.fetch(refs, other))
+      for most, a, b in zip(moved, answers, found)
     ]
   return moved
 
@@ -155,5 +157,8 @@ def _beside(value, step, random):
   value = np.asarray(value)
   if not is_float(value.dtype):
     return value
-  signs = random.randint(0, 2, value.shape).astype(np.float32) * 2 - 1
-  return (value * (1 + step * signs.astype(value.dtype))).astype(value.dtype)
+  # A bit for each number: weights are many.
+  bits = np.frombuffer(random.bytes(-(-value.size // 8)), np.uint8)
+  signs = np.unpackbits(bits)[: value.size].reshape(value.shape)
+  factors = np.asarray([1 - step, 1 + step]).astype(value.dtype)
+  return (value * factors[signs]).astype(value.dtype)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import abc
+import gc
 from typing import (
   Callable,
   Dict,
@@ -19,12 +20,16 @@ import numpy as np
 
 from bnexport.errors import FEED, ComparisonError, Error, OutOfTime, first_line
 from bnexport.graph import Graph, TensorRef, ops
-from bnexport.graph.importing import import_to_run
+from bnexport.graph.importing import import_graph, import_to_run
 from bnexport.graph.variables import assignment
+from bnexport.proof import held
 from bnexport.proof.differences import tolerance
 from bnexport.proof.draws import Draws
 from bnexport.proof.tracking import Tracked
 from bnexport.tf1 import session, tf1
+
+# Bytes of a graph from which on it is not left to Python when they are freed.
+_LARGE = 1 << 26
 
 
 def tf_errors() -> Tuple[Type[Exception], ...]:
@@ -137,18 +142,16 @@ class ImportedGraph(Run):
     self._graph = None
     self._graph_def = graph_def
     try:
-      self.imported = import_to_run(graph_def)
+      skeleton, constants = held.apart(graph_def)
+      self.imported = import_to_run(skeleton)
       self._session = session(self.imported)
+      held.assign(self._session, constants)
       if restore is not None:
         restore(self._session)
       if initializers:
         self._session.run(list(initializers))
     except tf_errors() as error:
-      raise ComparisonError(
-        "import the graph",
-        first_line(error),
-        "see what python -m bnexport.inspect finds in it",
-      ) from error
+      raise _not_imported(error) from error
 
   @property
   def graph(self):
@@ -193,6 +196,24 @@ class ImportedGraph(Run):
 
   def close(self):
     self._session.close()
+
+
+def refuse_unimportable(graph_def) -> None:
+  """Raises ComparisonError where TensorFlow does not take a graph as it is."""
+  try:
+    import_graph(graph_def)
+  except tf_errors() as error:
+    raise _not_imported(error) from error
+  if graph_def.ByteSize() > _LARGE:
+    gc.collect()  # a tf.Graph refers to itself
+
+
+def _not_imported(error) -> ComparisonError:
+  return ComparisonError(
+    "import the graph",
+    first_line(error),
+    "see what python -m bnexport.inspect finds in it",
+  )
 
 
 class LaterRun(Run):

@@ -24,15 +24,20 @@ from bnexport.graph.nodes import (
   static_shape,
   type_attr,
 )
-from bnexport.graph.variables import assignment
+from bnexport.graph.variables import (
+  assignment,
+  is_only_read,
+  variable_dtype,
+)
 from bnexport.graph.writes import written_variable
 from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.filling import filled, shaped
+from bnexport.proof.held import parts
 from bnexport.proof.runs import Run, failure, tensor_name, tf_errors
 from bnexport.proof.trust import ALLOW, unsafe_op
 from bnexport.text import Emitter
-from bnexport.tf1 import session
+from bnexport.tf1 import session, tf1
 
 _WHAT = "run the training graph"
 # Norms that are one op read a vector.
@@ -250,8 +255,14 @@ class TrainingGraph(Run):
     imported = import_to_run(graph_def)
     with imported.as_default():
       self._session = session(imported)
-      self._assigns = list(self._loaders(imported, original))
-      self._restore()
+      loaders = list(self._loaders(imported, original))
+      sizes = [_size(original.graph, name) for _, _, name in loaders]
+      for part in parts(sizes):
+        self._assign([loaders[i] for i in part])
+      # Weights are read once.
+      self._assigns = [
+        one for one in loaders if not is_only_read(original.graph, one[2])
+      ]
       if original.initializers:
         self._session.run(list(original.initializers))
 
@@ -313,9 +324,11 @@ class TrainingGraph(Run):
 
   def _restore(self):
     # Every run of a training graph may update its variables.
-    assigns = [assign for assign, _, _ in self._assigns]
-    values = {holder: self._value(name) for _, holder, name in self._assigns}
-    self._session.run(assigns, values)
+    self._assign(self._assigns)
+
+  def _assign(self, assigns):
+    values = {holder: self._value(name) for _, holder, name in assigns}
+    self._session.run([assign for assign, _, _ in assigns], values)
 
   def _value(self, name):
     if name in self._decided:
@@ -382,6 +395,14 @@ def _keep_training(graph, scopes, decided):
       for slot, ref in enumerate(graph.data_inputs(name)):
         if ref.node == phase:
           graph.set_input(name, slot, trains)
+
+
+def _size(graph, variable):
+  """The bytes of a variable, as far as its node states them."""
+  shape = static_shape(graph, TensorRef(variable)) or ()
+  return (
+    int(np.prod(shape)) * tf1.as_dtype(variable_dtype(graph, variable)).size
+  )
 
 
 def _dtype(model, ref):

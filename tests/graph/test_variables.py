@@ -135,3 +135,23 @@ def test_assignments_set_variables(name, dtype):
     running.run(assign, {holder: value})
     read = running.run({"v": "r:0", "h": "q:0"}[name])
   assert read.dtype == value.dtype and (read == value).all()
+
+
+@pytest.mark.parametrize(
+  "readers, variable, expected",
+  [
+    ("r = Identity(v)  n = Neg(v)", "v", True),
+    ("q = ReadVariableOp(h)", "h", True),
+    ("c = Const() {value=<float [2] 1 2>}  u = Assign(v, c)", "v", False),
+    ("p = Placeholder() {dtype=bool}  s = RefSwitch(v, p)", "v", False),
+    ("p = Placeholder() {dtype=bool}  t = Switch(h, p)", "h", False),
+    ("u = Unknown(v)", "v", False),
+  ],
+)
+def test_variables_that_are_only_read(readers, variable, expected):
+  variables_of_both = """
+    v = VariableV2() {shape=[2]}
+    h = VarHandleOp() {shape=[2], shared_name="h"}
+  """
+  found = variables.is_only_read(graph(variables_of_both + readers), variable)
+  assert found is expected
