@@ -107,3 +107,29 @@ def test_averages_of_something_else_than_the_norm_uses():
   astray = functools.partial(jobs.norm, of=lambda h: tf1.abs(h) + 1)
   codes = {finding.code for finding in found(jobs.build(astray))}
   assert codes and codes <= {"BN503", "BN504"}
+
+
+def phased(name, other):
+  """A norm that a placeholder of its own switches, or `other` without it."""
+
+  def switched(h, scope):
+    phase = tf1.placeholder(tf1.bool, [], name=f"{name}_{scope}")
+    with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
+      return tf1.cond(phase, lambda: jobs.norm(h, "bn"), lambda: other(h))
+
+  return switched
+
+
+def test_two_phases_that_an_export_decides():
+  job = jobs.build(
+    phased("phase", lambda h: jobs.norm(h, "bn", training=False)),
+    updates=False,
+  )
+  assert check(job.graph, outputs=["logits"]) == []
+
+
+def test_a_phase_that_can_not_be_told():
+  job = jobs.build(phased("side", lambda h: h), updates=False)
+  (finding,) = check(job.graph, outputs=["logits"])
+  assert finding.code == "BN503"
+  assert "side_norm" in finding.message and "--set=" in finding.message
