@@ -106,8 +106,6 @@ class Trials:
     self._outputs = outputs
     self._places = {name: i for i, name in enumerate(evaluation.order)}
     self._looped: Optional[Set[str]] = None
-    # What the values of one leaf moved: one of them is mostly settled next.
-    self._tried: Dict[FrozenSet, Tuple[_Trial, Optional[Dict[Place, int]]]] = {}
     self.visits = 0
     self._begin(evaluation)
 
@@ -126,7 +124,8 @@ class Trials:
 
   def needed(self, assignment: Mapping[str, Any]) -> Needed:
     """The names of what the outputs need under an assignment."""
-    _, counts = self._try(assignment)
+    trial = _Trial(self.evaluation, self._places, assignment)
+    counts = self._moved(trial)
     if counts is None:
       whole = self._whole(assignment).needed(self._outputs).keys()
       return Needed(self._needed, self._needed - whole, whole - self._needed)
@@ -134,8 +133,8 @@ class Trials:
 
   def settle(self, assignment: Mapping[str, Any]) -> None:
     """Makes an assignment known."""
-    trial, counts = self._try(assignment)
-    self._tried.clear()
+    trial = _Trial(self.evaluation, self._places, assignment)
+    counts = self._moved(trial)
     if counts is None:
       self._begin(self._whole(assignment))
       return
@@ -144,18 +143,6 @@ class Trials:
     self._needed |= gained
     self._counts.update(counts)
     trial.settle()
-
-  def _try(self, assignment) -> Tuple[_Trial, Optional[Dict[Place, int]]]:
-    """A trial, and the counts that it moves; see `_moved`."""
-    key = frozenset(assignment.items())
-    if key not in self._tried:
-      if any(
-        trial.is_of_others(assignment) for trial, _ in self._tried.values()
-      ):
-        self._tried.clear()
-      trial = _Trial(self.evaluation, self._places, assignment)
-      self._tried[key] = trial, self._moved(trial)
-    return self._tried[key]
 
   def _whole(self, assignment) -> PartialEvaluation:
     base = self.evaluation
@@ -259,10 +246,6 @@ class _Trial(PartialEvaluation):
     self._positions = places
     self.visits = 0
     self.is_told = self._sweep()
-
-  def is_of_others(self, assignment: Mapping[str, Any]) -> bool:
-    """Whether it tried values of others than an assignment does."""
-    return self._assignment.keys() != assignment.keys()
 
   def places(self) -> Iterator[Place]:
     """Everything whose edges may be others than before."""
