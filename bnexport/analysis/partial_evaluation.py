@@ -29,14 +29,18 @@ _COMPUTED = arithmetic.select(
   "LessEqual LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul Neg NotEqual "
   "RealDiv Sub"
 )
+# What is uniform has the same value in each element, and over all.
+PICKS = frozenset(("StridedSlice", "All", "Any"))
 # As uniform as their first operand is, and of its value.
 _SAME = (
   ops.IDENTITIES
   | ops.ENTERS
   | ops.RESHAPES
   | ops.RESOURCE_READS
-  | {"Tile", "BroadcastTo", "All", "Any"}
+  | PICKS
+  | {"Tile", "BroadcastTo"}
 )
+_SELECTS = ("Select", "SelectV2")
 # An operand that settles the result, and one that leaves the other as it is.
 _SETTLES = {("LogicalAnd", False), ("LogicalOr", True), ("Mul", False)}
 _NEUTRAL = {
@@ -135,9 +139,22 @@ class PartialEvaluation:
     for ref in self.graph.inputs(name):
       if not ref.control:
         ref = self.resolve(ref)
+      elif self._is_select(ref):
+        # What waits for it waits for what it takes, once that is decided.
+        ref = self.resolve(TensorRef(ref.node))._replace(index=0, control=True)
       if not self.is_dead(ref):
         refs.append(ref)
     return refs
+
+  def _is_select(self, ref):
+    """Whether a control input waits for a select."""
+    return ref.control and self.graph.op(ref.node) in _SELECTS
+
+  def _place(self, ref):
+    """The place that an input leads to; that of a select is what it takes."""
+    if self._is_select(ref):
+      return TensorRef(ref.node)
+    return ref.node if ref.control else ref
 
   def reads(self, place: Place) -> List[Place]:
     """The places next to one on the way from outputs to what they need.
@@ -147,7 +164,7 @@ class PartialEvaluation:
     """
     if isinstance(place, str):
       return [
-        ref.node if ref.control else ref
+        self._place(ref)
         for ref in self.graph.inputs(place)
         if not self.is_dead(ref if ref.control else self.resolve(ref))
       ]
@@ -338,7 +355,7 @@ class PartialEvaluation:
 _VISITS = {
   **dict.fromkeys(ops.MERGES, PartialEvaluation._merge),
   **dict.fromkeys(ops.SWITCHES, PartialEvaluation._switch),
-  **dict.fromkeys(("Select", "SelectV2"), PartialEvaluation._select),
+  **dict.fromkeys(_SELECTS, PartialEvaluation._select),
   "Const": PartialEvaluation._constant,
   "IsVariableInitialized": PartialEvaluation._initialized,
   "VarIsInitializedOp": PartialEvaluation._initialized,

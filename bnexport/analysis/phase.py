@@ -8,7 +8,7 @@ from typing import FrozenSet, Tuple
 
 import numpy as np
 
-from bnexport.analysis.partial_evaluation import TRANSPARENT
+from bnexport.analysis.partial_evaluation import PICKS, TRANSPARENT
 from bnexport.errors import TransformError
 from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import FLOATS, constant_value, static_shape
@@ -65,19 +65,23 @@ def find_constants(model, order):
 
 def _leaves(model, names, inputs):
   graph, constants, predicates, choosing = model.graph, {}, {}, set()
+  whole = set()  # leaves that are compared in all their elements
   refs = {}
   for name in names:
     refs.update((ref, True) for ref in _predicates(graph, name))
     for ref in _factors(graph, name):
       refs.setdefault(ref, False)
   for ref, chooses in refs.items():
-    for leaf, compared in _walk(graph, ref, inputs).items():
+    for leaf, compared, is_picked in _walk(graph, ref, inputs):
       constants.setdefault(leaf, set()).update(compared)
+      if not is_picked:
+        whole.add(leaf)
       predicates.setdefault(leaf, set()).add(ref)
       if chooses:
         choosing.add(leaf)
   leaves = (
-    _leaf(model, name, compared) for name, compared in constants.items()
+    _leaf(model, name, compared, name in whole)
+    for name, compared in constants.items()
   )
   return [
     dataclasses.replace(
@@ -93,21 +97,25 @@ def _leaves(model, names, inputs):
 
 def leaves_of(graph, predicate):
   """Names of what a predicate is computed from."""
-  return list(_walk(graph, predicate, ()))
+  return list({leaf: None for leaf, _, _ in _walk(graph, predicate, ())})
 
 
 def _walk(graph, ref, inputs):
-  """The leaves of a predicate, with what they are compared to."""
-  stack, seen, found = [(ref, ())], set(), {}
+  """Yields the leaves of a predicate, with what they are compared to.
+
+  The third is whether the predicate is one of a leaf's elements, or what holds
+  of all of them.
+  """
+  stack, seen = [(ref, (), False)], set()
   while stack:
-    ref, constants = stack.pop()
-    if (ref, constants) in seen:
+    step = ref, constants, is_picked = stack.pop()
+    if step in seen:
       continue
-    seen.add((ref, constants))
+    seen.add(step)
     op = graph.op(ref.node)
     if op in ops.VARIABLES or op == "Const" or is_fed(graph, ref.node):
       if ref.node not in inputs and ref.index == 0:
-        found.setdefault(ref.node, set()).update(constants)
+        yield ref.node, constants, is_picked
     elif op in TRANSPARENT or op in ops.MERGES or op in ops.SWITCHES:
       refs = graph.data_inputs(ref.node)
       if op in _COMPARISONS:
@@ -119,16 +127,19 @@ def _walk(graph, ref, inputs):
         # the comparison is about data, or random.
         refs = [r for r, v in zip(refs, values) if v is None]
         refs = refs if len(refs) == 1 else []
-      stack.extend((r, constants) for r in refs)
-  return found
+      if op in PICKS:
+        refs, is_picked = refs[:1], True
+      stack.extend((r, constants, is_picked) for r in refs)
 
 
-def _leaf(model, name, constants):
+def _leaf(model, name, constants, is_whole):
   shape = static_shape(model.graph, TensorRef(name))
-  if shape is not None and any(size != 1 for size in shape):
-    return None
   dtype = model.dtype(TensorRef(name))
   node = model.graph.node(name)
+  if shape is not None and any(size != 1 for size in shape):
+    # A phase for each row, or each device; a mask chooses in all its elements.
+    if is_whole or dtype != tf1.bool or node.op not in ops.PLACEHOLDERS:
+      return None
   candidates = _candidates(dtype, constants)
   if node.op == "Const" and dtype != tf1.bool:
     return None

@@ -50,6 +50,16 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import SET, Part, write_of, written_variable
 
+_DIVISIONS = frozenset(("Div", "DivNoNan", "RealDiv"))
+# What a quotient may be computed with, corrected, and averaged.
+_QUOTIENTS = (
+  _DIVISIONS
+  | VIEWS
+  | ops.VARIABLES
+  | ops.RESOURCE_READS
+  | {"Add", "AddV2", "Cast", "Const", "Maximum", "Mul", "Sub"}
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Average:
@@ -172,16 +182,44 @@ class Averages:
     self._find_averages_of_copies()
     told = {average.variable for average in self.all}
     sums = {v: names for v, names in self._updates.items() if v not in told}
-    for ratio in ratios(self._graph, self._settling, sums, self._counts):
+    of_sums = list(ratios(self._graph, self._settling, sums, self._counts))
+    quotients = self._quotients() if of_sums else {}
+    for ratio in of_sums:
+      variables, stored = frozenset(ratio.stored.variables), ratio.stored
+      kept = quotients.get(variables)
+      if kept is not None:
+        stored = Stored(kept)
+      elif any(variables <= others for others in quotients):
+        continue  # something else is made of it, which inference may read
       average = Average(
         TensorRef(ratio.update),
-        ratio.stored,
+        stored,
         ratio.signature,
         frozenset(),
         ratio.update,
       )
       self._by_signature[ratio.signature].append(average)
       self.sums.append(average)
+
+  def _quotients(self) -> Dict[FrozenSet[str], Optional[str]]:
+    """Variables to which a quotient of others is written, by the others.
+
+    Such as a sum over a count at the end of an epoch, after which both begin
+    anew: inference reads what was written, or what averages that. None where
+    it is more than a quotient.
+    """
+    graph = self._graph
+    found: Dict[FrozenSet[str], Optional[str]] = {}
+    for variable, updates in self._counts.items():
+      for update in updates:
+        write = write_of(graph, update)
+        names = graph.ancestors([write.value.node], control=False)
+        kinds = {graph.op(name) for name in names}
+        if kinds & _DIVISIONS:
+          read = {name for name in names if graph.op(name) in ops.VARIABLES}
+          is_plain = write.part is None and kinds <= _QUOTIENTS
+          found[frozenset(read - {variable})] = variable if is_plain else None
+    return found
 
   def _add(self, average: Average) -> None:
     self.all.append(average)

@@ -153,7 +153,8 @@ class Reader:
     self._given = memo
     if any(value is None or np.ndim(value) for value in written):
       return None
-    return written[1] - written[0], written[0]
+    with np.errstate(all="ignore"):  # what is divided by a count of 0
+      return written[1] - written[0], written[0]
 
   def _after(self, update, before):
     change, _, value = write_of(self._graph, update)

@@ -28,6 +28,10 @@ Signature = Tuple[Any, ...]
 
 # Factors are the same up to rounding.
 _SAME_RATIO = 1e-6
+# How near n / (n - 1) tells n; Keras 2.2 writes n / (n - 1 - epsilon).
+_NEAR_COUNT = 2e-3
+# Rows of a batch for which a constant n / (n - 1) may be Bessel's correction.
+_FEWEST = 8
 # Numbers of rows, and of whatever else is not known, that Bessel's correction
 # is told by from another factor.
 _COUNTS = (2, 5)
@@ -309,14 +313,17 @@ def _are_bessels(ratios: List[Optional[float]], rows: Optional[int]) -> bool:
   Args:
     ratios: the factor for each of `_COUNTS`. Where it is always the same, it
       is a constant of the graph.
-    rows: which n is right where it is a constant; None where that isn't known.
+    rows: which n is right where it is a constant; None where that isn't known:
+      a batch of some rows is meant.
   """
   counts = []
   for ratio in ratios:
-    if ratio is None or not 1 < ratio <= 2 + _SAME_RATIO:
+    if ratio is None or not 1 < ratio <= 2 + 2 * _NEAR_COUNT:
       return False
     count = ratio / (ratio - 1)
-    if abs(count - round(count)) > 1e-3 * count:
+    if abs(count - round(count)) > _NEAR_COUNT * count:
       return False
     counts.append(round(count))
-  return len(set(counts)) > 1 or counts[0] == rows
+  if len(set(counts)) > 1:
+    return True
+  return counts[0] == rows or (rows is None and counts[0] >= _FEWEST)

@@ -9,11 +9,18 @@ counts.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Callable, Optional, Tuple
 
-from bnexport.batchnorm.norm import BATCH
-from bnexport.graph import TensorRef
-from bnexport.graph.nodes import static_shape
+from bnexport.batchnorm.health import NEVER_UPDATED
+from bnexport.batchnorm.norm import BATCH, STORED
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import constant_value, static_shape
+from bnexport.graph.origins import VIEWS, origin_of
+from bnexport.graph.writes import written_variable
+
+# Ops by which an optimizer moves weights.
+_TRAINS = re.compile(r"(Resource)?(Sparse)?Apply")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +122,70 @@ def lost_input(export, proof) -> Optional[Reason]:
   return None
 
 
+def updates_never_run(export, proof) -> Optional[Reason]:
+  """Training runs no update of averages, which are as they began.
+
+  Inference with them answers as no training did; who leaves them so may mean
+  the batch at inference, too.
+  """
+  del proof
+  stored = [norm for norm in export.norms if norm.statistics == STORED]
+  states = [export.health.get(norm.name) for norm in stored]
+  if export.original is None or not stored or set(states) != {NEVER_UPDATED}:
+    return None
+  graph = export.original.graph
+  kept = {one.variable for one in export.model.decisions.stored.values()}
+  updates = [
+    node.name
+    for node in graph
+    if node.op in ops.UPDATES and written_variable(graph, node.name) in kept
+  ]
+  trains = any(_TRAINS.match(node.op) for node in graph)
+  # An initializer and a Saver's are read by what runs them all.
+  if not trains or not any(not graph.readers(name) for name in updates):
+    return None
+  return Reason(
+    f"the averages of norm '{stored[0].name}' are as they began, and no step "
+    "of training runs their updates",
+    f"pass --keep_batch_statistics={stored[0].name} if inference uses the "
+    "batch, too, or compare with the rebuilt model: --model=FILE.py:FUNCTION",
+  )
+
+
+def part_of_the_rows(export, proof) -> Optional[Reason]:
+  """One device of several answers, among which the rows are split."""
+  graph, needed = export.model.graph, export.model.needed()
+  for name in needed:
+    source, parts = _split_rows(graph, name)
+    if source is None or source.node not in proof.feeds:
+      continue
+    readers = [reader for reader in graph.readers(name) if reader in needed]
+    refs = [ref for reader in readers for ref in graph.data_inputs(reader)]
+    if len({ref.index for ref in refs if ref.node == name}) == 1 < parts:
+      return Reason(
+        f"'{name}' splits the rows of '{source.node}' into {parts} parts, and "
+        "one of them is answered",
+        f"name an output that joins them, or feed one: --input_node={name}",
+      )
+  return None
+
+
+def _split_rows(graph, name):
+  """What a node splits along its first axis, and into how many; or None, 0."""
+  refs = graph.data_inputs(name)
+  if graph.op(name) == "Split":
+    axis, x = refs
+  elif graph.op(name) == "SplitV":
+    x, _, axis = refs
+  else:
+    return None, 0
+  value = constant_value(graph, axis)
+  if value is None or value.any():
+    return None, 0
+  parts = graph.node(name).attr["num_split"].i
+  return origin_of(graph, x, VIEWS), parts
+
+
 Rule = Callable[..., Optional[Reason]]
 
 RULES: Tuple[Rule, ...] = (
@@ -124,6 +195,8 @@ RULES: Tuple[Rule, ...] = (
   joint_without_training,
   swayed_by_the_batch,
   lost_input,
+  updates_never_run,
+  part_of_the_rows,
 )
 
 

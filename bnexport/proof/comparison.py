@@ -201,12 +201,16 @@ def _ask(proof, sides, feeds, answers, keeps_batch, is_strict=False):
   """Gives a Comparison the answers to all questions; see `examine`."""
   runner, reference = sides.runner, sides.reference
   proof.note_feeds(feeds)
-  if not all(
-    np.isfinite(a).all() for a in answers if np.asarray(a).dtype.kind == "f"
-  ):
+  floats = [a for a in map(np.asarray, answers) if a.dtype.kind == "f"]
+  if not all(np.isfinite(a).all() for a in floats):
     proof.notes.append(
       "some answers are not finite for these inputs; pass "
       "real ones with --feeds=FILE.npz"
+    )
+  if any(map(_tells_nothing, floats)):
+    proof.missing = (
+      "answers that are no numbers prove nothing; look for statistics or "
+      "weights that are not finite, or pass real inputs with --feeds=FILE.npz"
     )
   proof.repeats = steadiness.repeats(runner, feeds, answers)
   sides.compare(proof, feeds, answers)
@@ -218,6 +222,14 @@ def _ask(proof, sides, feeds, answers, keeps_batch, is_strict=False):
     rows.look_at(proof, runner, reference, sides.outputs, answers, is_strict)
   if reference is not None and not proof.batch and not proof.missing:
     proof.missing = rows.note(runner, reference, feeds)
+
+
+def _tells_nothing(answer):
+  """Whether a column of an answer is nowhere a number; a mask may be -inf."""
+  columns = answer.reshape(-1, answer.shape[-1] if answer.ndim else 1)
+  return answer.size > 0 and bool(
+    np.isnan(columns).all(0).any() or not np.isfinite(columns).any()
+  )
 
 
 def unknown_op(graph):

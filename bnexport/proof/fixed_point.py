@@ -19,7 +19,9 @@ from typing import List
 import numpy as np
 
 from bnexport.errors import Error, first_line
+from bnexport.graph import ops
 from bnexport.graph.nodes import DEFERRED, tensor_attr
+from bnexport.graph.writes import write_of
 from bnexport.model.stream import to_graph_def
 from bnexport.proof.behind import behind
 from bnexport.proof.differences import Difference, difference
@@ -165,6 +167,11 @@ def _examine(export, training, feeds):
       return found, []
   except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error)), []
+  for stored in export.model.decisions.stored.values():
+    updates = training.updates.of.get(stored.variable, ())
+    if any(_is_quotient(training.graph, update) for update in updates):
+      why = f"'{stored.variable}' is written from other averages, now and then"
+      return dataclasses.replace(found, why_not=why), []
   own = [str(ref) for ref in export.model.outputs]
   other = [str(ref) for ref in export.original.outputs]
   try:
@@ -221,6 +228,15 @@ def _difference(name, value, expected):
   size = np.abs(np.asarray(expected)) if found.limit else np.zeros(1)
   size = float(np.max(size[np.isfinite(size)], initial=0))
   return dataclasses.replace(found, limit=found.limit * min(1.0, size))
+
+
+def _is_quotient(graph, update):
+  """Whether an update writes a sum over a count, and nothing of the batch."""
+  behind = graph.ancestors([write_of(graph, update).value.node], control=False)
+  kinds = {graph.op(name) for name in behind}
+  return bool(kinds & {"Div", "DivNoNan", "RealDiv"}) and not any(
+    map(ops.is_data_source, kinds)
+  )
 
 
 def _repeated(feeds, size, times, is_in_turn=True):

@@ -29,7 +29,7 @@ from bnexport.graph.variables import (
   is_only_read,
   variable_dtype,
 )
-from bnexport.graph.writes import written_variable
+from bnexport.graph.writes import write_of, written_variable
 from bnexport.proof import noise, tracking
 from bnexport.proof.channels_last import run_channels_last
 from bnexport.proof.filling import filled, shaped
@@ -375,6 +375,10 @@ def _drop_updates(graph, averages):
   for reader in {r for name in dropped for r in graph.readers(name)}:
     refs = graph.inputs(reader)
     left = [r for r in refs if not (r.control and r.node in dropped)]
+    if not left:
+      # In a loop, this is what tells its frame.
+      written = write_of(graph, refs[0].node).value
+      left = [TensorRef(written.node, 0, True)]
     if left != refs:
       graph.set_inputs(reader, left)
 

@@ -226,8 +226,14 @@ def test_bessels_correction_is_told(n):
   constant = [n / (n - 1)] * 2
   assert _are_bessels(constant, n)
   assert not _are_bessels(constant, n + 1)
-  assert not _are_bessels(constant, None)
+  # The rows of a batch are eight or more.
+  assert _are_bessels(constant, None) == (n >= 8)
   assert _are_bessels([2 * n / (2 * n - 1), 5 * n / (5 * n - 1)], None)
+
+
+def test_bessels_correction_of_keras_is_told():
+  # n / (n - (1 + epsilon)), as Keras 2.2 writes it.
+  assert _are_bessels([2 / (2 - 1.001), 5 / (5 - 1.001)], None)
 
 
 @pytest.mark.parametrize("factor", [-1.0, 0.5, 1.0, 1.37, 2.5, 10.0])

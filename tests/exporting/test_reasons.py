@@ -141,6 +141,7 @@ def test_every_rule_is_asked():
     for name, value in vars(reasons).items()
     if callable(value)
     and getattr(value, "__module__", "") == reasons.__name__
+    and not name.startswith("_")
     and name not in ("find", "Reason")
   ]
   assert rules == list(reasons.RULES)

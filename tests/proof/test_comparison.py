@@ -186,6 +186,23 @@ def test_right_graph_is_proven():
   assert proof.feeds["x"][0] > 1
 
 
+@pytest.mark.parametrize("factor", [[2, np.nan, 2], [np.nan] * 3, [np.inf] * 3])
+def test_answers_that_are_no_numbers_prove_nothing(factor):
+  def build(x):
+    return x * np.float32(factor)
+
+  proof = prove(
+    graph_of(build), OUTPUT, Answers(lambda x: x * np.float32(factor))
+  )
+  assert not proof.holds and "no numbers" in proof.missing
+
+
+def test_a_mask_of_minus_infinity_is_an_answer():
+  mask = np.float32([0, -np.inf, 0])
+  right = Answers(lambda x: x + mask)
+  assert prove(graph_of(lambda x: x + mask), OUTPUT, right).holds
+
+
 @pytest.mark.parametrize(
   "wrong",
   [
