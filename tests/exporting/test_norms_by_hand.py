@@ -66,8 +66,13 @@ def answer_of(exported):
     return run.run({"x": ROWS})[0]
 
 
-def expected(mean, variance):
-  return (ROWS - mean) / np.sqrt(variance + EPSILON)
+def assert_right(model, values):
+  """The Export of a norm alone, which is right and proven."""
+  exported = export(model)
+  right = (ROWS - values["mean"]) / np.sqrt(values["variance"] + EPSILON)
+  np.testing.assert_allclose(answer_of(exported), right, 1e-4, 1e-4)
+  assert exported.prove().holds
+  return exported
 
 
 @pytest.mark.parametrize("is_all", [False, True])
@@ -88,11 +93,8 @@ def test_a_phase_for_each_device(tmp_path, is_all):
     return {phases: [True, True]}
 
   model, values = saved(tmp_path, build, ["train"] * 3)
-  exported = export(model)
+  exported = assert_right(model, values)
   assert exported.model.placeholders() == ["x"]
-  right = expected(values["mean"], values["variance"])
-  np.testing.assert_allclose(answer_of(exported), right, 1e-4, 1e-4)
-  assert exported.prove().holds
 
 
 def test_what_waits_for_a_choice(tmp_path):
@@ -109,11 +111,8 @@ def test_what_waits_for_a_choice(tmp_path):
     return {phase: True}
 
   model, values = saved(tmp_path, build, ["train"] * 3)
-  exported = export(model)
+  exported = assert_right(model, values)
   assert exported.model.placeholders() == ["x"]
-  right = expected(values["mean"], values["variance"])
-  np.testing.assert_allclose(answer_of(exported), right, 1e-4, 1e-4)
-  assert exported.prove().holds
 
 
 def build_epochs(x, variance_of):
@@ -141,10 +140,7 @@ def test_statistics_that_an_epoch_leaves(tmp_path):
 
   runs = ["train", "train", "end", "anew", "train"]
   model, values = saved(tmp_path, build, runs)
-  exported = export(model)
-  right = expected(values["mean"], values["variance"])
-  np.testing.assert_allclose(answer_of(exported), right, 1e-4, 1e-4)
-  assert exported.prove().holds
+  assert_right(model, values)
 
 
 def test_sums_of_which_more_is_made_are_no_statistics(tmp_path):
