@@ -119,7 +119,7 @@ def clear_parts(path):
   its name back.
   """
   folder, start = os.path.split(_left_of(path))
-  for name in _left_in(folder or "."):
+  for name in _left_in(folder or ".", os.getpid()):
     end, _, process = name[len(start) :].partition("-")
     if not name.startswith(start) or end not in ("part", "before"):
       continue
@@ -137,12 +137,13 @@ def clear_parts(path):
 
 
 @functools.lru_cache(maxsize=None)
-def _left_in(folder):
+def _left_in(folder, process):
   """Names of what this machine's processes left unfinished in a folder.
 
   A process lists a folder once: where a batch writes n files to it, listing it
   for each of them would take n * n steps.
   """
+  del process  # a fork lists it again
   mark = _left_of("")
   try:
     return [name for name in os.listdir(folder) if mark in name]

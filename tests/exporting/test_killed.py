@@ -25,6 +25,11 @@ def write_for_ever(path):
         pass
 
 
+def written(path, data):
+  with writing.whole_file(path, [data]):
+    pass
+
+
 def killed(work, seconds, how):
   """Ends a process that does some work, after so many seconds."""
   child = os.fork()
@@ -42,8 +47,7 @@ def killed(work, seconds, how):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_is_lost(tmp_path, how):
   path, draw = str(tmp_path / "out"), random.Random(7)
-  with writing.whole_file(path, [OLD]):
-    pass
+  written(path, OLD)
   for _ in range(TIMES):
     killed(lambda: write_for_ever(path), draw.uniform(0, 0.05), how)
     with open(path, "rb") as f:
@@ -51,22 +55,19 @@ def test_nothing_is_lost(tmp_path, how):
     others = [name for name in os.listdir(str(tmp_path)) if name != "out"]
     assert len(others) <= 1
     assert how == signal.SIGKILL or not others
-  with writing.whole_file(path, [NEW]):
-    pass
+  killed(lambda: written(path, NEW), 2, signal.SIGKILL)
   assert os.listdir(str(tmp_path)) == ["out"]
 
 
 def test_two_writers_leave_one_whole_file(tmp_path):
   path = str(tmp_path / "out")
-  with writing.whole_file(path, [OLD]):
-    pass
+  written(path, OLD)
   other = os.fork()
   if not other:
     write_for_ever(path)
   try:
     for _ in range(TIMES):
-      with writing.whole_file(path, [NEW]):
-        pass
+      written(path, NEW)
       with open(path, "rb") as f:
         assert f.read() in (OLD, NEW)
   finally:
