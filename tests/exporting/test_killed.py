@@ -38,6 +38,7 @@ def killed(work, seconds, how):
     try:
       work()
     finally:
+      writing.remove_parts()  # as commands do: it may come amid removing
       os._exit(1)
   time.sleep(seconds)
   os.kill(child, how)
