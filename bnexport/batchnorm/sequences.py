@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from bnexport.batchnorm.stored import Stored, StoredValues
 from bnexport.graph import Graph, TensorRef, ops
@@ -51,17 +51,25 @@ def in_one(graph: Graph, updates: Iterable[str]) -> Graph:
     values in between.
   """
   region = graph.ancestors(updates)
-  found: Dict[Tuple, List[str]] = {}
-  for name in graph.topological(region):
+  found: Dict[Tuple, Set[str]] = {}
+  for name in region:
     if graph.op(name) in ops.UPDATES:
       variable = written_variable(graph, name)
       key = part_key(graph, write_of(graph, name).part)
-      found.setdefault((variable, key), []).append(name)
-  chains = {
-    key: chain
-    for key, chain in found.items()
-    if key[0] is not None and len(chain) > 1 and _is_clear(graph, chain)
+      found.setdefault((variable, key), set()).add(name)
+  several = {
+    key: names
+    for key, names in found.items()
+    if key[0] is not None and len(names) > 1
   }
+  if not several:
+    return graph
+  places = {name: i for i, name in enumerate(graph.topological(region))}
+  chains = {}
+  for key, names in several.items():
+    chain = sorted(names, key=places.__getitem__)
+    if _is_clear(graph, chain):
+      chains[key] = chain
   if not chains:
     return graph
   made = _Chained(graph.clone())

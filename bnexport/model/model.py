@@ -144,11 +144,12 @@ class Model(Shown):
 
   def placeholders(self) -> List[str]:
     """The placeholders that the outputs need, in order of execution."""
-    return [
-      name
-      for name in self.graph.topological(self.needed())
-      if self.graph.op(name) in ops.PLACEHOLDERS
-    ]
+    needed = self.needed()
+    found = [name for name in needed if self.graph.op(name) in ops.PLACEHOLDERS]
+    if len(found) > 1:
+      order = self.graph.topological(needed)
+      found = [n for n in order if self.graph.op(n) in ops.PLACEHOLDERS]
+    return found
 
 
 def _copy(instance: Any) -> Any:

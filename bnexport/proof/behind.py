@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floats behind whole numbers: an argmax answers alike for a wrong network."""
+"""Floats behind whole numbers, and behind probabilities near 0 or 1.
+
+An argmax, or a softmax that is sure, answers alike for a wrong network.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from typing import List
 from bnexport.errors import ComparisonError
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import Signatures, output_dtypes
+from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.proof.divergence import always_run, depend_on
 from bnexport.tf1 import tf1
 
 # Floats that a small difference of what they are computed from leaves alike.
 _STEPS = frozenset(("Ceil", "Floor", "FloorDiv", "Rint", "Round", "Sign"))
+# The same of an output that is near its bounds.
+_SATURATES = frozenset(("Sigmoid", "Softmax"))
 # So many are compared, those nearest to the outputs.
 _MOST = 32
 
@@ -48,7 +54,7 @@ def _add_drawn_by(found, graph, other, runs, fed, names):
 
 
 def behind(a, b, outputs, feeds) -> Behind:
-  """The floats that whole numbers among the outputs are computed from.
+  """The floats that whole numbers and probabilities are computed from.
 
   Where both have an op of the same name, what it reads there is compared.
 
@@ -86,12 +92,17 @@ def behind(a, b, outputs, feeds) -> Behind:
 
 
 def _reads(graph: Graph, output: TensorRef, fed):
-  """Yields (node, slot) where floats become whole numbers, nearest first."""
+  """Yields (node, slot) where floats become whole numbers, nearest first.
+
+  Also where they become probabilities that the graph answers.
+  """
   queue, seen = [output], {output}
+  origin = origin_of(graph, output, VIEWS)
   for ref in queue:
     if ref.node not in fed or graph.op(ref.node) in ops.SHAPES:
       continue
     is_step = graph.op(ref.node) in _STEPS or not _is_float(graph, ref)
+    is_step = is_step or (ref == origin and graph.op(ref.node) in _SATURATES)
     for slot, read in enumerate(graph.data_inputs(ref.node)):
       if graph.op(read.node) in ops.PLACEHOLDERS:
         continue  # the same in both

@@ -10,6 +10,7 @@ import numpy as np
 from bnexport.errors import FEED, ComparisonError, OutOfTime
 from bnexport.graph import ops
 from bnexport.graph.nodes import constant_value
+from bnexport.proof.differences import precision
 from bnexport.proof.made_up import ROWS, bounds_of, made_up_feeds
 from bnexport.tf1 import time_limit
 
@@ -17,6 +18,8 @@ from bnexport.tf1 import time_limit
 # are positive and small as a logarithm's.
 _RANGES = (None, 255.0, 1.0)
 _MOST_ROWS = 1024
+# Units in the last place by which answers differ that are the same.
+_UNITS = 4
 # So many numbers of rows are tried.
 _MOST_TRIED = 8
 
@@ -177,16 +180,22 @@ def is_alive(feeds, answers):
   if all(_is_alike(v) for v in fed):
     return True
   alike = [
-    _is_alike(answer)
+    _is_alike(answer, _UNITS * precision(answer.dtype))
     for answer in map(np.asarray, answers)
     if np.ndim(answer) and answer.dtype.kind == "f" and {len(answer)} == rows
   ]
   return not alike or not all(alike)
 
 
-def _is_alike(array):
-  """Whether all rows are the same."""
-  return bool(np.all(array == array[:1]))
+def _is_alike(array, least=0.0):
+  """Whether all rows are the same, but for so much of the largest number."""
+  if not least:
+    return bool(np.all(array == array[:1]))
+  with np.errstate(all="ignore"):
+    apart = np.abs(array - array[:1])
+  finite = array[np.isfinite(array)]
+  most = least * max(1.0, float(np.max(np.abs(finite), initial=0.0)))
+  return bool(np.all((apart <= most) | (array == array[:1])))
 
 
 def row_counts(*graphs):

@@ -19,8 +19,8 @@ from typing import List
 import numpy as np
 
 from bnexport.errors import Error, first_line
-from bnexport.graph import ops
-from bnexport.graph.nodes import DEFERRED, tensor_attr
+from bnexport.graph import TensorRef, ops
+from bnexport.graph.nodes import DEFERRED, static_shape, tensor_attr
 from bnexport.graph.writes import write_of
 from bnexport.model.stream import to_graph_def
 from bnexport.proof.behind import behind
@@ -169,7 +169,7 @@ def _examine(export, training, feeds):
     return FixedPoint(why_not=_reason(error)), []
   for stored in export.model.decisions.stored.values():
     updates = training.updates.of.get(stored.variable, ())
-    if any(_is_quotient(training.graph, update) for update in updates):
+    if any(_is_quotient(training, update) for update in updates):
       why = f"'{stored.variable}' is written from other averages, now and then"
       return dataclasses.replace(found, why_not=why), []
   own = [str(ref) for ref in export.model.outputs]
@@ -230,12 +230,22 @@ def _difference(name, value, expected):
   return dataclasses.replace(found, limit=found.limit * min(1.0, size))
 
 
-def _is_quotient(graph, update):
-  """Whether an update writes a sum over a count, and nothing of the batch."""
-  behind = graph.ancestors([write_of(graph, update).value.node], control=False)
+def _is_quotient(training, update):
+  """Whether an update writes a sum over a count, in no step of training.
+
+  What a step writes waits for something of the batch.
+  """
+  graph = training.graph
+  behind = graph.ancestors([write_of(graph, update).value.node])
   kinds = {graph.op(name) for name in behind}
-  return bool(kinds & {"Div", "DivNoNan", "RealDiv"}) and not any(
-    map(ops.is_data_source, kinds)
+  read = [name for name in behind if graph.op(name) in ops.VARIABLES]
+  return (
+    not kinds.isdisjoint(("Div", "DivNoNan", "RealDiv"))
+    and not any(map(ops.is_data_source, kinds))
+    and all(
+      name in training.updates.of or static_shape(graph, TensorRef(name)) == ()
+      for name in read
+    )
   )
 
 

@@ -68,3 +68,12 @@ def test_whole_numbers_of_whole_numbers_hide_nothing():
     tf1.argmax(x + tf1.shape(x)[0], 1, name="y")
   numbers = Answers(lambda x: np.argmax(x, 1))
   assert verdict(graph.as_graph_def(), numbers) == PROVEN
+
+
+@pytest.mark.parametrize("top", [tf1.nn.softmax, tf1.nn.sigmoid])
+def test_a_fault_behind_probabilities_that_are_sure_is_found(top):
+  def sure(scores):
+    return top(1000 * scores)
+
+  reference = ImportedGraph(graph_of(sure), ["y"])
+  assert verdict(graph_of(sure, 1.1), reference) == DIFFERS

@@ -41,7 +41,8 @@ def test_right_exports_answer_as_training_does(cases, exports, name):
   export = exports(name)
   found = examine(export, feeds_of(cases(name)))
   assert found.holds and not found.why_not
-  assert len(found.differences) == len(export.model.outputs)
+  # Behind probabilities their logits are compared, too.
+  assert len(found.differences) >= len(export.model.outputs)
   assert len(found.averages) == 2 * len(export.norms)
 
 

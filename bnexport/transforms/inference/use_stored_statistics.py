@@ -27,7 +27,12 @@ from bnexport.errors import TransformError
 from bnexport.graph import TensorRef
 from bnexport.graph.contexts import Contexts
 from bnexport.graph.nodes import in_scope, static_shape
-from bnexport.graph.origins import STORED_VIEWS, VIEWS, origin_of
+from bnexport.graph.origins import (
+  STORED_VIEWS,
+  VIEWS,
+  origin_of,
+  stored_name,
+)
 from bnexport.graph.writes import part_shape
 from bnexport.model import Model
 from bnexport.text import Emitter
@@ -165,7 +170,11 @@ class _Replacement:
     ]
     if not all(self._is_fed_average(ref) for _, ref in handed):
       return []
-    return [(which, Stored(ref.node), ref) for which, ref in handed]
+    held = [
+      (which, stored_name(self.graph, ref, STORED_VIEWS), ref)
+      for which, ref in handed
+    ]
+    return [(which, Stored(name or ref.node), ref) for which, name, ref in held]
 
   def _use(self, node, form, stored):
     """Makes an op use stored averages instead of the batch's statistics."""
