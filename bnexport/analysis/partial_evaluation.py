@@ -40,7 +40,6 @@ _SAME = (
   | PICKS
   | {"Tile", "BroadcastTo"}
 )
-_SELECTS = ("Select", "SelectV2")
 # An operand that settles the result, and one that leaves the other as it is.
 _SETTLES = {("LogicalAnd", False), ("LogicalOr", True), ("Mul", False)}
 _NEUTRAL = {
@@ -148,7 +147,7 @@ class PartialEvaluation:
 
   def _is_select(self, ref):
     """Whether a control input waits for a select."""
-    return ref.control and self.graph.op(ref.node) in _SELECTS
+    return ref.control and self.graph.op(ref.node) in ops.SELECTS
 
   def _place(self, ref):
     """The place that an input leads to; that of a select is what it takes."""
@@ -355,7 +354,7 @@ class PartialEvaluation:
 _VISITS = {
   **dict.fromkeys(ops.MERGES, PartialEvaluation._merge),
   **dict.fromkeys(ops.SWITCHES, PartialEvaluation._switch),
-  **dict.fromkeys(_SELECTS, PartialEvaluation._select),
+  **dict.fromkeys(ops.SELECTS, PartialEvaluation._select),
   "Const": PartialEvaluation._constant,
   "IsVariableInitialized": PartialEvaluation._initialized,
   "VarIsInitializedOp": PartialEvaluation._initialized,

@@ -206,7 +206,7 @@ def _predicates(graph, name):
   refs = graph.data_inputs(name)
   if op in ops.SWITCHES:
     return [] if graph.op(refs[1].node) == "LoopCond" else [refs[1]]
-  if op in ("Select", "SelectV2"):
+  if op in ops.SELECTS:
     return [refs[0]]
   if op == "Cast" and graph.node(name).attr["SrcT"].type == tf1.bool:
     return [refs[0]]  # a phase may be arithmetic: phase * a + (1 - phase) * b

@@ -45,7 +45,6 @@ STEPS = COMPARISONS | ROUNDINGS
 SUMS = frozenset(("Add", "AddV2", "AddN", "Sub", "Neg", "BiasAdd"))
 QUOTIENTS = frozenset(("Div", "RealDiv"))
 PRODUCTS = QUOTIENTS | {"Mul"}
-SELECTS = frozenset(("Select", "SelectV2"))
 # The same value in each element, whatever the shape.
 FILLS = frozenset(("Fill", "BroadcastTo", "Tile"))
 # Of another tensor they have the shape alone.

@@ -50,10 +50,9 @@ from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import SET, Part, write_of, written_variable
 
-_DIVISIONS = frozenset(("Div", "DivNoNan", "RealDiv"))
 # What a quotient may be computed with, corrected, and averaged.
 _QUOTIENTS = (
-  _DIVISIONS
+  ops.DIVISIONS
   | VIEWS
   | ops.VARIABLES
   | ops.RESOURCE_READS
@@ -215,7 +214,7 @@ class Averages:
         write = write_of(graph, update)
         names = graph.ancestors([write.value.node], control=False)
         kinds = {graph.op(name) for name in names}
-        if kinds & _DIVISIONS:
+        if kinds & ops.DIVISIONS:
           read = {name for name in names if graph.op(name) in ops.VARIABLES}
           is_plain = write.part is None and kinds <= _QUOTIENTS
           found[frozenset(read - {variable})] = variable if is_plain else None

@@ -208,7 +208,7 @@ class Reader:
       return self.value(refs[0])
     if op in ops.MERGES:
       return self._strongest(refs)
-    if op in ("Select", "SelectV2"):
+    if op in ops.SELECTS:
       return self._strongest(refs[1:])
     if op in NORM_OPS:
       return self._norm(ref)

@@ -170,7 +170,7 @@ class _Norms:
     elif is_taken_of_data(graph, self.flow.dependence, ref):
       origin.roots.append(ref)
     elif node.op in _PASSED:
-      if node.op in ("Select", "SelectV2"):
+      if node.op in ops.SELECTS:
         origin.is_choice = True
         return refs[1:]
       if node.op in ops.MERGES:
@@ -283,7 +283,7 @@ class _Norms:
     found, names = set(), [(name, 0)]
     for name, steps in names:
       for reader in self.graph.readers(name) if steps < _REACH else ():
-        if self.graph.op(reader) in ("Select", "SelectV2"):
+        if self.graph.op(reader) in ops.SELECTS:
           found.add(reader)
         else:
           names.append((reader, steps + 1))

@@ -7,7 +7,6 @@ over what the other grows by is the statistic.
 
 from __future__ import annotations
 
-import re
 from typing import (
   Dict,
   Iterator,
@@ -23,14 +22,13 @@ import numpy as np
 
 from bnexport.batchnorm.settling import PROBES, Settling, Signature
 from bnexport.batchnorm.stored import Step, Stored
-from bnexport.graph import Graph, TensorRef
+from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.variables import variable_dtype
 from bnexport.graph.writes import write_of
 from bnexport.tf1 import tf1
 
 _DIGITS = 6
 _SAME = 1e-9
-_TRAINS = re.compile(r"(Resource)?(Sparse)?Apply")
 
 
 class Ratio(NamedTuple):
@@ -111,7 +109,7 @@ def _is_number(graph, variable):
 def _is_step(graph, update):
   """Whether a count is of training steps: it waits for the weights' updates."""
   return any(
-    _TRAINS.match(graph.op(name)) for name in graph.ancestors([update])
+    ops.is_optimizer(graph.op(name)) for name in graph.ancestors([update])
   )
 
 

@@ -9,7 +9,6 @@ counts.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Callable, Optional, Tuple
 
 from bnexport.batchnorm.health import NEVER_UPDATED
@@ -18,9 +17,6 @@ from bnexport.graph import TensorRef, ops
 from bnexport.graph.nodes import constant_value, static_shape
 from bnexport.graph.origins import VIEWS, origin_of
 from bnexport.graph.writes import written_variable
-
-# Ops by which an optimizer moves weights.
-_TRAINS = re.compile(r"(Resource)?(Sparse)?Apply")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +136,7 @@ def updates_never_run(export, proof) -> Optional[Reason]:
     for node in graph
     if node.op in ops.UPDATES and written_variable(graph, node.name) in kept
   ]
-  trains = any(_TRAINS.match(node.op) for node in graph)
+  trains = any(ops.is_optimizer(node.op) for node in graph)
   # An initializer and a Saver's are read by what runs them all.
   if not trains or not any(not graph.readers(name) for name in updates):
     return None

@@ -134,6 +134,9 @@ IDENTITIES = frozenset(
 CARRIERS = IDENTITIES | ENTERS | EXITS | {"NextIteration", "RefNextIteration"}
 # First output holds the first input's elements, in their order.
 RESHAPES = frozenset(("Squeeze", "ExpandDims", "Reshape"))
+# Ops that take one of two operands, by a predicate.
+SELECTS = frozenset(("Select", "SelectV2"))
+DIVISIONS = frozenset(("Div", "DivNoNan", "RealDiv"))
 
 # Ops that bring data into a graph: an answer that depends on one of them
 # depends on the batch.
@@ -197,6 +200,7 @@ _NOT_RANDOM = frozenset(
 )
 
 
+_OPTIMIZERS = re.compile(r"(Resource)?(Sparse)?Apply")
 # Places outside of a graph that its ops reach; none is run by looking at it.
 PYTHON = "Python"
 FILES = "files"
@@ -246,6 +250,11 @@ def reaches(node: tf1.NodeDef) -> Optional[str]:
 def is_random(op: str) -> bool:
   """Tells whether an op draws random numbers."""
   return op.startswith(_RANDOM_PREFIXES) and op not in _NOT_RANDOM
+
+
+def is_optimizer(op: str) -> bool:
+  """Tells whether an op moves weights by a gradient."""
+  return _OPTIMIZERS.match(op) is not None
 
 
 def is_data_source(op: str) -> bool:

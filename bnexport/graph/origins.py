@@ -28,7 +28,7 @@ HANDOVERS = ops.CARRIERS | ops.SWITCHES | ops.MERGES | ops.RESOURCE_READS
 CARRIERS_IN_LOOPS = ops.CARRIERS | ops.SWITCHES
 
 _STORES = ops.VARIABLES | {"Const"}
-_CHOICES = ops.MERGES | {"Select", "SelectV2"}
+_CHOICES = ops.MERGES | ops.SELECTS
 
 
 def viewed(

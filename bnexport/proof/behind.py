@@ -101,8 +101,8 @@ def _reads(graph: Graph, output: TensorRef, fed):
   for ref in queue:
     if ref.node not in fed or graph.op(ref.node) in ops.SHAPES:
       continue
-    is_step = graph.op(ref.node) in _STEPS or not _is_float(graph, ref)
-    is_step = is_step or (ref == origin and graph.op(ref.node) in _SATURATES)
+    steps = _STEPS | _SATURATES if ref == origin else _STEPS
+    is_step = graph.op(ref.node) in steps or not _is_float(graph, ref)
     for slot, read in enumerate(graph.data_inputs(ref.node)):
       if graph.op(read.node) in ops.PLACEHOLDERS:
         continue  # the same in both

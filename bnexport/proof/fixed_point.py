@@ -87,6 +87,13 @@ def _in_mode(export, feeds, trains):
   kept = export.model.decisions.random_kept
   training.draws = Draws(kept, training.fetch) if kept else None
   with training:
+    for stored in export.model.decisions.stored.values():
+      updates = training.updates.of.get(stored.variable, ())
+      if any(_is_quotient(training, update) for update in updates):
+        return FixedPoint(
+          why_not=f"'{stored.variable}' is written from other averages, now "
+          "and then"
+        )
     found, apart = _examine(export, training, feeds)
     mixed = training.updates.mixed
     if found.holds and not (found.why_not and mixed):
@@ -167,11 +174,6 @@ def _examine(export, training, feeds):
       return found, []
   except (Error, *tf_errors()) as error:
     return FixedPoint(why_not=_reason(error)), []
-  for stored in export.model.decisions.stored.values():
-    updates = training.updates.of.get(stored.variable, ())
-    if any(_is_quotient(training, update) for update in updates):
-      why = f"'{stored.variable}' is written from other averages, now and then"
-      return dataclasses.replace(found, why_not=why), []
   own = [str(ref) for ref in export.model.outputs]
   other = [str(ref) for ref in export.original.outputs]
   try:
@@ -240,7 +242,7 @@ def _is_quotient(training, update):
   kinds = {graph.op(name) for name in behind}
   read = [name for name in behind if graph.op(name) in ops.VARIABLES]
   return (
-    not kinds.isdisjoint(("Div", "DivNoNan", "RealDiv"))
+    not kinds.isdisjoint(ops.DIVISIONS)
     and not any(map(ops.is_data_source, kinds))
     and all(
       name in training.updates.of or static_shape(graph, TensorRef(name)) == ()

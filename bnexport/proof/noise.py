@@ -14,7 +14,6 @@ import numpy as np
 
 from bnexport.analysis.partial_evaluation import PartialEvaluation
 from bnexport.analysis.randomness import (
-  SELECTS,
   Randomness,
   sides_of,
 )
@@ -172,7 +171,7 @@ class _Noise:
 
   def _meet(self, node, slot, noise, mean):
     """Lets a node of data read the mean of noise."""
-    if self._graph.op(node) in SELECTS and not slot:
+    if self._graph.op(node) in ops.SELECTS and not slot:
       self._mix(node, mean, *self._graph.data_inputs(node)[1:])
     else:
       self._graph.set_input(node, slot, self._constant(noise, mean))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bnexport.analysis.flow import is_product
-from bnexport.analysis.randomness import FILLS, SELECTS, Randomness
+from bnexport.analysis.randomness import FILLS, Randomness
 from bnexport.editing import selection
 from bnexport.graph import Graph, TensorRef, ops
 from bnexport.graph.nodes import constant_value
@@ -47,7 +47,7 @@ class Choices:
     drawn = [n for n in needed if self._randomness.is_noise(TensorRef(n))]
     shapes = [self._identities.shape(r) for r in (ref, predicate)]
     return (
-      self._graph.op(ref.node) in SELECTS
+      self._graph.op(ref.node) in ops.SELECTS
       and len(shapes[0] or ()) > 1
       and shapes[0] == shapes[1]
       and not any(self._graph.op(name) in FILLS for name in drawn)

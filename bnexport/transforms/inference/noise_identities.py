@@ -11,7 +11,6 @@ from bnexport.analysis.expectation import Expectation
 from bnexport.analysis.randomness import (
   PRODUCTS,
   QUOTIENTS,
-  SELECTS,
   STEPS,
   SUMS,
   Randomness,
@@ -22,7 +21,7 @@ from bnexport.graph.nodes import static_shape
 from bnexport.model import Model
 from bnexport.transforms.inference.noise_means import ROUNDING, TRIALS
 
-_CHAIN = SUMS | PRODUCTS | SELECTS | ops.IDENTITIES
+_CHAIN = SUMS | PRODUCTS | ops.SELECTS | ops.IDENTITIES
 _MOST_BASES = 8
 # Constants of a formula that keeps mean and variance have seven digits.
 _MOMENTS = 1e-3
@@ -88,7 +87,7 @@ class Identities:
   def _look_back(self, ref, depth):
     op, refs = self._graph.op(ref.node), self._graph.data_inputs(ref.node)
     data = [r for r in refs if self._randomness.is_data(r)]
-    if ref.index or op not in _CHAIN or (op in SELECTS and refs[0] in data):
+    if ref.index or op not in _CHAIN or (op in ops.SELECTS and refs[0] in data):
       return
     if not data or (op in QUOTIENTS and refs[1] in data):
       return

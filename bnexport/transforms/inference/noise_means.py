@@ -20,7 +20,6 @@ from bnexport.analysis.randomness import (
   PRODUCTS,
   QUOTIENTS,
   ROUNDINGS,
-  SELECTS,
   STEPS,
   SUMS,
   Randomness,
@@ -157,7 +156,7 @@ class Means:
       return self._source(ref, MEANS[node.op], keeps_shape)
     if node.op in STEPS:
       return self._step(node, refs, keeps_shape)
-    if node.op in SELECTS or node.op in ops.MERGES:
+    if node.op in ops.SELECTS or node.op in ops.MERGES:
       return self._choice(node, refs, keeps_shape)
     if node.op == "LogicalNot":
       mean = self.of(refs[0], keeps_shape)

@@ -12,7 +12,6 @@ from bnexport.analysis.randomness import (
   LIKES,
   PRODUCTS,
   QUOTIENTS,
-  SELECTS,
   SUMS,
   Randomness,
 )
@@ -243,7 +242,7 @@ class _Removal:
     for name, _, ref in meetings:
       self._refuse_twice(ref, name, near)
     for name, slot, ref in meetings:
-      if self.graph.op(name) in SELECTS and not slot:
+      if self.graph.op(name) in ops.SELECTS and not slot:
         self._select(name, self.graph.data_inputs(name))
       else:
         self._enter(name, slot, ref)
@@ -286,7 +285,7 @@ class _Removal:
     if node.op in PRODUCTS and self.means.number(ref) == 0:
       if not self._is_addend(name):
         self._refuse(ref, name, "on average nothing is left of what it scales")
-    elif data and node.op in SUMS | PRODUCTS | SELECTS:
+    elif data and node.op in SUMS | PRODUCTS | ops.SELECTS:
       self._refuse(
         ref, name, f"it changes '{data[0]}', which is input, on average as well"
       )
@@ -422,4 +421,4 @@ def _is_linear(op, slot):
     return op not in QUOTIENTS or slot == 0
   if op in ops.FUSED_NORMS:
     return slot in (1, 2)
-  return op in SELECTS and slot > 0
+  return op in ops.SELECTS and slot > 0
